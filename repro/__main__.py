@@ -1,0 +1,286 @@
+"""``python -m repro``: fetch data, train, evaluate, print tables, say what is there. Notebooks call the same functions."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import torch
+
+from repro import ReproError, evaluation, experiments, records, training
+from repro import data as datasets
+from repro.data import Dataset
+from repro.experiments import PROFILES, Experiment
+from repro.models import MODELS, Autoencoder
+from repro.records import Record
+
+UNFINISHED = 3  # exit status of a training stopped before its end, with its state kept
+
+
+def pick_device(name: str = "auto") -> str:
+    """``auto`` is the accelerator where there is one. Raises ReproError where ``name`` cannot be had."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError):
+        raise ReproError(f"device '{name}' cannot be had here; use cpu" + " or cuda" * torch.cuda.is_available()) from None
+    return name
+
+
+def train(
+    runs: list[Experiment],
+    data: str | Path | None = None,
+    results: str | Path | None = None,
+    device: str = "auto",
+    time_limit: float | None = None,
+) -> list[Record]:
+    """Train ``runs`` side by side, evaluate each and write its record; what has a record is not trained again.
+
+    Returns the records; fewer than ``runs`` where ``time_limit`` (seconds) or an interrupt came first. The same call goes
+    on from there.
+    """
+    device, begun, origin = pick_device(device), time.monotonic(), records.provenance()
+    state = state_file(runs, results)
+    if not state.exists():
+        missing = [e for e in runs if not records.exists(e, results)]
+        state = state_file(missing, results) if missing else state
+    else:
+        missing = runs
+    if not all(records.exists(e, results) for e in runs):
+        dataset = datasets.load(runs[0].dataset, data)
+        say_what_will_happen(missing, dataset, device)
+        with interrupt() as interrupted, Progress(missing[0].epochs) as bar:
+            fit = training.fit(missing, dataset, state, device, time_limit, interrupted, bar.training)
+        if not fit.finished:
+            print(f"stopped at epoch {fit.epoch + 1}, step {fit.step}; the same command goes on from there", flush=True)
+        else:
+            write_records(fit, dataset, origin, results, device)
+            state.unlink(missing_ok=True)
+            print(f"done in {duration(time.monotonic() - begun)}", flush=True)
+    return [records.get(e, results) for e in runs if records.exists(e, results)]
+
+
+def state_file(runs: list[Experiment], results: str | Path | None) -> Path:
+    """Where the unfinished training of ``runs`` is kept."""
+    return records.path_of(runs[0], results).with_name(f"unfinished-{training.fingerprint(runs)}.pt")
+
+
+def write_records(fit: training.Fit, dataset: Dataset, origin: dict, results, device: str) -> None:
+    """Evaluate each trained run that has no record yet, and write one."""
+    samples = PROFILES[fit.experiments[0].profile].log_px_samples
+    curves = iter(fit.curves)
+    data = {"name": dataset.name, "variant": dataset.variant, "sha256": dataset.sha256}
+    origin |= {"device": records.device_name(device), "data": data, "log_px_samples": samples}
+    for program in fit.programs:
+        seeds, begun = [e.seed for e in program.experiments], time.monotonic()
+        todo = [e for e in program.experiments if not records.exists(e, results)]
+        if not todo:
+            [next(curves) for _ in program.experiments]
+            continue
+        with Progress(1, f"log p-hat of {', '.join(e.method for e in program.experiments)}") as bar:
+            metrics = evaluation.evaluate(program.model, dataset.test, seeds, samples, bar.fraction)
+        inputs, reconstructed = evaluation.reconstructions(program.model, dataset.test, seeds)
+        seconds = {"training": round(fit.seconds / len(fit.experiments), 1), "evaluation": round((time.monotonic() - begun) / len(seeds), 1)}
+        for run, e in enumerate(program.experiments):
+            curve, grids = next(curves), (inputs[run], reconstructed[run])
+            curve[-1] |= {"log_px": metrics[run]["log_px"]["value"], "log_px_se": metrics[run]["log_px"]["se"]}
+            if e in todo:
+                weights = program.model.run_state(run)
+                path = records.write(e, curve, metrics[run], grids, weights, origin | {"seconds": seconds}, results)
+                print(f"wrote {path}", flush=True)
+
+
+def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str) -> None:
+    """What is going to be trained and how long that should take, from a short measurement."""
+    first, steps = runs[0], len(dataset.train) // runs[0].batch_size
+    print(f"{first.profile} profile: {', '.join(e.name for e in runs)}")
+    print(f"{first.model} model on {dataset.variant}; {first.epochs} epochs of {steps} steps on {records.device_name(device)}")
+    per_step = training.seconds_per_step(runs, dataset, device)
+    model = Autoencoder(MODELS[first.model], [0]).to(device)
+    begun = time.monotonic()
+    evaluation.iwae_bound(model, dataset.test[:100], [0])
+    per_weight = (time.monotonic() - begun) / (100 * 64)
+    milestones = sum(m < first.epochs for m in experiments.MILESTONES)
+    weights = len(dataset.test) * (64 * (first.epochs + 1) + (milestones + 1) * PROFILES[first.profile].log_px_samples)
+    total = first.epochs * steps * per_step + per_weight * weights * len(runs)
+    print(f"should take about {duration(total)}", flush=True)
+    if total > 600:
+        print("that is long: --epochs makes it shorter, --profile smoke tries it out, --time-limit does it in parts", flush=True)
+
+
+def duration(seconds: float) -> str:
+    """ "45 s", "12 min", "3 h 05 min"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@contextlib.contextmanager
+def interrupt() -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether Ctrl-C or SIGTERM has come, so that training can stop between two steps."""
+    came: list[int] = []
+    try:
+        before = {s: signal.signal(s, lambda number, frame: came.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread
+        before = {}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Progress:
+    """A bar with time left at a terminal; elsewhere a line at each epoch's end and at least every minute."""
+
+    def __init__(self, total: float, title: str = "training"):
+        self.total, self.title, self.done, self.first = total, title, 0.0, None
+        self.begun = self.printed = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        from tqdm import tqdm
+
+        form = "{desc} {percentage:3.0f}%|{bar}| {elapsed} so far, {remaining} left{postfix}"
+        self.bar = tqdm(total=self.total, desc=self.title, bar_format=form, leave=False) if sys.stderr.isatty() else None
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def training(self, fit: training.Fit) -> None:
+        """Show how far ``fit`` is, with the last loss and the test set's IWAE-64 of each run."""
+        done, bounds = fit.epoch + fit.step / fit.steps_per_epoch, "  ".join(
+            f"{e.method} {curve[-1]['iwae_64']:.2f}" for e, curve in zip(fit.experiments, fit.curves, strict=True) if curve
+        )  # fmt: skip
+        loss = fit.losses[-1].mean().item() if fit.step else fit.curves[0][-1]["loss"]
+        self.show(done, f"epoch {done:.4g} of {self.total}  loss {loss:.1f}  IWAE-64 {bounds or '-'}", line=fit.step == 0)
+
+    def fraction(self, done: float) -> None:
+        """Show a fraction done."""
+        self.show(done, f"{self.title}: {done:.0%}")
+
+    def show(self, done: float, text: str, line: bool = False) -> None:
+        if self.bar is not None:
+            self.bar.set_postfix_str(text.partition("loss")[2] and "loss" + text.partition("loss")[2], refresh=False)
+            self.bar.update(done - self.bar.n)
+            return
+        now = time.monotonic()
+        if self.first is None:
+            self.first = (now, done)
+        if line or now - self.printed > 60:
+            (since, start), self.printed = self.first, now
+            left = (self.total - done) * (now - since) / (done - start) if done > start else 0
+            print(text + (f"  {duration(left)} left" if left else ""), flush=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Reproduce "Tighter Variational Bounds are Not Necessarily Better"."""
+
+
+@cli.command()
+@click.argument("names", nargs=-1)
+@click.option("--data", help="Folder to read from instead of the user's cache.")
+def data(names: tuple[str, ...], data: str | None) -> None:
+    """Fetch and verify the datasets NAMES (all of them where none is named)."""
+    for name in names or datasets.DATASETS:
+        found = datasets.load(name, data)
+        print(f"{name}: {len(found.train):,} training and {len(found.test):,} test images; {found.variant}")
+
+
+@cli.command("train")
+@click.option("--method", default="all", show_default=True, help="One or several of them, separated by commas; all: Table 1's five.")
+@click.option("--dataset", help="Default: the profile's.")
+@click.option("--model", default="reference", show_default=True)
+@click.option("--M", "M", help="Groups of samples; M*K = 64.")
+@click.option("--K", "K", help="Samples in a group.")
+@click.option("--beta", help="Weight of the VAE's bound in CIWAE; 0.5 where not given.")
+@click.option("--seed", default="0", show_default=True, help="One or several, separated by commas.")
+@click.option("--epochs", help="Default: the profile's.")
+@click.option("--profile", default="auto", show_default=True, help="smoke, short or full; auto: full with an accelerator, else smoke.")
+@click.option("--init", default="default", show_default=True, help="default or burda.")
+@click.option("--data", help="Folder to read datasets from.")
+@click.option("--results", help="Folder to write records to.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--time-limit", type=float, help="Stop after so many seconds, with the state kept.")
+def train_command(profile, data, results, device, time_limit, **words) -> int:
+    """Train, evaluate and write records."""
+    runs = experiments.plan(profile_name=profile, **words)
+    there = len(train(runs, data, results, device, time_limit))
+    if there == len(runs):
+        for e in runs:
+            print(records.path_of(e, results))
+    return 0 if there == len(runs) else UNFINISHED
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--samples", type=click.IntRange(1), help="K of log p-hat; default: the record's.")
+@click.option("--data", help="Folder to read datasets from.")
+@click.option("--device", default="auto", show_default=True)
+def evaluate(path: Path, samples: int | None, data: str | None, device: str) -> None:
+    """Evaluate the weights of the record in PATH again and print the metrics beside the recorded ones."""
+    record, device = records.read(path), pick_device(device)
+    e = record.experiment
+    model = Autoencoder(MODELS[e.model], [e.seed], e.init, torch.zeros(MODELS[e.model].pixels))
+    model.load_run_state(0, record.weights())
+    dataset = datasets.load(e.dataset, data)
+    with Progress(1, "log p-hat") as bar:
+        K = samples or record.provenance["log_px_samples"]
+        (metrics,) = evaluation.evaluate(model.to(device), dataset.test, [e.seed], K, bar.fraction)
+    for name, m in metrics.items():
+        was = record.metrics[name]
+        print(f"{name:13} {m['value']:10.4f} +- {m['se']:.4f}   recorded {was['value']:10.4f} +- {was['se']:.4f}")
+
+
+@cli.command()
+@click.option("--profile", default="best", show_default=True, help="smoke, short, full; best: the longest with records.")
+@click.option("--results", help="Folder to read records from.")
+@click.option("--format", "form", type=click.Choice(["text", "csv", "markdown", "latex"]), default="text", show_default=True)
+def tables(profile: str, results: str | None, form: str) -> None:
+    """Print Table 1 from the records."""
+    from repro.tables import as_text, table1
+
+    print(as_text(table1(profile, results), form))
+
+
+@cli.command()
+@click.option("--profile", default="best", show_default=True, help="smoke, short, full; best: the longest with records.")
+@click.option("--results", help="Folder to read records from.")
+def status(profile: str, results: str | None) -> None:
+    """Say which records exist, which are missing, and the command for each."""
+    name = records.best_profile(results) if profile == "best" else experiments.profile(profile).name
+    wanted = [e for exhibit in experiments.EXHIBITS for e in experiments.exhibit(exhibit, name)]
+    print(f"{name} profile, {records.results_folder(results)}")
+    for record in records.read_all(name, results):
+        p = record.provenance
+        print(f"there    {record.experiment.group}/{record.experiment.name}  ({record.experiment.epochs} epochs, {p['date']}, {str(p['commit'])[:10]})")
+    for e in wanted:
+        if not records.exists(e, results):
+            print(f"missing  {e.group}/{e.name}\n         {e.command}")
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; a user's error is one line and exit status 2."""
+    try:
+        return cli.main(args, prog_name="python -m repro", standalone_mode=False) or 0
+    except ReproError as error:
+        print(f"repro: {error}", file=sys.stderr)
+    except click.ClickException as error:
+        print(f"repro: {error.format_message()}", file=sys.stderr)
+    except click.Abort:
+        print("repro: interrupted", file=sys.stderr)
+        return 130
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""What is run: one ``Experiment`` is one training run; exhibits are named lists of them; profiles say how long.
+
+Nothing here trains. ``plan`` turns a user's words into experiments and says in one line what is wrong with them.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, replace
+
+from repro import ReproError, one_of
+from repro.bounds import METHODS, T
+from repro.data import DATASETS
+from repro.models import MODELS, SIGMA
+
+TABLE_METHODS = ("iwae", "piwae", "miwae", "ciwae", "vae")  # in the order of the report's Table 1
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How long to train, and with how many samples to estimate log p-hat."""
+
+    name: str
+    dataset: str
+    epochs: dict[str, int]
+    log_px_samples: int
+
+
+# Burda's schedule: stage i lasts 3^i epochs, i = 0 ... 7; these are the epochs at which the stages end.
+MILESTONES = (1, 4, 13, 40, 121, 364, 1093, 3280)
+
+
+def _epochs(default: int, **others: int) -> dict[str, int]:
+    return {name: others.get(name.split("-")[0], default) for name in DATASETS}
+
+
+PROFILES = {
+    "smoke": Profile("smoke", "digits", _epochs(4), log_px_samples=1000),
+    "short": Profile("short", "mnist", _epochs(40), log_px_samples=5000),
+    "full": Profile("full", "mnist", _epochs(3280, omniglot=1000), log_px_samples=5000),
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training run. Runs that agree in ``shared`` can be stacked into one program."""
+
+    method: str
+    dataset: str
+    model: str
+    M: int
+    K: int
+    beta: float | None
+    seed: int
+    epochs: int
+    profile: str
+    init: str = "default"
+    batch_size: int = 20
+
+    @property
+    def shared(self) -> tuple:
+        """What all runs of one program have in common."""
+        return self.dataset, self.model, self.M * self.K, self.epochs, self.profile, self.init, self.batch_size
+
+    @property
+    def group(self) -> str:
+        """Name of the folder that holds runs trained on the same data with the same model, as ``mnist-reference``."""
+        return "-".join([self.dataset, self.model] + [self.init] * (self.init != "default"))
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder, as ``piwae-M8-K8-seed0``; what departs from the profile is named."""
+        parts = [self.method, f"M{self.M}", f"K{self.K}"]
+        parts += [] if self.beta is None else [f"beta{self.beta:g}"]
+        parts += [f"seed{self.seed}"]
+        parts += [f"epochs{self.epochs}"] * (self.epochs != PROFILES[self.profile].epochs[self.dataset])
+        parts += [f"batch{self.batch_size}"] * (self.batch_size != 20)
+        return "-".join(parts)
+
+    @property
+    def command(self) -> str:
+        """The command that makes this run's record."""
+        words = ["python -m repro train", f"--method {self.method}"]
+        if METHODS[self.method].M is None and (self.M, self.K) != (8, 8):
+            words += [f"--M {self.M}", f"--K {self.K}"]
+        words += [] if self.beta in (None, 0.5) else [f"--beta {self.beta:g}"]
+        words += [f"--dataset {self.dataset}"] * (self.dataset != PROFILES[self.profile].dataset)
+        words += [f"--model {self.model}"] * (self.model != "reference")
+        words += [f"--seed {self.seed}"] * (self.seed != 0)
+        words += [f"--epochs {self.epochs}"] * (self.epochs != PROFILES[self.profile].epochs[self.dataset])
+        words += [f"--init {self.init}"] * (self.init != "default")
+        return " ".join([*words, f"--profile {self.profile}"])
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def profile(name: str = "auto") -> Profile:
+    """The profile called ``name``; ``auto`` is ``REPRO_PROFILE`` where set, else full with an accelerator, else smoke."""
+    if name == "auto":
+        name = os.environ.get("REPRO_PROFILE") or ("full" if _has_accelerator() else "smoke")
+    return PROFILES[one_of("profile", name, PROFILES)]
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def plan(
+    method="all", dataset=None, model="reference", M=None, K=None, beta=None, seed=0, epochs=None, profile_name="auto",
+    init="default",
+) -> list[Experiment]:  # fmt: skip
+    """Experiments from a user's words: ``method`` and ``seed`` may list several ("piwae,iwae", "0,1"; "all" is Table 1's five).
+
+    Raises ReproError, one line, where a name is unknown, beta is outside [0, 1] or M K is not 64.
+    """
+    p = profile(profile_name)
+    dataset = one_of("dataset", dataset or p.dataset, DATASETS)
+    names = [n for word in _split(method) for n in (TABLE_METHODS if word == "all" else [word])]
+    methods = [one_of("method", name, METHODS) for name in names]
+    seeds = [_whole("seed", s, minimum=0) for s in _split(seed)]
+    epochs = p.epochs[dataset] if epochs is None else _whole("epochs", epochs, minimum=1)
+    model, init = one_of("model", model, MODELS), one_of("init", init, SIGMA)
+    return [
+        Experiment(m, dataset, model, *_layout(m, M, K), _beta(m, beta, alone=len(methods) == 1), s, epochs, p.name, init)
+        for s in dict.fromkeys(seeds)
+        for m in dict.fromkeys(methods)
+    ]
+
+
+def _layout(method: str, M, K) -> tuple[int, int]:
+    """(M, K): the method's own where it leaves no choice; else what is given, else (8, 8)."""
+    M, K = (None if v is None else _whole(n, v, minimum=1) for n, v in (("M", M), ("K", K)))
+    if M is None:
+        M = METHODS[method].M or (T // K if K else 8)
+    K = T // M if K is None else K
+    if M * K != T:
+        raise ReproError(f"M*K is {M}*{K} = {M * K}; every method is compared at {T} samples: set K to {max(T // M, 1)}, say M=8 and K=8")
+    if METHODS[method].M not in (None, M):
+        fixed = METHODS[method].M
+        raise ReproError(f"{method} has M = {fixed} and K = {T // fixed}; for M = {M}, K = {K} use miwae or piwae")
+    return M, K
+
+
+def _beta(method: str, beta, alone: bool) -> float | None:
+    if not METHODS[method].takes_beta:
+        if beta is not None and alone:
+            raise ReproError(f"{method} has no beta; leave it out, or use ciwae")
+        return None
+    try:
+        value = 0.5 if beta is None else float(beta)
+    except (TypeError, ValueError):
+        raise ReproError(f"beta is '{beta}'; give a number between 0 (IWAE) and 1 (VAE)") from None
+    learned = METHODS[method].learns_beta
+    if not (0 < value < 1 if learned else 0 <= value <= 1):
+        raise ReproError(f"beta is {value:g}; give a number between 0 (IWAE) and 1 (VAE){', neither end included, to start from' * learned}")
+    return value
+
+
+def _whole(what: str, value, minimum: int) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = minimum - 1
+    if number < minimum:
+        raise ReproError(f"{what} is '{value}'; give a whole number of at least {minimum}")
+    return number
+
+
+def _split(value) -> list[str]:
+    """"0,1" -> ["0", "1"]; a list stays one."""
+    return [str(v) for v in value] if isinstance(value, (list, tuple)) else [v.strip() for v in str(value).split(",")]
+
+
+def exhibit(name: str, profile_name: str) -> list[Experiment]:
+    """The runs that the table or figure ``name`` draws on, seed 0, in the given profile."""
+    models = {"table1": ("reference", "larger")}[one_of("exhibit", name, EXHIBITS)]
+    if profile_name == "smoke":
+        models = ("reference",)
+    return [e for model in models for e in plan("all", model=model, profile_name=profile_name)]
+
+
+EXHIBITS = ("table1",)
+
+
+def with_epochs(experiments: list[Experiment], epochs: int) -> list[Experiment]:
+    """The same runs at another length of training."""
+    return [replace(e, epochs=epochs) for e in experiments]

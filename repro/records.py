@@ -1,0 +1,216 @@
+"""Results on disk: ``results/<profile>/<group>/<run>/``, written whole or not at all, checked when read.
+
+A record holds ``config.json`` (the Experiment), ``curve.csv`` (a line per epoch), ``metrics.json`` (values with standard
+errors), ``reconstructions.npz`` (the grid that figures draw), ``model.safetensors`` (the weights; may be left out) and
+``provenance.json`` (commit, versions, device, data, and the SHA-256 of the other files).
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import hashlib
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from repro import ReproError, __version__
+from repro.experiments import PROFILES, Experiment
+
+METRICS = ("iwae_64", "log_px", "minus_kl", "elbo", "ssim", "ess", "active_units")
+CURVE = ("epoch", "learning_rate", "loss", "iwae_64", "iwae_64_se", "log_px", "log_px_se", "beta")
+PROVENANCE = ("commit", "dirty", "versions", "device", "seconds", "date", "data", "log_px_samples", "files")
+FILES = ("config.json", "curve.csv", "metrics.json", "reconstructions.npz")
+
+
+def root() -> Path:
+    """The project's folder: the nearest one upwards that holds ``notebooks`` and ``results``; else the current one."""
+    here = Path.cwd()
+    return next((p for p in (here, *here.parents) if (p / "notebooks").is_dir() and (p / "results").is_dir()), here)
+
+
+def results_folder(given: str | Path | None = None) -> Path:
+    """Where records are: as given, else ``REPRO_RESULTS_DIR``, else ``results`` in the project's folder."""
+    return Path(given or os.environ.get("REPRO_RESULTS_DIR") or root() / "results")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run, read from ``path``."""
+
+    path: Path
+    experiment: Experiment
+    metrics: dict[str, dict[str, float]]
+    provenance: dict
+
+    @cached_property
+    def curve(self):
+        """One line per epoch, as a pandas DataFrame with the columns of ``CURVE``."""
+        import pandas as pd
+
+        return pd.read_csv(self.path / "curve.csv")
+
+    @cached_property
+    def reconstructions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Binary inputs and their reconstructions, both [64, 784]; the latter to the nearest 1/255."""
+        with np.load(self.path / "reconstructions.npz") as grids:
+            return grids["inputs"], grids["reconstructions"] / np.float32(255)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The trained parameters by name. Raises ReproError where the record was kept without them."""
+        from safetensors.torch import load_file
+
+        file = self.path / "model.safetensors"
+        if not file.exists():
+            raise ReproError(f"{self.path} holds no weights; remove it and train again: {self.experiment.command}")
+        return load_file(file)
+
+
+def path_of(experiment: Experiment, results: str | Path | None = None) -> Path:
+    """The folder of an experiment's record, there or not."""
+    return results_folder(results) / experiment.profile / experiment.group / experiment.name
+
+
+def exists(experiment: Experiment, results: str | Path | None = None) -> bool:
+    """True where a whole record is in place."""
+    return all((path_of(experiment, results) / f).exists() for f in (*FILES, "provenance.json"))
+
+
+def write(
+    experiment: Experiment,
+    curve: list[dict],
+    metrics: dict[str, dict[str, float]],
+    grids: tuple[Tensor, Tensor],
+    weights: dict[str, Tensor],
+    provenance: dict,
+    results: str | Path | None = None,
+) -> Path:
+    """Write a record under a temporary name and rename it when whole. A whole record is never replaced."""
+    from safetensors.torch import save_file
+
+    path = path_of(experiment, results)
+    if exists(experiment, results):
+        raise ReproError(f"{path} exists and records are never replaced; remove it first to make it again")
+    partial = path.with_name(path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _write_json(partial / "config.json", experiment.as_dict())
+    _write_json(partial / "metrics.json", metrics)
+    with open(partial / "curve.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, CURVE, lineterminator="\n")
+        table.writeheader()
+        table.writerows(curve)
+    inputs, reconstructions = (a.numpy() for a in grids)
+    grey = np.round(reconstructions * 255).astype(np.uint8)
+    np.savez_compressed(partial / "reconstructions.npz", inputs=inputs.astype(np.uint8), reconstructions=grey)
+    save_file(weights, partial / "model.safetensors")
+    files = {f: _sha256(partial / f) for f in (*FILES, "model.safetensors")}
+    _write_json(partial / "provenance.json", provenance | {"files": files})
+    shutil.rmtree(path, ignore_errors=True)  # what is there is not a whole record
+    os.replace(partial, path)
+    return path
+
+
+def read(path: str | Path) -> Record:
+    """The record in ``path``, checked: every file there and unchanged, every field present, every number finite."""
+    path = Path(path)
+    try:
+        experiment = Experiment(**_read_json(path / "config.json"))
+        metrics, provenance = _read_json(path / "metrics.json"), _read_json(path / "provenance.json")
+    except FileNotFoundError as error:
+        raise ReproError(f"{path} is no whole record ({Path(error.filename).name} is missing); remove it and train again") from None
+    except (TypeError, ValueError) as error:
+        raise ReproError(f"{path} cannot be read ({error}); remove it and train again") from None
+    wrong = _faults(path, experiment, metrics, provenance)
+    if wrong:
+        raise ReproError(f"{path} is not as it was written ({wrong}); restore it, or remove it and run: {experiment.command}")
+    return Record(path, experiment, metrics, provenance)
+
+
+def _faults(path: Path, experiment: Experiment, metrics: dict, provenance: dict) -> str:
+    """What is wrong with a record, or an empty string."""
+    missing = [k for k in METRICS if k not in metrics] + [k for k in PROVENANCE if k not in provenance]
+    if missing:
+        return f"no {missing[0]}"
+    if (path.parent.parent.name, path.parent.name, path.name) != (experiment.profile, experiment.group, experiment.name):
+        return f"it is the record of {experiment.profile}/{experiment.group}/{experiment.name}"
+    if not all(math.isfinite(m[k]) for m in metrics.values() for k in ("value", "se")):
+        return "a metric is not finite"
+    for name, sha256 in provenance["files"].items():
+        there = (path / name).exists()
+        if not there and name != "model.safetensors":
+            return f"{name} is missing"
+        if there and _sha256(path / name) != sha256:
+            return f"{name} has changed"
+    with open(path / "curve.csv") as file:
+        if sum(1 for _ in file) != experiment.epochs + 1:
+            return f"curve.csv does not have {experiment.epochs} epochs"
+    return ""
+
+
+def get(experiment: Experiment, results: str | Path | None = None) -> Record:
+    """An experiment's record. Raises ReproError with the command that makes it where there is none."""
+    if not exists(experiment, results):
+        raise ReproError(f"no record of {path_of(experiment, results)}; make it with: {experiment.command}")
+    return read(path_of(experiment, results))
+
+
+def read_all(profile: str, results: str | Path | None = None) -> list[Record]:
+    """Every record of a profile, in order of their paths."""
+    folder = results_folder(results) / profile
+    found = [p.parent for p in sorted(folder.glob("*/*/config.json")) if not p.parent.name.endswith(".partial")]
+    return [read(path) for path in found]
+
+
+def best_profile(results: str | Path | None = None) -> str:
+    """The longest-trained profile that has records: full, else short, else smoke."""
+    folder = results_folder(results)
+    return next((p for p in reversed(PROFILES) if any((folder / p).glob("*/*/provenance.json"))), "smoke")
+
+
+def provenance() -> dict:
+    """Where numbers come from: the code's commit and state, versions, and today's date."""
+    import torch
+
+    def git(*words: str) -> str | None:
+        done = subprocess.run(["git", "-C", Path(__file__).parent, *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changes = git("status", "--porcelain", "--untracked-files=no", "--", str(Path(__file__).parent))
+    versions = {"repro": __version__, "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes), "versions": versions, "date": date}
+
+
+def device_name(device) -> str:
+    """The processor's name, with the number of threads on a CPU."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    except OSError:
+        names = []
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")

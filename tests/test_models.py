@@ -1,0 +1,61 @@
+"""The networks: sizes, initial weights, log-weights, and independence of stacked runs."""
+
+import pytest
+import torch
+
+from repro.bounds import METHODS
+from repro.models import MODELS, Architecture, Autoencoder
+
+
+@pytest.mark.parametrize(("name", "count"), [("reference", 425_284), ("larger", 973_624)])
+def test_parameter_count_is_the_reports(name, count):
+    assert sum(p.numel() for p in Autoencoder(MODELS[name], seeds=[0]).parameters()) == count
+
+
+def test_default_initialisation_is_torch_linears():
+    model, linear = Autoencoder(MODELS["reference"], seeds=[3]), torch.nn.Linear(784, 200)
+    ours = model.encoder.hidden1
+    for a, b in ((ours.weight, linear.weight), (ours.bias, linear.bias)):
+        assert a.abs().max() <= 784**-0.5 and b.abs().max() <= 784**-0.5
+        assert abs(a.std().item() / (784**-0.5 / 3**0.5) - 1) < 0.15
+
+
+def test_burda_initialisation_is_glorot_with_the_mean_image_in_the_output_bias():
+    mean = torch.linspace(0, 1, 784)
+    model = Autoencoder(MODELS["reference"], seeds=[0], init="burda", mean_image=mean)
+    limit = (6 / (784 + 200)) ** 0.5
+    assert 0.95 * limit < model.encoder.hidden1.weight.abs().max() <= limit
+    assert model.encoder.hidden1.bias.abs().max() == 0
+    torch.testing.assert_close(model.decoder.logits.bias[0].sigmoid(), mean.clamp(0.001, 0.999))
+    x = torch.zeros(1, 5, 784)
+    _, sigma = model.encoder(x)  # sigma = exp(0) at zero input and zero biases
+    torch.testing.assert_close(sigma, torch.ones_like(sigma))
+
+
+def test_same_seed_starts_from_the_same_weights_in_any_company():
+    shape = Architecture(hidden=11, latent=3, pixels=13)
+    alone, stacked = Autoencoder(shape, seeds=[5]), Autoencoder(shape, seeds=[4, 5, 5])
+    for p, q in zip(alone.parameters(), stacked.parameters(), strict=True):
+        assert torch.equal(p[0], q[1]) and torch.equal(q[1], q[2]) and not torch.equal(q[0], q[1])
+
+
+def test_stacked_runs_have_the_gradients_of_runs_alone():
+    shape, x = Architecture(hidden=11, latent=2, pixels=13), torch.rand(7, 13, dtype=torch.float64).round()
+    eps = torch.randn(15, 7, 2, dtype=torch.float64)
+
+    def gradients(seeds):
+        model = Autoencoder(shape, seeds).double()
+        log_w = model.log_weights(x.expand(len(seeds), -1, -1), 3, 5, lambda s: eps.expand(len(seeds), -1, -1, -1))
+        theta, phi = METHODS["piwae"](*log_w)
+        return torch.autograd.grad((theta + phi).sum(), list(model.parameters()))
+
+    for alone, stacked in zip(gradients([8]), gradients([7, 8, 9]), strict=True):
+        torch.testing.assert_close(alone[0], stacked[1], rtol=1e-12, atol=1e-14)
+
+
+def test_run_state_goes_round():
+    shape = Architecture(hidden=11, latent=3, pixels=13)
+    a, b = Autoencoder(shape, seeds=[0, 1]), Autoencoder(shape, seeds=[2])
+    b.load_run_state(0, a.run_state(1))
+    for p, q in zip(a.parameters(), b.parameters(), strict=True):
+        assert torch.equal(p[1], q[0])

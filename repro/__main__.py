@@ -104,7 +104,7 @@ def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str) 
     per_step = training.seconds_per_step(runs, dataset, device)
     model = Autoencoder(MODELS[first.model], [0]).to(device)
     begun = time.monotonic()
-    evaluation.iwae_bound(model, dataset.test[:100], [0])
+    evaluation.iwae_bound(model, dataset.test[:100], [0], "estimate")
     per_weight = (time.monotonic() - begun) / (100 * 64)
     milestones = sum(m < first.epochs for m in experiments.MILESTONES)
     weights = len(dataset.test) * (64 * (first.epochs + 1) + (milestones + 1) * PROFILES[first.profile].log_px_samples)
@@ -115,7 +115,7 @@ def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str) 
 
 
 def duration(seconds: float) -> str:
-    """ "45 s", "12 min", "3 h 05 min"."""
+    """Seconds, minutes or hours, as a person would say them."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -157,19 +157,19 @@ class Progress:
 
     def training(self, fit: training.Fit) -> None:
         """Show how far ``fit`` is, with the last loss and the test set's IWAE-64 of each run."""
-        done, bounds = fit.epoch + fit.step / fit.steps_per_epoch, "  ".join(
-            f"{e.method} {curve[-1]['iwae_64']:.2f}" for e, curve in zip(fit.experiments, fit.curves, strict=True) if curve
-        )  # fmt: skip
+        done = fit.epoch + fit.step / fit.steps_per_epoch
+        bounds = [f"{e.method} {curve[-1]['iwae_64']:.2f}" for e, curve in zip(fit.experiments, fit.curves, strict=True) if curve]
         loss = fit.losses[-1].mean().item() if fit.step else fit.curves[0][-1]["loss"]
-        self.show(done, f"epoch {done:.4g} of {self.total}  loss {loss:.1f}  IWAE-64 {bounds or '-'}", line=fit.step == 0)
+        self.show(done, fit.note or f"loss {loss:.1f}  IWAE-64 {'  '.join(bounds) or '-'}", line=fit.step == 0, unit="epoch ")
 
     def fraction(self, done: float) -> None:
         """Show a fraction done."""
-        self.show(done, f"{self.title}: {done:.0%}")
+        self.show(done, self.title)
 
-    def show(self, done: float, text: str, line: bool = False) -> None:
+    def show(self, done: float, text: str, line: bool = False, unit: str = "") -> None:
+        """Move the bar at a terminal; elsewhere print a line where one is due."""
         if self.bar is not None:
-            self.bar.set_postfix_str(text.partition("loss")[2] and "loss" + text.partition("loss")[2], refresh=False)
+            self.bar.set_postfix_str(text if unit else "", refresh=False)
             self.bar.update(done - self.bar.n)
             return
         now = time.monotonic()
@@ -178,7 +178,8 @@ class Progress:
         if line or now - self.printed > 60:
             (since, start), self.printed = self.first, now
             left = (self.total - done) * (now - since) / (done - start) if done > start else 0
-            print(text + (f"  {duration(left)} left" if left else ""), flush=True)
+            far = f"{unit}{done:.4g} of {self.total}" if unit else f"{done:.0%}"
+            print(f"{far}  {text}" + (f"  {duration(left)} left" if left else ""), flush=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -261,8 +262,8 @@ def status(profile: str, results: str | None) -> None:
     wanted = [e for exhibit in experiments.EXHIBITS for e in experiments.exhibit(exhibit, name)]
     print(f"{name} profile, {records.results_folder(results)}")
     for record in records.read_all(name, results):
-        p = record.provenance
-        print(f"there    {record.experiment.group}/{record.experiment.name}  ({record.experiment.epochs} epochs, {p['date']}, {str(p['commit'])[:10]})")
+        e, p = record.experiment, record.provenance
+        print(f"there    {e.group}/{e.name}  ({e.epochs} epochs, {p['date']}, commit {str(p['commit'])[:10]})")
     for e in wanted:
         if not records.exists(e, results):
             print(f"missing  {e.group}/{e.name}\n         {e.command}")

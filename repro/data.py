@@ -26,7 +26,7 @@ from repro import ReproError, one_of
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images as float32 [n, 784] in [0, 1]; ``sha256`` is of the two arrays' bytes, train then test."""
+    """Images as float32 [n, 784] in [0, 1]."""
 
     name: str
     variant: str
@@ -35,6 +35,7 @@ class Dataset:
 
     @property
     def sha256(self) -> str:
+        """SHA-256 of the two arrays' bytes, train then test."""
         digest = hashlib.sha256()
         for images in (self.train, self.test):
             digest.update(np.ascontiguousarray(images.numpy(), dtype="<f4").tobytes())
@@ -75,9 +76,7 @@ def _mnist(folder) -> tuple[np.ndarray, np.ndarray]:
     return train, test
 
 
-OMNIGLOT_URL = (
-    "https://raw.githubusercontent.com/yburda/iwae/78a6075f6b19ad2d4d8b0e41eaf3fb8ab5ac1bc2/datasets/OMNIGLOT/chardata.mat"
-)
+OMNIGLOT_URL = "https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT/chardata.mat"
 OMNIGLOT_BLOB = "016a3536ffe5e1d38e42563a18d7a78bfaf643ec"  # git's name for Burda's file: sha1("blob <size>\0" + bytes)
 
 
@@ -202,8 +201,10 @@ class Streams:
         return torch.stack([torch.randperm(n, generator=g, device=self.device) for g in self.generators])
 
     def get_state(self) -> list[Tensor]:
+        """Where each seed's generator stands."""
         return [g.get_state() for g in self.generators]
 
     def set_state(self, states: list[Tensor]) -> None:
+        """Go on from ``get_state``'s list."""
         for g, state in zip(self.generators, states, strict=True):
             g.set_state(state.cpu())

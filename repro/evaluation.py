@@ -40,11 +40,11 @@ def log_weight_sums(model: Autoencoder, x: Tensor, K: int, noise, progress: Prog
     return {name: torch.cat(values, 1) for name, values in zip(("elbo", "iwae", "ess"), zip(*parts, strict=True), strict=True)}
 
 
-def iwae_bound(model: Autoencoder, images: Tensor, seeds: Sequence[int], purpose: str = "evaluate", K: int = 64) -> Tensor:
+def iwae_bound(model: Autoencoder, images: Tensor, seeds: Sequence[int], purpose: str, K: int = 64, progress: Progress = lambda done: None) -> Tensor:
     """IWAE-K of each image, [run, n], on a fresh binarisation: the log-mean-exp of K fresh log-weights."""
     device = next(model.parameters()).device
     x = Streams(seeds, f"{purpose}: binarise", device).binarise(images.to(device)[None])
-    return log_weight_sums(model, x, K, Streams(seeds, f"{purpose}: IWAE-{K}", device).normal)["iwae"].cpu()
+    return log_weight_sums(model, x, K, Streams(seeds, f"{purpose}: IWAE-{K}", device).normal, progress)["iwae"].cpu()
 
 
 def evaluate(
@@ -106,9 +106,7 @@ def ssim(x: np.ndarray, y: np.ndarray, chunk: int = 200) -> np.ndarray:
             np.pad(images[first : first + chunk].reshape(-1, side, side), ((0, 0), (pad, pad), (pad, pad))).reshape(-1, side + 2 * pad)
             for images in (x.astype(np.float64), y.astype(np.float64))
         ]
-        _, full = structural_similarity(
-            *tall, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
-        )
+        _, full = structural_similarity(*tall, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True)
         maps = full.reshape(-1, side + 2 * pad, side + 2 * pad)[:, pad:-pad, pad:-pad]
         values.append(maps.mean((1, 2)))
     return np.concatenate(values)

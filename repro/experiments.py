@@ -92,6 +92,7 @@ class Experiment:
         return " ".join([*words, f"--profile {self.profile}"])
 
     def as_dict(self) -> dict:
+        """Its fields, as ``config.json`` holds them."""
         return asdict(self)
 
 
@@ -170,7 +171,7 @@ def _whole(what: str, value, minimum: int) -> int:
 
 
 def _split(value) -> list[str]:
-    """"0,1" -> ["0", "1"]; a list stays one."""
+    """Words separated by commas; a list stays one."""
     return [str(v) for v in value] if isinstance(value, (list, tuple)) else [v.strip() for v in str(value).split(",")]
 
 

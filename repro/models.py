@@ -53,6 +53,7 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.empty(runs, fan_out))
 
     def forward(self, x: Tensor) -> Tensor:
+        """W x + b."""
         return product(x, self.weight.mT, self.bias)
 
     @torch.no_grad()
@@ -78,6 +79,7 @@ class Encoder(nn.Module):
         self.positive = sigma
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mu and sigma at x."""
         h = torch.tanh(self.hidden2(torch.tanh(self.hidden1(x))))
         return self.mu(h), self.positive(self.sigma(h))
 
@@ -92,6 +94,7 @@ class Decoder(nn.Module):
         self.logits = Linear(runs, shape.hidden, shape.pixels)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Logits of the pixels at z."""
         return self.logits(torch.tanh(self.hidden2(torch.tanh(self.hidden1(z)))))
 
     def log_px_z(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:

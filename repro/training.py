@@ -55,9 +55,7 @@ class Program:
         self.fixed_beta = beta
         self.beta_logit = torch.nn.Parameter(torch.where(self.learns, beta, 0.5).logit())
         self.learning_rate = torch.tensor(1e-3, device=self.device)
-        self.optimizer = torch.optim.Adam(
-            [*self.model.parameters(), self.beta_logit], lr=self.learning_rate, eps=ADAM_EPS[first.init], fused=True
-        )
+        self.optimizer = torch.optim.Adam([*self.model.parameters(), self.beta_logit], lr=self.learning_rate, eps=ADAM_EPS[first.init], fused=True)
         self.start_epoch(0)
 
     @property
@@ -91,6 +89,7 @@ class Program:
         return tuple(torch.stack([values[run][i] for run in range(len(values))]) for i in (0, 1))
 
     def get_state(self) -> dict:
+        """All that the next step depends on."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict()["state"],
@@ -101,6 +100,7 @@ class Program:
         }
 
     def set_state(self, state: dict, epoch: int) -> None:
+        """Go on from ``get_state``'s dictionary, in the given epoch."""
         self.model.load_state_dict(state["model"])
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
@@ -123,13 +123,16 @@ class Fit:
     seconds: float = 0.0
     epoch: int = 0
     step: int = 0
+    note: str = ""  # what is being done between two steps
 
     @property
     def finished(self) -> bool:
+        """True after the last epoch."""
         return self.epoch == self.experiments[0].epochs
 
     @property
     def steps_per_epoch(self) -> int:
+        """Steps in an epoch, the same for every program."""
         return self.programs[0].steps_per_epoch
 
     @property
@@ -182,7 +185,7 @@ def fit(
                 return run
         _check_finite(run)
         _save(run, state_file)
-        _end_epoch(run, dataset)
+        _end_epoch(run, dataset, progress)
         run.seconds = before + time.monotonic() - begun
         _save(run, state_file)
         saved = time.monotonic()
@@ -190,22 +193,28 @@ def fit(
     return run
 
 
-def _end_epoch(run: Fit, dataset: Dataset) -> None:
+def _end_epoch(run: Fit, dataset: Dataset, progress: Callable[[Fit], None]) -> None:
     """Add a line to every curve, with log p-hat at milestones before the last epoch, and draw the next epoch's order."""
     curves, first = iter(run.curves), run.experiments[0]
     milestone = run.epoch + 1 in MILESTONES and run.epoch + 1 < first.epochs
-    bounds = {"iwae_64": 64} | ({"log_px": PROFILES[first.profile].log_px_samples} if milestone else {})
+    samples = {"iwae_64": 64} | ({"log_px": PROFILES[first.profile].log_px_samples} if milestone else {})
     for program in run.programs:
         seeds = [e.seed for e in program.experiments]
-        test = {name: iwae_bound(program.model, dataset.test, seeds, f"epoch {run.epoch}", K) for name, K in bounds.items()}
         loss, beta = program.losses.double().mean(0).tolist(), program.beta.tolist()
-        for r, e in enumerate(program.experiments):
-            line = {"epoch": run.epoch + 1, "learning_rate": float(program.learning_rate), "loss": loss[r]}
-            for name, values in test.items():
-                line |= {name: values[r].mean().item(), f"{name}_se": (values[r].std() / len(values[r]) ** 0.5).item()}
-            next(curves).append(line | {"beta": beta[r] if e.beta is not None else None})
+        lines = [{"epoch": run.epoch + 1, "learning_rate": float(program.learning_rate), "loss": value} for value in loss]
+        for name, K in samples.items():
+
+            def tell(done: float, of: str = f"{name} of {', '.join(e.method for e in program.experiments)}") -> None:
+                run.note = f"{of}: {done:.0%}"
+                progress(run)
+
+            values = iwae_bound(program.model, dataset.test, seeds, f"epoch {run.epoch}", K, tell)
+            for line, mean, sd in zip(lines, values.mean(1).tolist(), values.std(1).tolist(), strict=True):
+                line |= {name: mean, f"{name}_se": sd / values.shape[1] ** 0.5}
+        for line, e, value in zip(lines, program.experiments, beta, strict=True):
+            next(curves).append(line | {"beta": value if e.beta is not None else None})
         program.start_epoch(run.epoch + 1)
-    run.epoch, run.step = run.epoch + 1, 0
+    run.epoch, run.step, run.note = run.epoch + 1, 0, ""
 
 
 def _check_finite(run: Fit) -> None:

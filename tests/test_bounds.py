@@ -154,11 +154,13 @@ def test_a_bound_of_ones_own_takes_three_lines(monkeypatch):
 
     def renyi(log_w):
         return 2 * log_mean_exp(log_w / 2, (-3, -2))
+
     monkeypatch.setitem(METHODS, "renyi", both(renyi))  # fmt: skip
 
     (experiment,) = experiments.plan("renyi", profile_name="smoke", epochs=1)
     digits = data.load("digits")
     digits = data.Dataset("digits", "a few", digits.train[:200], digits.test[:20])
     run = training.fit([experiment], digits)
-    assert run.finished and len(run.curves[0]) == 1
+    assert run.finished
+    assert len(run.curves[0]) == 1
     assert Objective(theta=renyi, phi=renyi) == METHODS["renyi"]

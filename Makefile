@@ -1,0 +1,42 @@
+# make report and make test work from a bare copy with Python 3.11 or newer; each sets up .venv first, once.
+PYTHON ?= python3
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONHASHSEED := 0
+READY := .venv/.ready
+
+.PHONY: help report test book notebooks status clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+report: $(READY)  ## train every method on the small digits, make the exhibits, build the book
+	@snakemake -s workflow/Snakefile --cores 1 --quiet rules host
+	@for part in _build/times/*.tsv; do \
+	  awk -v part=$$(basename $$part .tsv) 'NR == 2 { printf "%-14s %5.0f s\n", part, $$1 }' $$part; done
+	@echo "the report is at $(CURDIR)/_build/html/index.html"
+
+test: $(READY)  ## ruff, the unit tests, and the notebooks
+	ruff check repro tests
+	ruff format --check repro tests
+	pytest -q
+	pytest -q --nbval notebooks
+
+book: $(READY)  ## the book alone, from the committed notebooks
+	jupyter-book build book/
+
+notebooks: $(READY)  ## execute the committed exhibit notebooks in place
+	jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/table1.ipynb
+
+status: $(READY)  ## which records are there, which are missing, and the command for each
+	python -m repro status
+
+clean:  ## remove what was made here; committed records stay
+	rm -rf _build book/notebooks results/smoke .snakemake .pytest_cache .ruff_cache
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@begun=$$SECONDS; $(PYTHON) -m venv .venv && \
+	pip install -q --disable-pip-version-check -r requirements.txt && \
+	pip install -q --disable-pip-version-check --no-deps -e . && \
+	touch $@ && echo "set-up took $$((SECONDS - begun)) s"

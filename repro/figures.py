@@ -1,0 +1,79 @@
+"""Records -> figures. Pure: a figure is what the records say. One colour for each method, everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from repro.records import Record
+from repro.tables import METHOD_NAMES, origin
+
+# Okabe and Ito's colours for the colour-blind, those that show on white and on black
+COLOURS = {
+    "iwae": "#0072B2",
+    "piwae": "#D55E00",
+    "miwae": "#009E73",
+    "ciwae": "#CC79A7",
+    "vae": "#E69F00",
+    "ciwae-learned": "#56B4E9",
+}
+MARKERS = {"iwae": "o", "piwae": "s", "miwae": "^", "ciwae": "D", "vae": "v", "ciwae-learned": "P"}
+GREY = "#7a7a7a"  # axes and words, readable on both
+STYLE = {
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": GREY,
+    "text.color": GREY,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "svg.hashsalt": "repro",
+}
+
+
+def _caption(figure: Figure, shown: Sequence[Record]) -> None:
+    e = shown[0].experiment
+    figure.supxlabel(origin(shown, e.profile, e.epochs).replace("Ours: ", "").replace("; ", "\n", 1), fontsize=6, x=0.01, ha="left")
+
+
+def curves(shown: Sequence[Record]) -> Figure:
+    """IWAE-64 and log p-hat (where it was measured) of the test set by epoch, a line for each record's method."""
+    with sns.axes_style("ticks", STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained", sharey=True)
+    for record in shown:
+        method, curve = record.experiment.method, record.curve
+        for ax, metric in zip(axes, ("iwae_64", "log_px"), strict=True):
+            measured = curve.dropna(subset=[metric])
+            style = {"color": COLOURS.get(method, GREY), "marker": MARKERS.get(method, "."), "markersize": 4, "linewidth": 1.2}
+            ax.errorbar(measured["epoch"], measured[metric], measured[f"{metric}_se"], label=METHOD_NAMES.get(method, method), capsize=2, **style)
+    for ax, name in zip(axes, ("IWAE-64", "log p̂(x)"), strict=True):
+        ax.set(xlabel="epoch", ylabel="nats" if ax is axes[0] else "", title=name)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        sns.despine(ax=ax)
+    axes[0].legend(frameon=False, fontsize=8)
+    _caption(figure, shown)
+    plt.close(figure)  # a notebook shows what a cell returns; left open, it would show it twice
+    return figure
+
+
+def reconstructions(shown: Sequence[Record], side: int = 8) -> Figure:
+    """The first record's binary inputs and each record's reconstructions, side x side images each, with SSIM."""
+    grids = [("input", shown[0].reconstructions[0])]
+    for r in shown:
+        m = r.metrics["ssim"]
+        grids.append((f"{METHOD_NAMES.get(r.experiment.method, r.experiment.method)}\nSSIM {m['value']:.3f} ± {m['sd']:.3f}", r.reconstructions[1]))
+    with sns.axes_style("white", STYLE):
+        figure, axes = plt.subplots(1, len(grids), figsize=(2 * len(grids), 2.6), layout="constrained")
+    for ax, (title, images) in zip(axes, grids, strict=True):
+        tiles = np.asarray(images[: side * side], np.float32).reshape(side, side, 28, 28)
+        ax.imshow(tiles.transpose(0, 2, 1, 3).reshape(side * 28, side * 28), cmap="gray_r", vmin=0, vmax=1, interpolation="none")
+        ax.set_title(title, fontsize=8)
+        ax.set_axis_off()
+    _caption(figure, shown)
+    plt.close(figure)  # a notebook shows what a cell returns; left open, it would show it twice
+    return figure

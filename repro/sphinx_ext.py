@@ -1,0 +1,48 @@
+"""Sphinx extension: brings the executed notebooks under ``book/notebooks``, where the table of contents can name them.
+
+An exhibit is taken from ``_build/notebooks`` (what ``make report`` has just executed) where it is there and not older than
+the records, else from ``notebooks`` (as committed). This machine's smoke runs come from ``_build/notebooks/smoke``; where
+there are none yet, a page says how to make them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+COMMITTED = ("table1",)
+SMOKE = ("train", "table1")
+NOT_YET = "# This machine's {name}\n\nNothing has been trained here yet: `make report` trains every method on the small digits and fills this page.\n"
+
+
+def bring(app, config) -> None:
+    """Copy, touching only what differs, so that unchanged pages are not read again."""
+    book = Path(app.srcdir)
+    built, target = book.parent / "_build" / "notebooks", book / "notebooks"
+    records = [p for p in (book.parent / "results").glob("*/*/*/metrics.json") if p.parents[2].name != "smoke"]
+    newest = max((p.stat().st_mtime for p in records), default=0)
+    for name in COMMITTED:
+        fresh = built / f"{name}.ipynb"
+        _copy(fresh if fresh.exists() and fresh.stat().st_mtime >= newest else book.parent / "notebooks" / f"{name}.ipynb", target / f"{name}.ipynb")
+    for name in SMOKE:
+        source, page = built / "smoke" / f"{name}.ipynb", target / "smoke" / name
+        page.with_suffix(".md" if source.exists() else ".ipynb").unlink(missing_ok=True)
+        if source.exists():
+            _copy(source, page.with_suffix(".ipynb"))
+        else:
+            _write(page.with_suffix(".md"), NOT_YET.format(name=name).encode())
+
+
+def _copy(source: Path, target: Path) -> None:
+    _write(target, source.read_bytes())
+
+
+def _write(target: Path, content: bytes) -> None:
+    if not target.exists() or target.read_bytes() != content:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def setup(app):
+    """Run before anything looks for source files."""
+    app.connect("config-inited", bring, priority=100)
+    return {"parallel_read_safe": True}

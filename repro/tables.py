@@ -1,0 +1,141 @@
+"""Records -> tables. Pure: a table is what the records and the printed numbers say, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from repro import experiments, records
+from repro.experiments import TABLE_METHODS, Experiment, with_epochs
+from repro.records import Record
+from repro.reported import TABLE1
+
+METHOD_NAMES = {  # as the tables and figures call them
+    "iwae": "IWAE(64)",
+    "piwae": "PIWAE(8,8)",
+    "miwae": "MIWAE(8,8)",
+    "ciwae": "CIWAE(0.5)",
+    "vae": "VAE",
+    "ciwae-learned": "CIWAE(learned)",
+}
+METRIC_NAMES = {"iwae_64": "IWAE-64", "log_px": "log p̂(x)", "minus_kl": "−KL(Q‖P)"}
+MISSING = "not run"
+
+
+def table1(profile: str = "best", results: str | Path | None = None) -> pd.DataFrame:
+    """Table 1: for each model and metric, our records beside what the report and the paper print.
+
+    Rows: model, metric, source; columns: methods; cells: "value ± standard error". ``attrs`` holds the caption, which
+    says where the numbers come from, and the commands that would make what is missing.
+    """
+    name = records.best_profile(results) if profile == "best" else experiments.profile(profile).name
+    wanted, found = experiments.exhibit("table1", name), records.read_all(name, results)
+    epochs = _epochs_shown(wanted, found)
+    rows, missing, used = {}, [], []
+    for model in dict.fromkeys(e.model for e in wanted):
+        runs = {e.method: _same(e, found) for e in with_epochs([e for e in wanted if e.model == model], epochs)}
+        missing += [e.command for e in wanted if e.model == model and not runs[e.method]]
+        used += [r for rs in runs.values() for r in rs]
+        for metric, metric_name in METRIC_NAMES.items():
+            rows[model, metric_name, "ours"] = {METHOD_NAMES[m]: cell([r.metrics[metric] for r in runs[m]]) for m in TABLE_METHODS}
+            for source, printed in TABLE1.items():
+                if model in printed:
+                    values = printed[model][metric]
+                    rows[model, metric_name, source] = {METHOD_NAMES[m]: with_error(*values[m]) for m in TABLE_METHODS}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["model", "metric", "source"])
+    table.attrs = {"caption": origin(used, name, epochs), "missing": missing}
+    return table
+
+
+def _epochs_shown(wanted: Sequence[Experiment], found: Sequence[Record]) -> int:
+    """The length of training with most of the wanted runs; the longer where two have as many. Lengths are not mixed."""
+    lengths = {r.experiment.epochs for r in found} | {wanted[0].epochs}
+    return max(lengths, key=lambda n: (sum(bool(_same(e, found)) for e in with_epochs(list(wanted), n)), n))
+
+
+def _same(wanted: Experiment, found: Sequence[Record]) -> list[Record]:
+    """The records that are of this experiment but for the seed."""
+    fields = {k: v for k, v in wanted.as_dict().items() if k != "seed"}
+    return [r for r in found if {k: v for k, v in r.experiment.as_dict().items() if k != "seed"} == fields]
+
+
+def cell(metrics: Sequence[dict[str, float]]) -> str:
+    """Mean over seeds with its standard error: between seeds where there are several, else over the test images."""
+    if not metrics:
+        return MISSING
+    values = np.array([m["value"] for m in metrics])
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else metrics[0]["se"]
+    return with_error(values.mean(), error)
+
+
+def with_error(value: float, error: float | None = None) -> str:
+    """Value ± error to two decimals, with a true minus sign."""
+    text = f"{value:.2f}" if error is None else f"{value:.2f} ± {error:.2f}"
+    return text.replace("-", "−")
+
+
+def origin(used: Sequence[Record], profile: str, epochs: int) -> str:
+    """What every exhibit says of its numbers: profile, data, epochs, seeds, the error's kind, commit, device."""
+    if not used:
+        return f"No records yet in the {profile} profile."
+    first, seeds = used[0], sorted({r.experiment.seed for r in used})
+    planned = experiments.PROFILES[profile].epochs[first.experiment.dataset]
+    length = f"{epochs} epochs" if epochs == planned else f"{epochs} of the profile's {planned} epochs"
+    error = "between seeds" if len(seeds) > 1 else "over the test images"
+    said = [
+        f"Ours: {profile} profile, {first.provenance['data']['variant']}, {length}",
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
+        f"log p̂ with K = {first.provenance['log_px_samples']}, ± standard error {error}",
+        "commit " + ", ".join(sorted({str(r.provenance["commit"])[:10] + " (with changes)" * bool(r.provenance["dirty"]) for r in used})),
+        ", ".join(sorted({r.provenance["device"] for r in used})),
+    ]
+    return "; ".join(said) + "."
+
+
+def as_text(table: pd.DataFrame, form: str = "text") -> str:
+    """The table as text, csv, markdown or latex (booktabs), with its caption."""
+    caption = table.attrs["caption"]
+    flat = table.reset_index()
+    if form == "csv":
+        return flat.to_csv(index=False).rstrip()
+    if form == "latex":
+        caption, flat = (_tex(caption), flat.map(_tex).rename(columns=_tex))
+        return flat.to_latex(index=False, caption=caption, label="tab:1").rstrip()
+    cells = [list(map(str, flat.columns)), *flat.astype(str).values.tolist()]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = [" | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    if form == "markdown":
+        lines = [f"| {line} |" for line in lines]
+    lines.insert(1, "|".join(["", *("-" * (w + 2) for w in widths), ""]) if form == "markdown" else "-" * max(map(len, lines)))
+    needed = [f"missing; make it with: {command}" for command in table.attrs["missing"]]
+    return "\n".join([*lines, "", caption, *needed])
+
+
+def _tex(text: str) -> str:
+    """Signs that LaTeX does not take as they are."""
+    signs = {"p̂": r"$\hat p$", "−KL(Q‖P)": r"$-$KL(Q$\|$P)", "−": "$-$", "±": r"$\pm$", "_": r"\_", "%": r"\%"}
+    for sign, tex in signs.items():
+        text = text.replace(sign, tex)
+    return text
+
+
+def metrics(shown: Sequence[Record]) -> pd.DataFrame:
+    """Every metric of each record, as value ± standard error over the test images."""
+    columns = {METHOD_NAMES.get(r.experiment.method, r.experiment.method): r.metrics for r in shown}
+    rows = {"elbo": "ELBO", **METRIC_NAMES, "ess": "effective sample size", "active_units": "active units", "ssim": "SSIM"}
+    return pd.DataFrame({name: {text: with_error(m[k]["value"], m[k]["se"]) for k, text in rows.items()} for name, m in columns.items()})
+
+
+def show(table: pd.DataFrame) -> None:
+    """The table in a notebook: missing cells greyed, its caption above, and below it the commands for what is missing."""
+    from IPython.display import HTML, Markdown, display
+
+    style = table.style.map(lambda text: "color: grey; font-style: italic" if text == MISSING else "").set_uuid("table1")
+    left = {"selector": "caption", "props": "text-align: left; caption-side: bottom"}
+    display(HTML(style.set_caption(table.attrs["caption"]).set_table_styles([left]).to_html()))
+    if table.attrs["missing"]:
+        display(Markdown("To fill the gaps:\n```\n" + "\n".join(table.attrs["missing"]) + "\n```"))

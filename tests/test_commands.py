@@ -1,0 +1,183 @@
+"""The command line and the papermill command, as a person types them."""
+
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from repro import records
+from repro.experiments import plan
+
+ROOT = Path(__file__).parents[1]
+PAPERMILL = Path(sys.executable).with_name("papermill")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with the notebooks and no results."""
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    (tmp_path / "results").mkdir()
+    monkeypatch.delenv("REPRO_RESULTS_DIR", raising=False)
+    monkeypatch.delenv("REPRO_PROFILE", raising=False)
+    return tmp_path
+
+
+def run(*words, cwd, **options):
+    return subprocess.run(list(map(str, words)), cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)
+
+
+def repro(*words, cwd):
+    return run(sys.executable, "-m", "repro", *words, cwd=cwd)
+
+
+def test_train_evaluate_tables_and_status(here):
+    done = repro("train", "--method", "vae", "--epochs", 1, "--profile", "smoke", cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert "smoke profile: vae-M64-K1-seed0-epochs1" in done.stdout
+    assert "should take about" in done.stdout
+    (experiment,) = plan("vae", epochs=1, profile_name="smoke")
+    path = records.path_of(experiment, here / "results")
+    assert str(path) in done.stdout
+    assert not list(here.rglob("unfinished-*"))
+    provenance = records.read(path).provenance
+    assert provenance["data"]["sha256"]
+    assert provenance["seconds"]["training"] > 0
+
+    again = repro("train", "--method", "vae", "--epochs", 1, "--profile", "smoke", cwd=here)
+    assert again.returncode == 0
+    assert "epoch" not in again.stdout.replace("epochs1", "")
+
+    evaluated = repro("evaluate", path, cwd=here)
+    assert evaluated.returncode == 0, evaluated.stderr
+    for line in evaluated.stdout.splitlines():
+        name, value, _, se, _, was, _, was_se = line.split()
+        assert (value, se) == (was, was_se), name
+
+    assert "−" in repro("tables", "--profile", "smoke", cwd=here).stdout
+    status = repro("status", "--profile", "smoke", cwd=here).stdout
+    assert "there    digits-reference/vae-M64-K1-seed0-epochs1" in status
+    assert "missing  digits-reference/piwae-M8-K8-seed0\n         python -m repro train --method piwae --profile smoke" in status
+
+
+def test_a_time_limit_leaves_resumable_state_and_status_3(here):
+    words = ("train", "--method", "iwae,vae", "--epochs", 1, "--profile", "smoke")
+    stopped = repro(*words, "--time-limit", 1, cwd=here)
+    assert stopped.returncode == 3
+    assert "the same command goes on from there" in stopped.stdout
+    assert len(list(here.rglob("unfinished-*"))) == 1
+    assert repro(*words, cwd=here).returncode == 0
+    assert len(records.read_all("smoke", here / "results")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["train", "--method", "pwiae"], "repro: unknown method 'pwiae'; did you mean 'piwae'?"),
+        (["train", "--metod", "piwae"], "repro: No such option '--metod'"),
+        (["train", "--device", "tpu"], "repro: device 'tpu' cannot be had here; use cpu"),
+        (["trian"], "repro: No such command 'trian'"),
+        (["data", "mnits"], "repro: unknown dataset 'mnits'; did you mean 'mnist'?"),
+        (["evaluate", "nowhere"], "repro: nowhere is no whole record (config.json is missing)"),
+        (["tables", "--profile", "ful"], "repro: unknown profile 'ful'; did you mean 'full'?"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(here, words, line):
+    done = repro(*words, cwd=here)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(line)
+    assert not list((here / "results").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["-p", "method", "pwiae"], "unknown method 'pwiae'; did you mean 'piwae'?"),
+        (["-p", "metod", "piwae"], "unknown parameter 'metod'; did you mean 'method'?"),
+        (["-p", "dataset", "omniglott"], "unknown dataset 'omniglott'; did you mean 'omniglot'?"),
+        (["-p", "method", "ciwae", "-p", "beta", "2"], "beta is 2; give a number between 0"),
+        (["-p", "method", "miwae", "-p", "M", "8", "-p", "K", "9"], "M*K is 8*9 = 72"),
+        (["-y", "{method: gna}"], "unknown method 'gna'; there are iwae"),
+        (["-p", "device", "tpu", "out.ipynb"], "device 'tpu' cannot be had here"),
+    ],
+)
+def test_papermill_checks_before_a_kernel_starts(here, words, line):
+    done = run(PAPERMILL, "notebooks/train.ipynb", *words, cwd=here)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"papermill: {line}"), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+    assert {p.name for p in here.iterdir()} == {"notebooks", "results"}
+
+
+def at_a_terminal(words, cwd):
+    """Run with a terminal for standard output and error; what appeared on it and the exit status."""
+    parent, child = pty.openpty()
+    process = subprocess.Popen(list(map(str, words)), cwd=cwd, stdin=child, stdout=child, stderr=child)
+    os.close(child)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(parent, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(parent)
+    return shown.decode(), process.wait()
+
+
+PIWAE = ["-p", "method", "piwae", "-p", "epochs", "1", "-p", "profile", "smoke"]
+
+
+def cells_ran(path):
+    notebook = json.loads(path.read_text())
+    return all(c["execution_count"] for c in notebook["cells"] if c["cell_type"] == "code")
+
+
+@pytest.mark.slow
+def test_papermill_trains_at_a_terminal_from_the_root(here):
+    shown, status = at_a_terminal([PAPERMILL, "notebooks/train.ipynb", *PIWAE], here)
+    assert status == 0, shown
+    assert "should take about" in shown
+    assert "epoch 1 of 1" in shown
+    assert cells_ran(here / "_build/notebooks/train-piwae-M8-K8-seed0-epochs1.ipynb")
+    assert len(records.read_all("smoke", here / "results")) == 1
+
+
+@pytest.mark.slow
+def test_papermill_trains_in_a_pipe_from_the_notebooks_folder(here):
+    process = subprocess.Popen(
+        [PAPERMILL, "train.ipynb", *PIWAE], cwd=here / "notebooks", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    shown, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "epoch 1 of 1" in shown
+    assert '"cells"' not in shown
+    assert cells_ran(here / "_build/notebooks/train-piwae-M8-K8-seed0-epochs1.ipynb")
+    assert len(records.read_all("smoke", here / "results")) == 1
+
+
+@pytest.mark.slow
+def test_papermill_trains_with_an_output_path_and_a_results_folder(here):
+    done = run(PAPERMILL, "notebooks/train.ipynb", "mine.ipynb", *PIWAE, "-p", "results", here / "elsewhere", cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert cells_ran(here / "mine.ipynb")
+    assert len(records.read_all("smoke", here / "elsewhere")) == 1
+    assert not (here / "_build").exists()
+
+
+def test_papermill_leaves_other_notebooks_alone(here):
+    notebook = json.loads((here / "notebooks/table1.ipynb").read_text())
+    notebook["metadata"].pop("repro")
+    notebook["cells"] = []
+    (here / "other.ipynb").write_text(json.dumps(notebook))
+    shown, status = at_a_terminal([PAPERMILL, "other.ipynb"], here)
+    assert status == 2
+    assert "Missing argument 'OUTPUT_PATH'" in shown

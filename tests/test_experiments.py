@@ -1,0 +1,83 @@
+"""A user's words become experiments, or one line that says what is wrong."""
+
+import pytest
+
+from repro import ReproError
+from repro.experiments import MILESTONES, PROFILES, exhibit, plan, profile
+
+
+def names(**words):
+    return [e.name for e in plan(profile_name="short", **words)]
+
+
+def test_defaults_are_the_papers():
+    assert names() == ["iwae-M1-K64-seed0", "piwae-M8-K8-seed0", "miwae-M8-K8-seed0", "ciwae-M1-K64-beta0.5-seed0", "vae-M64-K1-seed0"]
+    e = plan("piwae", profile_name="full")[0]
+    assert (e.dataset, e.model, e.M, e.K, e.epochs, e.batch_size) == ("mnist", "reference", 8, 8, 3280, 20)
+    assert plan("piwae", dataset="omniglot-lake", profile_name="full")[0].epochs == 1000
+    assert MILESTONES[-1] == sum(3**i for i in range(8)) == PROFILES["full"].epochs["mnist"]
+
+
+def test_lists_layouts_and_departures_show_in_the_name():
+    assert names(method="miwae", M=4) == ["miwae-M4-K16-seed0"]
+    assert names(method="miwae", K="2") == ["miwae-M32-K2-seed0"]
+    assert names(method="piwae,vae", seed="0,1", epochs=4) == [f"{m}-seed{s}-epochs4" for s in (0, 1) for m in ("piwae-M8-K8", "vae-M64-K1")]
+    assert names(method="ciwae", beta=0) == ["ciwae-M1-K64-beta0-seed0"]
+    assert len(names(method="all,ciwae-learned,vae")) == 6
+    assert plan("vae", init="burda", profile_name="short")[0].group == "mnist-reference-burda"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ({"method": "pwiae"}, "unknown method 'pwiae'; did you mean 'piwae'?"),
+        ({"method": "gan"}, "unknown method 'gan'; there are iwae, piwae"),
+        ({"dataset": "minst"}, "unknown dataset 'minst'; did you mean 'mnist'?"),
+        ({"model": "large"}, "unknown model 'large'; did you mean 'larger'?"),
+        ({"init": "glorot"}, "unknown init 'glorot'; there are default, burda"),
+        ({"method": "ciwae", "beta": 1.5}, "beta is 1.5; give a number between 0"),
+        ({"method": "ciwae", "beta": "half"}, "beta is 'half'; give a number between 0"),
+        ({"method": "ciwae", "beta": "nan"}, "beta is nan; give a number between 0"),
+        ({"method": "ciwae-learned", "beta": 0}, "neither end included"),
+        ({"method": "vae", "beta": 0.5}, "vae has no beta"),
+        ({"method": "miwae", "M": 8, "K": 9}, r"M\*K is 8\*9 = 72; every method is compared at 64 samples: set K to 8"),
+        ({"method": "miwae", "M": 5}, r"M\*K is 5\*12 = 60"),
+        ({"method": "iwae", "M": 8, "K": 8}, "iwae has M = 1 and K = 64; for M = 8, K = 8 use miwae or piwae"),
+        ({"method": "miwae", "M": 0}, "M is '0'; give a whole number of at least 1"),
+        ({"epochs": 0}, "epochs is '0'"),
+        ({"epochs": 2.5}, "epochs is '2.5'; give a whole number"),
+        ({"seed": -1}, "seed is '-1'"),
+        ({"seed": "zero"}, "seed is 'zero'"),
+    ],
+)
+def test_what_is_wrong_is_one_line(words, line):
+    with pytest.raises(ReproError, match=line) as error:
+        plan(profile_name="smoke", **words)
+    assert "\n" not in str(error.value)
+
+
+def test_auto_is_smoke_without_an_accelerator(monkeypatch):
+    monkeypatch.delenv("REPRO_PROFILE", raising=False)
+    monkeypatch.setattr("repro.experiments._has_accelerator", lambda: False)
+    assert profile().name == "smoke"
+    monkeypatch.setattr("repro.experiments._has_accelerator", lambda: True)
+    assert profile().name == "full"
+    monkeypatch.setenv("REPRO_PROFILE", "short")
+    assert profile().name == "short"
+    with pytest.raises(ReproError, match="unknown profile 'shrt'; did you mean 'short'?"):
+        profile("shrt")
+
+
+def test_the_printed_command_makes_the_same_experiment():
+    import shlex
+
+    from repro.__main__ import train_command
+
+    several = [
+        *exhibit("table1", "short"),
+        *plan("miwae,ciwae", "omniglot-lake", M=None, beta=0.25, seed=3, epochs=7, profile_name="full", init="burda"),
+    ]
+    for e in [*several, *plan("piwae", M=16, profile_name="smoke")]:
+        words = train_command.make_context("train", shlex.split(e.command)[4:]).params
+        words = {k: v for k, v in words.items() if k not in ("data", "results", "device", "time_limit")}
+        assert plan(profile_name=words.pop("profile"), **words) == [e]

@@ -1,0 +1,146 @@
+"""Records are written whole or not at all, checked when read, and never replaced."""
+
+import json
+
+import pytest
+import torch
+
+from repro import ReproError, records, tables
+from repro.experiments import plan
+
+PROVENANCE = {
+    "commit": "c0ffee" * 6,
+    "dirty": False,
+    "versions": {},
+    "device": "a machine",
+    "seconds": {},
+    "date": "2026-01-01",
+    "data": {"name": "digits", "variant": "digits", "sha256": ""},
+    "log_px_samples": 1000,
+}
+
+
+def write(results, experiment, value=-90.0, se=0.1):
+    curve = [{"epoch": i + 1, "learning_rate": 1e-3, "loss": 1.0, "iwae_64": value, "iwae_64_se": se} for i in range(experiment.epochs)]
+    metrics = {name: {"value": value, "se": se, "sd": se} for name in records.METRICS}
+    grids = (torch.zeros(64, 784), torch.full((64, 784), 0.5))
+    return records.write(experiment, curve, metrics, grids, {"w": torch.ones(2)}, PROVENANCE, results)
+
+
+@pytest.fixture
+def experiment():
+    return plan("piwae", profile_name="smoke")[0]
+
+
+def test_a_record_goes_round(tmp_path, experiment):
+    write(tmp_path, experiment)
+    record = records.get(experiment, tmp_path)
+    assert record.experiment == experiment
+    assert record.metrics["iwae_64"]["value"] == -90
+    assert list(record.curve.columns) == list(records.CURVE)
+    assert len(record.curve) == experiment.epochs
+    assert record.reconstructions[1].max() == pytest.approx(0.5, abs=1 / 255)
+    assert record.weights()["w"].tolist() == [1, 1]
+    assert records.read_all("smoke", tmp_path) == [record]
+
+
+def test_a_missing_record_names_the_command_that_makes_it(tmp_path, experiment):
+    with pytest.raises(ReproError, match="no record of .*make it with: python -m repro train --method piwae --profile smoke"):
+        records.get(experiment, tmp_path)
+
+
+def test_a_whole_record_is_never_replaced_and_a_broken_one_is(tmp_path, experiment):
+    path = write(tmp_path, experiment)
+    with pytest.raises(ReproError, match="never replaced"):
+        write(tmp_path, experiment)
+    (path / "provenance.json").unlink()
+    assert not records.exists(experiment, tmp_path)
+    assert write(tmp_path, experiment, -80.0) == path
+    assert records.get(experiment, tmp_path).metrics["log_px"]["value"] == -80
+
+
+def test_a_death_while_writing_leaves_no_record(tmp_path, experiment, monkeypatch):
+    monkeypatch.setattr(records.os, "replace", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, experiment)
+    monkeypatch.undo()
+    assert not records.exists(experiment, tmp_path)
+    assert records.read_all("smoke", tmp_path) == []
+    write(tmp_path, experiment)
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (lambda p: (p / "curve.csv").unlink(), "curve.csv is missing"),
+        (lambda p: (p / "curve.csv").write_text("epoch\n1\n"), "curve.csv has changed"),
+        (lambda p: (p / "metrics.json").write_text("{"), "cannot be read"),
+        (lambda p: (p / "metrics.json").unlink(), "no whole record .metrics.json is missing"),
+        (lambda p: edit(p / "metrics.json", "ssim", None), "no ssim"),
+        (lambda p: edit(p / "metrics.json", "ssim", {"value": float("nan"), "se": 0}), "not finite"),
+        (lambda p: edit(p / "provenance.json", "commit", None), "no commit"),
+        (lambda p: edit(p / "config.json", "colour", "red"), "unexpected keyword argument 'colour'"),
+        (lambda p: edit(p / "config.json", "seed", 5), "it is the record of smoke/digits-reference/piwae-M8-K8-seed5"),
+    ],
+)
+def test_a_damaged_record_is_one_line(tmp_path, experiment, damage, line):
+    path = write(tmp_path, experiment)
+    damage(path)
+    with pytest.raises(ReproError, match=line) as error:
+        records.read(path)
+    assert str(path) in str(error.value)
+
+
+def edit(path, key, value):
+    content = json.loads(path.read_text())
+    if value is None:
+        del content[key]
+    else:
+        content[key] = value
+    path.write_text(json.dumps(content))
+
+
+def test_weights_may_be_left_out(tmp_path, experiment):
+    path = write(tmp_path, experiment)
+    (path / "model.safetensors").unlink()
+    with pytest.raises(ReproError, match="holds no weights"):
+        records.get(experiment, tmp_path).weights()
+
+
+def test_table1_shows_ours_beside_the_printed_and_says_what_is_missing(tmp_path):
+    for e in plan("iwae,piwae", profile_name="short"):
+        write(tmp_path, e, -86.5, 0.12)
+    table = tables.table1("short", tmp_path)
+    assert table.loc[("reference", "IWAE-64", "ours"), "IWAE(64)"] == "−86.50 ± 0.12"
+    assert table.loc[("reference", "IWAE-64", "ours"), "VAE"] == "not run"
+    assert table.loc[("reference", "IWAE-64", "report"), "IWAE(64)"] == "−84.64"
+    assert table.loc[("reference", "log p̂(x)", "paper"), "PIWAE(8,8)"] == "−84.46 ± 0.06"
+    assert "python -m repro train --method vae --profile short" in table.attrs["missing"]
+    assert len(table.attrs["missing"]) == 8
+    for said in ("short profile", "40 epochs", "seed 0", "c0ffee", "K = 1000", "a machine", "over the test images"):
+        assert said in table.attrs["caption"]
+    for form in ("text", "csv", "markdown", "latex"):
+        assert "86.50" in tables.as_text(table, form)
+    assert r"\toprule" in tables.as_text(table, "latex")
+
+
+def test_table1_takes_its_error_between_seeds_and_never_mixes_lengths(tmp_path):
+    for seed, value in ((0, -86.0), (1, -87.0)):
+        (e,) = plan("iwae", seed=seed, profile_name="short")
+        write(tmp_path, e, value)
+    write(tmp_path, plan("iwae", epochs=4, profile_name="short")[0], -99)
+    table = tables.table1("short", tmp_path)
+    assert table.loc[("reference", "IWAE-64", "ours"), "IWAE(64)"] == "−86.50 ± 0.50"
+    assert "between seeds" in table.attrs["caption"]
+    for e in plan("all", epochs=4, profile_name="short"):
+        if not records.exists(e, tmp_path):
+            write(tmp_path, e, -99)
+    table = tables.table1("short", tmp_path)
+    assert table.loc[("reference", "IWAE-64", "ours"), "IWAE(64)"] == "−99.00 ± 0.10"
+    assert "4 of the profile's 40 epochs" in table.attrs["caption"]
+
+
+def test_nothing_run_is_a_table_of_gaps(tmp_path):
+    table = tables.table1("short", tmp_path)
+    assert (table.xs("ours", level="source") == "not run").all(axis=None)
+    assert table.attrs["caption"] == "No records yet in the short profile."

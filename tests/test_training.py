@@ -1,0 +1,164 @@
+"""The loop: schedule, independence of companions, resuming after any death, stopping, and losses that are not finite."""
+
+import math
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from repro import ReproError, bounds, data, experiments, training
+from repro.models import MODELS, Architecture
+
+CHILD = """
+import os, signal, sys
+import torch
+from repro import training
+from repro.models import MODELS
+from tests.test_training import SMALL, few_digits, runs
+
+MODELS["reference"] = SMALL
+
+where, death, at = sys.argv[1], sys.argv[2], int(sys.argv[3])
+torch.set_num_threads(1)
+training.SAVE_EVERY = 0.0
+count = 0
+
+def die_in_an_epoch():
+    global count
+    count += death == "epoch"
+    if death == "epoch" and count == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return False
+
+save = torch.save
+def die_in_a_save(state, file):
+    global count
+    save(state, file)
+    if death == "save":
+        count += 1
+        if count == at:
+            file.truncate(file.tell() // 2)
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+torch.save = die_in_a_save
+fit = training.fit(runs(), few_digits(), where + "/state.pt", stop=die_in_an_epoch)
+save({"weights": [p.model.state_dict() for p in fit.programs], "curves": fit.curves}, where + "/end.pt")
+"""
+
+
+SMALL = Architecture(hidden=20, latent=5)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setitem(MODELS, "reference", SMALL)
+
+
+def few_digits(images=200):
+    digits = data.load("digits")
+    return data.Dataset("digits", "a few", digits.train[:images], digits.test[:20])
+
+
+def runs(method="piwae,ciwae-learned", seed=0, epochs=2):
+    return experiments.plan(method, profile_name="smoke", seed=seed, epochs=epochs)
+
+
+def weights(fit):
+    return {e.name: p.model.run_state(r) for p in fit.programs for r, e in enumerate(p.experiments)}
+
+
+def test_schedule_is_burdas():
+    rates = [training.learning_rate(epoch) for epoch in range(3280)]
+    for i in range(8):
+        assert sum(math.isclose(rate, 1e-3 * 10 ** (-i / 7)) for rate in rates) == 3**i
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_runs_numbers_do_not_change_with_its_companions():
+    """Bit for bit, order, binarisation and noise; and, each run being a program of its own on the CPU, its weights too."""
+    digits = few_digits(1000)
+    alone = weights(training.fit(runs("piwae", seed=1), digits))  # 2 epochs of 50 steps
+    company = weights(training.fit(runs("iwae,piwae", seed="0,1"), digits))
+    (name, mine), *others = alone.items()
+    assert not others
+    for parameter, value in mine.items():
+        assert torch.equal(value, company[name][parameter])
+
+
+def test_runs_stacked_in_one_program_end_where_they_end_alone(small):
+    """100 steps in float64, as an accelerator stacks them; in float32 rounding in log w is amplified by the weights."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        digits = data.load("digits")
+        digits = data.Dataset("digits", "double", digits.train[:1000].double(), digits.test[:20].double())
+        ends = [weights(training.fit(runs("piwae,vae", seed="0,1"), digits, stack=size)) for size in (4, 1)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name, state in ends[0].items():
+        for parameter, value in state.items():
+            assert (value - ends[1][name][parameter]).norm() <= 1e-5 * value.norm()
+
+
+def test_training_ascends_the_bound(small):
+    (fit,) = [training.fit(runs("iwae", epochs=4), few_digits(600))]
+    values = [line["iwae_64"] for line in fit.curves[0]]
+    assert values == sorted(values)
+    assert [line["epoch"] for line in fit.curves[0]] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("death", "at"), [("epoch", 7), ("epoch", 16), ("save", 3), ("save", 14)])
+def test_killed_at_any_moment_it_ends_bit_for_bit_the_same(tmp_path, death, at):
+    ends = []
+    for name, deaths in (("whole", []), ("killed", [(death, at)])):
+        folder = tmp_path / name
+        folder.mkdir()
+        for how, when in [*deaths, ("none", 0)]:
+            done = subprocess.run([sys.executable, "-c", CHILD, folder, how, str(when)], capture_output=True, text=True)
+            assert done.returncode == (0 if how == "none" else -signal.SIGKILL), done.stderr
+        ends.append(torch.load(folder / "end.pt"))
+    assert ends[0]["curves"] == ends[1]["curves"]
+    for a, b in zip(ends[0]["weights"], ends[1]["weights"], strict=True):
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_time_limit_stops_at_a_step_and_the_next_call_goes_on(small, tmp_path):
+    digits, whole = few_digits(), training.fit(runs(), few_digits())
+    fit = training.fit(runs(), digits, tmp_path / "state.pt", time_limit=0.1)
+    assert not fit.finished
+    assert fit.step > 0
+    again = training.fit(runs(), digits, tmp_path / "state.pt")
+    assert again.finished
+    assert again.curves == whole.curves
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_epoch_and_step(small, tmp_path, monkeypatch):
+    monkeypatch.setitem(bounds.METHODS, "broken", bounds.both(lambda log_w: (log_w.mean((-3, -2)) + 430).sqrt()))
+    with pytest.raises(ReproError, match=r"the loss of broken-\S+ is nan at epoch 1, step \d+; the last good state is kept"):
+        training.fit(runs("broken"), few_digits(), tmp_path / "state.pt")
+
+
+def test_the_state_of_other_runs_is_refused(small, tmp_path):
+    training.fit(runs("vae", epochs=1), few_digits(), tmp_path / "state.pt")
+    with pytest.raises(ReproError, match="the state of other runs"):
+        training.fit(runs("iwae", epochs=1), few_digits(), tmp_path / "state.pt")
+
+
+def test_a_damaged_state_is_one_line(small, tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"PK not a state")
+    with pytest.raises(ReproError, match="cannot be read .*; delete it"):
+        training.fit(runs(), few_digits(), tmp_path / "state.pt")
+
+
+def test_runs_of_different_kinds_are_not_trained_together():
+    with pytest.raises(ReproError, match="must share"):
+        training.fit(runs("vae", epochs=1) + runs("vae", epochs=2), few_digits())
+
+
+def test_training_imports_nothing_but_torch_and_numpy():
+    code = "import sys, repro.training; print([m for m in sys.argv[1].split() if m in sys.modules])"
+    names = "pooch papermill seaborn matplotlib pandas scipy sklearn skimage IPython click safetensors"
+    assert subprocess.check_output([sys.executable, "-c", code, names], text=True).strip() == "[]"

@@ -11,7 +11,7 @@ help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 report: $(READY)  ## train every method on the small digits, make the exhibits, build the book
-	@snakemake -s workflow/Snakefile --cores 1 --quiet rules host
+	@snakemake -s workflow/Snakefile --cores 1 --rerun-triggers mtime --quiet rules host
 	@for part in _build/times/*.tsv; do \
 	  awk -v part=$$(basename $$part .tsv) 'NR == 2 { printf "%-14s %5.0f s\n", part, $$1 }' $$part; done
 	@echo "the report is at $(CURDIR)/_build/html/index.html"
@@ -25,7 +25,8 @@ test: $(READY)  ## ruff, the unit tests, and the notebooks
 book: $(READY)  ## the book alone, from the committed notebooks
 	jupyter-book build book/
 
-notebooks: $(READY)  ## execute the committed exhibit notebooks in place
+notebooks: $(READY)  ## execute the committed exhibit notebooks in place, draw the README's picture
+	python -m repro figures --folder book
 	jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/table1.ipynb
 
 status: $(READY)  ## which records are there, which are missing, and the command for each

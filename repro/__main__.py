@@ -256,6 +256,21 @@ def tables(profile: str, results: str | None, form: str) -> None:
 @cli.command()
 @click.option("--profile", default="best", show_default=True, help="smoke, short, full; best: the longest with records.")
 @click.option("--results", help="Folder to read records from.")
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=".", help="Where to draw curves.svg.")
+def figures(profile: str, results: str | None, folder: Path) -> None:
+    """Draw the curves of Table 1's reference runs."""
+    from repro.figures import curves, save
+    from repro.tables import table1_runs
+
+    shown = [r for r in table1_runs(profile, results)[0] if r.experiment.model == "reference"]
+    if not shown:
+        raise ReproError(f"no records to draw; make some with: {experiments.exhibit('table1', 'short')[0].command}")
+    print(save(curves(shown), folder / "curves.svg"))
+
+
+@cli.command()
+@click.option("--profile", default="best", show_default=True, help="smoke, short, full; best: the longest with records.")
+@click.option("--results", help="Folder to read records from.")
 def status(profile: str, results: str | None) -> None:
     """Say which records exist, which are missing, and the command for each."""
     name = records.best_profile(results) if profile == "best" else experiments.profile(profile).name
@@ -263,7 +278,7 @@ def status(profile: str, results: str | None) -> None:
     print(f"{name} profile, {records.results_folder(results)}")
     for record in records.read_all(name, results):
         e, p = record.experiment, record.provenance
-        print(f"there    {e.group}/{e.name}  ({e.epochs} epochs, {p['date']}, commit {str(p['commit'])[:10]})")
+        print(f"there    {e.group}/{e.name}  ({e.epochs} epochs, {p['date']}, commit {(p['commit'] or 'unknown')[:10]})")
     for e in wanted:
         if not records.exists(e, results):
             print(f"missing  {e.group}/{e.name}\n         {e.command}")

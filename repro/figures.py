@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,44 +38,51 @@ STYLE = {
 }
 
 
-def _caption(figure: Figure, shown: Sequence[Record]) -> None:
-    e = shown[0].experiment
-    figure.supxlabel(origin(shown, e.profile, e.epochs).replace("Ours: ", "").replace("; ", "\n", 1), fontsize=6, x=0.01, ha="left")
-
-
 def curves(shown: Sequence[Record]) -> Figure:
     """IWAE-64 and log p-hat (where it was measured) of the test set by epoch, a line for each record's method."""
-    with sns.axes_style("ticks", STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained", sharey=True)
-    for record in shown:
-        method, curve = record.experiment.method, record.curve
-        for ax, metric in zip(axes, ("iwae_64", "log_px"), strict=True):
-            measured = curve.dropna(subset=[metric])
-            style = {"color": COLOURS.get(method, GREY), "marker": MARKERS.get(method, "."), "markersize": 4, "linewidth": 1.2}
-            ax.errorbar(measured["epoch"], measured[metric], measured[f"{metric}_se"], label=METHOD_NAMES.get(method, method), capsize=2, **style)
-    for ax, name in zip(axes, ("IWAE-64", "log p̂(x)"), strict=True):
-        ax.set(xlabel="epoch", ylabel="nats" if ax is axes[0] else "", title=name)
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        sns.despine(ax=ax)
-    axes[0].legend(frameon=False, fontsize=8)
-    _caption(figure, shown)
-    plt.close(figure)  # a notebook shows what a cell returns; left open, it would show it twice
-    return figure
+    with plt.rc_context(sns.axes_style("ticks") | STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
+        for ax, metric, name in zip(axes, ("iwae_64", "log_px"), ("IWAE-64", "log p̂(x)"), strict=True):
+            for record in shown:
+                method, measured = record.experiment.method, record.curve.dropna(subset=[metric])
+                look = {"color": COLOURS.get(method, GREY), "marker": MARKERS.get(method, "."), "markersize": 4, "linewidth": 1.2}
+                error = measured[f"{metric}_se"]
+                ax.errorbar(measured["epoch"], measured[metric], error, label=METHOD_NAMES.get(method, method), capsize=2, **look)
+            ax.set(xlabel="epoch", ylabel="nats" if ax is axes[0] else "", title=name)
+            ax.xaxis.get_major_locator().set_params(integer=True)
+            sns.despine(ax=ax)
+        axes[0].legend(frameon=False, fontsize=8)
+        return _finished(figure, shown)
 
 
 def reconstructions(shown: Sequence[Record], side: int = 8) -> Figure:
     """The first record's binary inputs and each record's reconstructions, side x side images each, with SSIM."""
     grids = [("input", shown[0].reconstructions[0])]
     for r in shown:
-        m = r.metrics["ssim"]
-        grids.append((f"{METHOD_NAMES.get(r.experiment.method, r.experiment.method)}\nSSIM {m['value']:.3f} ± {m['sd']:.3f}", r.reconstructions[1]))
-    with sns.axes_style("white", STYLE):
-        figure, axes = plt.subplots(1, len(grids), figsize=(2 * len(grids), 2.6), layout="constrained")
-    for ax, (title, images) in zip(axes, grids, strict=True):
-        tiles = np.asarray(images[: side * side], np.float32).reshape(side, side, 28, 28)
-        ax.imshow(tiles.transpose(0, 2, 1, 3).reshape(side * 28, side * 28), cmap="gray_r", vmin=0, vmax=1, interpolation="none")
-        ax.set_title(title, fontsize=8)
-        ax.set_axis_off()
-    _caption(figure, shown)
-    plt.close(figure)  # a notebook shows what a cell returns; left open, it would show it twice
+        m, name = r.metrics["ssim"], METHOD_NAMES.get(r.experiment.method, r.experiment.method)
+        grids.append((f"{name}\nSSIM {m['value']:.3f} ± {m['sd']:.3f}", r.reconstructions[1]))
+    columns = min(len(grids), 4)
+    rows = -(-len(grids) // columns)
+    with plt.rc_context(sns.axes_style("white") | STYLE):
+        figure, axes = plt.subplots(rows, columns, figsize=(2.1 * columns, 2.5 * rows), layout="constrained", squeeze=False)
+        for ax in axes.flat:
+            ax.set_axis_off()
+        for ax, (title, images) in zip(axes.flat, grids, strict=False):
+            tiles = np.asarray(images[: side * side], np.float32).reshape(side, side, 28, 28)
+            ax.imshow(tiles.transpose(0, 2, 1, 3).reshape(side * 28, side * 28), cmap="gray_r", vmin=0, vmax=1, interpolation="none")
+            ax.set_title(title, fontsize=8)
+        return _finished(figure, shown)
+
+
+def _finished(figure: Figure, shown: Sequence[Record]) -> Figure:
+    """With its origin underneath; closed, since a notebook shows what a cell returns and would show it twice."""
+    figure.supxlabel(textwrap.fill(origin(shown), 120), fontsize=6, x=0.01, ha="left")
+    plt.close(figure)
     return figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write the figure as SVG with nothing in it that changes from one day to the next."""
+    with plt.rc_context(STYLE):
+        figure.savefig(path, metadata={"Date": None, "Creator": None})
+    return path

@@ -25,20 +25,24 @@ METRIC_NAMES = {"iwae_64": "IWAE-64", "log_px": "log p̂(x)", "minus_kl": "−KL
 MISSING = "not run"
 
 
+def table1_runs(profile: str = "best", results: str | Path | None = None) -> tuple[list[Record], list[Experiment]]:
+    """The records that Table 1 shows, all of one length of training, and the experiments it still wants."""
+    name = records.best_profile(results) if profile == "best" else experiments.profile(profile).name
+    wanted, found = experiments.exhibit("table1", name), records.read_all(name, results)
+    shown = with_epochs(wanted, _epochs_shown(wanted, found))
+    return [r for e in shown for r in _same(e, found)], [w for w, e in zip(wanted, shown, strict=True) if not _same(e, found)]
+
+
 def table1(profile: str = "best", results: str | Path | None = None) -> pd.DataFrame:
     """Table 1: for each model and metric, our records beside what the report and the paper print.
 
     Rows: model, metric, source; columns: methods; cells: "value ± standard error". ``attrs`` holds the caption, which
     says where the numbers come from, and the commands that would make what is missing.
     """
-    name = records.best_profile(results) if profile == "best" else experiments.profile(profile).name
-    wanted, found = experiments.exhibit("table1", name), records.read_all(name, results)
-    epochs = _epochs_shown(wanted, found)
-    rows, missing, used = {}, [], []
-    for model in dict.fromkeys(e.model for e in wanted):
-        runs = {e.method: _same(e, found) for e in with_epochs([e for e in wanted if e.model == model], epochs)}
-        missing += [e.command for e in wanted if e.model == model and not runs[e.method]]
-        used += [r for rs in runs.values() for r in rs]
+    shown, missing = table1_runs(profile, results)
+    rows = {}
+    for model in dict.fromkeys(e.model for e in [*(r.experiment for r in shown), *missing]):
+        runs = {m: [r for r in shown if (r.experiment.model, r.experiment.method) == (model, m)] for m in TABLE_METHODS}
         for metric, metric_name in METRIC_NAMES.items():
             rows[model, metric_name, "ours"] = {METHOD_NAMES[m]: cell([r.metrics[metric] for r in runs[m]]) for m in TABLE_METHODS}
             for source, printed in TABLE1.items():
@@ -47,7 +51,7 @@ def table1(profile: str = "best", results: str | Path | None = None) -> pd.DataF
                     rows[model, metric_name, source] = {METHOD_NAMES[m]: with_error(*values[m]) for m in TABLE_METHODS}
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(table.index, names=["model", "metric", "source"])
-    table.attrs = {"caption": origin(used, name, epochs), "missing": missing}
+    table.attrs = {"caption": f"Ours: {origin(shown)}" if shown else origin(shown), "missing": [e.command for e in missing]}
     return table
 
 
@@ -78,19 +82,20 @@ def with_error(value: float, error: float | None = None) -> str:
     return text.replace("-", "−")
 
 
-def origin(used: Sequence[Record], profile: str, epochs: int) -> str:
+def origin(used: Sequence[Record]) -> str:
     """What every exhibit says of its numbers: profile, data, epochs, seeds, the error's kind, commit, device."""
     if not used:
-        return f"No records yet in the {profile} profile."
+        return "No records yet."
     first, seeds = used[0], sorted({r.experiment.seed for r in used})
+    profile, epochs = first.experiment.profile, first.experiment.epochs
     planned = experiments.PROFILES[profile].epochs[first.experiment.dataset]
     length = f"{epochs} epochs" if epochs == planned else f"{epochs} of the profile's {planned} epochs"
     error = "between seeds" if len(seeds) > 1 else "over the test images"
     said = [
-        f"Ours: {profile} profile, {first.provenance['data']['variant']}, {length}",
+        f"{profile} profile, {first.provenance['data']['variant']}, {length}",
         f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
         f"log p̂ with K = {first.provenance['log_px_samples']}, ± standard error {error}",
-        "commit " + ", ".join(sorted({str(r.provenance["commit"])[:10] + " (with changes)" * bool(r.provenance["dirty"]) for r in used})),
+        "commit " + ", ".join(sorted({(r.provenance["commit"] or "unknown")[:10] + " (with changes)" * bool(r.provenance["dirty"]) for r in used})),
         ", ".join(sorted({r.provenance["device"] for r in used})),
     ]
     return "; ".join(said) + "."

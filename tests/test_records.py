@@ -143,4 +143,4 @@ def test_table1_takes_its_error_between_seeds_and_never_mixes_lengths(tmp_path):
 def test_nothing_run_is_a_table_of_gaps(tmp_path):
     table = tables.table1("short", tmp_path)
     assert (table.xs("ours", level="source") == "not run").all(axis=None)
-    assert table.attrs["caption"] == "No records yet in the short profile."
+    assert table.attrs["caption"] == "No records yet."

@@ -17,10 +17,9 @@ report: $(READY)  ## train every method on the small digits, make the exhibits, 
 	@echo "the report is at $(CURDIR)/_build/html/index.html"
 
 test: $(READY)  ## ruff, the unit tests, and the notebooks
-	ruff check repro tests
-	ruff format --check repro tests
-	pytest -q
-	pytest -q --nbval notebooks
+	ruff check
+	ruff format --check
+	pytest -q --nbval
 
 book: $(READY)  ## the book alone, from the committed notebooks
 	jupyter-book build book/

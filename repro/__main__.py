@@ -46,17 +46,17 @@ def train(
     on from there.
     """
     device, begun, origin = pick_device(device), time.monotonic(), records.provenance()
-    state = state_file(runs, results)
-    if not state.exists():
-        missing = [e for e in runs if not records.exists(e, results)]
-        state = state_file(missing, results) if missing else state
-    else:
-        missing = runs
-    if not all(records.exists(e, results) for e in runs):
-        dataset = datasets.load(runs[0].dataset, data)
+    missing = [e for e in runs if not records.exists(e, results)]
+    for e in runs:
+        if e not in missing:
+            print(f"{records.path_of(e, results)} is there already", flush=True)
+    if missing:
+        if state_file(runs, results).exists():  # all were trained together; some may have their records
+            missing = runs
+        dataset, state = datasets.load(runs[0].dataset, data), state_file(missing, results)
         say_what_will_happen(missing, dataset, device)
         with interrupt() as interrupted, Progress(missing[0].epochs) as bar:
-            fit = training.fit(missing, dataset, state, device, time_limit, interrupted, bar.training)
+            fit = training.fit(missing, dataset, state, device, time_limit, interrupted, bar.training, commit=origin["commit"] or "unknown")
         if not fit.finished:
             print(f"stopped at epoch {fit.epoch + 1}, step {fit.step}; the same command goes on from there", flush=True)
         else:
@@ -76,7 +76,7 @@ def write_records(fit: training.Fit, dataset: Dataset, origin: dict, results, de
     samples = PROFILES[fit.experiments[0].profile].log_px_samples
     curves = iter(fit.curves)
     data = {"name": dataset.name, "variant": dataset.variant, "sha256": dataset.sha256}
-    origin |= {"device": records.device_name(device), "data": data, "log_px_samples": samples}
+    origin |= {"trained_by": fit.commits, "device": records.device_name(device), "data": data, "log_px_samples": samples}
     for program in fit.programs:
         seeds, begun = [e.seed for e in program.experiments], time.monotonic()
         todo = [e for e in program.experiments if not records.exists(e, results)]
@@ -216,9 +216,6 @@ def train_command(profile, data, results, device, time_limit, **words) -> int:
     """Train, evaluate and write records."""
     runs = experiments.plan(profile_name=profile, **words)
     there = len(train(runs, data, results, device, time_limit))
-    if there == len(runs):
-        for e in runs:
-            print(records.path_of(e, results))
     return 0 if there == len(runs) else UNFINISHED
 
 

@@ -162,6 +162,7 @@ def _file(folder, dataset: str, name: str, url: str, read: Callable[[Path], obje
 def _fetch(url: str, path: Path, by_hand: str) -> None:
     import pooch
 
+    pooch.get_logger().setLevel("WARNING")  # it would print a hash to trust; what is read is checked against a known one
     try:
         pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, progressbar=True)
     except Exception as error:

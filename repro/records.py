@@ -122,17 +122,18 @@ def write(
 
 def read(path: str | Path) -> Record:
     """The record in ``path``, checked: every file there and unchanged, every field present, every number finite."""
-    path = Path(path)
+    path, again = Path(path), "train again"
     try:
         experiment = Experiment(**_read_json(path / "config.json"))
+        again = f"run: {experiment.command}"
         metrics, provenance = _read_json(path / "metrics.json"), _read_json(path / "provenance.json")
     except FileNotFoundError as error:
-        raise ReproError(f"{path} is no whole record ({Path(error.filename).name} is missing); remove it and train again") from None
+        raise ReproError(f"{path} is no whole record ({Path(error.filename).name} is missing); remove it and {again}") from None
     except (TypeError, ValueError) as error:
-        raise ReproError(f"{path} cannot be read ({error}); remove it and train again") from None
+        raise ReproError(f"{path} cannot be read ({error}); remove it and {again}") from None
     wrong = _faults(path, experiment, metrics, provenance)
     if wrong:
-        raise ReproError(f"{path} is not as it was written ({wrong}); restore it, or remove it and run: {experiment.command}")
+        raise ReproError(f"{path} is not as it was written ({wrong}); restore it, or remove it and {again}")
     return Record(path, experiment, metrics, provenance)
 
 

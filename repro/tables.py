@@ -95,10 +95,17 @@ def origin(used: Sequence[Record]) -> str:
         f"{profile} profile, {first.provenance['data']['variant']}, {length}",
         f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
         f"log p̂ with K = {first.provenance['log_px_samples']}, ± standard error {error}",
-        "commit " + ", ".join(sorted({(r.provenance["commit"] or "unknown")[:10] + " (with changes)" * bool(r.provenance["dirty"]) for r in used})),
+        "commit " + ", ".join(sorted({c for r in used for c in _commits(r)})),
         ", ".join(sorted({r.provenance["device"] for r in used})),
     ]
     return "; ".join(said) + "."
+
+
+def _commits(record: Record) -> list[str]:
+    """The code that trained and wrote the record, shortened, and said of it where it held changes."""
+    p = record.provenance
+    own = (p["commit"] or "unknown")[:10] + " (with changes)" * bool(p["dirty"])
+    return [own, *(c[:10] for c in p.get("trained_by", []) if not own.startswith(c[:10]))]
 
 
 def as_text(table: pd.DataFrame, form: str = "text") -> str:

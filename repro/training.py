@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -124,6 +124,7 @@ class Fit:
     epoch: int = 0
     step: int = 0
     note: str = ""  # what is being done between two steps
+    commits: list[str] = field(default_factory=list)  # of the code that trained, in turn
 
     @property
     def finished(self) -> bool:
@@ -150,13 +151,14 @@ def fit(
     stop: Callable[[], bool] = lambda: False,
     progress: Callable[[Fit], None] = lambda fit: None,
     stack: int | None = None,
+    commit: str = "unknown",
 ) -> Fit:
     """Train all ``experiments`` side by side; go on from ``state_file`` where it exists and keep it up to date.
 
     Stops at a step, with its state saved, after ``time_limit`` seconds or when ``stop()`` is true. ``progress`` is called
     about once a second and at each epoch's end. ``stack`` runs make one program: all of them on an accelerator; one on
     the CPU, where a larger stack is slower (its activations outgrow the cache). Raises ReproError, with epoch and step,
-    where a loss is not finite; the state file then still holds the last good state.
+    where a loss is not finite; the state file then still holds the last good state. ``commit`` names the code.
     """
     begun, size = time.monotonic(), stack or (1 if torch.device(device).type == "cpu" else len(experiments))
     stacks = [experiments[i : i + size] for i in range(0, len(experiments), size)]
@@ -164,6 +166,7 @@ def fit(
         raise ReproError("runs trained together must share dataset, model, M*K, epochs, profile, init and batch size")
     run = Fit(list(experiments), [Program(s, dataset, device) for s in stacks], [[] for _ in experiments])
     _resume(run, state_file)
+    run.commits += [] if run.commits[-1:] == [commit] else [commit]
     before, saved, looked = run.seconds, begun, begun
     while not run.finished:
         while run.step < run.steps_per_epoch:
@@ -238,7 +241,7 @@ def _save(run: Fit, path: str | Path | None) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {"fingerprint": fingerprint(run.experiments), "programs": [p.get_state() for p in run.programs]}
-    state |= {"epoch": run.epoch, "step": run.step, "seconds": run.seconds, "curves": run.curves}
+    state |= {"epoch": run.epoch, "step": run.step, "seconds": run.seconds, "curves": run.curves, "commits": run.commits}
     partial = path.with_suffix(".partial")
     with open(partial, "wb") as file:
         torch.save(state, file)
@@ -254,7 +257,8 @@ def _resume(run: Fit, path: str | Path | None) -> None:
         state = torch.load(path, map_location=run.programs[0].device, weights_only=True)
         if state["fingerprint"] != fingerprint(run.experiments):
             raise ReproError(f"{path} is the state of other runs; name another folder for the results")
-        run.epoch, run.step, run.seconds, run.curves = (state[k] for k in ("epoch", "step", "seconds", "curves"))
+        for name in ("epoch", "step", "seconds", "curves", "commits"):
+            setattr(run, name, state[name])
         for program, saved in zip(run.programs, state["programs"], strict=True):
             program.set_state(saved, run.epoch)
     except ReproError:

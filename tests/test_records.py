@@ -75,7 +75,7 @@ def test_a_death_while_writing_leaves_no_record(tmp_path, experiment, monkeypatc
         (lambda p: (p / "curve.csv").unlink(), "curve.csv is missing"),
         (lambda p: (p / "curve.csv").write_text("epoch\n1\n"), "curve.csv has changed"),
         (lambda p: (p / "metrics.json").write_text("{"), "cannot be read"),
-        (lambda p: (p / "metrics.json").unlink(), "no whole record .metrics.json is missing"),
+        (lambda p: (p / "metrics.json").unlink(), "metrics.json is missing.; remove it and run: python -m repro train --method piwae"),
         (lambda p: edit(p / "metrics.json", "ssim", None), "no ssim"),
         (lambda p: edit(p / "metrics.json", "ssim", {"value": float("nan"), "se": 0}), "not finite"),
         (lambda p: edit(p / "provenance.json", "commit", None), "no commit"),

@@ -127,11 +127,12 @@ def test_killed_at_any_moment_it_ends_bit_for_bit_the_same(tmp_path, death, at):
 
 def test_a_time_limit_stops_at_a_step_and_the_next_call_goes_on(small, tmp_path):
     digits, whole = few_digits(), training.fit(runs(), few_digits())
-    fit = training.fit(runs(), digits, tmp_path / "state.pt", time_limit=0.1)
+    fit = training.fit(runs(), digits, tmp_path / "state.pt", time_limit=0.1, commit="one")
     assert not fit.finished
     assert fit.step > 0
-    again = training.fit(runs(), digits, tmp_path / "state.pt")
+    again = training.fit(runs(), digits, tmp_path / "state.pt", commit="two")
     assert again.finished
+    assert again.commits == ["one", "two"]
     assert again.curves == whole.curves
 
 

@@ -9,7 +9,7 @@ def pytest_configure(config):
     if not config.getoption("nbval", default=False):
         return
     config.repro_results = tempfile.TemporaryDirectory(prefix="repro-results-")
-    for profile in (Path(__file__).parent / "results").iterdir():
+    for profile in (Path(__file__).parent / "results").glob("*"):
         if profile.is_dir() and profile.name != "smoke":
             (Path(config.repro_results.name) / profile.name).symlink_to(profile)
     os.environ |= {"REPRO_PROFILE": "smoke", "REPRO_RESULTS_DIR": config.repro_results.name}

@@ -50,10 +50,13 @@ def train(
     for e in runs:
         if e not in missing:
             print(f"{records.path_of(e, results)} is there already", flush=True)
-    if missing:
-        if state_file(runs, results).exists():  # all were trained together; some may have their records
-            missing = runs
-        dataset, state = datasets.load(runs[0].dataset, data), state_file(missing, results)
+    state = records.path_of(runs[0], results).with_name(f"unfinished-{training.fingerprint(runs)}.pt")
+    if not missing:
+        state.unlink(missing_ok=True)
+    else:
+        if state.exists():  # runs that have their records by now were trained with the others
+            missing = training.unfinished(state)
+        dataset = datasets.load(runs[0].dataset, data)
         say_what_will_happen(missing, dataset, device)
         with interrupt() as interrupted, Progress(missing[0].epochs) as bar:
             fit = training.fit(missing, dataset, state, device, time_limit, interrupted, bar.training, commit=origin["commit"] or "unknown")
@@ -64,11 +67,6 @@ def train(
             state.unlink(missing_ok=True)
             print(f"done in {duration(time.monotonic() - begun)}", flush=True)
     return [records.get(e, results) for e in runs if records.exists(e, results)]
-
-
-def state_file(runs: list[Experiment], results: str | Path | None) -> Path:
-    """Where the unfinished training of ``runs`` is kept."""
-    return records.path_of(runs[0], results).with_name(f"unfinished-{training.fingerprint(runs)}.pt")
 
 
 def write_records(fit: training.Fit, dataset: Dataset, origin: dict, results, device: str) -> None:
@@ -260,8 +258,6 @@ def figures(profile: str, results: str | None, folder: Path) -> None:
     from repro.tables import table1_runs
 
     shown = [r for r in table1_runs(profile, results)[0] if r.experiment.model == "reference"]
-    if not shown:
-        raise ReproError(f"no records to draw; make some with: {experiments.exhibit('table1', 'short')[0].command}")
     print(save(curves(shown), folder / "curves.svg"))
 
 
@@ -270,7 +266,10 @@ def figures(profile: str, results: str | None, folder: Path) -> None:
 @click.option("--results", help="Folder to read records from.")
 def status(profile: str, results: str | None) -> None:
     """Say which records exist, which are missing, and the command for each."""
-    name = records.best_profile(results) if profile == "best" else experiments.profile(profile).name
+    from repro.tables import table1_runs
+
+    shown, missing = table1_runs(profile, results)
+    name = [*(r.experiment for r in shown), *missing][0].profile
     wanted = [e for exhibit in experiments.EXHIBITS for e in experiments.exhibit(exhibit, name)]
     print(f"{name} profile, {records.results_folder(results)}")
     for record in records.read_all(name, results):

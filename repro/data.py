@@ -1,8 +1,8 @@
 """Datasets (fetch, verify, split) and every random number that training and evaluation see.
 
-A pixel is the probability of a 1; images are binarised afresh at every visit. Files are looked for in the folder given,
-then in ``REPRO_DATA_DIR``, then in the user's cache, and fetched into the cache where they are in none; their contents
-are verified each time they are read.
+A pixel is the probability of a 1; images are binarised afresh at every visit. Files are read from the folder given, else
+from ``REPRO_DATA_DIR`` where it is set, else from the user's cache, into which they are fetched. Their contents are
+verified each time they are read.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 def _mnist(folder) -> tuple[np.ndarray, np.ndarray]:
     def images(path: Path, sha256: str) -> np.ndarray:
         payload = gzip.decompress(path.read_bytes())
-        _check(hashlib.sha256(payload).hexdigest(), sha256, "decompressed SHA-256")
+        _check(hashlib.sha256(payload).hexdigest(), sha256)
         return np.frombuffer(payload, np.uint8, offset=16).reshape(-1, 784) / np.float32(255)
 
-    train, test = (_file(folder, "mnist", f, MNIST_URL + f, lambda p, h=h: images(p, h)) for f, h in MNIST.items())
+    train, test = (_file(folder, "mnist", f, MNIST_URL + f, f"decompressed SHA-256 {h}", lambda p, h=h: images(p, h)) for f, h in MNIST.items())
     return train, test
 
 
@@ -85,10 +85,10 @@ def _omniglot(folder) -> tuple[np.ndarray, np.ndarray]:
         from scipy.io import loadmat
 
         raw = path.read_bytes()
-        _check(hashlib.sha1(b"blob %d\0" % len(raw) + raw).hexdigest(), OMNIGLOT_BLOB, "git blob id")
+        _check(hashlib.sha1(b"blob %d\0" % len(raw) + raw).hexdigest(), OMNIGLOT_BLOB)
         return burda_images(loadmat(io.BytesIO(raw)))
 
-    return _file(folder, "omniglot", "chardata.mat", OMNIGLOT_URL, images)
+    return _file(folder, "omniglot", "chardata.mat", OMNIGLOT_URL, f"git blob id {OMNIGLOT_BLOB}", images)
 
 
 def burda_images(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -116,10 +116,12 @@ def _omniglot_lake(folder) -> tuple[np.ndarray, np.ndarray]:
                 ink = Image.fromarray(1 - np.asarray(png, np.float32)).resize((28, 28), Image.Resampling.BICUBIC)
                 drawer = int(member[-6:-4])
                 images.append((drawer, np.asarray(ink).clip(0, 1).ravel()))
-        _check(digest.hexdigest(), sha256, "SHA-256 of the drawings")
+        _check(digest.hexdigest(), sha256)
         return images
 
-    images = [d for f, h in LAKE.items() for d in _file(folder, "omniglot", f, LAKE_URL + f, lambda p, h=h: drawings(p, h))]
+    images = [
+        d for f, h in LAKE.items() for d in _file(folder, "omniglot", f, LAKE_URL + f, f"SHA-256 of the drawings {h}", lambda p, h=h: drawings(p, h))
+    ]
     train, test = (np.stack([im for drawer, im in images if (drawer <= 15) == first]) for first in (True, False))
     return train, test
 
@@ -132,9 +134,9 @@ DATASETS: dict[str, tuple[str, Callable]] = {
 }
 
 
-def _check(found: str, expected: str, what: str) -> None:
+def _check(found: str, expected: str) -> None:
     if found != expected:
-        raise ValueError(f"{what} is {found}, expected {expected}")
+        raise ValueError(f"its contents have {found}")
 
 
 def cache() -> Path:
@@ -144,14 +146,14 @@ def cache() -> Path:
     return Path(pooch.os_cache("repro"))
 
 
-def _file(folder, dataset: str, name: str, url: str, read: Callable[[Path], object]):
+def _file(folder, dataset: str, name: str, url: str, expected: str, read: Callable[[Path], object]):
     """``read`` the verified file ``dataset/name`` from the first place that has it, else fetch it into the cache."""
     given = folder or os.environ.get("REPRO_DATA_DIR")
     path = Path(given) / dataset / name if given else cache() / dataset / name
-    by_hand = f"get {url} by hand and put it at {path}"
+    by_hand = f"get {url} by hand ({expected}) and put it at {path}"
     if not path.exists():
         if given:
-            raise ReproError(f"{path} is missing; {by_hand}, or unset REPRO_DATA_DIR to have it fetched")
+            raise ReproError(f"{path} is missing; {by_hand}" + ", or unset REPRO_DATA_DIR to have it fetched" * (not folder))
         _fetch(url, path, by_hand)
     try:
         return read(path)

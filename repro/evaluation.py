@@ -1,7 +1,7 @@
 """How good a trained model is: the bounds, log p-hat, the gap, SSIM, effective sample size and active units.
 
-All sums over samples are streamed in float64 over chunks of one fixed size, so memory grows neither with K nor with the
-test set, and a run's numbers depend on its seed alone. Log-likelihoods are in nats.
+All sums over samples are streamed in float64 over chunks of one fixed size. So memory does not grow with K, with the test
+set only by the images themselves and a few numbers for each, and a run's numbers depend on its seed alone. Log-likelihoods are in nats.
 """
 
 from __future__ import annotations
@@ -60,16 +60,19 @@ def evaluate(
     x = streams["binarise"].binarise(images.to(device)[None])
     few = log_weight_sums(model, x, 64, streams["IWAE-64"].normal)
     log_px = log_weight_sums(model, x, log_px_samples, streams["log_px"].normal, progress)["iwae"]
-    with torch.no_grad():
-        reconstruction = model.reconstruct(x, streams["reconstruct"].normal)
-        mu, _ = model.encoder(x)
-    results = []
+    mu, similarity = [], []
+    for chunk in x.split(1000, 1):
+        with torch.no_grad():
+            mu.append(model.encoder(chunk)[0].cpu())
+            reconstruction = model.reconstruct(chunk, streams["reconstruct"].normal)
+        similarity.append([ssim(a.cpu().numpy(), b.cpu().numpy()) for a, b in zip(chunk, reconstruction, strict=True)])
+    mu, similarity, results = torch.cat(mu, 1).numpy(), np.concatenate(similarity, 1), []
     for run in range(len(seeds)):
         per_image = {"iwae_64": few["iwae"][run], "log_px": log_px[run], "minus_kl": few["iwae"][run] - log_px[run]}
         per_image |= {"elbo": few["elbo"][run], "ess": few["ess"][run]}
-        per_image |= {"ssim": ssim(x[run].cpu().numpy(), reconstruction[run].cpu().numpy())}
+        per_image |= {"ssim": similarity[run]}
         metrics = {name: mean_and_error(np.asarray(values.cpu() if isinstance(values, Tensor) else values)) for name, values in per_image.items()}
-        results.append(metrics | {"active_units": active_units(mu[run].cpu().numpy(), seeds[run])})
+        results.append(metrics | {"active_units": active_units(mu[run], seeds[run])})
     return results
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from repro import ReproError
 from repro.records import Record
-from repro.tables import METHOD_NAMES, origin
+from repro.tables import labels, origin
 
 # Okabe and Ito's colours for the colour-blind, those that show on white and on black
 COLOURS = {
@@ -40,15 +41,16 @@ STYLE = {
 
 def curves(shown: Sequence[Record]) -> Figure:
     """IWAE-64 and log p-hat (where it was measured) of the test set by epoch, a line for each record's method."""
+    _some(shown)
     with plt.rc_context(sns.axes_style("ticks") | STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
-        for ax, metric, name in zip(axes, ("iwae_64", "log_px"), ("IWAE-64", "log p̂(x)"), strict=True):
-            for record in shown:
+        for ax, metric, title in zip(axes, ("iwae_64", "log_px"), ("IWAE-64", "log p̂(x)"), strict=True):
+            for record, name in zip(shown, labels(shown), strict=True):
                 method, measured = record.experiment.method, record.curve.dropna(subset=[metric])
                 look = {"color": COLOURS.get(method, GREY), "marker": MARKERS.get(method, "."), "markersize": 4, "linewidth": 1.2}
                 error = measured[f"{metric}_se"]
-                ax.errorbar(measured["epoch"], measured[metric], error, label=METHOD_NAMES.get(method, method), capsize=2, **look)
-            ax.set(xlabel="epoch", ylabel="nats" if ax is axes[0] else "", title=name)
+                ax.errorbar(measured["epoch"], measured[metric], error, label=name, capsize=2, **look)
+            ax.set(xlabel="epoch", ylabel="nats" if ax is axes[0] else "", title=title)
             ax.xaxis.get_major_locator().set_params(integer=True)
             sns.despine(ax=ax)
         axes[0].legend(frameon=False, fontsize=8)
@@ -57,9 +59,10 @@ def curves(shown: Sequence[Record]) -> Figure:
 
 def reconstructions(shown: Sequence[Record], side: int = 8) -> Figure:
     """The first record's binary inputs and each record's reconstructions, side x side images each, with SSIM."""
+    _some(shown)
     grids = [("input", shown[0].reconstructions[0])]
-    for r in shown:
-        m, name = r.metrics["ssim"], METHOD_NAMES.get(r.experiment.method, r.experiment.method)
+    for r, name in zip(shown, labels(shown), strict=True):
+        m = r.metrics["ssim"]
         grids.append((f"{name}\nSSIM {m['value']:.3f} ± {m['sd']:.3f}", r.reconstructions[1]))
     columns = min(len(grids), 4)
     rows = -(-len(grids) // columns)
@@ -71,12 +74,17 @@ def reconstructions(shown: Sequence[Record], side: int = 8) -> Figure:
             tiles = np.asarray(images[: side * side], np.float32).reshape(side, side, 28, 28)
             ax.imshow(tiles.transpose(0, 2, 1, 3).reshape(side * 28, side * 28), cmap="gray_r", vmin=0, vmax=1, interpolation="none")
             ax.set_title(title, fontsize=8)
-        return _finished(figure, shown)
+        return _finished(figure, shown, "SSIM ± standard deviation over the test images")
 
 
-def _finished(figure: Figure, shown: Sequence[Record]) -> Figure:
+def _some(shown: Sequence[Record]) -> None:
+    if not shown:
+        raise ReproError("there is no finished run to draw; `python -m repro status` lists the commands that make some")
+
+
+def _finished(figure: Figure, shown: Sequence[Record], error: str = "± standard error over the test images") -> Figure:
     """With its origin underneath; closed, since a notebook shows what a cell returns and would show it twice."""
-    figure.supxlabel(textwrap.fill(origin(shown), 120), fontsize=6, x=0.01, ha="left")
+    figure.supxlabel(textwrap.fill(origin(shown, error), 120), fontsize=6, x=0.01, ha="left")
     plt.close(figure)
     return figure
 

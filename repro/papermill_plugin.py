@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import sys
 from pathlib import Path
 
 import click
-from papermill.engines import NBClientEngine
 
-from repro import ReproError, one_of
+from repro import ReproError, one_of, records
 
 _main = click.Command.main
 
 
-class ReproEngine(NBClientEngine):
-    """papermill's own engine; it is registered so that this module is imported."""
+def __getattr__(name: str):
+    """``ReproEngine``, papermill's own engine, under the name that is registered so that this module is imported."""
+    if name == "ReproEngine":
+        from papermill.engines import NBClientEngine
+
+        return NBClientEngine
+    raise AttributeError(name)
 
 
 def _main_with_checks(self, args=None, *rest, **options):
@@ -50,9 +55,9 @@ def complete(command: click.Command, args: list[str]) -> list[str]:
         return args
     name = check(ours, parameters(given))
     if not given.get("output_path"):
-        folder = Path("_build/notebooks") if Path("notebooks").is_dir() else Path("../_build/notebooks")
+        folder = records.root() / "_build" / "notebooks"
         folder.mkdir(parents=True, exist_ok=True)
-        args = [*args, str(folder / f"{Path(path).stem}{name and '-'}{name}.ipynb")]
+        args = [*args, os.path.relpath(folder / f"{Path(path).stem}{name and '-'}{name}.ipynb")]
     if given.get("output_path") != "-" and not given.get("stdout_file") and not given.get("log_output"):
         args = ["--stdout-file", "-", "--no-progress-bar", *args]
     return args
@@ -76,12 +81,15 @@ def parameters(given: dict) -> dict:
     from papermill.iorw import NoDatesSafeLoader, read_yaml_file
 
     values: dict = {}
-    for text in given.get("parameters_base64") or []:
-        values |= yaml.load(base64.b64decode(text), Loader=NoDatesSafeLoader) or {}
-    for file in given.get("parameters_file") or []:
-        values |= read_yaml_file(file) or {}
-    for text in given.get("parameters_yaml") or []:
-        values |= yaml.load(text, Loader=NoDatesSafeLoader) or {}
+    try:
+        for text in given.get("parameters_base64") or []:
+            values |= yaml.load(base64.b64decode(text), Loader=NoDatesSafeLoader) or {}
+        for file in given.get("parameters_file") or []:
+            values |= read_yaml_file(file) or {}
+        for text in given.get("parameters_yaml") or []:
+            values |= yaml.load(text, Loader=NoDatesSafeLoader) or {}
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise ReproError(f"the parameters given as YAML cannot be read ({str(error).splitlines()[0]}); write them as 'name: value'") from None
     values |= {name: _resolve_type(value) for name, value in given.get("parameters") or []}
     return values | dict(given.get("parameters_raw") or [])
 
@@ -112,5 +120,5 @@ def check(notebook: dict, given: dict) -> str:
         words = {k: v for k, v in values.items() if k not in ("profile", "data", "results", "device")}
         runs = plan(profile_name=values["profile"], **words)
         pick_device(values.get("device", "auto"))
-        return runs[0].name if len(runs) == 1 else f"{runs[0].group}-{len(runs)}-runs"
+        return "-".join([runs[0].profile, runs[0].group, runs[0].name if len(runs) == 1 else f"{len(runs)}-runs"])
     return ""

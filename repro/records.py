@@ -24,7 +24,7 @@ import numpy as np
 from torch import Tensor
 
 from repro import ReproError, __version__
-from repro.experiments import PROFILES, Experiment
+from repro.experiments import Experiment
 
 METRICS = ("iwae_64", "log_px", "minus_kl", "elbo", "ssim", "ess", "active_units")
 CURVE = ("epoch", "learning_rate", "loss", "iwae_64", "iwae_64_se", "log_px", "log_px_se", "beta")
@@ -33,9 +33,9 @@ FILES = ("config.json", "curve.csv", "metrics.json", "reconstructions.npz")
 
 
 def root() -> Path:
-    """The project's folder: the nearest one upwards that holds ``notebooks`` and ``results``; else the current one."""
+    """The project's folder: the nearest one upwards that holds ``notebooks/train.ipynb``; else the current one."""
     here = Path.cwd()
-    return next((p for p in (here, *here.parents) if (p / "notebooks").is_dir() and (p / "results").is_dir()), here)
+    return next((p for p in (here, *here.parents) if (p / "notebooks" / "train.ipynb").exists()), here)
 
 
 def results_folder(given: str | Path | None = None) -> Path:
@@ -122,16 +122,16 @@ def write(
 
 def read(path: str | Path) -> Record:
     """The record in ``path``, checked: every file there and unchanged, every field present, every number finite."""
-    path, again = Path(path), "train again"
+    path, again = Path(path).resolve(), "train again"
     try:
         experiment = Experiment(**_read_json(path / "config.json"))
         again = f"run: {experiment.command}"
         metrics, provenance = _read_json(path / "metrics.json"), _read_json(path / "provenance.json")
+        wrong = _faults(path, experiment, metrics, provenance)
     except FileNotFoundError as error:
         raise ReproError(f"{path} is no whole record ({Path(error.filename).name} is missing); remove it and {again}") from None
-    except (TypeError, ValueError) as error:
-        raise ReproError(f"{path} cannot be read ({error}); remove it and {again}") from None
-    wrong = _faults(path, experiment, metrics, provenance)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ReproError(f"{path} cannot be read ({type(error).__name__}: {error}); remove it and {again}") from None
     if wrong:
         raise ReproError(f"{path} is not as it was written ({wrong}); restore it, or remove it and {again}")
     return Record(path, experiment, metrics, provenance)
@@ -146,15 +146,20 @@ def _faults(path: Path, experiment: Experiment, metrics: dict, provenance: dict)
         return f"it is the record of {experiment.profile}/{experiment.group}/{experiment.name}"
     if not all(math.isfinite(m[k]) for m in metrics.values() for k in ("value", "se")):
         return "a metric is not finite"
+    if not {*FILES} <= {*provenance["files"]}:
+        return "a file has no hash"
     for name, sha256 in provenance["files"].items():
         there = (path / name).exists()
         if not there and name != "model.safetensors":
             return f"{name} is missing"
         if there and _sha256(path / name) != sha256:
             return f"{name} has changed"
-    with open(path / "curve.csv") as file:
-        if sum(1 for _ in file) != experiment.epochs + 1:
-            return f"curve.csv does not have {experiment.epochs} epochs"
+    with open(path / "curve.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    if [line["epoch"] for line in lines] != [str(i + 1) for i in range(experiment.epochs)]:
+        return f"curve.csv does not have {experiment.epochs} epochs"
+    if not all(math.isfinite(float(line[k])) for line in lines for k in ("loss", "iwae_64", "iwae_64_se")):
+        return "a number in curve.csv is not finite"
     return ""
 
 
@@ -172,18 +177,15 @@ def read_all(profile: str, results: str | Path | None = None) -> list[Record]:
     return [read(path) for path in found]
 
 
-def best_profile(results: str | Path | None = None) -> str:
-    """The longest-trained profile that has records: full, else short, else smoke."""
-    folder = results_folder(results)
-    return next((p for p in reversed(PROFILES) if any((folder / p).glob("*/*/provenance.json"))), "smoke")
-
-
 def provenance() -> dict:
     """Where numbers come from: the code's commit and state, versions, and today's date."""
     import torch
 
     def git(*words: str) -> str | None:
-        done = subprocess.run(["git", "-C", Path(__file__).parent, *words], capture_output=True, text=True)
+        try:
+            done = subprocess.run(["git", "-C", Path(__file__).parent, *words], capture_output=True, text=True)
+        except OSError:  # no git here
+            return None
         return done.stdout.strip() if done.returncode == 0 else None
 
     changes = git("status", "--porcelain", "--untracked-files=no", "--", str(Path(__file__).parent))

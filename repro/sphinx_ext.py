@@ -1,7 +1,7 @@
 """Sphinx extension: brings the executed notebooks under ``book/notebooks``, where the table of contents can name them.
 
 An exhibit is taken from ``_build/notebooks`` (what ``make report`` has just executed) where it is there and not older than
-the records, else from ``notebooks`` (as committed). This machine's smoke runs come from ``_build/notebooks/smoke``; where
+the records or the notebook, else from ``notebooks`` (as committed). This machine's smoke runs come from ``_build/notebooks/smoke``; where
 there are none yet, a page says how to make them.
 """
 
@@ -19,10 +19,10 @@ def bring(app, config) -> None:
     book = Path(app.srcdir)
     built, target = book.parent / "_build" / "notebooks", book / "notebooks"
     records = [p for p in (book.parent / "results").glob("*/*/*/metrics.json") if p.parents[2].name != "smoke"]
-    newest = max((p.stat().st_mtime for p in records), default=0)
     for name in COMMITTED:
-        fresh = built / f"{name}.ipynb"
-        _copy(fresh if fresh.exists() and fresh.stat().st_mtime >= newest else book.parent / "notebooks" / f"{name}.ipynb", target / f"{name}.ipynb")
+        fresh, committed = built / f"{name}.ipynb", book.parent / "notebooks" / f"{name}.ipynb"
+        newest = max(p.stat().st_mtime for p in (committed, *records))
+        _copy(fresh if fresh.exists() and fresh.stat().st_mtime >= newest else committed, target / f"{name}.ipynb")
     for name in SMOKE:
         source, page = built / "smoke" / f"{name}.ipynb", target / "smoke" / name
         page.with_suffix(".md" if source.exists() else ".ipynb").unlink(missing_ok=True)

@@ -13,24 +13,39 @@ from repro.experiments import TABLE_METHODS, Experiment, with_epochs
 from repro.records import Record
 from repro.reported import TABLE1
 
-METHOD_NAMES = {  # as the tables and figures call them
-    "iwae": "IWAE(64)",
-    "piwae": "PIWAE(8,8)",
-    "miwae": "MIWAE(8,8)",
-    "ciwae": "CIWAE(0.5)",
-    "vae": "VAE",
-    "ciwae-learned": "CIWAE(learned)",
-}
 METRIC_NAMES = {"iwae_64": "IWAE-64", "log_px": "log p̂(x)", "minus_kl": "−KL(Q‖P)"}
 MISSING = "not run"
 
 
+def label(e: Experiment) -> str:
+    """What a run is called in tables and figures, as PIWAE(8,8)."""
+    if e.method == "vae":
+        return "VAE"
+    if e.method == "ciwae-learned":
+        return "CIWAE(learned)"
+    inner = {"iwae": f"{e.K}", "ciwae": f"{e.beta}"}.get(e.method, f"{e.M},{e.K}")
+    return f"{e.method.upper()}({inner})"
+
+
+def labels(shown: Sequence[Record]) -> list[str]:
+    """A label for each record, with the seed where several seeds are shown."""
+    several = len({r.experiment.seed for r in shown}) > 1
+    return [label(r.experiment) + f", seed {r.experiment.seed}" * several for r in shown]
+
+
 def table1_runs(profile: str = "best", results: str | Path | None = None) -> tuple[list[Record], list[Experiment]]:
-    """The records that Table 1 shows, all of one length of training, and the experiments it still wants."""
-    name = records.best_profile(results) if profile == "best" else experiments.profile(profile).name
-    wanted, found = experiments.exhibit("table1", name), records.read_all(name, results)
-    shown = with_epochs(wanted, _epochs_shown(wanted, found))
-    return [r for e in shown for r in _same(e, found)], [w for w, e in zip(wanted, shown, strict=True) if not _same(e, found)]
+    """The records that Table 1 shows, all of one length of training, and the experiments it still wants.
+
+    The best profile is the one longest trained that has a record for it.
+    """
+    names = list(reversed(experiments.PROFILES)) if profile == "best" else [experiments.profile(profile).name]
+    for name in names:
+        wanted, found = experiments.exhibit("table1", name), records.read_all(name, results)
+        shown = with_epochs(wanted, _epochs_shown(wanted, found))
+        used = [r for e in shown for r in _same(e, found)]
+        if used:
+            break
+    return used, [w for w, e in zip(wanted, shown, strict=True) if not _same(e, found)]
 
 
 def table1(profile: str = "best", results: str | Path | None = None) -> pd.DataFrame:
@@ -40,18 +55,20 @@ def table1(profile: str = "best", results: str | Path | None = None) -> pd.DataF
     says where the numbers come from, and the commands that would make what is missing.
     """
     shown, missing = table1_runs(profile, results)
-    rows = {}
-    for model in dict.fromkeys(e.model for e in [*(r.experiment for r in shown), *missing]):
+    wanted = [*(r.experiment for r in shown), *missing]
+    columns, rows = {m: next(label(e) for e in wanted if e.method == m) for m in TABLE_METHODS}, {}
+    for model in dict.fromkeys(e.model for e in wanted):
         runs = {m: [r for r in shown if (r.experiment.model, r.experiment.method) == (model, m)] for m in TABLE_METHODS}
         for metric, metric_name in METRIC_NAMES.items():
-            rows[model, metric_name, "ours"] = {METHOD_NAMES[m]: cell([r.metrics[metric] for r in runs[m]]) for m in TABLE_METHODS}
+            rows[model, metric_name, "ours"] = {columns[m]: cell([r.metrics[metric] for r in runs[m]]) for m in TABLE_METHODS}
             for source, printed in TABLE1.items():
                 if model in printed:
                     values = printed[model][metric]
-                    rows[model, metric_name, source] = {METHOD_NAMES[m]: with_error(*values[m]) for m in TABLE_METHODS}
+                    rows[model, metric_name, source] = {columns[m]: with_error(*values[m]) for m in TABLE_METHODS}
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(table.index, names=["model", "metric", "source"])
-    table.attrs = {"caption": f"Ours: {origin(shown)}" if shown else origin(shown), "missing": [e.command for e in missing]}
+    error = "± standard error: between seeds where there are several, else over the test images; the paper's ± is as printed, over four runs"
+    table.attrs = {"caption": f"Ours: {origin(shown, error)}" if shown else origin(shown), "missing": [e.command for e in missing]}
     return table
 
 
@@ -82,19 +99,19 @@ def with_error(value: float, error: float | None = None) -> str:
     return text.replace("-", "−")
 
 
-def origin(used: Sequence[Record]) -> str:
-    """What every exhibit says of its numbers: profile, data, epochs, seeds, the error's kind, commit, device."""
+def origin(used: Sequence[Record], error: str = "± standard error over the test images") -> str:
+    """What every exhibit says of its numbers: profile, data, epochs, seeds, the kind of error, commit, device."""
     if not used:
         return "No records yet."
     first, seeds = used[0], sorted({r.experiment.seed for r in used})
     profile, epochs = first.experiment.profile, first.experiment.epochs
     planned = experiments.PROFILES[profile].epochs[first.experiment.dataset]
     length = f"{epochs} epochs" if epochs == planned else f"{epochs} of the profile's {planned} epochs"
-    error = "between seeds" if len(seeds) > 1 else "over the test images"
     said = [
         f"{profile} profile, {first.provenance['data']['variant']}, {length}",
         f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
-        f"log p̂ with K = {first.provenance['log_px_samples']}, ± standard error {error}",
+        f"log p̂ with K = {first.provenance['log_px_samples']}",
+        error,
         "commit " + ", ".join(sorted({c for r in used for c in _commits(r)})),
         ", ".join(sorted({r.provenance["device"] for r in used})),
     ]
@@ -137,9 +154,11 @@ def _tex(text: str) -> str:
 
 def metrics(shown: Sequence[Record]) -> pd.DataFrame:
     """Every metric of each record, as value ± standard error over the test images."""
-    columns = {METHOD_NAMES.get(r.experiment.method, r.experiment.method): r.metrics for r in shown}
     rows = {"elbo": "ELBO", **METRIC_NAMES, "ess": "effective sample size", "active_units": "active units", "ssim": "SSIM"}
-    return pd.DataFrame({name: {text: with_error(m[k]["value"], m[k]["se"]) for k, text in rows.items()} for name, m in columns.items()})
+    columns = {}
+    for name, record in zip(labels(shown), shown, strict=True):
+        columns[name] = {text: with_error(record.metrics[k]["value"], record.metrics[k]["se"]) for k, text in rows.items()}
+    return pd.DataFrame(columns)
 
 
 def show(table: pd.DataFrame) -> None:

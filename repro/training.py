@@ -123,8 +123,9 @@ class Fit:
     seconds: float = 0.0
     epoch: int = 0
     step: int = 0
-    note: str = ""  # what is being done between two steps
+    pending: list[dict] = field(default_factory=list)  # lines of the runs whose evaluation at this epoch's end is done
     commits: list[str] = field(default_factory=list)  # of the code that trained, in turn
+    note: str = ""  # what is being done between two steps
 
     @property
     def finished(self) -> bool:
@@ -155,84 +156,122 @@ def fit(
 ) -> Fit:
     """Train all ``experiments`` side by side; go on from ``state_file`` where it exists and keep it up to date.
 
-    Stops at a step, with its state saved, after ``time_limit`` seconds or when ``stop()`` is true. ``progress`` is called
-    about once a second and at each epoch's end. ``stack`` runs make one program: all of them on an accelerator; one on
-    the CPU, where a larger stack is slower (its activations outgrow the cache). Raises ReproError, with epoch and step,
-    where a loss is not finite; the state file then still holds the last good state. ``commit`` names the code.
+    Stops with its state saved after ``time_limit`` seconds or when ``stop()`` is true: at a step, or between two chunks of
+    an evaluation. ``progress`` is called about once a second. ``stack`` runs make one program: all of them on an
+    accelerator; one on the CPU, where a larger stack is slower (its activations outgrow the cache). ``commit`` names the
+    code. Raises ReproError, with epoch and step, where a loss is not finite; the last good state is then kept.
     """
     begun, size = time.monotonic(), stack or (1 if torch.device(device).type == "cpu" else len(experiments))
-    stacks = [experiments[i : i + size] for i in range(0, len(experiments), size)]
     if len({e.shared for e in experiments}) != 1:
         raise ReproError("runs trained together must share dataset, model, M*K, epochs, profile, init and batch size")
+    stacks = [experiments[i : i + size] for i in range(0, len(experiments), size)]
     run = Fit(list(experiments), [Program(s, dataset, device) for s in stacks], [[] for _ in experiments])
     _resume(run, state_file)
     run.commits += [] if run.commits[-1:] == [commit] else [commit]
     before, saved, looked = run.seconds, begun, begun
-    while not run.finished:
-        while run.step < run.steps_per_epoch:
-            for program in run.programs:
-                program.step(run.step)
-            run.step += 1
-            now = time.monotonic()
-            run.seconds = before + now - begun
-            if now - looked > CHECK_EVERY:
-                _check_finite(run)
-                progress(run)
-                looked = now
-            halt = stop() or (time_limit is not None and now - begun > time_limit)
-            if halt or now - saved > SAVE_EVERY:
-                _check_finite(run)
-                _save(run, state_file)
-                saved = now
-            if halt:
-                return run
-        _check_finite(run)
-        _save(run, state_file)
-        _end_epoch(run, dataset, progress)
+
+    def save(now: bool = True) -> None:
+        nonlocal saved
         run.seconds = before + time.monotonic() - begun
-        _save(run, state_file)
-        saved = time.monotonic()
-        progress(run)
+        if now or time.monotonic() - saved > SAVE_EVERY:
+            _check_finite(run, state_file)
+            _save(run, state_file)
+            saved = time.monotonic()
+
+    def halt() -> bool:
+        return stop() or (time_limit is not None and time.monotonic() - begun > time_limit)
+
+    try:
+        while not run.finished:
+            while run.step < run.steps_per_epoch:
+                for program in run.programs:
+                    program.step(run.step)
+                run.step += 1
+                if time.monotonic() - looked > CHECK_EVERY:
+                    _check_finite(run, state_file)
+                    progress(run)
+                    looked = time.monotonic()
+                save(now=False)
+                if halt():
+                    raise _Halt
+            _check_finite(run, state_file)
+            _end_epoch(run, dataset, save, halt, progress)
+            save(now=run.finished)
+            progress(run)
+    except _Halt:
+        save()
     return run
 
 
-def _end_epoch(run: Fit, dataset: Dataset, progress: Callable[[Fit], None]) -> None:
-    """Add a line to every curve, with log p-hat at milestones before the last epoch, and draw the next epoch's order."""
-    curves, first = iter(run.curves), run.experiments[0]
+class _Halt(Exception):  # noqa: N818
+    """Training is to stop here, with its state saved."""
+
+
+def _end_epoch(run: Fit, dataset: Dataset, save, halt, progress) -> None:
+    """Evaluate each program, add a line to every curve, and draw the next epoch's order.
+
+    At a milestone before the last epoch log p-hat is measured too. That is long, so what is done is saved in between.
+    """
+    first, skip = run.experiments[0], len(run.pending)
     milestone = run.epoch + 1 in MILESTONES and run.epoch + 1 < first.epochs
     samples = {"iwae_64": 64} | ({"log_px": PROFILES[first.profile].log_px_samples} if milestone else {})
+    save(now=milestone)
     for program in run.programs:
-        seeds = [e.seed for e in program.experiments]
-        loss, beta = program.losses.double().mean(0).tolist(), program.beta.tolist()
-        lines = [{"epoch": run.epoch + 1, "learning_rate": float(program.learning_rate), "loss": value} for value in loss]
-        for name, K in samples.items():
+        if skip > 0:
+            skip -= len(program.experiments)
+            continue
 
-            def tell(done: float, of: str = f"{name} of {', '.join(e.method for e in program.experiments)}") -> None:
-                run.note = f"{of}: {done:.0%}"
-                progress(run)
+        def tell(done: float, of: str = ", ".join(e.method for e in program.experiments)) -> None:
+            run.note = f"evaluating {of}: {done:.0%}"
+            progress(run)
+            if halt():
+                raise _Halt
 
-            values = iwae_bound(program.model, dataset.test, seeds, f"epoch {run.epoch}", K, tell)
-            for line, mean, sd in zip(lines, values.mean(1).tolist(), values.std(1).tolist(), strict=True):
-                line |= {name: mean, f"{name}_se": sd / values.shape[1] ** 0.5}
-        for line, e, value in zip(lines, program.experiments, beta, strict=True):
-            next(curves).append(line | {"beta": value if e.beta is not None else None})
-        program.start_epoch(run.epoch + 1)
-    run.epoch, run.step, run.note = run.epoch + 1, 0, ""
+        run.pending += _measure(program, run.epoch, dataset, samples, tell)
+        save(now=milestone)
+    for curve, line in zip(run.curves, run.pending, strict=True):
+        curve.append(line)
+    run.epoch, run.step, run.pending, run.note = run.epoch + 1, 0, [], ""
+    for program in run.programs:
+        program.start_epoch(run.epoch)
 
 
-def _check_finite(run: Fit) -> None:
+def _measure(program: Program, epoch: int, dataset: Dataset, samples: dict[str, int], tell: Callable[[float], None]) -> list[dict]:
+    """A line for the curve of each of the program's runs."""
+    loss, beta = program.losses.double().mean(0).tolist(), program.beta.tolist()
+    lines = [{"epoch": epoch + 1, "learning_rate": learning_rate(epoch), "loss": value} for value in loss]
+    seeds = [e.seed for e in program.experiments]
+    for name, K in samples.items():
+        values = iwae_bound(program.model, dataset.test, seeds, f"epoch {epoch}", K, tell)
+        for line, mean, sd in zip(lines, values.mean(1).tolist(), values.std(1).tolist(), strict=True):
+            line |= {name: mean, f"{name}_se": sd / values.shape[1] ** 0.5}
+    for line, e, value in zip(lines, program.experiments, beta, strict=True):
+        line["beta"] = value if e.beta is not None else None
+    return lines
+
+
+def _check_finite(run: Fit, state_file: str | Path | None) -> None:
+    """Raise where a loss of this epoch or a weight is not finite."""
+    kept = "the last good state is kept" if state_file and Path(state_file).exists() else "nothing had been saved yet"
     bad = (~run.losses.isfinite()).nonzero()
     if len(bad):
         step, which = bad[0].tolist()
-        raise ReproError(
-            f"the loss of {run.experiments[which].name} is {run.losses[step, which].item()} at epoch {run.epoch + 1}, step "
-            f"{step + 1}; the last good state is kept: try another seed, init or bound"
-        )
+        loss = f"the loss of {run.experiments[which].name} is {run.losses[step, which].item()}"
+        raise ReproError(f"{loss} at epoch {run.epoch + 1}, step {step + 1}; {kept}: try another seed, init or bound")
+    for program in run.programs:
+        if not all(p.isfinite().all() for p in [*program.model.parameters(), program.beta_logit]):
+            names = ", ".join(e.name for e in program.experiments)
+            raise ReproError(
+                f"a weight of {names} is not finite after epoch {run.epoch + 1}, step {run.step}; {kept}: try another seed, init or bound"
+            )
 
 
 def fingerprint(experiments: Sequence[Experiment]) -> str:
-    """A short name for a list of runs; the state of one list is never taken for another's."""
+    """A short name for a list of runs."""
     return hashlib.sha256(json.dumps([e.as_dict() for e in experiments]).encode()).hexdigest()[:16]
+
+
+KEPT = ("epoch", "step", "seconds", "curves", "pending", "commits")  # what the state holds of a Fit, beside its programs
 
 
 def _save(run: Fit, path: str | Path | None) -> None:
@@ -240,8 +279,8 @@ def _save(run: Fit, path: str | Path | None) -> None:
         return
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {"fingerprint": fingerprint(run.experiments), "programs": [p.get_state() for p in run.programs]}
-    state |= {"epoch": run.epoch, "step": run.step, "seconds": run.seconds, "curves": run.curves, "commits": run.commits}
+    state = {name: getattr(run, name) for name in KEPT} | {"programs": [p.get_state() for p in run.programs]}
+    state |= {"experiments": [e.as_dict() for e in run.experiments], "layout": _layout(run)}
     partial = path.with_suffix(".partial")
     with open(partial, "wb") as file:
         torch.save(state, file)
@@ -250,21 +289,35 @@ def _save(run: Fit, path: str | Path | None) -> None:
     os.replace(partial, path)
 
 
+def _layout(run: Fit) -> list:
+    return [run.programs[0].device.type, [len(p.experiments) for p in run.programs]]
+
+
+def _load(path: str | Path, device: str | torch.device = "cpu") -> dict:
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        return {name: state[name] for name in (*KEPT, "programs", "experiments", "layout")}
+    except Exception as error:
+        raise ReproError(f"{path} cannot be read ({type(error).__name__}); delete it to train from the start") from None
+
+
+def unfinished(path: str | Path) -> list[Experiment]:
+    """The runs whose unfinished training is kept in ``path``."""
+    return [Experiment(**fields) for fields in _load(path)["experiments"]]
+
+
 def _resume(run: Fit, path: str | Path | None) -> None:
     if path is None or not Path(path).exists():
         return
-    try:
-        state = torch.load(path, map_location=run.programs[0].device, weights_only=True)
-        if state["fingerprint"] != fingerprint(run.experiments):
-            raise ReproError(f"{path} is the state of other runs; name another folder for the results")
-        for name in ("epoch", "step", "seconds", "curves", "commits"):
-            setattr(run, name, state[name])
-        for program, saved in zip(run.programs, state["programs"], strict=True):
-            program.set_state(saved, run.epoch)
-    except ReproError:
-        raise
-    except Exception as error:
-        raise ReproError(f"{path} cannot be read ({type(error).__name__}); delete it to train from the start") from None
+    state = _load(path, run.programs[0].device)
+    if state["experiments"] != [e.as_dict() for e in run.experiments]:
+        raise ReproError(f"{path} is the state of other runs; name another folder for the results")
+    if state["layout"] != _layout(run):
+        raise ReproError(f"{path} was made on {state['layout'][0]}; go on there, or delete it to train from the start")
+    for name in KEPT:
+        setattr(run, name, state[name])
+    for program, saved in zip(run.programs, state["programs"], strict=True):
+        program.set_state(saved, run.epoch)
 
 
 def seconds_per_step(experiments: Sequence[Experiment], dataset: Dataset, device: str | torch.device = "cpu", steps: int = 5) -> float:

@@ -54,6 +54,7 @@ def test_train_evaluate_tables_and_status(here):
 
     evaluated = repro("evaluate", path, cwd=here)
     assert evaluated.returncode == 0, evaluated.stderr
+    assert len(evaluated.stdout.splitlines()) == len(records.METRICS)
     for line in evaluated.stdout.splitlines():
         name, value, _, se, _, was, _, was_se = line.split()
         assert (value, se) == (was, was_se), name
@@ -66,7 +67,7 @@ def test_train_evaluate_tables_and_status(here):
 
 def test_a_time_limit_leaves_resumable_state_and_status_3(here):
     words = ("train", "--method", "iwae,vae", "--epochs", 1, "--profile", "smoke")
-    stopped = repro(*words, "--time-limit", 1, cwd=here)
+    stopped = repro(*words, "--time-limit", 0, cwd=here)
     assert stopped.returncode == 3
     assert "the same command goes on from there" in stopped.stdout
     assert len(list(here.rglob("unfinished-*"))) == 1
@@ -103,6 +104,7 @@ def test_a_mistake_is_one_line_and_status_2(here, words, line):
         (["-p", "method", "ciwae", "-p", "beta", "2"], "beta is 2; give a number between 0"),
         (["-p", "method", "miwae", "-p", "M", "8", "-p", "K", "9"], "M*K is 8*9 = 72"),
         (["-y", "{method: gna}"], "unknown method 'gna'; there are iwae"),
+        (["-y", "foo"], "the parameters given as YAML cannot be read"),
         (["-p", "device", "tpu", "out.ipynb"], "device 'tpu' cannot be had here"),
     ],
 )
@@ -147,7 +149,7 @@ def test_papermill_trains_at_a_terminal_from_the_root(here):
     assert status == 0, shown
     assert "should take about" in shown
     assert "epoch 1 of 1" in shown
-    assert cells_ran(here / "_build/notebooks/train-piwae-M8-K8-seed0-epochs1.ipynb")
+    assert cells_ran(here / "_build/notebooks/train-smoke-digits-reference-piwae-M8-K8-seed0-epochs1.ipynb")
     assert len(records.read_all("smoke", here / "results")) == 1
 
 
@@ -160,7 +162,7 @@ def test_papermill_trains_in_a_pipe_from_the_notebooks_folder(here):
     assert process.returncode == 0, errors
     assert "epoch 1 of 1" in shown
     assert '"cells"' not in shown
-    assert cells_ran(here / "_build/notebooks/train-piwae-M8-K8-seed0-epochs1.ipynb")
+    assert cells_ran(here / "_build/notebooks/train-smoke-digits-reference-piwae-M8-K8-seed0-epochs1.ipynb")
     assert len(records.read_all("smoke", here / "results")) == 1
 
 

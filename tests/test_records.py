@@ -79,6 +79,9 @@ def test_a_death_while_writing_leaves_no_record(tmp_path, experiment, monkeypatc
         (lambda p: edit(p / "metrics.json", "ssim", None), "no ssim"),
         (lambda p: edit(p / "metrics.json", "ssim", {"value": float("nan"), "se": 0}), "not finite"),
         (lambda p: edit(p / "provenance.json", "commit", None), "no commit"),
+        (lambda p: edit(p / "metrics.json", "ssim", {"value": 1.0}), "cannot be read .KeyError: 'se'"),
+        (lambda p: edit(p / "provenance.json", "files", {}), "a file has no hash"),
+        (lambda p: edit(p / "config.json", "profile", "tiny"), "cannot be read .KeyError: 'tiny'"),
         (lambda p: edit(p / "config.json", "colour", "red"), "unexpected keyword argument 'colour'"),
         (lambda p: edit(p / "config.json", "seed", 5), "it is the record of smoke/digits-reference/piwae-M8-K8-seed5"),
     ],
@@ -131,7 +134,8 @@ def test_table1_takes_its_error_between_seeds_and_never_mixes_lengths(tmp_path):
     write(tmp_path, plan("iwae", epochs=4, profile_name="short")[0], -99)
     table = tables.table1("short", tmp_path)
     assert table.loc[("reference", "IWAE-64", "ours"), "IWAE(64)"] == "−86.50 ± 0.50"
-    assert "between seeds" in table.attrs["caption"]
+    assert "between seeds where there are several" in table.attrs["caption"]
+    assert tables.labels(records.read_all("short", tmp_path))[-1] == "IWAE(64), seed 1"
     for e in plan("all", epochs=4, profile_name="short"):
         if not records.exists(e, tmp_path):
             write(tmp_path, e, -99)

@@ -127,25 +127,54 @@ def test_killed_at_any_moment_it_ends_bit_for_bit_the_same(tmp_path, death, at):
 
 def test_a_time_limit_stops_at_a_step_and_the_next_call_goes_on(small, tmp_path):
     digits, whole = few_digits(), training.fit(runs(), few_digits())
-    fit = training.fit(runs(), digits, tmp_path / "state.pt", time_limit=0.1, commit="one")
+    fit = training.fit(runs(), digits, tmp_path / "state.pt", time_limit=0, commit="one")
     assert not fit.finished
-    assert fit.step > 0
+    assert fit.step == 1
     again = training.fit(runs(), digits, tmp_path / "state.pt", commit="two")
     assert again.finished
     assert again.commits == ["one", "two"]
     assert again.curves == whole.curves
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_with_epoch_and_step(small, tmp_path, monkeypatch):
-    monkeypatch.setitem(bounds.METHODS, "broken", bounds.both(lambda log_w: (log_w.mean((-3, -2)) + 430).sqrt()))
-    with pytest.raises(ReproError, match=r"the loss of broken-\S+ is nan at epoch 1, step \d+; the last good state is kept"):
+@pytest.mark.parametrize(
+    ("bound", "line"),
+    [
+        (lambda log_w: -(-500 - log_w.mean((-3, -2))).sqrt(), r"the loss of broken-\S+ is nan at epoch 1, step \d+; the last good state is kept"),
+        (lambda log_w: (log_w - log_w.detach()).sum((-3, -2)).abs().sqrt(), r"a weight of broken-\S+ is not finite after epoch 1, step 1;"),
+    ],
+)
+def test_what_is_not_finite_stops_the_run_and_never_reaches_the_state(small, tmp_path, monkeypatch, bound, line):
+    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    monkeypatch.setitem(bounds.METHODS, "broken", bounds.both(bound))
+    training.fit(runs("vae", epochs=1), few_digits(), tmp_path / "good.pt", time_limit=0)
+    with pytest.raises(ReproError, match=line):
         training.fit(runs("broken"), few_digits(), tmp_path / "state.pt")
+    if "weight" in line:
+        assert not (tmp_path / "state.pt").exists()
+    else:
+        (program,) = torch.load(tmp_path / "state.pt")["programs"]
+        assert all(p.isfinite().all() for p in program["model"].values())
+
+
+def test_a_milestone_evaluation_can_be_stopped_and_goes_on_where_it_was(small, tmp_path):
+    digits, whole = few_digits(), training.fit(runs(), few_digits())
+    stops = iter([False] * 12 + [True])  # ten steps, both evaluations of the first run, and then in the second's
+    fit = training.fit(runs(), digits, tmp_path / "state.pt", stop=lambda: next(stops))
+    assert (fit.epoch, fit.step) == (0, fit.steps_per_epoch)
+    assert training.unfinished(tmp_path / "state.pt") == runs()
+    assert training.fit(runs(), digits, tmp_path / "state.pt").curves == whole.curves
 
 
 def test_the_state_of_other_runs_is_refused(small, tmp_path):
     training.fit(runs("vae", epochs=1), few_digits(), tmp_path / "state.pt")
     with pytest.raises(ReproError, match="the state of other runs"):
         training.fit(runs("iwae", epochs=1), few_digits(), tmp_path / "state.pt")
+
+
+def test_a_state_made_with_another_layout_is_kept_and_named(small, tmp_path):
+    training.fit(runs(), few_digits(), tmp_path / "state.pt", time_limit=0, stack=2)
+    with pytest.raises(ReproError, match="was made on cpu; go on there"):
+        training.fit(runs(), few_digits(), tmp_path / "state.pt")
 
 
 def test_a_damaged_state_is_one_line(small, tmp_path):

@@ -98,7 +98,9 @@ def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str) 
     """What is going to be trained and how long that should take, from a short measurement."""
     first, steps = runs[0], len(dataset.train) // runs[0].batch_size
     print(f"{first.profile} profile: {', '.join(e.name for e in runs)}")
-    print(f"{first.model} model on {dataset.variant}; {first.epochs} epochs of {steps} steps on {records.device_name(device)}")
+    print(
+        f"{first.model} model on {dataset.variant}; {first.epochs} epoch{'s' * (first.epochs > 1)} of {steps} steps on {records.device_name(device)}"
+    )
     per_step = training.seconds_per_step(runs, dataset, device)
     model = Autoencoder(MODELS[first.model], [0]).to(device)
     begun = time.monotonic()
@@ -166,11 +168,14 @@ class Progress:
 
     def show(self, done: float, text: str, line: bool = False, unit: str = "") -> None:
         """Move the bar at a terminal; elsewhere print a line where one is due."""
+        now = time.monotonic()
         if self.bar is not None:
             self.bar.set_postfix_str(text if unit else "", refresh=False)
             self.bar.update(done - self.bar.n)
+            if now - self.printed > 0.5:  # the bar itself is drawn anew only where it has moved
+                self.printed = now
+                self.bar.refresh()
             return
-        now = time.monotonic()
         if self.first is None:
             self.first = (now, done)
         if line or now - self.printed > 60:

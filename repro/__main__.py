@@ -98,9 +98,8 @@ def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str) 
     """What is going to be trained and how long that should take, from a short measurement."""
     first, steps = runs[0], len(dataset.train) // runs[0].batch_size
     print(f"{first.profile} profile: {', '.join(e.name for e in runs)}")
-    print(
-        f"{first.model} model on {dataset.variant}; {first.epochs} epoch{'s' * (first.epochs > 1)} of {steps} steps on {records.device_name(device)}"
-    )
+    print(f"{first.model} model on {dataset.variant}; {records.device_name(device)}")
+    print(f"{first.epochs} epoch{'s' * (first.epochs > 1)} of {steps} steps", end="; ", flush=True)
     per_step = training.seconds_per_step(runs, dataset, device)
     model = Autoencoder(MODELS[first.model], [0]).to(device)
     begun = time.monotonic()

@@ -184,16 +184,19 @@ class Progress:
             print(f"{far}  {text}" + (f"  {duration(left)} left" if left else ""), flush=True)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def cli() -> None:
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Reproduce "Tighter Variational Bounds are Not Necessarily Better"."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @cli.command()
 @click.argument("names", nargs=-1)
 @click.option("--data", help="Folder to read from instead of the user's cache.")
 def data(names: tuple[str, ...], data: str | None) -> None:
-    """Fetch and verify the datasets NAMES (all of them where none is named)."""
+    """Fetch and verify datasets, all of them where no NAMES are given."""
     for name in names or datasets.DATASETS:
         found = datasets.load(name, data)
         print(f"{name}: {len(found.train):,} training and {len(found.test):,} test images; {found.variant}")
@@ -227,7 +230,7 @@ def train_command(profile, data, results, device, time_limit, **words) -> int:
 @click.option("--data", help="Folder to read datasets from.")
 @click.option("--device", default="auto", show_default=True)
 def evaluate(path: Path, samples: int | None, data: str | None, device: str) -> None:
-    """Evaluate the weights of the record in PATH again and print the metrics beside the recorded ones."""
+    """Evaluate the weights of the record in PATH again, beside what was recorded."""
     record, device = records.read(path), pick_device(device)
     e = record.experiment
     model = Autoencoder(MODELS[e.model], [e.seed], e.init, torch.zeros(MODELS[e.model].pixels))
@@ -269,7 +272,7 @@ def figures(profile: str, results: str | None, folder: Path) -> None:
 @click.option("--profile", default="best", show_default=True, help="smoke, short, full; best: the longest with records.")
 @click.option("--results", help="Folder to read records from.")
 def status(profile: str, results: str | None) -> None:
-    """Say which records exist, which are missing, and the command for each."""
+    """Say which records exist, which are missing, and the commands that make them."""
     from repro.tables import table1_runs
 
     shown, missing = table1_runs(profile, results)
@@ -279,9 +282,11 @@ def status(profile: str, results: str | None) -> None:
     for record in records.read_all(name, results):
         e, p = record.experiment, record.provenance
         print(f"there    {e.group}/{e.name}  ({e.epochs} epochs, {p['date']}, commit {(p['commit'] or 'unknown')[:10]})")
-    for e in wanted:
-        if not records.exists(e, results):
-            print(f"missing  {e.group}/{e.name}\n         {e.command}")
+    gaps = [e for e in wanted if not records.exists(e, results)]
+    for e in gaps:
+        print(f"missing  {e.group}/{e.name}")
+    for command in experiments.commands(gaps):
+        print(f"to make  {command}")
 
 
 def main(args: list[str] | None = None) -> int:

@@ -175,6 +175,14 @@ def _split(value) -> list[str]:
     return [str(v) for v in value] if isinstance(value, (list, tuple)) else [v.strip() for v in str(value).split(",")]
 
 
+def commands(wanted: list[Experiment]) -> list[str]:
+    """The commands that make these runs' records: one for all methods that can be trained together."""
+    groups: dict[str, list[str]] = {}
+    for e in wanted:
+        groups.setdefault(e.command.replace(f"--method {e.method}", "--method {}"), []).append(e.method)
+    return [words.format(",".join(methods)) for words, methods in groups.items()]
+
+
 def exhibit(name: str, profile_name: str) -> list[Experiment]:
     """The runs that the table or figure ``name`` draws on, seed 0, in the given profile."""
     models = {"table1": ("reference", "larger")}[one_of("exhibit", name, EXHIBITS)]

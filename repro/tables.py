@@ -68,7 +68,7 @@ def table1(profile: str = "best", results: str | Path | None = None) -> pd.DataF
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(table.index, names=["model", "metric", "source"])
     error = "± standard error: between seeds where there are several, else over the test images; the paper's ± is as printed, over four runs"
-    table.attrs = {"caption": f"Ours: {origin(shown, error)}" if shown else origin(shown), "missing": [e.command for e in missing]}
+    table.attrs = {"caption": f"Ours: {origin(shown, error)}" if shown else origin(shown), "missing": experiments.commands(missing)}
     return table
 
 

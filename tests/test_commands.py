@@ -62,7 +62,9 @@ def test_train_evaluate_tables_and_status(here):
     assert "−" in repro("tables", "--profile", "smoke", cwd=here).stdout
     status = repro("status", "--profile", "smoke", cwd=here).stdout
     assert "there    digits-reference/vae-M64-K1-seed0-epochs1" in status
-    assert "missing  digits-reference/piwae-M8-K8-seed0\n         python -m repro train --method piwae --profile smoke" in status
+    assert "missing  digits-reference/piwae-M8-K8-seed0\n" in status
+    assert "to make  python -m repro train --method iwae,piwae,miwae,ciwae,vae --profile smoke\n" in status
+    assert "Usage" in repro(cwd=here).stdout
 
 
 def test_a_time_limit_leaves_resumable_state_and_status_3(here):

@@ -93,9 +93,9 @@ def cell(metrics: Sequence[dict[str, float]]) -> str:
     return with_error(values.mean(), error)
 
 
-def with_error(value: float, error: float | None = None) -> str:
-    """Value ± error to two decimals, with a true minus sign."""
-    text = f"{value:.2f}" if error is None else f"{value:.2f} ± {error:.2f}"
+def with_error(value: float, error: float | None = None, digits: int = 2) -> str:
+    """Value ± error, with a true minus sign."""
+    text = f"{value:.{digits}f}" if error is None else f"{value:.{digits}f} ± {error:.{digits}f}"
     return text.replace("-", "−")
 
 
@@ -157,7 +157,8 @@ def metrics(shown: Sequence[Record]) -> pd.DataFrame:
     rows = {"elbo": "ELBO", **METRIC_NAMES, "ess": "effective sample size", "active_units": "active units", "ssim": "SSIM"}
     columns = {}
     for name, record in zip(labels(shown), shown, strict=True):
-        columns[name] = {text: with_error(record.metrics[k]["value"], record.metrics[k]["se"]) for k, text in rows.items()}
+        values = {k: (record.metrics[k]["value"], record.metrics[k]["se"]) for k in rows}
+        columns[name] = {text: with_error(*values[k], digits=3 if k == "ssim" else 2) for k, text in rows.items()}
     return pd.DataFrame(columns)
 
 

@@ -12,7 +12,7 @@ help:  ## this list
 
 report: $(READY)  ## train every method on the small digits, make the exhibits, build the book
 	@mkdir -p _build && touch _build/.begun
-	@snakemake -s workflow/Snakefile --cores 1 --rerun-triggers mtime input --rerun-incomplete --nolock --quiet rules host
+	@snakemake -s workflow/Snakefile --cores all --rerun-triggers mtime input --rerun-incomplete --nolock --quiet rules host
 	@for part in $$(find _build/times -name '*.tsv' -newer _build/.begun | sort); do \
 	  awk -v part=$$(basename $$part .tsv) 'NR == 2 { printf "%-14s %5.0f s\n", part, $$1 }' $$part; done
 	@echo "the report is at $(CURDIR)/_build/html/index.html"

@@ -163,11 +163,10 @@ def metrics(shown: Sequence[Record]) -> pd.DataFrame:
 
 
 def show(table: pd.DataFrame) -> None:
-    """The table in a notebook: missing cells greyed, its caption above, and below it the commands for what is missing."""
+    """The table in a notebook: missing cells greyed, and below it its caption and the commands for what is missing."""
     from IPython.display import HTML, Markdown, display
 
-    style = table.style.map(lambda text: "color: grey; font-style: italic" if text == MISSING else "").set_uuid("table1")
-    left = {"selector": "caption", "props": "text-align: left; caption-side: bottom"}
-    display(HTML(style.set_caption(table.attrs["caption"]).set_table_styles([left]).to_html()))
+    style = table.style.map(lambda text: "color: grey; font-style: italic" if text == MISSING else "")
+    display(HTML(style.set_uuid("table1").to_html()), Markdown(table.attrs["caption"]))
     if table.attrs["missing"]:
-        display(Markdown("To fill the gaps:\n```\n" + "\n".join(table.attrs["missing"]) + "\n```"))
+        display(Markdown("To fill the gaps:\n```bash\n" + "\n".join(table.attrs["missing"]) + "\n```"))

@@ -85,7 +85,7 @@ def test_a_time_limit_leaves_resumable_state_and_status_3(here):
         (["train", "--device", "tpu"], "repro: device 'tpu' cannot be had here; use cpu"),
         (["trian"], "repro: No such command 'trian'"),
         (["data", "mnits"], "repro: unknown dataset 'mnits'; did you mean 'mnist'?"),
-        (["evaluate", "nowhere"], "repro: nowhere is no whole record (config.json is missing)"),
+        (["evaluate", "/nowhere"], "repro: /nowhere is no whole record (config.json is missing)"),
         (["tables", "--profile", "ful"], "repro: unknown profile 'ful'; did you mean 'full'?"),
     ],
 )

@@ -109,18 +109,25 @@ def test_training_ascends_the_bound(small):
     assert [line["epoch"] for line in fit.curves[0]] == [1, 2, 3, 4]
 
 
+def end_of(folder, deaths):
+    """The weights and curves of a training that dies as told and is started again each time."""
+    folder.mkdir()
+    for how, when in [*deaths, ("none", 0)]:
+        done = subprocess.run([sys.executable, "-c", CHILD, folder, how, str(when)], capture_output=True, text=True)
+        assert done.returncode == (0 if how == "none" else -signal.SIGKILL), done.stderr
+    return torch.load(folder / "end.pt")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return end_of(tmp_path_factory.mktemp("whole") / "run", [])
+
+
 @pytest.mark.parametrize(("death", "at"), [("epoch", 7), ("epoch", 16), ("save", 3), ("save", 14)])
-def test_killed_at_any_moment_it_ends_bit_for_bit_the_same(tmp_path, death, at):
-    ends = []
-    for name, deaths in (("whole", []), ("killed", [(death, at)])):
-        folder = tmp_path / name
-        folder.mkdir()
-        for how, when in [*deaths, ("none", 0)]:
-            done = subprocess.run([sys.executable, "-c", CHILD, folder, how, str(when)], capture_output=True, text=True)
-            assert done.returncode == (0 if how == "none" else -signal.SIGKILL), done.stderr
-        ends.append(torch.load(folder / "end.pt"))
-    assert ends[0]["curves"] == ends[1]["curves"]
-    for a, b in zip(ends[0]["weights"], ends[1]["weights"], strict=True):
+def test_killed_at_any_moment_it_ends_bit_for_bit_the_same(tmp_path, undisturbed, death, at):
+    killed = end_of(tmp_path / "run", [(death, at)])
+    assert killed["curves"] == undisturbed["curves"]
+    for a, b in zip(undisturbed["weights"], killed["weights"], strict=True):
         assert a.keys() == b.keys()
         assert all(torch.equal(a[k], b[k]) for k in a)
 

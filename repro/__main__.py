@@ -72,23 +72,22 @@ def train(
 def write_records(fit: training.Fit, dataset: Dataset, origin: dict, results, device: str) -> None:
     """Evaluate each trained run that has no record yet, and write one."""
     samples = PROFILES[fit.experiments[0].profile].log_px_samples
-    curves = iter(fit.curves)
+    curves = dict(zip(fit.experiments, fit.curves, strict=True))
     data = {"name": dataset.name, "variant": dataset.variant, "sha256": dataset.sha256}
     origin |= {"trained_by": fit.commits, "device": records.device_name(device), "data": data, "log_px_samples": samples}
     for program in fit.programs:
         seeds, begun = [e.seed for e in program.experiments], time.monotonic()
         todo = [e for e in program.experiments if not records.exists(e, results)]
         if not todo:
-            [next(curves) for _ in program.experiments]
             continue
         with Progress(1, f"log p-hat of {', '.join(e.method for e in program.experiments)}") as bar:
             metrics = evaluation.evaluate(program.model, dataset.test, seeds, samples, bar.fraction)
         inputs, reconstructed = evaluation.reconstructions(program.model, dataset.test, seeds)
         seconds = {"training": round(fit.seconds / len(fit.experiments), 1), "evaluation": round((time.monotonic() - begun) / len(seeds), 1)}
         for run, e in enumerate(program.experiments):
-            curve, grids = next(curves), (inputs[run], reconstructed[run])
-            curve[-1] |= {"log_px": metrics[run]["log_px"]["value"], "log_px_se": metrics[run]["log_px"]["se"]}
             if e in todo:
+                last = {"log_px": metrics[run]["log_px"]["value"], "log_px_se": metrics[run]["log_px"]["se"]}
+                curve, grids = [*curves[e][:-1], curves[e][-1] | last], (inputs[run], reconstructed[run])
                 weights = program.model.run_state(run)
                 path = records.write(e, curve, metrics[run], grids, weights, origin | {"seconds": seconds}, results)
                 print(f"wrote {path}", flush=True)

@@ -158,7 +158,7 @@ def fit(
 
     Stops with its state saved after ``time_limit`` seconds or when ``stop()`` is true: at a step, or between two chunks of
     an evaluation. ``progress`` is called about once a second. ``stack`` runs make one program: all of them on an
-    accelerator; one on the CPU, where a larger stack is slower (its activations outgrow the cache). ``commit`` names the
+    accelerator; one on the CPU, where a larger stack is no faster. ``commit`` names the
     code. Raises ReproError, with epoch and step, where a loss is not finite; the last good state is then kept.
     """
     begun, size = time.monotonic(), stack or (1 if torch.device(device).type == "cpu" else len(experiments))

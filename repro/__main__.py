@@ -12,13 +12,14 @@ from pathlib import Path
 import click
 import torch
 
-from repro import ReproError, evaluation, experiments, records, training
+from repro import ReproError, evaluation, experiments, one_of, program, records, training
 from repro import data as datasets
 from repro.data import Dataset
 from repro.experiments import PROFILES, Experiment
 from repro.models import MODELS, Autoencoder
 from repro.records import Record
 
+WORTH_COMPILING = 300.0  # seconds of training on the CPU, before half a minute is spent on compiling
 UNFINISHED = 3  # exit status of a training stopped before its end, with its state kept
 
 
@@ -39,6 +40,8 @@ def train(
     results: str | Path | None = None,
     device: str = "auto",
     time_limit: float | None = None,
+    engine: str = "auto",
+    precision: str = "float32",
 ) -> list[Record]:
     """Train ``runs`` side by side, evaluate each and write its record; what has a record is not trained again.
 
@@ -46,6 +49,7 @@ def train(
     on from there.
     """
     device, begun, origin = pick_device(device), time.monotonic(), records.provenance()
+    one_of("precision", precision, program.PRECISIONS)
     missing = [e for e in runs if not records.exists(e, results)]
     for e in runs:
         if e not in missing:
@@ -57,9 +61,10 @@ def train(
         if state.exists():  # runs that have their records by now were trained with the others
             missing = training.unfinished(state)
         dataset = datasets.load(runs[0].dataset, data)
-        say_what_will_happen(missing, dataset, device)
+        engine = say_what_will_happen(missing, dataset, device, engine, precision)
         with interrupt() as interrupted, Progress(missing[0].epochs) as bar:
-            fit = training.fit(missing, dataset, state, device, time_limit, interrupted, bar.training, commit=origin["commit"] or "unknown")
+            how = {"commit": origin["commit"] or "unknown", "engine": engine, "precision": precision}
+            fit = training.fit(missing, dataset, state, device, time_limit, interrupted, bar.training, **how)
         if not fit.finished:
             print(f"stopped at epoch {fit.epoch + 1}, step {fit.step}; the same command goes on from there", flush=True)
         else:
@@ -74,32 +79,36 @@ def write_records(fit: training.Fit, dataset: Dataset, origin: dict, results, de
     samples = PROFILES[fit.experiments[0].profile].log_px_samples
     curves = dict(zip(fit.experiments, fit.curves, strict=True))
     data = {"name": dataset.name, "variant": dataset.variant, "sha256": dataset.sha256}
-    origin |= {"trained_by": fit.commits, "device": records.device_name(device), "data": data, "log_px_samples": samples}
-    for program in fit.programs:
-        seeds, begun = [e.seed for e in program.experiments], time.monotonic()
-        todo = [e for e in program.experiments if not records.exists(e, results)]
+    origin |= {"trained_by": fit.commits, "engines": fit.engines, "precision": fit.programs[0].precision}
+    origin |= {"device": records.device_name(device), "data": data, "log_px_samples": samples}
+    for stack in fit.programs:
+        seeds, begun = [e.seed for e in stack.experiments], time.monotonic()
+        todo = [e for e in stack.experiments if not records.exists(e, results)]
         if not todo:
             continue
-        with Progress(1, f"log p-hat of {', '.join(e.method for e in program.experiments)}") as bar:
-            metrics = evaluation.evaluate(program.model, dataset.test, seeds, samples, bar.fraction)
-        inputs, reconstructed = evaluation.reconstructions(program.model, dataset.test, seeds)
+        with Progress(1, f"log p-hat of {', '.join(e.method for e in stack.experiments)}") as bar:
+            metrics = evaluation.evaluate(stack.model, dataset.test, seeds, samples, bar.fraction)
+        inputs, reconstructed = evaluation.reconstructions(stack.model, dataset.test, seeds)
         seconds = {"training": round(fit.seconds / len(fit.experiments), 1), "evaluation": round((time.monotonic() - begun) / len(seeds), 1)}
-        for run, e in enumerate(program.experiments):
+        for run, e in enumerate(stack.experiments):
             if e in todo:
                 last = {"log_px": metrics[run]["log_px"]["value"], "log_px_se": metrics[run]["log_px"]["se"]}
                 curve, grids = [*curves[e][:-1], curves[e][-1] | last], (inputs[run], reconstructed[run])
-                weights = program.model.run_state(run)
+                weights = stack.model.run_state(run)
                 path = records.write(e, curve, metrics[run], grids, weights, origin | {"seconds": seconds}, results)
                 print(f"wrote {path}", flush=True)
 
 
-def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str) -> None:
-    """What is going to be trained and how long that should take, from a short measurement."""
+def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str, engine: str, precision: str) -> str:
+    """Say what is going to be trained and how long that should take, from a short measurement. Returns the engine to use."""
     first, steps = runs[0], len(dataset.train) // runs[0].batch_size
     print(f"{first.profile} profile: {', '.join(e.name for e in runs)}")
     print(f"{first.model} model on {dataset.variant}; {records.device_name(device)}")
     print(f"{first.epochs} epoch{'s' * (first.epochs > 1)} of {steps} steps", end="; ", flush=True)
-    per_step = training.seconds_per_step(runs, dataset, device)
+    wanted = ("eager" if device == "cpu" else "compiled-graph") if engine == "auto" else engine
+    wanted, per_step, why = program.try_engines(runs, dataset, device, wanted, precision)
+    if engine == "auto" and device == "cpu" and first.epochs * steps * per_step > WORTH_COMPILING:
+        wanted, per_step, why = program.try_engines(runs, dataset, device, "compiled", precision)
     model = Autoencoder(MODELS[first.model], [0]).to(device)
     begun = time.monotonic()
     evaluation.iwae_bound(model, dataset.test[:100], [0], "estimate")
@@ -107,9 +116,12 @@ def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str) 
     milestones = sum(m < first.epochs for m in experiments.MILESTONES)
     weights = len(dataset.test) * (64 * (first.epochs + 1) + (milestones + 1) * PROFILES[first.profile].log_px_samples)
     total = first.epochs * steps * per_step + per_weight * weights * len(runs)
-    print(f"should take about {duration(total)}", flush=True)
+    print(f"{wanted} engine, {precision}; should take about {duration(total)}", flush=True)
+    if why:
+        print(f"{why}: {wanted} instead, which is slower", flush=True)
     if total > 600:
         print("that is long: --epochs makes it shorter, --profile smoke tries it out, --time-limit does it in parts", flush=True)
+    return wanted
 
 
 def duration(seconds: float) -> str:
@@ -216,10 +228,12 @@ def data(names: tuple[str, ...], data: str | None) -> None:
 @click.option("--results", help="Folder to write records to.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--time-limit", type=float, help="Stop after so many seconds, with the state kept.")
-def train_command(profile, data, results, device, time_limit, **words) -> int:
+@click.option("--engine", default="auto", show_default=True, help=f"{', '.join(program.ENGINES)}; auto: the fastest that is worth its start.")
+@click.option("--precision", default="float32", show_default=True, help=f"Of training's matrix products: {', '.join(program.PRECISIONS)}.")
+def train_command(profile, data, results, device, time_limit, engine, precision, **words) -> int:
     """Train, evaluate and write records."""
     runs = experiments.plan(profile_name=profile, **words)
-    there = len(train(runs, data, results, device, time_limit))
+    there = len(train(runs, data, results, device, time_limit, engine, precision))
     return 0 if there == len(runs) else UNFINISHED
 
 

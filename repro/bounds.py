@@ -13,6 +13,7 @@ To add a bound of your own, write it here and give it a line in ``METHODS``; not
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable
@@ -68,7 +69,7 @@ class Objective:
     @property
     def takes_beta(self) -> bool:
         """True where a bound has a parameter called beta."""
-        return any("beta" in inspect.signature(bound).parameters for bound in (self.theta, self.phi))
+        return _takes_beta(self.theta) or _takes_beta(self.phi)
 
     def __call__(self, log_w_theta: Tensor, log_w_phi: Tensor, beta: Tensor | float | None = None) -> tuple[Tensor, Tensor]:
         """The two bounds, each [..., batch]; beta receives a gradient from phi's bound alone."""
@@ -76,8 +77,13 @@ class Objective:
         return _apply(self.theta, log_w_theta, fixed), _apply(self.phi, log_w_phi, beta)
 
 
+@functools.cache
+def _takes_beta(bound: Bound) -> bool:
+    return "beta" in inspect.signature(bound).parameters
+
+
 def _apply(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:
-    return bound(log_w, beta) if "beta" in inspect.signature(bound).parameters else bound(log_w)
+    return bound(log_w, beta) if _takes_beta(bound) else bound(log_w)
 
 
 def both(bound: Bound, M: int | None = None, learns_beta: bool = False) -> Objective:

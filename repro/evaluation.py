@@ -1,6 +1,6 @@
 """How good a trained model is: the bounds, log p-hat, the gap, SSIM, effective sample size and active units.
 
-All sums over samples are streamed in float64 over chunks of one fixed size. So memory does not grow with K, with the test
+All sums over samples are streamed in float64 over chunks of one size for each kind of device. So memory does not grow with K, with the test
 set only by the images themselves and a few numbers for each, and a run's numbers depend on its seed alone. Log-likelihoods are in nats.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from repro.data import Streams
 from repro.models import Autoencoder
 
-IMAGES, SAMPLES = 20, 64  # one chunk: log-weights of so many images, so many samples each
+IMAGES, SAMPLES = {"cpu": 20, "cuda": 1000}, 64  # one chunk: log-weights of so many images, so many samples each
 Progress = Callable[[float], None]  # told the fraction done
 
 
@@ -27,8 +27,9 @@ def log_weight_sums(model: Autoencoder, x: Tensor, K: int, noise, progress: Prog
     ``elbo`` = (1/K) sum log w; ``iwae`` = log (1/K) sum w; ``ess`` = (sum w)^2 / sum w^2.
     """
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    for first in range(0, x.shape[1], IMAGES):
-        chunk, total, once, twice = x[:, first : first + IMAGES], 0.0, [], []
+    size = IMAGES[x.device.type]
+    for first in range(0, x.shape[1], size):
+        chunk, total, once, twice = x[:, first : first + size], 0.0, [], []
         for done in range(0, K, SAMPLES):
             log_w = model.log_weights(chunk, 1, min(SAMPLES, K - done), noise)[0][:, 0].double()
             total = total + log_w.sum(1)
@@ -36,7 +37,7 @@ def log_weight_sums(model: Autoencoder, x: Tensor, K: int, noise, progress: Prog
             twice.append((2 * log_w).logsumexp(1))
         log_sum, log_sum_squares = torch.stack(once).logsumexp(0), torch.stack(twice).logsumexp(0)
         parts.append((total / K, log_sum - math.log(K), (2 * log_sum - log_sum_squares).exp()))
-        progress(min(first + IMAGES, x.shape[1]) / x.shape[1])
+        progress(min(first + size, x.shape[1]) / x.shape[1])
     return {name: torch.cat(values, 1) for name, values in zip(("elbo", "iwae", "ess"), zip(*parts, strict=True), strict=True)}
 
 

@@ -6,6 +6,7 @@ share the architecture and nothing else.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,19 @@ from torch import Tensor, nn
 from repro.data import generator
 
 Noise = Callable[[Sequence[int]], Tensor]  # shape -> standard normal [run, *shape]
+How = Callable[[Callable], Callable]  # a function of tensors -> the same, made ready to run
+
+
+def eager(function: Callable) -> Callable:
+    """The function itself."""
+    return function
+
+
+@functools.cache
+def compiled(function: Callable) -> Callable:
+    """The function compiled by torch.compile, once for every shape that it meets."""
+    return torch.compile(function, dynamic=False)
+
 
 PIXELS = 784
 
@@ -37,11 +51,16 @@ SIGMA = {"default": F.softplus, "burda": torch.exp}
 ADAM_EPS = {"default": 1e-8, "burda": 1e-4}
 
 
-def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """One matrix product for each run, plus a bias [run, m]: [run, n, k], [run, k, m] -> [run, n, m]."""
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """One matrix product for each run: [run, n, k], [run, k, m] -> [run, n, m]."""
     if len(a) == 1:  # a stack of one: the plain product is up to twice as fast on the CPU
-        return (torch.mm(a[0], b[0]) if bias is None else torch.addmm(bias[0], a[0], b[0]))[None]
-    return torch.bmm(a, b) if bias is None else torch.baddbmm(bias[:, None], a, b)
+        return torch.mm(a[0], b[0])[None]
+    return torch.bmm(a, b)
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """W x + b for each run: [run, n, in], [run, out, in], [run, out] -> [run, n, out]."""
+    return product(x, weight.mT) + bias[:, None]
 
 
 class Linear(nn.Module):
@@ -54,7 +73,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """W x + b."""
-        return product(x, self.weight.mT, self.bias)
+        return affine(x, self.weight, self.bias)
 
     @torch.no_grad()
     def initialise(self, run: int, init: str, g: torch.Generator) -> None:
@@ -80,8 +99,20 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mu and sigma at x."""
-        h = torch.tanh(self.hidden2(torch.tanh(self.hidden1(x))))
-        return self.mu(h), self.positive(self.sigma(h))
+        return encode(self.positive, x, *self.parameters())
+
+
+def encode(positive, x, w1, b1, w2, b2, w_mu, b_mu, w_sigma, b_sigma) -> tuple[Tensor, Tensor]:
+    """Mu and sigma [run, batch, latent] of q(z|x) at x [run, batch, pixels]."""
+    h = torch.tanh(affine(torch.tanh(affine(x, w1, b1)), w2, b2))
+    return affine(h, w_mu, b_mu), positive(affine(h, w_sigma, b_sigma))
+
+
+def sample(positive, x, eps, *encoder) -> tuple[Tensor, Tensor]:
+    """z = mu + sigma eps [run, T, batch, latent], and log p(z) - log q(z|x) [run, T, batch]."""
+    mu, sigma = (s[:, None] for s in encode(positive, x, *encoder))
+    z = mu + sigma * eps
+    return z, (0.5 * (eps * eps - z * z) + sigma.log()).sum(-1)
 
 
 class Decoder(nn.Module):
@@ -103,70 +134,121 @@ class Decoder(nn.Module):
         The numbers are equal. The first is differentiable in the decoder's parameters only, the second in z only, so
         that two bounds can share one backward pass.
         """
-        parameters = [p for layer in (self.hidden1, self.hidden2, self.logits) for p in (layer.weight, layer.bias)]
-        if torch.is_grad_enabled():
-            return _LogLikelihood.apply(x, z, *parameters)
-        *_, logits, inner = _activations(x, z, *parameters)
-        log_px_z = inner - _softplus_sum(logits, z.shape[:3], out=logits)
-        return log_px_z, log_px_z
-
-
-def _activations(x, z, w1, b1, w2, b2, w3, b3) -> tuple[Tensor, ...]:
-    """The decoder's layers at z, one row a sample, and sum_d x_d logits_d [run, T, batch].
-
-    That sum is h2 . (x W3) + x . b3, which needs no pass over the pixels of every sample.
-    """
-    rows = z.flatten(1, 2)
-    h1 = product(rows, w1.mT, b1).tanh_()
-    h2 = product(h1, w2.mT, b2).tanh_()
-    inner = (product(x, w3)[:, None] * h2.view(*z.shape[:3], -1)).sum(-1) + product(x, b3[:, :, None]).mT
-    return rows, h1, h2, product(h2, w3.mT, b3), inner
-
-
-def _softplus_sum(logits: Tensor, shape: torch.Size, out: Tensor | None = None) -> Tensor:
-    """sum_d log(1 + exp(logits_d)), [run, T, batch]."""
-    values = F.softplus(logits) if out is None else torch.ops.aten.softplus.out(logits, out=out)
-    return values.sum(-1).view(shape)
+        return _LogLikelihood.apply(x, z, *self.parameters())
 
 
 class _LogLikelihood(torch.autograd.Function):
-    """log p(x|z) with separate incoming gradients for theta and phi.
-
-    Backward receives d(theta's bound)/d(log p) = a and d(phi's bound)/d(log p) = b, both [run, T, batch]. It carries
-    the gradient of each sample's log p back unscaled, weighs the rows by a where a parameter's gradient is summed and
-    by b where it reaches z. No ratio of weights is formed.
-    """
+    """log p(x|z) with separate incoming gradients for theta and phi."""
 
     @staticmethod
-    def forward(ctx, x, z, w1, b1, w2, b2, w3, b3):
-        rows, h1, h2, logits, inner = _activations(x, z, w1, b1, w2, b2, w3, b3)
-        log_px_z = inner - _softplus_sum(logits, z.shape[:3])
-        residual = (x[:, None] - logits.sigmoid_().view(*z.shape[:3], -1)).flatten(1, 2)
-        ctx.save_for_backward(rows, h1, h2, residual, w1, w2, w3)
+    def forward(ctx, x, z, *parameters):
+        log_px_z, *saved = _forward(z.dtype, x, z, *parameters)
+        ctx.save_for_backward(*saved)
         return log_px_z, log_px_z.clone()
 
     @staticmethod
     def backward(ctx, a, b):
-        rows, h1, h2, residual, w1, w2, w3 = ctx.saved_tensors
-        shape, a, b = b.shape, a.flatten(1)[..., None], b.flatten(1)[..., None]
-        d2 = product(residual, w3) * (1 - h2 * h2)
-        d1 = product(d2, w2) * (1 - h1 * h1)
-        dz = (product(d1, w1) * b).view(*shape, -1)
-        grads = []
-        for delta, inputs in ((d1, rows), (d2, h1), (residual, h2)):
-            grads += [product(delta.mT, a * inputs), product(delta.mT, a)[..., 0]]
-        return None, dz, *grads
+        return None, *_backward(a, b, *ctx.saved_tensors)
+
+
+def _forward(dtype, x, z, *parameters) -> tuple[Tensor, ...]:
+    """log p(x|z) [run, T, batch] and what ``_backward`` needs."""
+    weights, inputs, logits, x_logits = _activations(dtype, x, z, *parameters)
+    log_partition, sigmoid = _log_partition_and_sigmoid(logits)
+    return x_logits - log_partition, *weights, *inputs, (x[:, None] - sigmoid).to(dtype).flatten(1, 2)
+
+
+def _backward(a, b, w1, w2, w3, rows, h1, h2, residual) -> tuple[Tensor, ...]:
+    """The gradients at z and at each parameter, from a = d(theta's bound)/d(log p) and b = d(phi's bound)/d(log p).
+
+    Both are [run, T, batch]. The gradient of each sample's log p is carried back unscaled; its rows are weighed by a
+    where a parameter's gradient is summed, by b where it reaches z. No ratio of weights is formed.
+    """
+    shape, dtype, a, b = b.shape, rows.dtype, a.flatten(1)[..., None], b.flatten(1)[..., None]
+    d2 = (product(residual, w3) * (1 - h2.to(a.dtype) ** 2)).to(dtype)
+    d1 = (product(d2, w2) * (1 - h1.to(a.dtype) ** 2)).to(dtype)
+    gradients = [(product(d1, w1) * b).view(*shape, -1)]
+    for delta, inputs in ((d1, rows), (d2, h1), (residual, h2)):
+        gradients += [product(delta.mT, (a * inputs).to(dtype)).to(a.dtype), product(delta.mT, a.to(dtype))[..., 0].to(a.dtype)]
+    return tuple(gradients)
+
+
+def _log_w(positive, x, eps, encoder, decoder) -> Tensor:
+    """log w [run, T, batch]."""
+    z, log_ratio = sample(positive, x, eps, *encoder)
+    *_, logits, x_logits = _activations(x.dtype, x, z, *decoder)
+    return x_logits - _log_partition(logits) + log_ratio
+
+
+def _values(positive, dtype, x, eps, encoder, decoder) -> tuple[Tensor, ...]:
+    """log w [run, T, batch] and what ``_gradients`` needs."""
+    z, log_ratio = sample(positive, x, eps, *encoder)
+    log_px_z, *saved = _forward(dtype, x, z, *decoder)
+    return log_px_z + log_ratio, *saved
+
+
+def _gradients(positive, a, b, x, eps, encoder, saved) -> Tensor:
+    """The gradient [run, parameters] at the encoder's parameters, then the decoder's, each flattened."""
+    dz, *decoder = _backward(a, b, *saved)
+    _, pull_back = torch.func.vjp(lambda *encoder: sample(positive, x, eps, *encoder), *encoder)
+    return torch.cat([g.flatten(1) for g in (*pull_back((dz, b)), *decoder)], 1)
+
+
+def _activations(dtype, x, z, w1, b1, w2, b2, w3, b3) -> tuple:
+    """The decoder's weights and its layers at z, one row a sample, the logits [run, T, batch, pixels], and sum_d x_d logits_d [run, T, batch].
+
+    That sum is h2 . (x W3) + x . b3, which needs no pass over the pixels of every sample.
+    """
+    w1, w2, w3, rows = (tensor.to(dtype) for tensor in (w1, w2, w3, z.flatten(1, 2)))
+    h1 = _tanh(affine(rows, w1, b1)).to(dtype)
+    h2 = _tanh(affine(h1, w2, b2)).to(dtype)
+    logits = product(h2, w3.mT).view(*z.shape[:3], -1) + b3[:, None, None]
+    x_logits = (product(x.to(dtype), w3)[:, None] * h2.view(*z.shape[:3], -1)).sum(-1, dtype=x.dtype) + (x * b3[:, None]).sum(-1)[:, None]
+    return (w1, w2, w3), (rows, h1, h2), logits, x_logits
+
+
+# Compiled, a chain of element-wise operations costs what its exponentials and logarithms cost, so the compiled forms
+# spend one exp a value and share it. Eager ones spend the fewest passes over memory.
+
+
+def _tanh(x: Tensor) -> Tensor:
+    return 1 - 2 / (torch.exp(2 * x) + 1) if torch.compiler.is_compiling() else torch.tanh(x)
+
+
+def _log_partition(logits: Tensor) -> Tensor:
+    """sum_d log(1 + exp(logits_d)) [run, n]; overwrites the logits where not compiled."""
+    if torch.compiler.is_compiling():
+        return _log_partition_and_sigmoid(logits)[0]
+    return torch.ops.aten.softplus.out(logits, out=logits).sum(-1)
+
+
+LANES, FACTORS = 16, 120  # a product of so many factors in (1, 2] is below the largest float32
+
+
+def _log_partition_and_sigmoid(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """sum_d log(1 + exp(logits_d)) [run, n] and sigmoid(logits) [run, n, pixels]; overwrites the logits where not compiled.
+
+    log(1 + exp(l)) = max(l, 0) + log(1 + e), e = exp(-|l|); the sum of logarithms is taken as that of products.
+    """
+    if not torch.compiler.is_compiling():
+        return F.softplus(logits).sum(-1), logits.sigmoid_()
+    e, pixels = torch.exp(-logits.abs()), logits.shape[-1]
+    factors = 1 + e
+    products = factors.unflatten(-1, (-1, LANES)).prod(-2) if pixels % LANES == 0 and pixels <= LANES * FACTORS else factors
+    return logits.clamp(min=0).sum(-1) + products.log().sum(-1), torch.where(logits >= 0, 1, e) / factors
 
 
 class Autoencoder(nn.Module):
     """One encoder and one decoder for each seed in ``seeds``; runs with the same seed start from the same weights.
 
-    ``mean_image`` [pixels] sets the decoder's output bias where ``init="burda"``.
+    ``mean_image`` [pixels] sets the decoder's output bias where ``init="burda"``. ``how`` makes a function of tensors ready
+    to run, for all that needs no autograd: ``eager`` or ``compiled``.
     """
 
     def __init__(self, shape: Architecture, seeds: Sequence[int], init: str = "default", mean_image: Tensor | None = None):
         super().__init__()
         self.shape = shape
+        self.how: How = eager
         self.encoder = Encoder(len(seeds), shape, SIGMA[init])
         self.decoder = Decoder(len(seeds), shape)
         for run, seed in enumerate(seeds):
@@ -178,26 +260,39 @@ class Autoencoder(nn.Module):
             with torch.no_grad():
                 self.decoder.logits.bias.copy_(mean_image.clamp(0.001, 0.999).logit())
 
-    def sample(self, x: Tensor, T: int, noise: Noise) -> tuple[Tensor, Tensor]:
-        """z = mu + sigma eps, and log p(z) - log q(z|x): x [run, batch, pixels] -> [run, T, batch, latent], [run, T, batch]."""
-        mu, sigma = (s[:, None] for s in self.encoder(x))
-        eps = noise((T, x.shape[1], self.shape.latent))
-        z = mu + sigma * eps
-        return z, (0.5 * (eps * eps - z * z) + sigma.log()).sum(-1)
+    def forward(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """log w = log p(x, z) - log q(z|x) in nats, twice, at z = mu + sigma eps.
+
+        x [run, batch, pixels], eps [run, T, batch, latent] -> two [run, T, batch]. The numbers are equal; the first is
+        differentiable in theta only, the second in phi only.
+        """
+        if not torch.is_grad_enabled():
+            log_w = self.how(_log_w)(self.encoder.positive, x, eps, [*self.encoder.parameters()], [*self.decoder.parameters()])
+            return log_w, log_w
+        z, log_ratio = sample(self.encoder.positive, x, eps, *self.encoder.parameters())
+        log_px_z_theta, log_px_z_phi = self.decoder.log_px_z(x, z)
+        return log_px_z_theta + log_ratio.detach(), log_px_z_phi + log_ratio
+
+    def gradients(self, x: Tensor, eps: Tensor, weigh: Callable[[Tensor], tuple[Tensor, Tensor]], dtype: torch.dtype | None = None) -> Tensor:
+        """The gradient at all parameters, in their order, [run, parameters]: ``forward`` and a backward pass without autograd.
+
+        ``weigh`` maps log w [run, T, batch] to a and b of the same shape, the derivatives of what theta and phi ascend.
+        The matrix products over samples take and give ``dtype``; by default that of the parameters.
+        """
+        encoder = [p.detach() for p in self.encoder.parameters()]
+        decoder = [p.detach() for p in self.decoder.parameters()]
+        log_w, *saved = self.how(_values)(self.encoder.positive, dtype or x.dtype, x, eps, encoder, decoder)
+        a, b = weigh(log_w)
+        return self.how(_gradients)(self.encoder.positive, a, b, x, eps, encoder, saved)
 
     def log_weights(self, x: Tensor, M: int, K: int, noise: Noise) -> tuple[Tensor, Tensor]:
-        """log w = log p(x, z) - log q(z|x) in nats, twice: x [run, batch, pixels] -> two [run, M, K, batch].
-
-        The numbers are equal; the first is differentiable in theta only, the second in phi only.
-        """
-        z, log_ratio = self.sample(x, M * K, noise)
-        log_px_z_theta, log_px_z_phi = self.decoder.log_px_z(x, z)
-        log_w_theta, log_w_phi = log_px_z_theta + log_ratio.detach(), log_px_z_phi + log_ratio
-        return log_w_theta.unflatten(1, (M, K)), log_w_phi.unflatten(1, (M, K))
+        """``forward`` at M K fresh samples of each image: x [run, batch, pixels] -> two [run, M, K, batch]."""
+        log_w = self(x, noise((M * K, x.shape[1], self.shape.latent)))
+        return tuple(w.unflatten(1, (M, K)) for w in log_w)
 
     def reconstruct(self, x: Tensor, noise: Noise) -> Tensor:
         """sigmoid(logits) at one sample of q(z|x): x [run, batch, pixels] -> [run, batch, pixels] in [0, 1]."""
-        z, _ = self.sample(x, 1, noise)
+        z, _ = sample(self.encoder.positive, x, noise((1, x.shape[1], self.shape.latent)), *self.encoder.parameters())
         return self.decoder(z[:, 0]).sigmoid()
 
     def run_state(self, run: int) -> dict[str, Tensor]:

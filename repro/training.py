@@ -1,13 +1,11 @@
 """The one training loop: all runs advance together, stacked into one program where that is fast.
 
-A step binarises, encodes, samples, decodes, forms the log-weights, takes each run's pair of bounds, goes back once for
-both networks and updates with Adam. The state on disk is replaced whole, so a run killed at any moment goes on from its
+The state on disk is replaced whole, so a run killed at any moment goes on from its
 last state and ends bit for bit where it would have ended.
 """
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import json
 import os
@@ -20,97 +18,13 @@ import torch
 from torch import Tensor
 
 from repro import ReproError
-from repro.bounds import METHODS
-from repro.data import Dataset, Streams
+from repro.data import Dataset
 from repro.evaluation import iwae_bound
 from repro.experiments import MILESTONES, PROFILES, Experiment
-from repro.models import ADAM_EPS, MODELS, Autoencoder
+from repro.program import Program, learning_rate
 
 SAVE_EVERY = 60.0  # seconds between two states within an epoch
 CHECK_EVERY = 1.0  # seconds between two looks at the loss
-
-
-def learning_rate(epoch: int) -> float:
-    """1e-3 10^(-i/7), held for 3^i epochs, i = 0 ... 7; ``epoch`` counts from 0 (Burda et al., sec. 5)."""
-    return 1e-3 * 10 ** (-bisect.bisect_right(MILESTONES[:-1], epoch) / 7)
-
-
-class Program:
-    """Stacked runs, their optimiser and their random numbers; ``step`` advances all of them."""
-
-    def __init__(self, experiments: Sequence[Experiment], dataset: Dataset, device: str | torch.device = "cpu"):
-        self.experiments, first = list(experiments), experiments[0]
-        self.device, self.batch_size, self.T = torch.device(device), first.batch_size, first.M * first.K
-        seeds = [e.seed for e in experiments]
-        self.model = Autoencoder(MODELS[first.model], seeds, first.init, dataset.train.mean(0)).to(self.device)
-        self.images = dataset.train.to(self.device)
-        self.steps_per_epoch = len(self.images) // self.batch_size  # the images left over sit an epoch out
-        self.streams = {purpose: Streams(seeds, purpose, device) for purpose in ("order", "binarise", "noise")}
-
-        self.groups: dict[tuple, list[int]] = {}
-        for run, e in enumerate(experiments):
-            self.groups.setdefault((METHODS[e.method], e.M, e.K), []).append(run)
-        beta = torch.tensor([0.5 if e.beta is None else e.beta for e in experiments], device=self.device)
-        self.learns = torch.tensor([METHODS[e.method].learns_beta for e in experiments], device=self.device)
-        self.fixed_beta = beta
-        self.beta_logit = torch.nn.Parameter(torch.where(self.learns, beta, 0.5).logit())
-        self.learning_rate = torch.tensor(1e-3, device=self.device)
-        self.optimizer = torch.optim.Adam([*self.model.parameters(), self.beta_logit], lr=self.learning_rate, eps=ADAM_EPS[first.init], fused=True)
-        self.start_epoch(0)
-
-    @property
-    def beta(self) -> Tensor:
-        """The weight of the VAE's bound in each run's CIWAE, [run]."""
-        return torch.where(self.learns, self.beta_logit.sigmoid(), self.fixed_beta)
-
-    def start_epoch(self, epoch: int) -> None:
-        """Draw the epoch's order and set its learning rate."""
-        self.learning_rate.fill_(learning_rate(epoch))
-        self.order = self.streams["order"].permutations(len(self.images))
-        self.losses = torch.zeros(self.steps_per_epoch, len(self.experiments), device=self.device)
-
-    def step(self, i: int) -> None:
-        """One update of every run on the epoch's batch i; the negative of theta's bound goes to ``losses[i]``."""
-        batch = self.order[:, i * self.batch_size : (i + 1) * self.batch_size]
-        x = self.streams["binarise"].binarise(self.images[batch])
-        theta, phi = self.objectives(*self.model.log_weights(x, 1, self.T, self.streams["noise"].normal))
-        self.optimizer.zero_grad()
-        (-(theta + phi).mean(-1)).sum().backward()
-        self.optimizer.step()
-        self.losses[i] = -theta.detach().mean(-1)
-
-    def objectives(self, log_w_theta: Tensor, log_w_phi: Tensor) -> tuple[Tensor, Tensor]:
-        """Each run's pair of bounds: two [run, 1, T, batch] -> two [run, batch]."""
-        values, beta = {}, self.beta[:, None]
-        for (objective, M, K), runs in self.groups.items():
-            log_w = (w[runs].reshape(len(runs), M, K, -1) for w in (log_w_theta, log_w_phi))
-            for run, *pair in zip(runs, *objective(*log_w, beta[runs]), strict=True):
-                values[run] = pair
-        return tuple(torch.stack([values[run][i] for run in range(len(values))]) for i in (0, 1))
-
-    def get_state(self) -> dict:
-        """All that the next step depends on."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict()["state"],
-            "beta_logit": self.beta_logit.detach(),
-            "streams": {purpose: s.get_state() for purpose, s in self.streams.items()},
-            "order": self.order,
-            "losses": self.losses,
-        }
-
-    def set_state(self, state: dict, epoch: int) -> None:
-        """Go on from ``get_state``'s dictionary, in the given epoch."""
-        self.model.load_state_dict(state["model"])
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
-        self.optimizer.param_groups[0]["lr"] = self.learning_rate  # loading has put a copy in its place
-        with torch.no_grad():
-            self.beta_logit.copy_(state["beta_logit"])
-        for purpose, states in state["streams"].items():
-            self.streams[purpose].set_state(states)
-        self.order, self.losses = state["order"], state["losses"]
-        self.learning_rate.fill_(learning_rate(epoch))
 
 
 @dataclass
@@ -125,6 +39,7 @@ class Fit:
     step: int = 0
     pending: list[dict] = field(default_factory=list)  # lines of the runs whose evaluation at this epoch's end is done
     commits: list[str] = field(default_factory=list)  # of the code that trained, in turn
+    engines: list[str] = field(default_factory=list)  # that trained, in turn
     note: str = ""  # what is being done between two steps
 
     @property
@@ -153,21 +68,25 @@ def fit(
     progress: Callable[[Fit], None] = lambda fit: None,
     stack: int | None = None,
     commit: str = "unknown",
+    engine: str = "eager",
+    precision: str = "float32",
 ) -> Fit:
     """Train all ``experiments`` side by side; go on from ``state_file`` where it exists and keep it up to date.
 
     Stops with its state saved after ``time_limit`` seconds or when ``stop()`` is true: at a step, or between two chunks of
     an evaluation. ``progress`` is called about once a second. ``stack`` runs make one program: all of them on an
-    accelerator; one on the CPU, where a larger stack is no faster. ``commit`` names the
-    code. Raises ReproError, with epoch and step, where a loss is not finite; the last good state is then kept.
+    accelerator; one on the CPU, where a larger stack is no faster. ``commit`` names the code; ``engine`` and ``precision``
+    are program.ENGINES and PRECISIONS. Raises ReproError, with epoch and step, where a loss is not finite; the last good
+    state is then kept.
     """
     begun, size = time.monotonic(), stack or (1 if torch.device(device).type == "cpu" else len(experiments))
     if len({e.shared for e in experiments}) != 1:
         raise ReproError("runs trained together must share dataset, model, M*K, epochs, profile, init and batch size")
     stacks = [experiments[i : i + size] for i in range(0, len(experiments), size)]
-    run = Fit(list(experiments), [Program(s, dataset, device) for s in stacks], [[] for _ in experiments])
+    run = Fit(list(experiments), [Program(s, dataset, device, engine, precision) for s in stacks], [[] for _ in experiments])
     _resume(run, state_file)
-    run.commits += [] if run.commits[-1:] == [commit] else [commit]
+    for names, name in ((run.commits, commit), (run.engines, engine)):
+        names += [] if names[-1:] == [name] else [name]
     before, saved, looked = run.seconds, begun, begun
 
     def save(now: bool = True) -> None:
@@ -185,7 +104,7 @@ def fit(
         while not run.finished:
             while run.step < run.steps_per_epoch:
                 for program in run.programs:
-                    program.step(run.step)
+                    program.step()
                 run.step += 1
                 if time.monotonic() - looked > CHECK_EVERY:
                     _check_finite(run, state_file)
@@ -259,7 +178,7 @@ def _check_finite(run: Fit, state_file: str | Path | None) -> None:
         loss = f"the loss of {run.experiments[which].name} is {run.losses[step, which].item()}"
         raise ReproError(f"{loss} at epoch {run.epoch + 1}, step {step + 1}; {kept}: try another seed, init or bound")
     for program in run.programs:
-        if not all(p.isfinite().all() for p in [*program.model.parameters(), program.beta_logit]):
+        if not all(p.isfinite().all() for p in (program.parameters, program.beta_logit)):
             names = ", ".join(e.name for e in program.experiments)
             raise ReproError(
                 f"a weight of {names} is not finite after epoch {run.epoch + 1}, step {run.step}; {kept}: try another seed, init or bound"
@@ -271,7 +190,7 @@ def fingerprint(experiments: Sequence[Experiment]) -> str:
     return hashlib.sha256(json.dumps([e.as_dict() for e in experiments]).encode()).hexdigest()[:16]
 
 
-KEPT = ("epoch", "step", "seconds", "curves", "pending", "commits")  # what the state holds of a Fit, beside its programs
+KEPT = ("epoch", "step", "seconds", "curves", "pending", "commits", "engines")  # what the state holds of a Fit, beside its programs
 
 
 def _save(run: Fit, path: str | Path | None) -> None:
@@ -290,7 +209,7 @@ def _save(run: Fit, path: str | Path | None) -> None:
 
 
 def _layout(run: Fit) -> list:
-    return [run.programs[0].device.type, [len(p.experiments) for p in run.programs]]
+    return [run.programs[0].device.type, run.programs[0].precision, [len(p.experiments) for p in run.programs]]
 
 
 def _load(path: str | Path, device: str | torch.device = "cpu") -> dict:
@@ -313,19 +232,9 @@ def _resume(run: Fit, path: str | Path | None) -> None:
     if state["experiments"] != [e.as_dict() for e in run.experiments]:
         raise ReproError(f"{path} is the state of other runs; name another folder for the results")
     if state["layout"] != _layout(run):
-        raise ReproError(f"{path} was made on {state['layout'][0]}; go on there, or delete it to train from the start")
+        device, precision, stacks = state["layout"]
+        raise ReproError(f"{path} was made on {device} in {precision}, {len(stacks)} stacks; go on so, or delete it to train from the start")
     for name in KEPT:
         setattr(run, name, state[name])
     for program, saved in zip(run.programs, state["programs"], strict=True):
-        program.set_state(saved, run.epoch)
-
-
-def seconds_per_step(experiments: Sequence[Experiment], dataset: Dataset, device: str | torch.device = "cpu", steps: int = 5) -> float:
-    """Median duration of a step of all runs, measured on one run that is thrown away."""
-    program, durations = Program(experiments[:1], dataset, device), []
-    for i in range(steps + 1):
-        begun = time.monotonic()
-        program.step(i)
-        program.losses[i].item()  # waits for the device
-        durations.append(time.monotonic() - begun)
-    return sorted(durations[1:])[steps // 2] * (len(experiments) if program.device.type == "cpu" else 1)
+        program.set_state(saved)

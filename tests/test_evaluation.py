@@ -21,7 +21,7 @@ def model():
 
 def test_streamed_bounds_are_the_brute_force_ones_in_float64(model, monkeypatch):
     """The same samples through torch.distributions in float64, all at once: the chunks (3 images, 4 samples) leave no trace."""
-    monkeypatch.setattr(evaluation, "IMAGES", 3)
+    monkeypatch.setitem(evaluation.IMAGES, "cpu", 3)
     monkeypatch.setattr(evaluation, "SAMPLES", 4)
     x, drawn = torch.rand(RUNS, IMAGES, 16).round(), []
 

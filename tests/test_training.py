@@ -10,6 +10,7 @@ import torch
 
 from repro import ReproError, bounds, data, experiments, training
 from repro.models import MODELS, Architecture
+from repro.program import learning_rate
 
 CHILD = """
 import os, signal, sys
@@ -71,7 +72,7 @@ def weights(fit):
 
 
 def test_schedule_is_burdas():
-    rates = [training.learning_rate(epoch) for epoch in range(3280)]
+    rates = [learning_rate(epoch) for epoch in range(3280)]
     for i in range(8):
         assert sum(math.isclose(rate, 1e-3 * 10 ** (-i / 7)) for rate in rates) == 3**i
     assert rates == sorted(rates, reverse=True)
@@ -151,7 +152,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_and_the_good_state_
         training.fit(runs("broken"), few_digits(), tmp_path / "state.pt")
     state = torch.load(tmp_path / "state.pt")
     assert state["step"] == 4
-    assert all(p.isfinite().all() for p in state["programs"][0]["model"].values())
+    assert all(p.isfinite().all() for p in state["programs"][0]["tensors"].values())
 
 
 def test_a_weight_that_is_not_finite_never_reaches_the_state(small, tmp_path, monkeypatch):
@@ -179,7 +180,7 @@ def test_the_state_of_other_runs_is_refused(small, tmp_path):
 
 def test_a_state_made_with_another_layout_is_kept_and_named(small, tmp_path):
     training.fit(runs(), few_digits(), tmp_path / "state.pt", time_limit=0, stack=2)
-    with pytest.raises(ReproError, match="was made on cpu; go on there"):
+    with pytest.raises(ReproError, match="was made on cpu in float32, 1 stacks; go on so"):
         training.fit(runs(), few_digits(), tmp_path / "state.pt")
 
 

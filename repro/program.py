@@ -1,0 +1,216 @@
+"""Stacked runs as one program, and its step.
+
+A step binarises, encodes, samples, decodes, forms the log-weights, takes each run's pair of bounds, goes back once for
+both networks and updates with Adam.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from repro import one_of
+from repro.bounds import METHODS
+from repro.data import Dataset, Streams
+from repro.experiments import MILESTONES, Experiment
+from repro.models import ADAM_EPS, MODELS, Autoencoder, compiled, eager
+
+ENGINES = ("eager", "compiled", "graph", "compiled-graph")  # each falls back to a simpler one where it cannot be had
+PRECISIONS = {"float32": None, "tf32": None, "bf16": torch.bfloat16}  # of the matrix products over samples
+
+
+def learning_rate(epoch: int) -> float:
+    """1e-3 10^(-i/7), held for 3^i epochs, i = 0 ... 7; ``epoch`` counts from 0 (Burda et al., sec. 5)."""
+    return 1e-3 * 10 ** (-bisect.bisect_right(MILESTONES[:-1], epoch) / 7)
+
+
+class Program:
+    """Stacked runs, their optimiser and their random numbers; ``step`` advances all of them.
+
+    ``engine``: ``compiled`` runs torch.compile's kernels, ``graph`` replays the whole step as one CUDA graph. All that a
+    step reads or writes stays at one place in memory; ``state`` names it.
+    """
+
+    def __init__(
+        self,
+        experiments: Sequence[Experiment],
+        dataset: Dataset,
+        device: str | torch.device = "cpu",
+        engine: str = "eager",
+        precision: str = "float32",
+    ):
+        self.experiments, first = list(experiments), experiments[0]
+        self.device, self.batch_size, self.T = torch.device(device), first.batch_size, first.M * first.K
+        seeds, cuda = [e.seed for e in experiments], self.device.type == "cuda"
+        self.model = Autoencoder(MODELS[first.model], seeds, first.init, dataset.train.mean(0)).to(self.device)
+        self.model.how = compiled if engine.startswith("compiled") else eager
+        self.images, self.precision = dataset.train.to(self.device), precision
+        self.steps_per_epoch = len(self.images) // self.batch_size  # the images left over sit an epoch out
+        self.streams = {purpose: Streams(seeds, purpose, device) for purpose in ("order", "binarise", "noise")}
+
+        groups: dict[tuple, list[int]] = {}
+        for run, e in enumerate(experiments):
+            groups.setdefault((METHODS[e.method], e.M, e.K), []).append(run)
+        self.groups = {key: torch.tensor(runs, device=self.device) for key, runs in groups.items()}
+        self.place = torch.cat([*self.groups.values()]).argsort()
+        self.fixed_beta = torch.tensor([0.5 if e.beta is None else e.beta for e in experiments], device=self.device)
+        self.learns = torch.tensor([METHODS[e.method].learns_beta for e in experiments], device=self.device)
+
+        self.parameters = torch.nn.Parameter(torch.cat([p.detach().flatten(1) for p in self.model.parameters()], 1))
+        self.beta_logit = torch.nn.Parameter(torch.where(self.learns, self.fixed_beta, 0.5).logit())
+        self.learning_rate = torch.zeros((), device=self.device)
+        adam = {"lr": self.learning_rate, "eps": ADAM_EPS[first.init], "fused": True, "capturable": cuda}
+        self.optimizer = torch.optim.Adam([self.parameters, self.beta_logit], **adam)
+        self._share_parameters()
+        self._make_moments()
+
+        self.index = torch.zeros(1, dtype=torch.long, device=self.device)  # of the epoch's next step
+        self.offsets = torch.arange(self.batch_size, device=self.device)
+        self.order = torch.zeros(len(set(seeds)), len(self.images), dtype=torch.long, device=self.device)
+        self.losses = torch.zeros(self.steps_per_epoch, len(seeds), device=self.device)
+        self.start_epoch(0)
+        self.replay = None if engine.endswith("graph") else self._advance
+
+    def _share_parameters(self) -> None:
+        """Let the model's parameters be views of the one tensor [run, parameters] that Adam updates."""
+        first = 0
+        for p in self.model.parameters():
+            size = p[0].numel()
+            p.data = self.parameters.data[:, first : first + size].view(p.shape)
+            first += size
+
+    def _make_moments(self) -> None:
+        """Let Adam make its tensors now, all zero, so that a state can be copied into them."""
+        for p in (self.parameters, self.beta_logit):
+            p.grad = torch.zeros_like(p)
+        self.optimizer.step()
+        for tensor in self._moments():
+            tensor.zero_()
+
+    def _moments(self) -> list[Tensor]:
+        return [tensor for p in (self.parameters, self.beta_logit) for tensor in self.optimizer.state[p].values()]
+
+    @property
+    def beta(self) -> Tensor:
+        """The weight of the VAE's bound in each run's CIWAE, [run]."""
+        return torch.where(self.learns, self.beta_logit.sigmoid(), self.fixed_beta)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Draw the epoch's order and set its learning rate."""
+        self.learning_rate.fill_(learning_rate(epoch))
+        self.order.copy_(self.streams["order"].permutations(len(self.images)))
+        self.losses.zero_()
+        self.index.zero_()
+
+    def step(self) -> None:
+        """One update of every run on the epoch's next batch; the negative of theta's bound goes to ``losses``."""
+        if self.replay is None:
+            self.replay = self._capture()
+        self.replay()
+
+    @torch.no_grad()
+    def _advance(self) -> None:
+        batch = self.order.index_select(1, self.index * self.batch_size + self.offsets)
+        x = self.streams["binarise"].binarise(self.images[batch])
+        eps = self.streams["noise"].normal((self.T, self.batch_size, self.model.shape.latent))
+        with matmul_precision(self.precision):
+            self.parameters.grad = self.model.gradients(x, eps, self._weigh, PRECISIONS[self.precision])
+        self.optimizer.step()
+        self.index += 1
+
+    @torch.enable_grad()
+    def _weigh(self, log_w: Tensor) -> tuple[Tensor, Tensor]:
+        """The derivatives of what theta and phi descend with respect to log w, each [run, T, batch]."""
+        log_w_theta, log_w_phi = log_w.clone().requires_grad_(), log_w.requires_grad_()
+        theta, phi = self.objectives(log_w_theta, log_w_phi)
+        self.losses.index_copy_(0, self.index, -theta.detach().mean(-1)[None])
+        leaves = [log_w_theta, log_w_phi, self.beta_logit]
+        a, b, self.beta_logit.grad = torch.autograd.grad(-(theta + phi).mean(-1).sum(), leaves, materialize_grads=True)
+        return a, b
+
+    def objectives(self, log_w_theta: Tensor, log_w_phi: Tensor) -> tuple[Tensor, Tensor]:
+        """Each run's pair of bounds: two [run, T, batch] -> two [run, batch]."""
+        pairs, beta = [], self.beta[:, None]
+        for (objective, M, K), runs in self.groups.items():
+            alone = len(self.groups) == 1
+            log_w = (w if alone else w.index_select(0, runs) for w in (log_w_theta, log_w_phi))
+            pairs.append(objective(*(w.unflatten(1, (M, K)) for w in log_w), beta if alone else beta.index_select(0, runs)))
+        return pairs[0] if len(pairs) == 1 else tuple(torch.cat(values).index_select(0, self.place) for values in zip(*pairs, strict=True))
+
+    def _capture(self) -> Callable[[], None]:
+        """The step as one CUDA graph. Elsewhere the step itself stands in for it."""
+        if self.device.type != "cuda":
+            return self._advance
+        state = self.get_state()
+        graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        for purpose in ("binarise", "noise"):
+            for g in self.streams[purpose].generators:
+                graph.register_generator_state(g)
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):  # compiles, and lets libraries make their workspaces
+                self._advance()
+        torch.cuda.current_stream().wait_stream(side)
+        with torch.cuda.graph(graph):
+            self._advance()
+        self.set_state(state)
+        return graph.replay
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that the next step depends on, at their place."""
+        moments = {f"moment{i}": tensor for i, tensor in enumerate(self._moments())}
+        names = ("parameters", "beta_logit", "learning_rate", "order", "losses", "index")
+        return {name: getattr(self, name).detach() for name in names} | moments
+
+    def get_state(self) -> dict:
+        """A copy of all that the next step depends on."""
+        tensors = {name: tensor.clone() for name, tensor in self.state.items()}
+        return {"tensors": tensors, "streams": {purpose: s.get_state() for purpose, s in self.streams.items()}}
+
+    def set_state(self, saved: dict) -> None:
+        """Go on from ``get_state``'s dictionary."""
+        for name, tensor in self.state.items():
+            tensor.copy_(saved["tensors"][name])
+        for purpose, states in saved["streams"].items():
+            self.streams[purpose].set_state(states)
+
+
+@contextlib.contextmanager
+def matmul_precision(precision: str) -> Iterator[None]:
+    """Matrix products of float32 in TensorFloat-32 where ``precision`` says so."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def try_engines(
+    experiments: Sequence[Experiment], dataset: Dataset, device: str | torch.device = "cpu", engine: str = "eager", precision: str = "float32"
+) -> tuple[str, float, str]:
+    """``engine``, or the next simpler one that works here; the seconds that a step of all runs takes; and why, if not ``engine``.
+
+    Measured on runs that are thrown away.
+    """
+    why, cpu = "", torch.device(device).type == "cpu"
+    for name in reversed(ENGINES[: ENGINES.index(one_of("engine", engine, ENGINES)) + 1]):
+        try:
+            program, durations = Program(experiments[:1] if cpu else experiments, dataset, device, name, precision), []
+            for i in range(6):
+                begun = time.monotonic()
+                program.step()
+                program.losses[i].tolist()  # waits for the device
+                durations.append(time.monotonic() - begun)
+            return name, sorted(durations[1:])[2] * (len(experiments) if cpu else 1), why
+        except Exception as error:
+            if name == "eager":
+                raise
+            why = f"{engine} engine not to be had here ({type(error).__name__})"
+    raise AssertionError

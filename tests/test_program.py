@@ -1,0 +1,136 @@
+"""One step of stacked runs: its gradient, its engines and its precisions."""
+
+import shutil
+
+import pytest
+import torch
+
+from repro import ReproError, data, experiments, models, program, training
+from repro.bounds import METHODS
+from repro.models import MODELS, Architecture, Autoencoder
+from repro.program import Program, try_engines
+
+M, K, BATCH, RUNS = 3, 5, 7, 2
+SMALL = Architecture(hidden=20, latent=5)
+needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler here")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setitem(MODELS, "reference", SMALL)
+
+
+def few_digits(images=500):
+    digits = data.load("digits")
+    return data.Dataset("digits", "a few", digits.train[:images], digits.test[:40])
+
+
+def plan(method, seed="0"):
+    return experiments.plan(method, profile_name="smoke", seed=seed)
+
+
+def problem(pixels, runs=RUNS, init="default"):
+    g = torch.Generator().manual_seed(1)
+    model = Autoencoder(Architecture(hidden=11, latent=2, pixels=pixels), [*range(runs)], init, torch.rand(pixels, generator=g)).double()
+    x = torch.rand(runs, BATCH, pixels, generator=g, dtype=torch.float64).round()
+    return model, x, torch.randn(runs, M * K, BATCH, 2, generator=g, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("pixels", [13, pytest.param(48, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("init", ["default", "burda"])
+@pytest.mark.parametrize("how", [models.eager, pytest.param(models.compiled, marks=[pytest.mark.slow, needs_compiler])])
+def test_gradients_without_autograd_are_those_with_it(how, init, pixels):
+    model, x, eps = problem(pixels, init=init)
+    for objective in METHODS.values():
+
+        def weigh(log_w, objective=objective):
+            with torch.enable_grad():
+                two = log_w.clone().requires_grad_(), log_w.clone().requires_grad_()
+                theta, phi = objective(*(w.unflatten(1, (M, K)) for w in two), torch.full((RUNS, 1), 0.3, dtype=x.dtype))
+                return torch.autograd.grad((theta + phi).sum(), two)
+
+        model.how = how
+        ours = model.gradients(x, eps, weigh)
+        theta, phi = objective(*model.log_weights(x, M, K, lambda shape: eps), torch.full((RUNS, 1), 0.3, dtype=x.dtype))
+        expected = torch.cat([g.flatten(1) for g in torch.autograd.grad((theta + phi).sum(), list(model.parameters()))], 1)
+        assert (ours - expected).norm() <= 1e-12 * expected.norm()
+        with torch.no_grad():
+            torch.testing.assert_close(model(x, eps)[0], model.log_weights(x, M, K, lambda shape: eps)[0].flatten(1, 2), rtol=1e-12, atol=0)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_compiled_log_weights_are_exact_at_extreme_logits():
+    """Single precision: log(1 + exp(l)) as a product of factors neither overflows nor loses more than rounding."""
+    logits = torch.linspace(-120, 120, 3 * 5 * 7 * 784).view(1, 15, 7, 784)[..., torch.randperm(784, generator=torch.Generator().manual_seed(0))]
+    value, sigmoid = models.compiled(models._log_partition_and_sigmoid)(logits)
+    torch.testing.assert_close(value.double(), torch.nn.functional.softplus(logits.double()).sum(-1), rtol=1e-6, atol=1e-3)
+    torch.testing.assert_close(sigmoid.double(), logits.double().sigmoid(), rtol=1e-5, atol=1e-30)
+
+
+def after(steps, engine="eager", precision="float32", method="piwae,ciwae-learned,vae"):
+    stack = Program(plan(method, "0,1"), few_digits(), engine=engine, precision=precision)
+    for _ in range(steps):
+        stack.step()
+    return stack
+
+
+def test_a_step_captured_as_a_graph_is_the_step(small):
+    """Elsewhere than on CUDA the step stands in for its graph: same static tensors, same counter on the device."""
+    for a, b in zip(after(7, "graph").state.values(), after(7).state.values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_program_goes_on_from_a_state_in_place(small):
+    whole, half = after(7), after(4)
+    state, other = half.get_state(), after(2)
+    places = {name: tensor.data_ptr() for name, tensor in other.state.items()}
+    other.set_state(state)
+    for _ in range(3):
+        other.step()
+    for name, tensor in other.state.items():
+        assert tensor.data_ptr() == places[name], "a captured graph would go on reading the old place"
+        assert torch.equal(tensor, whole.state[name])
+
+
+def test_an_engine_that_cannot_be_had_falls_back_with_its_reason(small, monkeypatch):
+    def compiled(function):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(program, "compiled", compiled)
+    engine, seconds, why = try_engines(plan("vae"), few_digits(), engine="compiled")
+    assert (engine, why) == ("eager", "compiled engine not to be had here (RuntimeError)")
+    assert seconds > 0
+    with pytest.raises(ReproError, match="unknown engine 'compield'; did you mean 'compiled'"):
+        try_engines(plan("vae"), few_digits(), engine="compield")
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_the_compiled_engine_follows_the_eager_one(small):
+    a, b = after(20, "compiled", method="vae").state, after(20, method="vae").state
+    assert (a["parameters"] - b["parameters"]).norm() <= 1e-4 * b["parameters"].norm()
+    torch.testing.assert_close(a["losses"], b["losses"], rtol=1e-4, atol=1e-2)
+
+
+def test_bf16_gradients_are_near_and_parameters_stay_float32(small):
+    stack = after(20, precision="bf16")
+    assert {p.dtype for p in stack.model.parameters()} == {torch.float32}
+    x, eps = stack.images[None, :20].expand(6, -1, -1).round(), torch.randn(6, 64, 20, 5, generator=torch.Generator().manual_seed(0))
+    full, half = (stack.model.gradients(x, eps, stack._weigh, dtype) for dtype in (None, torch.bfloat16))
+    error = (half - full).norm(dim=1) / full.norm(dim=1)
+    assert 1e-6 < error.min() < error.max() < 0.02
+
+
+@pytest.mark.slow
+def test_training_curves_of_the_precisions_agree(small):
+    """IWAE-64 after 3 epochs, bf16 against float32 with the same seeds: the mean of the paired differences is below 3 standard errors."""
+    runs = plan("iwae,piwae", "0,1,2,3")
+    ends = []
+    for precision in ("float32", "bf16"):
+        fit = training.fit(runs, few_digits(1500), precision=precision)
+        ends.append(torch.tensor([curve[-1]["iwae_64"] for curve in fit.curves]))
+    difference = ends[1] - ends[0]
+    assert difference.abs().mean() > 0
+    assert difference.mean().abs() < 3 * difference.std() / len(runs) ** 0.5
+    assert difference.abs().max() < 2

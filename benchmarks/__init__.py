@@ -1,0 +1,1 @@
+"""How fast the engine is beside others, and what its precisions do to the results."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from pathlib import Path
 
 import click
 
@@ -51,8 +52,8 @@ def main(precision, method, seed, epochs, profile, folder, device, path) -> None
             print(f"{name:14} {engine} {other} - {fast} float32: {mean:+.3f} +- {se:.3f} nats  ({', '.join(f'{d:+.3f}' for d in mine)})", flush=True)
     if path:
         origin = records.provenance() | {"device": records.device_name(device), "data": dataset.variant}
-        with open(path, "w") as file:
-            json.dump({"epochs": runs[0].epochs, "seeds": seed, "iwae_64_float32": reference, "differences": table, "provenance": origin}, file, indent=1)
+        result = {"epochs": runs[0].epochs, "seeds": seed, "iwae_64_float32": reference, "differences": table, "provenance": origin}
+        Path(path).write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ share the architecture and nothing else.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,22 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from repro import likelihood
 from repro.data import generator
+from repro.likelihood import affine, eager
 
 Noise = Callable[[Sequence[int]], Tensor]  # shape -> standard normal [run, *shape]
-How = Callable[[Callable], Callable]  # a function of tensors -> the same, made ready to run
-
-
-def eager(function: Callable) -> Callable:
-    """The function itself."""
-    return function
-
-
-@functools.cache
-def compiled(function: Callable) -> Callable:
-    """The function compiled by torch.compile, once for every shape that it meets."""
-    return torch.compile(function, dynamic=False)
-
 
 PIXELS = 784
 
@@ -49,18 +37,6 @@ MODELS = {"reference": Architecture(hidden=200, latent=50), "larger": Architectu
 # How to start and how sigma comes from the encoder's last layer: PyTorch's defaults as in the report's code, or Burda's.
 SIGMA = {"default": F.softplus, "burda": torch.exp}
 ADAM_EPS = {"default": 1e-8, "burda": 1e-4}
-
-
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """One matrix product for each run: [run, n, k], [run, k, m] -> [run, n, m]."""
-    if len(a) == 1:  # a stack of one: the plain product is up to twice as fast on the CPU
-        return torch.mm(a[0], b[0])[None]
-    return torch.bmm(a, b)
-
-
-def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """W x + b for each run: [run, n, in], [run, out, in], [run, out] -> [run, n, out]."""
-    return product(x, weight.mT) + bias[:, None]
 
 
 class Linear(nn.Module):
@@ -134,121 +110,40 @@ class Decoder(nn.Module):
         The numbers are equal. The first is differentiable in the decoder's parameters only, the second in z only, so
         that two bounds can share one backward pass.
         """
-        return _LogLikelihood.apply(x, z, *self.parameters())
-
-
-class _LogLikelihood(torch.autograd.Function):
-    """log p(x|z) with separate incoming gradients for theta and phi."""
-
-    @staticmethod
-    def forward(ctx, x, z, *parameters):
-        log_px_z, *saved = _forward(z.dtype, x, z, *parameters)
-        ctx.save_for_backward(*saved)
-        return log_px_z, log_px_z.clone()
-
-    @staticmethod
-    def backward(ctx, a, b):
-        return None, *_backward(a, b, *ctx.saved_tensors)
-
-
-def _forward(dtype, x, z, *parameters) -> tuple[Tensor, ...]:
-    """log p(x|z) [run, T, batch] and what ``_backward`` needs."""
-    weights, inputs, logits, x_logits = _activations(dtype, x, z, *parameters)
-    log_partition, sigmoid = _log_partition_and_sigmoid(logits)
-    return x_logits - log_partition, *weights, *inputs, (x[:, None] - sigmoid).to(dtype).flatten(1, 2)
-
-
-def _backward(a, b, w1, w2, w3, rows, h1, h2, residual) -> tuple[Tensor, ...]:
-    """The gradients at z and at each parameter, from a = d(theta's bound)/d(log p) and b = d(phi's bound)/d(log p).
-
-    Both are [run, T, batch]. The gradient of each sample's log p is carried back unscaled; its rows are weighed by a
-    where a parameter's gradient is summed, by b where it reaches z. No ratio of weights is formed.
-    """
-    shape, dtype, a, b = b.shape, rows.dtype, a.flatten(1)[..., None], b.flatten(1)[..., None]
-    d2 = (product(residual, w3) * (1 - h2.to(a.dtype) ** 2)).to(dtype)
-    d1 = (product(d2, w2) * (1 - h1.to(a.dtype) ** 2)).to(dtype)
-    gradients = [(product(d1, w1) * b).view(*shape, -1)]
-    for delta, inputs in ((d1, rows), (d2, h1), (residual, h2)):
-        gradients += [product(delta.mT, (a * inputs).to(dtype)).to(a.dtype), product(delta.mT, a.to(dtype))[..., 0].to(a.dtype)]
-    return tuple(gradients)
+        return likelihood.LogLikelihood.apply(x, z, *self.parameters())
 
 
 def _log_w(positive, x, eps, encoder, decoder) -> Tensor:
     """log w [run, T, batch]."""
     z, log_ratio = sample(positive, x, eps, *encoder)
-    *_, logits, x_logits = _activations(x.dtype, x, z, *decoder)
-    return x_logits - _log_partition(logits) + log_ratio
+    return likelihood.log_px_z(x, z, *decoder) + log_ratio
 
 
-def _values(positive, dtype, x, eps, encoder, decoder) -> tuple[Tensor, ...]:
+def _values(positive, dtype, last_layer, x, eps, encoder, decoder) -> tuple[Tensor, ...]:
     """log w [run, T, batch] and what ``_gradients`` needs."""
     z, log_ratio = sample(positive, x, eps, *encoder)
-    log_px_z, *saved = _forward(dtype, x, z, *decoder)
+    log_px_z, *saved = likelihood.forward(dtype, last_layer, x, z, *decoder)
     return log_px_z + log_ratio, *saved
 
 
 def _gradients(positive, a, b, x, eps, encoder, saved) -> Tensor:
     """The gradient [run, parameters] at the encoder's parameters, then the decoder's, each flattened."""
-    dz, *decoder = _backward(a, b, *saved)
+    dz, *decoder = likelihood.backward(a, b, *saved)
     _, pull_back = torch.func.vjp(lambda *encoder: sample(positive, x, eps, *encoder), *encoder)
     return torch.cat([g.flatten(1) for g in (*pull_back((dz, b)), *decoder)], 1)
-
-
-def _activations(dtype, x, z, w1, b1, w2, b2, w3, b3) -> tuple:
-    """The decoder's weights and its layers at z, one row a sample, the logits [run, T, batch, pixels], and sum_d x_d logits_d [run, T, batch].
-
-    That sum is h2 . (x W3) + x . b3, which needs no pass over the pixels of every sample.
-    """
-    w1, w2, w3, rows = (tensor.to(dtype) for tensor in (w1, w2, w3, z.flatten(1, 2)))
-    h1 = _tanh(affine(rows, w1, b1)).to(dtype)
-    h2 = _tanh(affine(h1, w2, b2)).to(dtype)
-    logits = product(h2, w3.mT).view(*z.shape[:3], -1) + b3[:, None, None]
-    x_logits = (product(x.to(dtype), w3)[:, None] * h2.view(*z.shape[:3], -1)).sum(-1, dtype=x.dtype) + (x * b3[:, None]).sum(-1)[:, None]
-    return (w1, w2, w3), (rows, h1, h2), logits, x_logits
-
-
-# Compiled, a chain of element-wise operations costs what its exponentials and logarithms cost, so the compiled forms
-# spend one exp a value and share it. Eager ones spend the fewest passes over memory.
-
-
-def _tanh(x: Tensor) -> Tensor:
-    return 1 - 2 / (torch.exp(2 * x) + 1) if torch.compiler.is_compiling() else torch.tanh(x)
-
-
-def _log_partition(logits: Tensor) -> Tensor:
-    """sum_d log(1 + exp(logits_d)) [run, n]; overwrites the logits where not compiled."""
-    if torch.compiler.is_compiling():
-        return _log_partition_and_sigmoid(logits)[0]
-    return torch.ops.aten.softplus.out(logits, out=logits).sum(-1)
-
-
-LANES, FACTORS = 16, 120  # a product of so many factors in (1, 2] is below the largest float32
-
-
-def _log_partition_and_sigmoid(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """sum_d log(1 + exp(logits_d)) [run, n] and sigmoid(logits) [run, n, pixels]; overwrites the logits where not compiled.
-
-    log(1 + exp(l)) = max(l, 0) + log(1 + e), e = exp(-|l|); the sum of logarithms is taken as that of products.
-    """
-    if not torch.compiler.is_compiling():
-        return F.softplus(logits).sum(-1), logits.sigmoid_()
-    e, pixels = torch.exp(-logits.abs()), logits.shape[-1]
-    factors = 1 + e
-    products = factors.unflatten(-1, (-1, LANES)).prod(-2) if pixels % LANES == 0 and pixels <= LANES * FACTORS else factors
-    return logits.clamp(min=0).sum(-1) + products.log().sum(-1), torch.where(logits >= 0, 1, e) / factors
 
 
 class Autoencoder(nn.Module):
     """One encoder and one decoder for each seed in ``seeds``; runs with the same seed start from the same weights.
 
     ``mean_image`` [pixels] sets the decoder's output bias where ``init="burda"``. ``how`` makes a function of tensors ready
-    to run, for all that needs no autograd: ``eager`` or ``compiled``.
+    to run, for all that needs no autograd: ``eager`` or ``compiled``; ``last_layer`` is likelihood's, or a kernel for it.
     """
 
     def __init__(self, shape: Architecture, seeds: Sequence[int], init: str = "default", mean_image: Tensor | None = None):
         super().__init__()
         self.shape = shape
-        self.how: How = eager
+        self.how, self.last_layer = eager, likelihood.last_layer
         self.encoder = Encoder(len(seeds), shape, SIGMA[init])
         self.decoder = Decoder(len(seeds), shape)
         for run, seed in enumerate(seeds):
@@ -281,7 +176,7 @@ class Autoencoder(nn.Module):
         """
         encoder = [p.detach() for p in self.encoder.parameters()]
         decoder = [p.detach() for p in self.decoder.parameters()]
-        log_w, *saved = self.how(_values)(self.encoder.positive, dtype or x.dtype, x, eps, encoder, decoder)
+        log_w, *saved = self.how(_values)(self.encoder.positive, dtype or x.dtype, self.last_layer, x, eps, encoder, decoder)
         a, b = weigh(log_w)
         return self.how(_gradients)(self.encoder.positive, a, b, x, eps, encoder, saved)
 

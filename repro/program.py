@@ -18,9 +18,10 @@ from repro import one_of
 from repro.bounds import METHODS
 from repro.data import Dataset, Streams
 from repro.experiments import MILESTONES, Experiment
-from repro.models import ADAM_EPS, MODELS, Autoencoder, compiled, eager
+from repro.likelihood import compiled, eager
+from repro.models import ADAM_EPS, MODELS, Autoencoder
 
-ENGINES = ("eager", "compiled", "graph", "compiled-graph")  # each falls back to a simpler one where it cannot be had
+ENGINES = ("eager", "compiled", "graph", "compiled-graph", "triton-graph")  # each falls back to a simpler one where it cannot be had
 PRECISIONS = {"float32": None, "tf32": None, "bf16": torch.bfloat16}  # of the matrix products over samples
 
 
@@ -32,8 +33,8 @@ def learning_rate(epoch: int) -> float:
 class Program:
     """Stacked runs, their optimiser and their random numbers; ``step`` advances all of them.
 
-    ``engine``: ``compiled`` runs torch.compile's kernels, ``graph`` replays the whole step as one CUDA graph. All that a
-    step reads or writes stays at one place in memory; ``state`` names it.
+    ``engine``: ``compiled`` runs torch.compile's kernels, ``triton`` our own for the decoder's last layer as well, ``graph``
+    replays the whole step as one CUDA graph. All that a step reads or writes stays at one place in memory; ``state`` names it.
     """
 
     def __init__(
@@ -48,7 +49,11 @@ class Program:
         self.device, self.batch_size, self.T = torch.device(device), first.batch_size, first.M * first.K
         seeds, cuda = [e.seed for e in experiments], self.device.type == "cuda"
         self.model = Autoencoder(MODELS[first.model], seeds, first.init, dataset.train.mean(0)).to(self.device)
-        self.model.how = compiled if engine.startswith("compiled") else eager
+        self.model.how = eager if engine in ("eager", "graph") else compiled
+        if engine.startswith("triton"):
+            from repro import kernels
+
+            self.model.last_layer = kernels.last_layer
         self.images, self.precision = dataset.train.to(self.device), precision
         self.steps_per_epoch = len(self.images) // self.batch_size  # the images left over sit an epoch out
         self.streams = {purpose: Streams(seeds, purpose, device) for purpose in ("order", "binarise", "noise")}

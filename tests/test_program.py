@@ -1,11 +1,15 @@
 """One step of stacked runs: its gradient, its engines and its precisions."""
 
+import os
 import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
 
-from repro import ReproError, data, experiments, models, program, training
+from repro import ReproError, data, experiments, likelihood, program, training
 from repro.bounds import METHODS
 from repro.models import MODELS, Architecture, Autoencoder
 from repro.program import Program, try_engines
@@ -38,7 +42,7 @@ def problem(pixels, runs=RUNS, init="default"):
 
 @pytest.mark.parametrize("pixels", [13, pytest.param(48, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("init", ["default", "burda"])
-@pytest.mark.parametrize("how", [models.eager, pytest.param(models.compiled, marks=[pytest.mark.slow, needs_compiler])])
+@pytest.mark.parametrize("how", [likelihood.eager, pytest.param(likelihood.compiled, marks=[pytest.mark.slow, needs_compiler])])
 def test_gradients_without_autograd_are_those_with_it(how, init, pixels):
     model, x, eps = problem(pixels, init=init)
     for objective in METHODS.values():
@@ -63,7 +67,7 @@ def test_gradients_without_autograd_are_those_with_it(how, init, pixels):
 def test_compiled_log_weights_are_exact_at_extreme_logits():
     """Single precision: log(1 + exp(l)) as a product of factors neither overflows nor loses more than rounding."""
     logits = torch.linspace(-120, 120, 3 * 5 * 7 * 784).view(1, 15, 7, 784)[..., torch.randperm(784, generator=torch.Generator().manual_seed(0))]
-    value, sigmoid = models.compiled(models._log_partition_and_sigmoid)(logits)
+    value, sigmoid = likelihood.compiled(likelihood._log_partition_and_sigmoid)(logits)
     torch.testing.assert_close(value.double(), torch.nn.functional.softplus(logits.double()).sum(-1), rtol=1e-6, atol=1e-3)
     torch.testing.assert_close(sigmoid.double(), logits.double().sigmoid(), rtol=1e-5, atol=1e-30)
 
@@ -134,3 +138,37 @@ def test_training_curves_of_the_precisions_agree(small):
     assert difference.abs().mean() > 0
     assert difference.mean().abs() < 3 * difference.std() / len(runs) ** 0.5
     assert difference.abs().max() < 2
+
+
+INTERPRETED = """
+import torch
+from repro import kernels, likelihood
+
+g = torch.Generator().manual_seed(0)
+for runs, T, batch, hidden, pixels in ((2, 5, 7, 11, 37), (3, 13, 5, 200, 64)):
+    x = torch.rand(1, batch, pixels, generator=g).round().expand(runs, -1, -1)
+    h2 = torch.randn(runs, T * batch, hidden, generator=g).tanh()
+    flat = torch.randn(runs, pixels * (hidden + 1), generator=g) * 0.3
+    w3, b3 = flat[:, : pixels * hidden].view(runs, pixels, hidden), flat[:, pixels * hidden :]
+    plain = likelihood.last_layer(x.double(), h2.double(), w3.double(), b3.double())
+    for a, b in zip(kernels.last_layer(x, h2, w3, b3), plain, strict=True):
+        assert (a.double() - b).norm() <= 1e-6 * b.norm()
+"""
+
+
+@pytest.mark.skipif(not find_spec("triton"), reason="triton is not installed")
+def test_the_kernel_of_the_last_layer_gives_what_the_plain_one_gives():
+    """On Triton's interpreter, which has no bfloat16 products, with runs, rows, units and pixels that fill no tile."""
+    done = subprocess.run([sys.executable, "-c", INTERPRETED], env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("method", ["iwae", "piwae", "miwae", "ciwae", "vae"])
+def test_the_plain_loop_of_the_benchmark_starts_from_the_same_loss(method):
+    """What ours is timed against does the same work: its first loss is ours but for weights and noise."""
+    from benchmarks import peers
+
+    torch.manual_seed(0)
+    plain = peers.plain(method, few_digits().train, MODELS["reference"], 20, "cpu")()
+    ours = after(1, method=method).losses[0].mean().item()
+    assert abs(plain / ours - 1) < 0.03

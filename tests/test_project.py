@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # a module imports only from layers above its own
     {"repro"},
-    {"repro.bounds", "repro.data"},
-    {"repro.models", "repro.reported"},
+    {"repro.bounds", "repro.data", "repro.likelihood"},
+    {"repro.kernels", "repro.models", "repro.reported"},
     {"repro.experiments"},
     {"repro.evaluation", "repro.program", "repro.records"},
     {"repro.training", "repro.tables"},

@@ -72,7 +72,9 @@ def _mnist(folder) -> tuple[np.ndarray, np.ndarray]:
         _check(hashlib.sha256(payload).hexdigest(), sha256)
         return np.frombuffer(payload, np.uint8, offset=16).reshape(-1, 784) / np.float32(255)
 
-    train, test = (_file(folder, "mnist", f, MNIST_URL + f, f"decompressed SHA-256 {h}", lambda p, h=h: images(p, h)) for f, h in MNIST.items())
+    train, test = (
+        verified_file(folder, "mnist", f, MNIST_URL + f, f"decompressed SHA-256 {h}", lambda p, h=h: images(p, h)) for f, h in MNIST.items()
+    )
     return train, test
 
 
@@ -88,7 +90,7 @@ def _omniglot(folder) -> tuple[np.ndarray, np.ndarray]:
         _check(hashlib.sha1(b"blob %d\0" % len(raw) + raw).hexdigest(), OMNIGLOT_BLOB)
         return burda_images(loadmat(io.BytesIO(raw)))
 
-    return _file(folder, "omniglot", "chardata.mat", OMNIGLOT_URL, f"git blob id {OMNIGLOT_BLOB}", images)
+    return verified_file(folder, "omniglot", "chardata.mat", OMNIGLOT_URL, f"git blob id {OMNIGLOT_BLOB}", images)
 
 
 def burda_images(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +122,9 @@ def _omniglot_lake(folder) -> tuple[np.ndarray, np.ndarray]:
         return images
 
     images = [
-        d for f, h in LAKE.items() for d in _file(folder, "omniglot", f, LAKE_URL + f, f"SHA-256 of the drawings {h}", lambda p, h=h: drawings(p, h))
+        d
+        for f, h in LAKE.items()
+        for d in verified_file(folder, "omniglot", f, LAKE_URL + f, f"SHA-256 of the drawings {h}", lambda p, h=h: drawings(p, h))
     ]
     train, test = (np.stack([im for drawer, im in images if (drawer <= 15) == first]) for first in (True, False))
     return train, test
@@ -146,7 +150,7 @@ def cache() -> Path:
     return Path(pooch.os_cache("repro"))
 
 
-def _file(folder, dataset: str, name: str, url: str, expected: str, read: Callable[[Path], object]):
+def verified_file(folder, dataset: str, name: str, url: str, expected: str, read: Callable[[Path], object]):
     """``read`` the verified file ``dataset/name`` from the first place that has it, else fetch it into the cache."""
     given = folder or os.environ.get("REPRO_DATA_DIR")
     path = Path(given) / dataset / name if given else cache() / dataset / name

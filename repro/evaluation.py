@@ -51,30 +51,53 @@ def iwae_bound(model: Autoencoder, images: Tensor, seeds: Sequence[int], purpose
 def evaluate(
     model: Autoencoder, images: Tensor, seeds: Sequence[int], log_px_samples: int = 5000, progress: Progress = lambda done: None
 ) -> list[dict[str, dict[str, float]]]:
-    """For each run, every metric's value and its standard error over the images of the test set.
+    """For each run, every metric's value and its standard error over the images of the test set; see ``measure``."""
+    return [summary(values, seed) for values, seed in zip(measure(model, images, seeds, log_px_samples, progress), seeds, strict=True)]
 
-    ``elbo``, ``iwae_64`` and ``ess`` (of 64 weights) come from one set of samples, ``log_px`` (log p-hat) from
-    ``log_px_samples`` others; ``minus_kl`` = iwae_64 - log_px, image by image, estimates -KL(Q||P).
+
+def measure(
+    model: Autoencoder, images: Tensor, seeds: Sequence[int], log_px_samples: int = 5000, progress: Progress = lambda done: None
+) -> list[dict[str, np.ndarray]]:
+    """For each run, every metric of every image [n], and ``mu`` [n, latent].
+
+    ``elbo``, ``iwae_64`` and ``ess`` (of 64 weights) come from one set of samples, ``log_px`` (log p-hat) and
+    ``log_px_ess`` from ``log_px_samples`` others; ``minus_kl`` = iwae_64 - log_px estimates -KL(Q||P).
     """
     device = next(model.parameters()).device
     streams = {p: Streams(seeds, f"evaluate: {p}", device) for p in ("binarise", "IWAE-64", "log_px", "reconstruct")}
     x = streams["binarise"].binarise(images.to(device)[None])
     few = log_weight_sums(model, x, 64, streams["IWAE-64"].normal)
-    log_px = log_weight_sums(model, x, log_px_samples, streams["log_px"].normal, progress)["iwae"]
-    mu, similarity = [], []
-    for chunk in x.split(1000, 1):
-        with torch.no_grad():
-            mu.append(model.encoder(chunk)[0].cpu())
-            reconstruction = model.reconstruct(chunk, streams["reconstruct"].normal)
-        similarity.append([ssim(a.cpu().numpy(), b.cpu().numpy()) for a, b in zip(chunk, reconstruction, strict=True)])
-    mu, similarity, results = torch.cat(mu, 1).numpy(), np.concatenate(similarity, 1), []
-    for run in range(len(seeds)):
-        per_image = {"iwae_64": few["iwae"][run], "log_px": log_px[run], "minus_kl": few["iwae"][run] - log_px[run]}
-        per_image |= {"elbo": few["elbo"][run], "ess": few["ess"][run]}
-        per_image |= {"ssim": similarity[run]}
-        metrics = {name: mean_and_error(np.asarray(values.cpu() if isinstance(values, Tensor) else values)) for name, values in per_image.items()}
-        results.append(metrics | {"active_units": active_units(mu[run], seeds[run])})
-    return results
+    many = log_weight_sums(model, x, log_px_samples, streams["log_px"].normal, progress)
+    with torch.no_grad():
+        mu = torch.cat([model.encoder(chunk)[0] for chunk in x.split(1000, 1)], 1)
+    values = {"iwae_64": few["iwae"], "log_px": many["iwae"], "minus_kl": few["iwae"] - many["iwae"], "elbo": few["elbo"], "ess": few["ess"]}
+    values |= {"log_px_ess": many["ess"], "mu": mu}
+    values = {name: value.cpu().numpy() for name, value in values.items()} | {"ssim": similarity(model, x, streams["reconstruct"].normal)}
+    return [{name: value[run] for name, value in values.items()} for run in range(len(seeds))]
+
+
+def summary(values: dict[str, np.ndarray], seed: int) -> dict[str, dict[str, float]]:
+    """Each metric's value and standard error over the images, from ``measure``'s values of one run."""
+    metrics = {name: mean_and_error(values[name]) for name in ("iwae_64", "log_px", "minus_kl", "elbo", "ess", "ssim")}
+    return metrics | {"active_units": active_units(values["mu"], seed)}
+
+
+@torch.no_grad()
+def similarity(model: Autoencoder, x: Tensor, noise) -> np.ndarray:
+    """SSIM of binary x [run, n, pixels] and its reconstructions, [run, n]."""
+    chunks = ((chunk, model.reconstruct(chunk, noise)) for chunk in x.split(1000, 1))
+    pairs = ([ssim(a.cpu().numpy(), b.cpu().numpy()) for a, b in zip(*pair, strict=True)] for pair in chunks)
+    return np.concatenate([*pairs], 1)
+
+
+def other_binarisations(model: Autoencoder, images: Tensor, seeds: Sequence[int], count: int) -> list[dict[str, float]]:
+    """For each run, the standard deviation of IWAE-64's and SSIM's means over ``count`` binarisations of the images."""
+    device, means = next(model.parameters()).device, {"iwae_64": [], "ssim": []}
+    for i in range(count):
+        means["iwae_64"].append(iwae_bound(model, images, seeds, f"binarisation {i}").mean(1).numpy())
+        x = Streams(seeds, f"binarisation {i}: SSIM", device).binarise(images.to(device)[None])
+        means["ssim"].append(similarity(model, x, Streams(seeds, f"binarisation {i}: reconstruct", device).normal).mean(1))
+    return [{name: float(np.std([m[run] for m in values], ddof=1)) for name, values in means.items()} for run in range(len(seeds))]
 
 
 def mean_and_error(values: np.ndarray) -> dict[str, float]:

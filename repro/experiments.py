@@ -24,6 +24,7 @@ class Profile:
     dataset: str
     epochs: dict[str, int]
     log_px_samples: int
+    trained_here: bool = True
 
 
 # Burda's schedule: stage i lasts 3^i epochs, i = 0 ... 7; these are the epochs at which the stages end.
@@ -38,7 +39,9 @@ PROFILES = {
     "smoke": Profile("smoke", "digits", _epochs(4), log_px_samples=1000),
     "short": Profile("short", "mnist", _epochs(40), log_px_samples=5000),
     "full": Profile("full", "mnist", _epochs(3280, omniglot=1000), log_px_samples=5000),
+    "published": Profile("published", "mnist", _epochs(3280, omniglot=1000), log_px_samples=5000, trained_here=False),
 }
+TRAINED = [name for name, p in PROFILES.items() if p.trained_here]
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ class Experiment:
     @property
     def command(self) -> str:
         """The command that makes this run's record."""
+        if self.profile == "published":
+            return "python -m repro audit"
         words = ["python -m repro train", f"--method {self.method}"]
         if METHODS[self.method].M is None and (self.M, self.K) != (8, 8):
             words += [f"--M {self.M}", f"--K {self.K}"]
@@ -100,7 +105,7 @@ def profile(name: str = "auto") -> Profile:
     """The profile called ``name``; ``auto`` is ``REPRO_PROFILE`` where set, else full with an accelerator, else smoke."""
     if name == "auto":
         name = os.environ.get("REPRO_PROFILE") or ("full" if _has_accelerator() else "smoke")
-    return PROFILES[one_of("profile", name, PROFILES)]
+    return PROFILES[one_of("profile", name, TRAINED)]
 
 
 def _has_accelerator() -> bool:

@@ -26,6 +26,16 @@ def compiled(function: Callable) -> Callable:
     return torch.compile(function, dynamic=False)
 
 
+@functools.cache
+def fastest() -> How:
+    """``compiled`` where a compiler is there, else ``eager``."""
+    try:
+        compiled(torch.exp)(torch.zeros(1))
+    except Exception:
+        return eager
+    return compiled
+
+
 def product(a: Tensor, b: Tensor) -> Tensor:
     """One matrix product for each run: [run, n, k], [run, k, m] -> [run, n, m]."""
     if len(a) == 1:  # a stack of one: the plain product is up to twice as fast on the CPU

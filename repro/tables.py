@@ -38,7 +38,7 @@ def table1_runs(profile: str = "best", results: str | Path | None = None) -> tup
 
     The best profile is the one longest trained that has a record for it.
     """
-    names = list(reversed(experiments.PROFILES)) if profile == "best" else [experiments.profile(profile).name]
+    names = list(reversed(experiments.TRAINED)) if profile == "best" else [experiments.profile(profile).name]
     for name in names:
         wanted, found = experiments.exhibit("table1", name), records.read_all(name, results)
         shown = with_epochs(wanted, _epochs_shown(wanted, found))

@@ -79,5 +79,5 @@ def test_the_printed_command_makes_the_same_experiment():
     ]
     for e in [*several, *plan("piwae", M=16, profile_name="smoke")]:
         words = train_command.make_context("train", shlex.split(e.command)[4:]).params
-        words = {k: v for k, v in words.items() if k not in ("data", "results", "device", "time_limit")}
+        words = {k: v for k, v in words.items() if k not in ("data", "results", "device", "time_limit", "engine", "precision")}
         assert plan(profile_name=words.pop("profile"), **words) == [e]

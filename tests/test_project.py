@@ -14,7 +14,7 @@ LAYERS = [  # a module imports only from layers above its own
     {"repro.bounds", "repro.data", "repro.likelihood"},
     {"repro.kernels", "repro.models", "repro.reported"},
     {"repro.experiments"},
-    {"repro.evaluation", "repro.program", "repro.records"},
+    {"repro.evaluation", "repro.program", "repro.published", "repro.records"},
     {"repro.training", "repro.tables"},
     {"repro.figures"},
     {"repro.__main__", "repro.papermill_plugin", "repro.sphinx_ext"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import sys
 import time
@@ -297,7 +298,14 @@ def remeasure(e: Experiment, data: str | Path | None = None, results: str | Path
 @click.option("--omniglot", type=click.Choice(["omniglot", "omniglot-lake"]), default="omniglot-lake", show_default=True, help="Which 28x28 version.")
 @click.option("--count", type=click.IntRange(1), help="Stop after so many models.")
 def audit(data, results, device, omniglot, count) -> None:
-    """Measure the report's released weights again, those that have no record yet."""
+    """Measure the report's released weights again, those that have no record yet, and sum up its logs."""
+    logs = records.results_folder(results) / "published" / "logs.csv"
+    if not logs.exists():
+        logs.parent.mkdir(parents=True, exist_ok=True)
+        published.log_blocks(published.experiments(omniglot), data).to_csv(logs, index=False, float_format="%.5f", lineterminator="\n")
+        origin = records.provenance() | {"blobs": {f: b for f, b in published.BLOBS.items() if f.endswith(".h5")}}
+        logs.with_suffix(".json").write_text(json.dumps(origin, indent=2) + "\n")
+        print(f"wrote {logs}", flush=True)
     todo = [e for e in published.experiments(omniglot) if not records.exists(e, results)]
     print(f"{len(todo)} of {len(published.experiments(omniglot))} models to measure")
     for e in todo[:count]:

@@ -11,9 +11,11 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from repro import ReproError
+from repro import ReproError, audit
+from repro.experiments import TABLE_METHODS
 from repro.records import Record
-from repro.tables import labels, origin
+from repro.reported import TABLE1
+from repro.tables import METRIC_NAMES, labels, origin
 
 # Okabe and Ito's colours for the colour-blind, those that show on white and on black
 COLOURS = {
@@ -75,6 +77,55 @@ def reconstructions(shown: Sequence[Record], side: int = 8) -> Figure:
             ax.imshow(tiles.transpose(0, 2, 1, 3).reshape(side * 28, side * 28), cmap="gray_r", vmin=0, vmax=1, interpolation="none")
             ax.set_title(title, fontsize=8)
         return _finished(figure, shown, "SSIM ± standard deviation over the test images")
+
+
+def printed_and_corrected(results: str | Path | None = None) -> Figure:
+    """Table 1's printed values, the released weights measured again, and the paper's values."""
+    found, sources = audit.measured(results), {"printed": "report, as printed", "corrected": "the same weights, measured again", "paper": "paper"}
+    with plt.rc_context(sns.axes_style("ticks") | STYLE):
+        figure, axes = plt.subplots(2, 3, figsize=(8, 4.6), layout="constrained", sharex=True)
+        for row, model in zip(axes, TABLE1["report"], strict=True):
+            for ax, (metric, title) in zip(row, METRIC_NAMES.items(), strict=True):
+                for i, m in enumerate(TABLE_METHODS):
+                    record, paper = found.get(("mnist", model, m)), TABLE1["paper"].get(model, {}).get(metric, {}).get(m)
+                    ax.plot(i - 0.2, TABLE1["report"][model][metric][m][0], "o", color=GREY, markerfacecolor="none", label=sources["printed"])
+                    if record:
+                        measured = record.metrics[metric]
+                        error = audit.errors(record, audit.last_block(audit.logs(results), f"mnist-{model}", m))["log_px"]
+                        error = measured["se"] if metric == "minus_kl" else error  # the same test images, so their spread is no error here
+                        ax.errorbar(i, measured["value"], error, fmt=MARKERS[m], color=COLOURS[m], capsize=2, label=sources["corrected"])
+                    if paper:
+                        ax.errorbar(i + 0.2, *paper, fmt="x", color=GREY, capsize=2, label=sources["paper"])
+                if metric == "minus_kl":
+                    ax.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
+                ax.set(title=f"{title}, {model}", xticks=range(len(TABLE_METHODS)), xticklabels=[m.upper() for m in TABLE_METHODS])
+                ax.tick_params(axis="x", labelsize=7)
+                sns.despine(ax=ax)
+            row[0].set_ylabel("nats")
+        handles = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels()), strict=True))
+        figure.legend(handles.values(), handles, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+        plt.close(figure)
+        return figure
+
+
+def logged_gaps(results: str | Path | None = None) -> Figure:
+    """The logs' IWAE-64 minus log p-hat, in means of 20 epochs, with two standard deviations of what the subset of images gives."""
+    blocks, found = audit.logs(results), audit.measured(results)
+    with plt.rc_context(sns.axes_style("ticks") | STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
+        for ax, model in zip(axes, TABLE1["report"], strict=True):
+            for m in TABLE_METHODS:
+                mine = blocks[(blocks.group == f"mnist-{model}") & (blocks.method == m)]
+                ax.plot(mine.last_epoch, mine.gap_mean, MARKERS[m], color=COLOURS[m], markersize=2.5, alpha=0.6, label=m.upper())
+            if ("mnist", model, "iwae") in found:
+                error = 2 * audit.subset_error(found["mnist", model, "iwae"])
+                ax.axhspan(-error, error, color=GREY, alpha=0.2, linewidth=0)
+            ax.axhline(0, color=GREY, linewidth=0.8)
+            ax.set(xlabel="epoch", title=model, ylabel="nats" if ax is axes[0] else "")
+            sns.despine(ax=ax)
+        axes[1].legend(frameon=False, fontsize=7, ncols=5, loc="lower right", handletextpad=0.1, columnspacing=0.8)
+        plt.close(figure)
+        return figure
 
 
 def _some(shown: Sequence[Record]) -> None:

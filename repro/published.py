@@ -105,6 +105,27 @@ def log(e: Experiment, folder: str | Path | None = None) -> dict[str, np.ndarray
     return _read(e, "log", folder, parse)
 
 
+BLOCK = 20  # epochs that the report averages for its tables
+
+
+def log_blocks(runs: list[Experiment], folder: str | Path | None = None):
+    """Means and standard deviations of blocks of 20 epochs of each run's log, as a pandas DataFrame.
+
+    ``gap`` is the log's IWAE-64 minus its log p-hat. Of logs that are one epoch longer than the others the report's plots
+    leave the last one out, and so does this.
+    """
+    import pandas as pd
+
+    rows = []
+    for e in runs:
+        values = {name: v[: e.epochs].reshape(-1, BLOCK) for name, v in log(e, folder).items()}
+        values["gap"] = values["iwae_64"] - values["log_px"]
+        for i in range(e.epochs // BLOCK):
+            row = {"group": f"{e.dataset.split('-')[0]}-{e.model}", "method": e.method, "last_epoch": BLOCK * (i + 1)}
+            rows.append(row | {f"{n}_mean": v[i].mean() for n, v in values.items()} | {f"{n}_sd": v[i].std(ddof=1) for n, v in values.items()})
+    return pd.DataFrame(rows)
+
+
 def parameters(raw: bytes) -> dict[str, Tensor]:
     """The parameters in a file that torch 1.4 pickled whole. Nothing named in the file is imported or run.
 

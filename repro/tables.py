@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -95,8 +96,9 @@ def cell(metrics: Sequence[dict[str, float]]) -> str:
 
 def with_error(value: float, error: float | None = None, digits: int = 2) -> str:
     """Value ± error, with a true minus sign."""
-    text = f"{value:.{digits}f}" if error is None else f"{value:.{digits}f} ± {error:.{digits}f}"
-    return text.replace("-", "−")
+    number = f"{value:.{digits}f}"
+    number = number.removeprefix("-") if float(number) == 0 else number.replace("-", "−")
+    return number if error is None else f"{number} ± {error:.{digits}f}"
 
 
 def origin(used: Sequence[Record], error: str = "± standard error over the test images") -> str:
@@ -107,9 +109,12 @@ def origin(used: Sequence[Record], error: str = "± standard error over the test
     profile, epochs = first.experiment.profile, first.experiment.epochs
     planned = experiments.PROFILES[profile].epochs[first.experiment.dataset]
     length = f"{epochs} epochs" if epochs == planned else f"{epochs} of the profile's {planned} epochs"
+    trained_here = experiments.PROFILES[profile].trained_here
+    data = " and ".join(dict.fromkeys(r.provenance["data"]["variant"] for r in used))
+    seed = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     said = [
-        f"{profile} profile, {first.provenance['data']['variant']}, {length}",
-        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
+        f"{profile} profile, {data}, {length}" if trained_here else f"{len(used)} released model{'s' * (len(used) > 1)}, on {data}",
+        seed if trained_here else f"evaluated with {seed}",
         f"log p̂ with K = {first.provenance['log_px_samples']}",
         error,
         "commit " + ", ".join(sorted({c for r in used for c in _commits(r)})),
@@ -167,6 +172,7 @@ def show(table: pd.DataFrame) -> None:
     from IPython.display import HTML, Markdown, display
 
     style = table.style.map(lambda text: "color: grey; font-style: italic" if text == MISSING else "")
-    display(HTML(style.set_uuid("table1").to_html()), Markdown(table.attrs["caption"]))
+    name = zlib.crc32("".join(map(str, table.index)).encode())  # the same every time, and different for each table of a page
+    display(HTML(style.set_uuid(f"{name:08x}").to_html()), Markdown(table.attrs["caption"]))
     if table.attrs["missing"]:
         display(Markdown("To fill the gaps:\n```bash\n" + "\n".join(table.attrs["missing"]) + "\n```"))

@@ -16,6 +16,7 @@ LAYERS = [  # a module imports only from layers above its own
     {"repro.experiments"},
     {"repro.evaluation", "repro.program", "repro.published", "repro.records"},
     {"repro.training", "repro.tables"},
+    {"repro.audit"},
     {"repro.figures"},
     {"repro.__main__", "repro.papermill_plugin", "repro.sphinx_ext"},
 ]

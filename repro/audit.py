@@ -1,0 +1,216 @@
+"""What the printed numbers are: the report's tables beside its own logs and beside its released weights measured again. Pure.
+
+The released evaluation takes 5,000 log-weights of every test image, in shuffled batches of 20, and slices the list of
+batches where the list of samples was meant. So its "IWAE-64" is log p-hat on 64 random batches, 1,280 images, and its
+"-KL" the difference between that subset and the whole set. A table's cell is the mean of the last 20 epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from repro import published, records
+from repro.experiments import TABLE_METHODS
+from repro.records import Record
+from repro.reported import SSIM, TABLE1, TABLE2_OMNIGLOT
+from repro.tables import METRIC_NAMES, MISSING, label, origin, with_error
+
+SUBSET = 64 * 20  # images in 64 batches
+CLEAR = 3.0  # standard errors from which on a difference is called one
+MISSING_COMMAND = ["python -m repro audit"]
+
+
+def measured(results: str | Path | None = None) -> dict[tuple[str, str, str], Record]:
+    """The records of the released weights by dataset, model and method; Omniglot by that name whichever version it is."""
+    found = records.read_all("published", results)
+    return {(r.experiment.dataset.split("-")[0], r.experiment.model, r.experiment.method): r for r in found}
+
+
+def logs(results: str | Path | None = None) -> pd.DataFrame:
+    """The released logs in blocks of 20 epochs; see ``published.log_blocks``."""
+    return pd.read_csv(records.results_folder(results) / "published" / "logs.csv")
+
+
+def last_block(blocks: pd.DataFrame, group: str, method: str) -> pd.Series:
+    """The last 20 epochs of a run's log."""
+    mine = blocks[(blocks.group == group) & (blocks.method == method)]
+    return mine.loc[mine.last_epoch.idxmax()]
+
+
+def subset_error(record: Record, epochs: int = published.BLOCK) -> float:
+    """Standard deviation of (mean over 1,280 random test images - mean over all), averaged over so many epochs."""
+    values = record.images["log_px"]
+    return float(values.std(ddof=1) * np.sqrt((1 / SUBSET - 1 / len(values)) / epochs))
+
+
+def errors(record: Record, block: pd.Series) -> dict[str, float]:
+    """For each metric, the standard error of (printed - corrected) if the released procedure had measured that metric.
+
+    log p-hat: the log's spread from epoch to epoch, for one evaluation and for the mean of 20. IWAE-64 and -KL: the noise of
+    the subset besides.
+    """
+    whole, subset = block.log_px_sd * np.sqrt(1 + 1 / published.BLOCK), subset_error(record)
+    return {"log_px": whole, "iwae_64": float(np.hypot(whole, subset)), "minus_kl": subset}
+
+
+def table(results: str | Path | None = None) -> pd.DataFrame:
+    """Table 1 cell by cell: as printed, as the released logs give it, as the released weights measure, and the paper's.
+
+    z: (printed - corrected) / its standard error were the printed number what its row says. Rows: model, metric, source.
+    """
+    found, blocks, rows = measured(results), logs(results), {}
+    names = {m: label(next(e for e in published.experiments() if e.method == m)) for m in TABLE_METHODS}
+    for model in TABLE1["report"]:
+        for metric, title in METRIC_NAMES.items():
+            cells = {}
+            for m in TABLE_METHODS:
+                cells[names[m]] = _cells(metric, model, m, found.get(("mnist", model, m)), last_block(blocks, f"mnist-{model}", m))
+            for source in ("printed", "from the logs", "corrected", "z", "verdict", "paper"):
+                row = {name: c[source] for name, c in cells.items()}
+                if any(row.values()):
+                    rows[model, title, source] = row
+    shown = pd.DataFrame.from_dict(rows, orient="index")
+    shown.index = pd.MultiIndex.from_tuples(shown.index, names=["model", "metric", "source"])
+    return _captioned(shown, [found[k] for k in found if k[0] == "mnist"], expected=10)
+
+
+def _cells(metric: str, model: str, method: str, record: Record | None, block: pd.Series) -> dict[str, str]:
+    printed, paper = TABLE1["report"][model][metric][method][0], TABLE1["paper"].get(model, {}).get(metric, {}).get(method)
+    logged = block["gap_mean" if metric == "minus_kl" else f"{metric}_mean"]
+    cells = {"printed": with_error(printed), "from the logs": with_error(logged), "paper": with_error(*paper) if paper else ""}
+    if record is None:
+        return cells | {"corrected": MISSING, "z": "", "verdict": ""}
+    value, error = record.metrics[metric]["value"], errors(record, block)[metric]
+    z = (printed - value) / error
+    return cells | {"corrected": with_error(value, record.metrics[metric]["se"]), "z": with_error(z, digits=1), "verdict": verdict(metric, z)}
+
+
+def verdict(metric: str, z: float) -> str:
+    """What a printed cell of Table 1 is, in a word or two."""
+    if metric == "log_px":
+        return "confirmed" if abs(z) < CLEAR else "differs"
+    return "not shown to be wrong" if abs(z) < CLEAR else {"iwae_64": "another quantity", "minus_kl": "noise about 0"}[metric]
+
+
+def ssim_table(results: str | Path | None = None) -> pd.DataFrame:
+    """The SSIM values of Figures 5 and 6 and of Table 2 beside the released weights'; ± standard deviation over the images."""
+    found, rows = measured(results), {}
+    names = {m: label(next(e for e in published.experiments() if e.method == m)) for m in TABLE_METHODS}
+    exhibits = [("Figure 5", "mnist", "mnist", SSIM["mnist"]["mnist"], 3), ("Figure 6", "omniglot", "omniglot", SSIM["omniglot"]["omniglot"], 3)]
+    exhibits += [("Table 2", "mnist", "omniglot", SSIM["mnist"]["omniglot"], 2), ("Table 2", "omniglot", "omniglot", TABLE2_OMNIGLOT, 2)]
+    for exhibit, trained, tested, printed, digits in exhibits:
+        ours = {}
+        for m in TABLE_METHODS:
+            record = found.get((trained, "reference", m))
+            key = "ssim" if trained == tested else next((k for k in (record.metrics if record else {}) if k.startswith(f"ssim_on_{tested}")), None)
+            ours[m] = record.metrics[key] if record and key else None
+        what = f"{exhibit}: {trained} to {tested}"
+        rows[what, "printed"] = {names[m]: with_error(*printed[m], digits=digits) for m in TABLE_METHODS}
+        rows[what, "again"] = {names[m]: with_error(o["value"], o["sd"], digits=3) if o else MISSING for m, o in ours.items()}
+        rows[what, "difference"] = {names[m]: with_error(printed[m][0] - o["value"], digits=3) if o else "" for m, o in ours.items()}
+        near = 0.005 if digits == 3 else 0.01
+        rows[what, "verdict"] = {
+            names[m]: ("confirmed" if abs(printed[m][0] - o["value"]) <= near else "differs") if o else "" for m, o in ours.items()
+        }
+    shown = pd.DataFrame.from_dict(rows, orient="index")
+    shown.index = pd.MultiIndex.from_tuples(shown.index, names=["what", "source"])
+    return _captioned(shown, [r for k, r in found.items() if k[1] == "reference"], expected=10, error="± standard deviation over the test images")
+
+
+def _near(printed: float, again: dict[str, float] | None, near: float) -> str:
+    return "" if again is None else "confirmed" if abs(printed - again["value"]) <= near else "differs"
+
+
+PAIRS = (("piwae", "iwae"), ("miwae", "iwae"), ("ciwae", "iwae"), ("vae", "iwae"), ("ciwae", "vae"))
+
+
+def paired(results: str | Path | None = None) -> pd.DataFrame:
+    """Differences between the released runs, image by image, with their standard errors over the test images.
+
+    The same images, binarised alike, with the same noise. One training run each: the error says nothing of other seeds.
+    """
+    found, rows = measured(results), {}
+    for dataset, model in published.GROUPS:
+        for metric, title in METRIC_NAMES.items():
+            row = {}
+            for a, b in PAIRS:
+                first, second = found.get((dataset, model, a)), found.get((dataset, model, b))
+                row[f"{a.upper()} − {b.upper()}"] = with_error(*_difference(first, second, metric), digits=3) if first and second else MISSING
+            rows[f"{dataset}, {model}", title] = row
+    shown = pd.DataFrame.from_dict(rows, orient="index")
+    shown.index = pd.MultiIndex.from_tuples(shown.index, names=["released runs", "metric"])
+    return _captioned(shown, [*found.values()], expected=15, error="± standard error over the test images, paired")
+
+
+def _difference(a: Record, b: Record, metric: str) -> tuple[float, float]:
+    def values(r: Record) -> np.ndarray:
+        return r.images["iwae_64"] - r.images["log_px"] if metric == "minus_kl" else r.images[metric]
+
+    d = values(a) - values(b)
+    return d.mean(), d.std(ddof=1) / np.sqrt(len(d))
+
+
+def gaps(results: str | Path | None = None) -> pd.DataFrame:
+    """The logged "-KL" over the whole of each run: its mean with standard error, its spread, how often it is positive."""
+    rows = {}
+    for (group, method), mine in logs(results).groupby(["group", "method"], sort=False):
+        mean, n = mine.gap_mean, published.BLOCK * len(mine)
+        spread = np.sqrt((mine.gap_sd**2).mean() + mean.var())
+        rows[group, method.upper()] = {
+            "mean": with_error(mean.mean(), spread / np.sqrt(n), digits=3),
+            "one epoch's standard deviation": with_error(spread),
+            "of 20 epochs' mean": with_error(mean.std(ddof=1)),
+            "the last 20 epochs": with_error(mean.iloc[-1]),
+            "blocks above 0": f"{(mean > 0).mean():.0%}",
+        }
+    shown = pd.DataFrame.from_dict(rows, orient="index")
+    shown.index = pd.MultiIndex.from_tuples(shown.index, names=["released logs", "method"])
+    shown.attrs = {"caption": "From the released logs, in blocks of 20 epochs (results/published/logs.csv).", "missing": []}
+    return shown
+
+
+def claims(results: str | Path | None = None) -> list[str]:
+    """What the tables above come to, in sentences of Markdown whose numbers are counted here."""
+    found, blocks = measured(results), logs(results)
+    cells = [(model, metric, m) for model in TABLE1["report"] for metric in METRIC_NAMES for m in TABLE_METHODS]
+
+    def logged(model: str, metric: str, m: str) -> float:
+        return last_block(blocks, f"mnist-{model}", m)["gap_mean" if metric == "minus_kl" else f"{metric}_mean"]
+
+    same = sum(abs(TABLE1["report"][model][metric][m][0] - logged(model, metric, m)) < 0.0051 for model, metric, m in cells)
+    logs_say = f"the mean of the last {published.BLOCK} epochs of the released logs"
+    said = [f"**{same} of {len(cells)}** printed cells of Table 1 are, to the printed digit, {logs_say}."]
+    per_log = blocks.groupby(["group", "method"]).gap_mean.agg(["mean", "sem"])
+    far = (per_log["mean"].abs() > CLEAR * per_log["sem"]).sum()
+    said.append(
+        f'The logged "-KL" is positive in **{(blocks.gap_mean > 0).mean():.0%}** of all blocks of {published.BLOCK} epochs; '
+        f"its mean over a whole run is further than {CLEAR:g} standard errors from 0 in **{far} of {len(per_log)}** runs."
+    )
+    known = [(c, found.get(("mnist", c[0], c[2]))) for c in cells]
+    known = [(c, r, last_block(blocks, f"mnist-{c[0]}", c[2])) for c, r in known if r]
+    if known:
+        z = {c: (TABLE1["report"][c[0]][c[1]][c[2]][0] - r.metrics[c[1]]["value"]) / errors(r, b)[c[1]] for c, r, b in known}
+        for metric, title, text in (
+            ("log_px", "log p̂", "agree with the released weights measured again"),
+            ("iwae_64", "IWAE-64", "are no IWAE-64 of these weights, which is lower"),
+            ("minus_kl", "-KL", "are incompatible with the gap of these weights, which is negative"),
+        ):
+            values = [v for c, v in z.items() if c[1] == metric]
+            count = sum(abs(v) < CLEAR for v in values) if metric == "log_px" else sum(v > CLEAR for v in values)
+            said.append(f"**{count} of {len(values)}** printed values of {title} {text}.")
+        gap = {c: r.metrics["minus_kl"] for c, r, _ in known if c[1] == "minus_kl"}
+        below = sum(m["value"] < -CLEAR * m["se"] for m in gap.values())
+        low, high = (with_error(f(m["value"] for m in gap.values())) for f in (min, max))
+        many = f"**{below} of {len(gap)}** models, from {low} to {high} nats"
+        said.append(f"Measured on the same images, -KL is below 0 by more than {CLEAR:g} standard errors in {many}.")
+    return said
+
+
+def _captioned(shown: pd.DataFrame, used: Sequence[Record], expected: int, error: str = "± standard error over the test images") -> pd.DataFrame:
+    caption = f"Measured again: {origin(used, error)}" if used else "No released model is measured yet."
+    shown.attrs = {"caption": caption, "missing": [] if len(used) == expected else MISSING_COMMAND}
+    return shown

@@ -1,0 +1,180 @@
+"""The released files: nothing in them is run, names are ours, logs are cut as the report cuts them; and the audit of them."""
+
+import copy
+import io
+import os
+import pickle
+import sys
+import types
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from repro import ReproError, audit, published, records
+from repro.models import MODELS, Autoencoder
+from repro.reported import TABLE1
+from repro.tables import METRIC_NAMES
+
+HERE = os.environ.get("REPRO_DATA_DIR")
+needs_files = pytest.mark.skipif(not HERE or not os.path.isdir(f"{HERE}/published"), reason="the released files are not here")
+
+
+def as_torch_1_4(hidden, latent):
+    """A model saved whole, as the released ones: classes of a module called ``model``, legacy format."""
+    module = types.ModuleType("model")
+
+    def network(name, layers):
+        cls = type(name, (torch.nn.Module,), {"__module__": "model"})
+        setattr(module, name, cls)
+        made = cls()
+        for layer, (a, b) in layers.items():
+            setattr(made, layer, torch.nn.Linear(a, b))
+        return made
+
+    encoder = {"fc11": (784, hidden), "fc12": (hidden, hidden), "fc21": (hidden, latent), "fc22": (hidden, latent)}
+    decoder = {"fc31": (latent, hidden), "fc32": (hidden, hidden), "fc4": (hidden, 784)}
+    sys.modules["model"] = module
+    try:
+        vae = network("VAE", {})
+        vae.encoder, vae.decoder = network("Encoder", encoder), network("Decoder", decoder)
+        file, saved = io.BytesIO(), copy.deepcopy(vae)
+        for part in saved.modules():  # what torch 1.4 did not have
+            for name in {*vars(part)} - {"training", "_parameters", "_buffers", "_modules"}:
+                del part.__dict__[name]
+        with warnings.catch_warnings(action="ignore"):  # about source code that cannot be found
+            torch.save(saved, file, _use_new_zipfile_serialization=False)
+    finally:
+        del sys.modules["model"]
+    return vae, file.getvalue()
+
+
+def hostile(payload):
+    """A file that starts like a released one and then names a function."""
+    head = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
+    return head + pickle.dumps(payload, 2)
+
+
+class Attack:
+    def __reduce__(self):
+        return os.system, ("touch owned",)
+
+
+def test_a_pickle_that_names_anything_else_is_refused_and_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="it names (posix|nt).system, which is refused"):
+        published.parameters(hostile(Attack()))
+    with pytest.raises(ValueError, match="it names __builtin__.eval, which is refused"):
+        published.parameters(hostile({"model": eval}))
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-9], lambda raw: b"", lambda raw: raw[:2000], lambda raw: b"PK" + raw])
+def test_a_damaged_file_is_one_error(damage):
+    _, raw = as_torch_1_4(11, 3)
+    with pytest.raises(ValueError, match="no model of the report|buffer"):
+        published.parameters(damage(raw))
+
+
+def test_layers_get_our_names_and_the_same_numbers():
+    vae, raw = as_torch_1_4(200, 50)
+    named = published.parameters(raw)
+    model = Autoencoder(MODELS["reference"], [0])
+    model.load_run_state(0, named)
+    x = torch.rand(7, 784)
+    h = torch.tanh(vae.encoder.fc12(torch.tanh(vae.encoder.fc11(x))))
+    mu, sigma = model.encoder(x[None])
+    torch.testing.assert_close(mu[0], vae.encoder.fc21(h))
+    torch.testing.assert_close(sigma[0], torch.nn.functional.softplus(vae.encoder.fc22(h)))
+    z = torch.randn(7, 50)
+    expected = vae.decoder.fc4(torch.tanh(vae.decoder.fc32(torch.tanh(vae.decoder.fc31(z)))))
+    torch.testing.assert_close(model.decoder(z[None])[0], expected)
+
+
+def test_a_file_with_other_contents_is_refused(tmp_path):
+    e = published.experiments()[0]
+    path = tmp_path / "published" / published.file_of(e, "model")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"not it")
+    with pytest.raises(
+        ReproError, match=r"is damaged \(its contents have [0-9a-f]{40}\).*git blob id " + published.BLOBS[published.file_of(e, "model")]
+    ):
+        published.weights(e, tmp_path)
+
+
+@needs_files
+def test_every_released_model_loads_and_a_trained_one_is_good():
+    from repro import data
+    from repro.evaluation import iwae_bound
+
+    for e in published.experiments():
+        model = Autoencoder(MODELS[e.model], [0])
+        model.load_run_state(0, published.weights(e))
+    first = published.experiments()[0]
+    model = Autoencoder(MODELS["reference"], [0])
+    model.load_run_state(0, published.weights(first))
+    assert -92 < iwae_bound(model, data.load("mnist").test[:400], [0], "test").mean() < -80
+
+
+def test_blocks_of_a_log_end_where_the_reports_plots_end(monkeypatch):
+    e = published.experiments()[0]
+    values = np.arange(3281.0)
+    monkeypatch.setattr(published, "log", lambda e, folder: {"iwae_64": values + 1, "log_px": values})
+    blocks = published.log_blocks([e])
+    assert len(blocks) == 164
+    assert blocks.last_epoch.iloc[-1] == 3280
+    assert blocks.log_px_mean.iloc[-1] == values[3260:3280].mean()
+    assert (blocks.gap_mean == 1).all()
+
+
+def test_the_printed_table_is_the_logs():
+    """All 30 cells of the report's Table 1, to the digit; from the committed summary of the logs."""
+    blocks = audit.logs()
+    for model, rows in TABLE1["report"].items():
+        for metric in METRIC_NAMES:
+            for method, (printed, _) in rows[metric].items():
+                block = audit.last_block(blocks, f"mnist-{model}", method)
+                assert abs(printed - block["gap_mean" if metric == "minus_kl" else f"{metric}_mean"]) < 0.0051
+    assert audit.claims()[0].startswith("**30 of 30**")
+
+
+def test_subset_noise_is_what_random_batches_give():
+    g = np.random.default_rng(0)
+    values = g.gamma(2.0, 10.0, 5000)
+    record = records.Record(None, None, {}, {})
+    record.__dict__["images"] = {"log_px": values}
+    draws = [g.permutation(values)[: audit.SUBSET].mean() - values.mean() for _ in range(4000)]
+    assert abs(np.std(draws) / audit.subset_error(record, epochs=1) - 1) < 0.05
+    assert audit.subset_error(record) == pytest.approx(audit.subset_error(record, 1) / 20**0.5)
+
+
+def test_monte_carlo_error_of_log_px_is_the_spread_of_repeats():
+    """Var(log of a mean of K weights) is 1/ESS - 1/K to first order."""
+    g = torch.Generator().manual_seed(0)
+    w = torch.randn(2000, 500, generator=g, dtype=torch.float64).exp()
+    ess = w.sum(1) ** 2 / (w**2).sum(1)
+    assert abs((1 / ess - 1 / 500).mean() ** 0.5 / w.mean(1).log().std() - 1) < 0.05
+
+
+def test_verdicts_follow_from_z():
+    assert [audit.verdict("log_px", z) for z in (0.5, -4.0)] == ["confirmed", "differs"]
+    assert [audit.verdict("iwae_64", z) for z in (10.0, 1.0)] == ["another quantity", "not shown to be wrong"]
+    assert audit.verdict("minus_kl", 8.0) == "noise about 0"
+
+
+def test_tables_of_nothing_measured_say_so(tmp_path):
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / "logs.csv").write_bytes((records.results_folder() / "published" / "logs.csv").read_bytes())
+    for table in (audit.table(tmp_path), audit.ssim_table(tmp_path), audit.paired(tmp_path)):
+        assert "not run" in table.to_string()
+        assert table.attrs["missing"] == ["python -m repro audit"]
+
+
+def test_measured_differences_are_paired(tmp_path):
+    """The paired table against the images of two committed records, where they are there."""
+    found = audit.measured()
+    if ("mnist", "reference", "piwae") not in found:
+        pytest.skip("not measured yet")
+    a, b = (found["mnist", "reference", m].images["iwae_64"] for m in ("piwae", "iwae"))
+    assert f"{np.mean(a - b):.3f}".replace("-", "−") in audit.paired().loc[("mnist, reference", "IWAE-64"), "PIWAE − IWAE"]

@@ -108,9 +108,9 @@ def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str, 
     print(f"{first.model} model on {dataset.variant}; {records.device_name(device)}")
     print(f"{first.epochs} epoch{'s' * (first.epochs > 1)} of {steps} steps", end="; ", flush=True)
     wanted = ("eager" if device == "cpu" else "compiled-graph") if engine == "auto" else engine
-    wanted, per_step, why = program.try_engines(runs, dataset, device, wanted, precision)
+    wanted, per_step, why = training.try_engines(runs, dataset, device, wanted, precision)
     if engine == "auto" and device == "cpu" and first.epochs * steps * per_step > WORTH_COMPILING:
-        wanted, per_step, why = program.try_engines(runs, dataset, device, "compiled", precision)
+        wanted, per_step, why = training.try_engines(runs, dataset, device, "compiled", precision)
     model = Autoencoder(MODELS[first.model], [0]).to(device)
     begun = time.monotonic()
     evaluation.iwae_bound(model, dataset.test[:100], [0], "estimate")
@@ -226,6 +226,7 @@ def data(names: tuple[str, ...], data: str | None) -> None:
 @click.option("--epochs", help="Default: the profile's.")
 @click.option("--profile", default="auto", show_default=True, help="smoke, short or full; auto: full with an accelerator, else smoke.")
 @click.option("--init", default="default", show_default=True, help="default or burda.")
+@click.option("--protocol", default="paper", show_default=True, help="paper, or released: as the report's released code trains.")
 @click.option("--data", help="Folder to read datasets from.")
 @click.option("--results", help="Folder to write records to.")
 @click.option("--device", default="auto", show_default=True)

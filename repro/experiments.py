@@ -41,6 +41,9 @@ PROFILES = {
     "full": Profile("full", "mnist", _epochs(3280, omniglot=1000), log_px_samples=5000),
     "published": Profile("published", "mnist", _epochs(3280, omniglot=1000), log_px_samples=5000, trained_here=False),
 }
+# (M, K) of the methods that the report's released code does not train as the paper says; PIWAE's are its encoder's
+RELEASED = {"piwae": (10, 10), "ciwae": (1, 1), "vae": (1, 1), "ciwae-learned": (1, 1)}
+PROTOCOLS = ("paper", "released")
 TRAINED = [name for name, p in PROFILES.items() if p.trained_here]
 
 
@@ -59,11 +62,13 @@ class Experiment:
     profile: str
     init: str = "default"
     batch_size: int = 20
+    protocol: str = "paper"
 
     @property
     def shared(self) -> tuple:
         """What all runs of one program have in common."""
-        return self.dataset, self.model, self.M * self.K, self.epochs, self.profile, self.init, self.batch_size
+        samples = self.M * self.K if self.protocol == "paper" else None
+        return self.dataset, self.model, samples, self.epochs, self.profile, self.init, self.batch_size, self.protocol
 
     @property
     def group(self) -> str:
@@ -78,6 +83,7 @@ class Experiment:
         parts += [f"seed{self.seed}"]
         parts += [f"epochs{self.epochs}"] * (self.epochs != PROFILES[self.profile].epochs[self.dataset])
         parts += [f"batch{self.batch_size}"] * (self.batch_size != 20)
+        parts += [self.protocol] * (self.protocol != "paper")
         return "-".join(parts)
 
     @property
@@ -86,7 +92,9 @@ class Experiment:
         if self.profile == "published":
             return "python -m repro audit"
         words = ["python -m repro train", f"--method {self.method}"]
-        if METHODS[self.method].M is None and (self.M, self.K) != (8, 8):
+        if self.protocol == "released":
+            words += ["--protocol released"] + [f"--K {self.K}"] * (RELEASED[self.method] != (self.M, self.K))
+        elif METHODS[self.method].M is None and (self.M, self.K) != (8, 8):
             words += [f"--M {self.M}", f"--K {self.K}"]
         words += [] if self.beta in (None, 0.5) else [f"--beta {self.beta:g}"]
         words += [f"--dataset {self.dataset}"] * (self.dataset != PROFILES[self.profile].dataset)
@@ -116,21 +124,35 @@ def _has_accelerator() -> bool:
 
 def plan(
     method="all", dataset=None, model="reference", M=None, K=None, beta=None, seed=0, epochs=None, profile_name="auto",
-    init="default",
+    init="default", protocol="paper",
 ) -> list[Experiment]:  # fmt: skip
     """Experiments from a user's words: ``method`` and ``seed`` may list several ("piwae,iwae", "0,1"; "all" is Table 1's five).
 
+    ``protocol="released"`` trains as the report's released code does, where that is not as the paper says.
     Raises ReproError, one line, where a name is unknown, beta is outside [0, 1] or M K is not 64.
     """
     p = profile(profile_name)
     dataset = one_of("dataset", dataset or p.dataset, DATASETS)
-    names = [n for word in _split(method) for n in (TABLE_METHODS if word == "all" else [word])]
+    released = one_of("protocol", protocol, PROTOCOLS) == "released"
+    every = [m for m in TABLE_METHODS if not released or m in RELEASED]
+    names = [n for word in _split(method) for n in (every if word == "all" else [word])]
     methods = [one_of("method", name, METHODS) for name in names]
     seeds = [_whole("seed", s, minimum=0) for s in _split(seed)]
     epochs = p.epochs[dataset] if epochs is None else _whole("epochs", epochs, minimum=1)
     model, init = one_of("model", model, MODELS), one_of("init", init, SIGMA)
     return [
-        Experiment(m, dataset, model, *_layout(m, M, K), _beta(m, beta, alone=len(methods) == 1), s, epochs, p.name, init)
+        Experiment(
+            m,
+            dataset,
+            model,
+            *(_released_layout if released else _layout)(m, M, K),
+            _beta(m, beta, alone=len(methods) == 1),
+            s,
+            epochs,
+            p.name,
+            init,
+            protocol=protocol,
+        )
         for s in dict.fromkeys(seeds)
         for m in dict.fromkeys(methods)
     ]
@@ -148,6 +170,15 @@ def _layout(method: str, M, K) -> tuple[int, int]:
         fixed = METHODS[method].M
         raise ReproError(f"{method} has M = {fixed} and K = {T // fixed}; for M = {M}, K = {K} use miwae or piwae")
     return M, K
+
+
+def _released_layout(method: str, M, K) -> tuple[int, int]:
+    """(M, K) that the released code uses; K of CIWAE's second term can be set, as there."""
+    if method not in RELEASED:
+        raise ReproError(f"the released code trains {method} as the paper says; leave the protocol out")
+    if M is not None or (K is not None and not METHODS[method].takes_beta):
+        raise ReproError(f"the released code trains {method} with {RELEASED[method]} whatever M and K say; leave them out")
+    return RELEASED[method] if K is None else (1, _whole("K", K, minimum=1))
 
 
 def _beta(method: str, beta, alone: bool) -> float | None:

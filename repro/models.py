@@ -126,11 +126,11 @@ def _values(positive, dtype, last_layer, x, eps, encoder, decoder) -> tuple[Tens
     return log_px_z + log_ratio, *saved
 
 
-def _gradients(positive, a, b, x, eps, encoder, saved) -> Tensor:
-    """The gradient [run, parameters] at the encoder's parameters, then the decoder's, each flattened."""
+def _gradients(positive, a, b, x, eps, encoder, saved) -> tuple[Tensor, Tensor]:
+    """The gradient at the encoder's and at the decoder's parameters, each flattened to [run, parameters]."""
     dz, *decoder = likelihood.backward(a, b, *saved)
     _, pull_back = torch.func.vjp(lambda *encoder: sample(positive, x, eps, *encoder), *encoder)
-    return torch.cat([g.flatten(1) for g in (*pull_back((dz, b)), *decoder)], 1)
+    return tuple(torch.cat([g.flatten(1) for g in network], 1) for network in (pull_back((dz, b)), decoder))
 
 
 class Autoencoder(nn.Module):
@@ -168,11 +168,14 @@ class Autoencoder(nn.Module):
         log_px_z_theta, log_px_z_phi = self.decoder.log_px_z(x, z)
         return log_px_z_theta + log_ratio.detach(), log_px_z_phi + log_ratio
 
-    def gradients(self, x: Tensor, eps: Tensor, weigh: Callable[[Tensor], tuple[Tensor, Tensor]], dtype: torch.dtype | None = None) -> Tensor:
-        """The gradient at all parameters, in their order, [run, parameters]: ``forward`` and a backward pass without autograd.
+    def gradients(
+        self, x: Tensor, eps: Tensor, weigh: Callable[[Tensor], tuple[Tensor, Tensor]], dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``forward`` and a backward pass without autograd: the gradient at the encoder's and at the decoder's parameters.
 
-        ``weigh`` maps log w [run, T, batch] to a and b of the same shape, the derivatives of what theta and phi ascend.
-        The matrix products over samples take and give ``dtype``; by default that of the parameters.
+        Each is [run, parameters], in their order. ``weigh`` maps log w [run, T, batch] to a and b of the same shape, the
+        derivatives of what theta and phi ascend. The matrix products over samples take and give ``dtype``; by default that
+        of the parameters.
         """
         encoder = [p.detach() for p in self.encoder.parameters()]
         decoder = [p.detach() for p in self.decoder.parameters()]

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from repro import one_of
 from repro.bounds import METHODS
 from repro.data import Dataset, Streams
 from repro.experiments import MILESTONES, Experiment
@@ -66,12 +64,11 @@ class Program:
         self.fixed_beta = torch.tensor([0.5 if e.beta is None else e.beta for e in experiments], device=self.device)
         self.learns = torch.tensor([METHODS[e.method].learns_beta for e in experiments], device=self.device)
 
-        self.parameters = torch.nn.Parameter(torch.cat([p.detach().flatten(1) for p in self.model.parameters()], 1))
+        self.parameters = [self._flattened(network) for network in (self.model.encoder, self.model.decoder)]
         self.beta_logit = torch.nn.Parameter(torch.where(self.learns, self.fixed_beta, 0.5).logit())
         self.learning_rate = torch.zeros((), device=self.device)
         adam = {"lr": self.learning_rate, "eps": ADAM_EPS[first.init], "fused": True, "capturable": cuda}
-        self.optimizer = torch.optim.Adam([self.parameters, self.beta_logit], **adam)
-        self._share_parameters()
+        self.optimizer = torch.optim.Adam([*self.parameters, self.beta_logit], **adam)
         self._make_moments()
 
         self.index = torch.zeros(1, dtype=torch.long, device=self.device)  # of the epoch's next step
@@ -81,24 +78,26 @@ class Program:
         self.start_epoch(0)
         self.replay = None if engine.endswith("graph") else self._advance
 
-    def _share_parameters(self) -> None:
-        """Let the model's parameters be views of the one tensor [run, parameters] that Adam updates."""
-        first = 0
-        for p in self.model.parameters():
+    @staticmethod
+    def _flattened(network: torch.nn.Module) -> torch.nn.Parameter:
+        """One tensor [run, parameters] for Adam to update, of which the network's parameters become views."""
+        flat, first = torch.nn.Parameter(torch.cat([p.detach().flatten(1) for p in network.parameters()], 1)), 0
+        for p in network.parameters():
             size = p[0].numel()
-            p.data = self.parameters.data[:, first : first + size].view(p.shape)
+            p.data = flat.data[:, first : first + size].view(p.shape)
             first += size
+        return flat
 
     def _make_moments(self) -> None:
         """Let Adam make its tensors now, all zero, so that a state can be copied into them."""
-        for p in (self.parameters, self.beta_logit):
+        for p in (*self.parameters, self.beta_logit):
             p.grad = torch.zeros_like(p)
         self.optimizer.step()
         for tensor in self._moments():
             tensor.zero_()
 
     def _moments(self) -> list[Tensor]:
-        return [tensor for p in (self.parameters, self.beta_logit) for tensor in self.optimizer.state[p].values()]
+        return [tensor for p in (*self.parameters, self.beta_logit) for tensor in self.optimizer.state[p].values()]
 
     @property
     def beta(self) -> Tensor:
@@ -121,12 +120,20 @@ class Program:
     @torch.no_grad()
     def _advance(self) -> None:
         batch = self.order.index_select(1, self.index * self.batch_size + self.offsets)
-        x = self.streams["binarise"].binarise(self.images[batch])
-        eps = self.streams["noise"].normal((self.T, self.batch_size, self.model.shape.latent))
-        with matmul_precision(self.precision):
-            self.parameters.grad = self.model.gradients(x, eps, self._weigh, PRECISIONS[self.precision])
-        self.optimizer.step()
+        self.update(self.streams["binarise"].binarise(self.images[batch]))
         self.index += 1
+
+    def update(self, x: Tensor) -> None:
+        """One update of every run on its binary batch x [run, batch, pixels]."""
+        for p, gradient in zip(self.parameters, self.gradients(x, self.T, self._weigh), strict=True):
+            p.grad = gradient
+        self.optimizer.step()
+
+    def gradients(self, x: Tensor, T: int, weigh: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """``Autoencoder.gradients`` at T fresh samples, in this program's precision."""
+        eps = self.streams["noise"].normal((T, self.batch_size, self.model.shape.latent))
+        with matmul_precision(self.precision):
+            return self.model.gradients(x, eps, weigh, PRECISIONS[self.precision])
 
     @torch.enable_grad()
     def _weigh(self, log_w: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,8 +177,9 @@ class Program:
     def state(self) -> dict[str, Tensor]:
         """All tensors that the next step depends on, at their place."""
         moments = {f"moment{i}": tensor for i, tensor in enumerate(self._moments())}
-        names = ("parameters", "beta_logit", "learning_rate", "order", "losses", "index")
-        return {name: getattr(self, name).detach() for name in names} | moments
+        names = ("beta_logit", "learning_rate", "order", "losses", "index")
+        networks = {"encoder": self.parameters[0].detach(), "decoder": self.parameters[1].detach()}
+        return networks | {name: getattr(self, name).detach() for name in names} | moments
 
     def get_state(self) -> dict:
         """A copy of all that the next step depends on."""
@@ -195,27 +203,3 @@ def matmul_precision(precision: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def try_engines(
-    experiments: Sequence[Experiment], dataset: Dataset, device: str | torch.device = "cpu", engine: str = "eager", precision: str = "float32"
-) -> tuple[str, float, str]:
-    """``engine``, or the next simpler one that works here; the seconds that a step of all runs takes; and why, if not ``engine``.
-
-    Measured on runs that are thrown away.
-    """
-    why, cpu = "", torch.device(device).type == "cpu"
-    for name in reversed(ENGINES[: ENGINES.index(one_of("engine", engine, ENGINES)) + 1]):
-        try:
-            program, durations = Program(experiments[:1] if cpu else experiments, dataset, device, name, precision), []
-            for i in range(6):
-                begun = time.monotonic()
-                program.step()
-                program.losses[i].tolist()  # waits for the device
-                durations.append(time.monotonic() - begun)
-            return name, sorted(durations[1:])[2] * (len(experiments) if cpu else 1), why
-        except Exception as error:
-            if name == "eager":
-                raise
-            why = f"{engine} engine not to be had here ({type(error).__name__})"
-    raise AssertionError

@@ -17,11 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from repro import ReproError
+from repro import ReproError, one_of
 from repro.data import Dataset
 from repro.evaluation import iwae_bound
 from repro.experiments import MILESTONES, PROFILES, Experiment
-from repro.program import Program, learning_rate
+from repro.program import ENGINES, Program, learning_rate
+from repro.released import Released
 
 SAVE_EVERY = 60.0  # seconds between two states within an epoch
 CHECK_EVERY = 1.0  # seconds between two looks at the loss
@@ -58,6 +59,11 @@ class Fit:
         return torch.cat([p.losses[: self.step] for p in self.programs], 1)
 
 
+def make(experiments: Sequence[Experiment], dataset: Dataset, *how) -> Program:
+    """The program that trains these runs."""
+    return (Released if experiments[0].protocol == "released" else Program)(experiments, dataset, *how)
+
+
 def fit(
     experiments: Sequence[Experiment],
     dataset: Dataset,
@@ -79,11 +85,12 @@ def fit(
     are program.ENGINES and PRECISIONS. Raises ReproError, with epoch and step, where a loss is not finite; the last good
     state is then kept.
     """
-    begun, size = time.monotonic(), stack or (1 if torch.device(device).type == "cpu" else len(experiments))
+    begun, alone = time.monotonic(), torch.device(device).type == "cpu" or experiments[0].protocol == "released"
+    size = stack or (1 if alone else len(experiments))
     if len({e.shared for e in experiments}) != 1:
-        raise ReproError("runs trained together must share dataset, model, M*K, epochs, profile, init and batch size")
+        raise ReproError("runs trained together must share dataset, model, M*K, epochs, profile, init, batch size and protocol")
     stacks = [experiments[i : i + size] for i in range(0, len(experiments), size)]
-    run = Fit(list(experiments), [Program(s, dataset, device, engine, precision) for s in stacks], [[] for _ in experiments])
+    run = Fit(list(experiments), [make(s, dataset, device, engine, precision) for s in stacks], [[] for _ in experiments])
     _resume(run, state_file)
     for names, name in ((run.commits, commit), (run.engines, engine)):
         names += [] if names[-1:] == [name] else [name]
@@ -178,7 +185,7 @@ def _check_finite(run: Fit, state_file: str | Path | None) -> None:
         loss = f"the loss of {run.experiments[which].name} is {run.losses[step, which].item()}"
         raise ReproError(f"{loss} at epoch {run.epoch + 1}, step {step + 1}; {kept}: try another seed, init or bound")
     for program in run.programs:
-        if not all(p.isfinite().all() for p in (program.parameters, program.beta_logit)):
+        if not all(p.isfinite().all() for p in (*program.parameters, program.beta_logit)):
             names = ", ".join(e.name for e in program.experiments)
             raise ReproError(
                 f"a weight of {names} is not finite after epoch {run.epoch + 1}, step {run.step}; {kept}: try another seed, init or bound"
@@ -238,3 +245,27 @@ def _resume(run: Fit, path: str | Path | None) -> None:
         setattr(run, name, state[name])
     for program, saved in zip(run.programs, state["programs"], strict=True):
         program.set_state(saved)
+
+
+def try_engines(
+    experiments: Sequence[Experiment], dataset: Dataset, device: str | torch.device = "cpu", engine: str = "eager", precision: str = "float32"
+) -> tuple[str, float, str]:
+    """``engine``, or the next simpler one that works here; the seconds that a step of all runs takes; and why, if not ``engine``.
+
+    Measured on runs that are thrown away.
+    """
+    why, cpu = "", torch.device(device).type == "cpu"
+    for name in reversed(ENGINES[: ENGINES.index(one_of("engine", engine, ENGINES)) + 1]):
+        try:
+            program, durations = make(experiments[:1] if cpu else experiments, dataset, device, name, precision), []
+            for i in range(6):
+                begun = time.monotonic()
+                program.step()
+                program.losses[i].tolist()  # waits for the device
+                durations.append(time.monotonic() - begun)
+            return name, sorted(durations[1:])[2] * (len(experiments) if cpu else 1), why
+        except Exception as error:
+            if name == "eager":
+                raise
+            why = f"{engine} engine not to be had here ({type(error).__name__})"
+    raise AssertionError

@@ -12,7 +12,8 @@ import torch
 from repro import ReproError, data, experiments, likelihood, program, training
 from repro.bounds import METHODS
 from repro.models import MODELS, Architecture, Autoencoder
-from repro.program import Program, try_engines
+from repro.program import Program
+from repro.training import try_engines
 
 M, K, BATCH, RUNS = 3, 5, 7, 2
 SMALL = Architecture(hidden=20, latent=5)
@@ -54,7 +55,7 @@ def test_gradients_without_autograd_are_those_with_it(how, init, pixels):
                 return torch.autograd.grad((theta + phi).sum(), two)
 
         model.how = how
-        ours = model.gradients(x, eps, weigh)
+        ours = torch.cat(model.gradients(x, eps, weigh), 1)
         theta, phi = objective(*model.log_weights(x, M, K, lambda shape: eps), torch.full((RUNS, 1), 0.3, dtype=x.dtype))
         expected = torch.cat([g.flatten(1) for g in torch.autograd.grad((theta + phi).sum(), list(model.parameters()))], 1)
         assert (ours - expected).norm() <= 1e-12 * expected.norm()
@@ -113,7 +114,7 @@ def test_an_engine_that_cannot_be_had_falls_back_with_its_reason(small, monkeypa
 @needs_compiler
 def test_the_compiled_engine_follows_the_eager_one(small):
     a, b = after(20, "compiled", method="vae").state, after(20, method="vae").state
-    assert (a["parameters"] - b["parameters"]).norm() <= 1e-4 * b["parameters"].norm()
+    assert (a["decoder"] - b["decoder"]).norm() <= 1e-4 * b["decoder"].norm()
     torch.testing.assert_close(a["losses"], b["losses"], rtol=1e-4, atol=1e-2)
 
 
@@ -121,7 +122,7 @@ def test_bf16_gradients_are_near_and_parameters_stay_float32(small):
     stack = after(20, precision="bf16")
     assert {p.dtype for p in stack.model.parameters()} == {torch.float32}
     x, eps = stack.images[None, :20].expand(6, -1, -1).round(), torch.randn(6, 64, 20, 5, generator=torch.Generator().manual_seed(0))
-    full, half = (stack.model.gradients(x, eps, stack._weigh, dtype) for dtype in (None, torch.bfloat16))
+    full, half = (torch.cat(stack.model.gradients(x, eps, stack._weigh, dtype), 1) for dtype in (None, torch.bfloat16))
     error = (half - full).norm(dim=1) / full.norm(dim=1)
     assert 1e-6 < error.min() < error.max() < 0.02
 

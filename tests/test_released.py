@@ -1,0 +1,98 @@
+"""The released code's training steps, against the same steps written with autograd and two optimisers."""
+
+import pytest
+import torch
+
+from repro import ReproError, experiments
+from repro.bounds import iwae, miwae
+from repro.models import MODELS, Architecture, Autoencoder
+from repro.released import Released
+from repro.training import make
+from tests.test_program import few_digits
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setitem(MODELS, "reference", Architecture(hidden=20, latent=5))
+
+
+def plan(method, **words):
+    return experiments.plan(method, profile_name="smoke", protocol="released", **words)
+
+
+def draws(stack):
+    """Batches and noise as ``stack`` will see them, from a twin of it."""
+    twin = make(stack.experiments, few_digits())
+    for i in range(stack.steps_per_epoch):
+        batch = twin.order[:, i * 20 : (i + 1) * 20]
+        yield twin.streams["binarise"].binarise(twin.images[batch]), lambda T: twin.streams["noise"].normal((T, 20, 5))
+
+
+def test_piwae_steps_the_encoder_then_the_decoder_on_fresh_samples():
+    stack = make(plan("piwae"), few_digits())
+    assert isinstance(stack, Released)
+    model = Autoencoder(MODELS["reference"], [0])
+    adams = [torch.optim.Adam(part.parameters(), lr=1e-3) for part in (model.encoder, model.decoder)]
+    for _, (x, noise) in zip(range(4), draws(stack), strict=False):
+        for adam, bound, (M, K) in zip(adams, (miwae, iwae), ((10, 10), (1, 10)), strict=True):
+            _, log_w = model(x, noise(M * K)) if bound is miwae else model(x, noise(M * K))[::-1]
+            adam.zero_grad()
+            (-bound(log_w.unflatten(1, (M, K))).mean(-1)).sum().backward()
+            adam.step()
+        stack.step()
+    for a, b in zip(model.parameters(), stack.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_ciwae_at_one_sample_is_a_vae_with_two_whatever_the_name():
+    released = make(plan("ciwae"), few_digits())
+    vae = experiments.plan("vae", profile_name="smoke")[0]
+    two_samples = make([experiments.replace(vae, M=2, K=1)], few_digits())
+    for _ in range(5):
+        released.step()
+        two_samples.step()
+    for a, b in zip(released.model.parameters(), two_samples.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_vae_has_one_sample():
+    (e,) = plan("vae")
+    assert (e.M, e.K) == (1, 1)
+    stack = make([e], few_digits())
+    stack.step()
+    assert stack.losses[0].isfinite().all()
+
+
+def test_a_free_beta_descends_through_zero_and_the_objective_is_no_bound_then():
+    stack = make(plan("ciwae-learned", K=64), few_digits())
+    stack.learning_rate.fill_(0.05)
+    betas = [stack.beta.item()]
+    for _ in range(20):
+        stack.step()
+        betas.append(stack.beta.item())
+    assert betas[0] == 0.5
+    assert betas == sorted(betas, reverse=True)
+    assert betas[-1] < 0
+
+
+def test_at_one_sample_beta_has_nothing_to_descend():
+    """Both terms have the same expectation: beta walks, without a direction."""
+    stack = make(plan("ciwae-learned"), few_digits())
+    gradients = []
+    for _ in range(25):
+        stack.step()
+        gradients.append(stack.beta_logit.grad.item())
+    gradients = torch.tensor(gradients)
+    assert gradients.mean().abs() < 4 * gradients.std() / 5
+
+
+def test_words_that_the_released_code_does_not_heed_are_refused():
+    with pytest.raises(ReproError, match="trains iwae as the paper says; leave the protocol out"):
+        plan("iwae")
+    with pytest.raises(ReproError, match=r"trains piwae with \(10, 10\) whatever M and K say"):
+        plan("piwae", K=8)
+    with pytest.raises(ReproError, match="unknown protocol 'relased'; did you mean 'released'"):
+        experiments.plan("vae", profile_name="smoke", protocol="relased")
+    assert [e.method for e in plan("all")] == ["piwae", "ciwae", "vae"]
+    assert plan("piwae")[0].name == "piwae-M10-K10-seed0-released"
+    assert plan("ciwae", K=64)[0].command.endswith("--protocol released --K 64 --profile smoke")

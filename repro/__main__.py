@@ -52,6 +52,7 @@ def train(
     """
     device, begun, origin = pick_device(device), time.monotonic(), records.provenance()
     one_of("precision", precision, program.PRECISIONS)
+    one_of("engine", engine, ("auto", *program.ENGINES))
     missing = [e for e in runs if not records.exists(e, results)]
     for e in runs:
         if e not in missing:

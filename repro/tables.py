@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ MISSING = "not run"
 
 def label(e: Experiment) -> str:
     """What a run is called in tables and figures, as PIWAE(8,8)."""
+    if e.protocol == "released":
+        return label(replace(e, protocol="paper")) + " as released"
     if e.method == "vae":
         return "VAE"
     if e.method == "ciwae-learned":

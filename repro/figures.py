@@ -128,6 +128,24 @@ def logged_gaps(results: str | Path | None = None) -> Figure:
         return figure
 
 
+def logged_log_px(results: str | Path | None = None) -> Figure:
+    """The logs' log p-hat by epoch, in means of 20 epochs: which methods lie together."""
+    blocks = audit.logs(results)
+    with plt.rc_context(sns.axes_style("ticks") | STYLE):
+        figure, axes = plt.subplots(1, 3, figsize=(8, 3), layout="constrained")
+        for ax, group in zip(axes, blocks.group.unique(), strict=True):
+            run = blocks[blocks.group == group]
+            for m in TABLE_METHODS:
+                mine, look = run[run.method == m], {"color": COLOURS[m], "marker": MARKERS[m], "markersize": 4, "linewidth": 1.2}
+                ax.plot(mine.last_epoch, mine.log_px_mean, markevery=max(len(mine) // 8, 1), label=m.upper(), **look)
+            late = run[run.last_epoch > run.last_epoch.max() / 10].log_px_mean
+            ax.set(xlabel="epoch", title=group.replace("-", ", "), ylabel="nats" if ax is axes[0] else "", ylim=(late.min(), late.max() + 0.5))
+            sns.despine(ax=ax)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False, fontsize=8)
+        plt.close(figure)
+        return figure
+
+
 def _some(shown: Sequence[Record]) -> None:
     if not shown:
         raise ReproError("there is no finished run to draw; `python -m repro status` lists the commands that make some")

@@ -55,6 +55,13 @@ def test_table1_shows_ours_and_the_printed_numbers(html):
 
 
 @pytest.mark.slow
+def test_the_audit_shows_printed_logged_and_corrected_numbers(html):
+    text = (html / "notebooks" / "audit.html").read_text()
+    for said in ("30 of 30", "from the logs", "corrected", "another quantity", "noise about 0", "confirmed", "−86.14 ± 0.23", "commit"):
+        assert said in text
+
+
+@pytest.mark.slow
 def test_the_graph_of_work_is_whole():
     words = ["-s", "workflow/Snakefile", "-n", "--cores", "1", "--rerun-triggers", "mtime"]
     for target in ([], ["short"], ["full"]):

@@ -179,7 +179,7 @@ def test_the_interval_of_the_released_procedure_holds_what_it_gives():
 
 def test_verdicts_follow_from_z():
     assert [audit.verdict("log_px", z) for z in (0.5, -4.0)] == ["confirmed", "differs"]
-    assert [audit.verdict("iwae_64", z) for z in (10.0, 1.0)] == ["another quantity", "not shown to be wrong"]
+    assert [audit.verdict("iwae_64", z) for z in (10.0, 1.0)] == ["not IWAE-64", "not shown to be wrong"]
     assert audit.verdict("minus_kl", 8.0) == "noise about 0"
 
 

@@ -70,7 +70,7 @@ def interval(metric: str, record: Record, block: pd.Series) -> tuple[float, floa
 def table(results: str | Path | None = None) -> pd.DataFrame:
     """Table 1 cell by cell: as printed, as the released logs give it, as the released weights measure, and the paper's.
 
-    procedure: the interval that the released evaluation gives on these weights, in 95 % of cases.
+    95 %: the interval that the released evaluation gives on these weights, in 95 % of cases.
     z: (printed - corrected) / its standard error were the printed number what its row says. Rows: model, metric, source.
     """
     found, blocks, rows = measured(results), logs(results), {}
@@ -80,7 +80,7 @@ def table(results: str | Path | None = None) -> pd.DataFrame:
             cells = {}
             for m in TABLE_METHODS:
                 cells[names[m]] = _cells(metric, model, m, found.get(("mnist", model, m)), last_block(blocks, f"mnist-{model}", m))
-            for source in ("printed", "from the logs", "procedure, from", "procedure, to", "corrected", "z", "verdict", "paper"):
+            for source in ("printed", "logs", "95 % from", "95 % to", "corrected", "z", "verdict", "paper"):
                 row = {name: c[source] for name, c in cells.items()}
                 if any(row.values()):
                     rows[model, title, source] = row
@@ -92,12 +92,12 @@ def table(results: str | Path | None = None) -> pd.DataFrame:
 def _cells(metric: str, model: str, method: str, record: Record | None, block: pd.Series) -> dict[str, str]:
     printed, paper = TABLE1["report"][model][metric][method][0], TABLE1["paper"].get(model, {}).get(metric, {}).get(method)
     logged = block["gap_mean" if metric == "minus_kl" else f"{metric}_mean"]
-    cells = {"printed": with_error(printed), "from the logs": with_error(logged), "paper": with_error(*paper) if paper else ""}
+    cells = {"printed": with_error(printed), "logs": with_error(logged), "paper": with_error(*paper) if paper else ""}
     if record is None:
-        return cells | {"procedure, from": "", "procedure, to": "", "corrected": MISSING, "z": "", "verdict": ""}
+        return cells | {"95 % from": "", "95 % to": "", "corrected": MISSING, "z": "", "verdict": ""}
     value, error = record.metrics[metric]["value"], errors(record, block)[metric]
     z, (low, high) = (printed - value) / error, interval(metric, record, block)
-    cells |= {"procedure, from": with_error(low), "procedure, to": with_error(high)}
+    cells |= {"95 % from": with_error(low), "95 % to": with_error(high)}
     return cells | {"corrected": with_error(value, record.metrics[metric]["se"]), "z": with_error(z, digits=1), "verdict": verdict(metric, z)}
 
 

@@ -9,25 +9,20 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from repro import ReproError, data, experiments, likelihood, program, training
+from repro import ReproError, experiments, likelihood, program, training
 from repro.bounds import METHODS
 from repro.models import MODELS, Architecture, Autoencoder
 from repro.program import Program
 from repro.training import try_engines
+from tests.test_training import SMALL, few_digits
 
 M, K, BATCH, RUNS = 3, 5, 7, 2
-SMALL = Architecture(hidden=20, latent=5)
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler here")
 
 
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setitem(MODELS, "reference", SMALL)
-
-
-def few_digits(images=500):
-    digits = data.load("digits")
-    return data.Dataset("digits", "a few", digits.train[:images], digits.test[:40])
 
 
 def plan(method, seed="0"):
@@ -74,7 +69,7 @@ def test_compiled_log_weights_are_exact_at_extreme_logits():
 
 
 def after(steps, engine="eager", precision="float32", method="piwae,ciwae-learned,vae"):
-    stack = Program(plan(method, "0,1"), few_digits(), engine=engine, precision=precision)
+    stack = Program(plan(method, "0,1"), few_digits(500), engine=engine, precision=precision)
     for _ in range(steps):
         stack.step()
     return stack
@@ -103,11 +98,11 @@ def test_an_engine_that_cannot_be_had_falls_back_with_its_reason(small, monkeypa
         raise RuntimeError("no compiler")
 
     monkeypatch.setattr(program, "compiled", compiled)
-    engine, seconds, why = try_engines(plan("vae"), few_digits(), engine="compiled")
+    engine, seconds, why = try_engines(plan("vae"), few_digits(500), engine="compiled")
     assert (engine, why) == ("eager", "compiled engine not to be had here (RuntimeError)")
     assert seconds > 0
     with pytest.raises(ReproError, match="unknown engine 'compield'; did you mean 'compiled'"):
-        try_engines(plan("vae"), few_digits(), engine="compield")
+        try_engines(plan("vae"), few_digits(500), engine="compield")
 
 
 @pytest.mark.slow
@@ -133,7 +128,7 @@ def test_training_curves_of_the_precisions_agree(small):
     runs = plan("iwae,piwae", "0,1,2,3")
     ends = []
     for precision in ("float32", "bf16"):
-        fit = training.fit(runs, few_digits(1500), precision=precision)
+        fit = training.fit(runs, few_digits(1500, 40), precision=precision)
         ends.append(torch.tensor([curve[-1]["iwae_64"] for curve in fit.curves]))
     difference = ends[1] - ends[0]
     assert difference.abs().mean() > 0
@@ -170,6 +165,6 @@ def test_the_plain_loop_of_the_benchmark_starts_from_the_same_loss(method):
     from benchmarks import peers
 
     torch.manual_seed(0)
-    plain = peers.plain(method, few_digits().train, MODELS["reference"], 20, "cpu")()
+    plain = peers.plain(method, few_digits(500).train, MODELS["reference"], 20, "cpu")()
     ours = after(1, method=method).losses[0].mean().item()
     assert abs(plain / ours - 1) < 0.03

@@ -5,15 +5,15 @@ import torch
 
 from repro import ReproError, experiments
 from repro.bounds import iwae, miwae
-from repro.models import MODELS, Architecture, Autoencoder
+from repro.models import MODELS, Autoencoder
 from repro.released import Released
 from repro.training import make
-from tests.test_program import few_digits
+from tests.test_training import SMALL, few_digits
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setitem(MODELS, "reference", Architecture(hidden=20, latent=5))
+def small_networks(monkeypatch):
+    monkeypatch.setitem(MODELS, "reference", SMALL)
 
 
 def plan(method, **words):
@@ -22,14 +22,14 @@ def plan(method, **words):
 
 def draws(stack):
     """Batches and noise as ``stack`` will see them, from a twin of it."""
-    twin = make(stack.experiments, few_digits())
+    twin = make(stack.experiments, few_digits(500))
     for i in range(stack.steps_per_epoch):
         batch = twin.order[:, i * 20 : (i + 1) * 20]
         yield twin.streams["binarise"].binarise(twin.images[batch]), lambda T: twin.streams["noise"].normal((T, 20, 5))
 
 
 def test_piwae_steps_the_encoder_then_the_decoder_on_fresh_samples():
-    stack = make(plan("piwae"), few_digits())
+    stack = make(plan("piwae"), few_digits(500))
     assert isinstance(stack, Released)
     model = Autoencoder(MODELS["reference"], [0])
     adams = [torch.optim.Adam(part.parameters(), lr=1e-3) for part in (model.encoder, model.decoder)]
@@ -45,9 +45,9 @@ def test_piwae_steps_the_encoder_then_the_decoder_on_fresh_samples():
 
 
 def test_ciwae_at_one_sample_is_a_vae_with_two_whatever_the_name():
-    released = make(plan("ciwae"), few_digits())
+    released = make(plan("ciwae"), few_digits(500))
     vae = experiments.plan("vae", profile_name="smoke")[0]
-    two_samples = make([experiments.replace(vae, M=2, K=1)], few_digits())
+    two_samples = make([experiments.replace(vae, M=2, K=1)], few_digits(500))
     for _ in range(5):
         released.step()
         two_samples.step()
@@ -58,13 +58,13 @@ def test_ciwae_at_one_sample_is_a_vae_with_two_whatever_the_name():
 def test_vae_has_one_sample():
     (e,) = plan("vae")
     assert (e.M, e.K) == (1, 1)
-    stack = make([e], few_digits())
+    stack = make([e], few_digits(500))
     stack.step()
     assert stack.losses[0].isfinite().all()
 
 
 def test_a_free_beta_descends_through_zero_and_the_objective_is_no_bound_then():
-    stack = make(plan("ciwae-learned", K=64), few_digits())
+    stack = make(plan("ciwae-learned", K=64), few_digits(500))
     stack.learning_rate.fill_(0.05)
     betas = [stack.beta.item()]
     for _ in range(20):
@@ -77,7 +77,7 @@ def test_a_free_beta_descends_through_zero_and_the_objective_is_no_bound_then():
 
 def test_at_one_sample_beta_has_nothing_to_descend():
     """Both terms have the same expectation: beta walks, without a direction."""
-    stack = make(plan("ciwae-learned"), few_digits())
+    stack = make(plan("ciwae-learned"), few_digits(500))
     gradients = []
     for _ in range(25):
         stack.step()

@@ -58,9 +58,9 @@ def small(monkeypatch):
     monkeypatch.setitem(MODELS, "reference", SMALL)
 
 
-def few_digits(images=200):
+def few_digits(images=200, tests=20):
     digits = data.load("digits")
-    return data.Dataset("digits", "a few", digits.train[:images], digits.test[:20])
+    return data.Dataset("digits", "a few", digits.train[:images], digits.test[:tests])
 
 
 def runs(method="piwae,ciwae-learned", seed=0, epochs=2):

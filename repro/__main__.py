@@ -15,7 +15,7 @@ import torch
 
 from repro import ReproError, evaluation, experiments, likelihood, one_of, program, published, records, training
 from repro import data as datasets
-from repro.data import Dataset, Streams
+from repro.data import Dataset
 from repro.experiments import PROFILES, Experiment
 from repro.models import MODELS, Autoencoder
 from repro.records import Record
@@ -63,7 +63,7 @@ def train(
     else:
         if state.exists():  # runs that have their records by now were trained with the others
             missing = training.unfinished(state)
-        dataset = datasets.load(runs[0].dataset, data)
+        dataset, other = datasets.load(runs[0].dataset, data), elsewhere(runs[0].dataset, data)
         engine = say_what_will_happen(missing, dataset, device, engine, precision)
         with interrupt() as interrupted, Progress(missing[0].epochs) as bar:
             how = {"commit": origin["commit"] or "unknown", "engine": engine, "precision": precision}
@@ -71,13 +71,39 @@ def train(
         if not fit.finished:
             print(f"stopped at epoch {fit.epoch + 1}, step {fit.step}; the same command goes on from there", flush=True)
         else:
-            write_records(fit, dataset, origin, results, device)
+            write_records(fit, dataset, other, origin, results, device)
             state.unlink(missing_ok=True)
             print(f"done in {duration(time.monotonic() - begun)}", flush=True)
     return [records.get(e, results) for e in runs if records.exists(e, results)]
 
 
-def write_records(fit: training.Fit, dataset: Dataset, origin: dict, results, device: str) -> None:
+def elsewhere(name: str, data: str | Path | None = None) -> Dataset | None:
+    """The dataset on which models trained on ``name`` are tested too; None, with a line that says why, where it is not to be had."""
+    try:
+        return datasets.load(datasets.ELSEWHERE[name], data) if name in datasets.ELSEWHERE else None
+    except ReproError as error:
+        print(f"SSIM on {datasets.ELSEWHERE[name]} will be left out: {error}", flush=True)
+        return None
+
+
+def assess(model: Autoencoder, dataset: Dataset, other: Dataset | None, seeds: list[int], samples: int, title: str) -> list[dict]:
+    """For each run, what its record says of the trained model: ``metrics``, ``grids`` and ``images``."""
+    with Progress(1, f"log p-hat of {title}") as bar:
+        values = evaluation.measure(model, dataset.test, seeds, samples, bar.fraction)
+    metrics = [evaluation.summary(v, seed) for v, seed in zip(values, seeds, strict=True)]
+    grids = dict(zip(("inputs", "reconstructions"), evaluation.reconstructions(model, dataset.test, seeds), strict=True))
+    if other:
+        for m, similarity in zip(metrics, evaluation.elsewhere(model, other.test, seeds), strict=True):
+            m[f"ssim_on_{other.name}"] = similarity
+        there = evaluation.reconstructions(model, other.test, seeds)
+        grids |= dict(zip(("inputs_elsewhere", "reconstructions_elsewhere"), there, strict=True))
+    return [
+        {"metrics": m, "grids": {name: grid[run] for name, grid in grids.items()}, "images": {k: v[k] for k in ("elbo", "iwae_64", "log_px", "ssim")}}
+        for run, (m, v) in enumerate(zip(metrics, values, strict=True))
+    ]
+
+
+def write_records(fit: training.Fit, dataset: Dataset, other: Dataset | None, origin: dict, results, device: str) -> None:
     """Evaluate each trained run that has no record yet, and write one."""
     samples = PROFILES[fit.experiments[0].profile].log_px_samples
     curves = dict(zip(fit.experiments, fit.curves, strict=True))
@@ -89,16 +115,14 @@ def write_records(fit: training.Fit, dataset: Dataset, origin: dict, results, de
         todo = [e for e in stack.experiments if not records.exists(e, results)]
         if not todo:
             continue
-        with Progress(1, f"log p-hat of {', '.join(e.method for e in stack.experiments)}") as bar:
-            metrics = evaluation.evaluate(stack.model, dataset.test, seeds, samples, bar.fraction)
-        inputs, reconstructed = evaluation.reconstructions(stack.model, dataset.test, seeds)
+        found = assess(stack.model, dataset, other, seeds, samples, ", ".join(e.method for e in stack.experiments))
         seconds = {"training": round(fit.seconds / len(fit.experiments), 1), "evaluation": round((time.monotonic() - begun) / len(seeds), 1)}
         for run, e in enumerate(stack.experiments):
             if e in todo:
-                last = {"log_px": metrics[run]["log_px"]["value"], "log_px_se": metrics[run]["log_px"]["se"]}
-                curve, grids = [*curves[e][:-1], curves[e][-1] | last], (inputs[run], reconstructed[run])
+                measured = found[run]["metrics"]["log_px"]
+                curve = [*curves[e][:-1], curves[e][-1] | {"log_px": measured["value"], "log_px_se": measured["se"]}]
                 weights = stack.model.run_state(run)
-                path = records.write(e, curve, metrics[run], grids, weights, origin | {"seconds": seconds}, results)
+                path = records.write(e, curve, **found[run], weights=weights, provenance=origin | {"seconds": seconds}, results=results)
                 print(f"wrote {path}", flush=True)
 
 
@@ -269,26 +293,15 @@ def remeasure(e: Experiment, data: str | Path | None = None, results: str | Path
     model.load_run_state(0, published.weights(e, data))
     model = model.to(device)
     model.how = likelihood.fastest()
-    with Progress(1, f"log p-hat of {e.group} {e.method}") as bar:
-        (values,) = evaluation.measure(model, dataset.test, [e.seed], samples, bar.fraction)
-    metrics = evaluation.summary(values, e.seed)
+    (found,) = assess(model, dataset, elsewhere(e.dataset, data), [e.seed], samples, f"{e.group} {e.method}")
     (spread,) = evaluation.other_binarisations(model, dataset.test, [e.seed], BINARISATIONS)
     for name, sd in spread.items():
-        metrics[name]["binarisation_sd"] = sd
-    n = len(dataset.test)  # Var(log of a mean of K weights) is 1/ESS - 1/K to first order
-    metrics["log_px"]["monte_carlo_se"] = float((1 / values["log_px_ess"] - 1 / samples).sum() ** 0.5 / n)
-    if e.model == "reference":  # Table 2
-        other = datasets.load("mnist" if e.dataset.startswith("omniglot") else "omniglot-lake", data)
-        x = Streams([e.seed], "other: binarise", device).binarise(other.test.to(device)[None])
-        similarity = evaluation.similarity(model, x, Streams([e.seed], "other: reconstruct", device).normal)
-        metrics[f"ssim_on_{other.name}"] = evaluation.mean_and_error(similarity[0])
-    inputs, reconstructed = evaluation.reconstructions(model, dataset.test, [e.seed])
+        found["metrics"][name]["binarisation_sd"] = sd
     data_used = {"name": dataset.name, "variant": dataset.variant, "sha256": dataset.sha256}
     origin |= {"device": records.device_name(device), "data": data_used, "log_px_samples": samples, "precision": "float32"}
     origin |= {"seconds": {"evaluation": round(time.monotonic() - begun, 1)}, "binarisations": BINARISATIONS}
     origin |= {"weights": {"file": published.file_of(e, "model"), "blob": published.BLOBS[published.file_of(e, "model")]}}
-    images = {name: values[name] for name in ("elbo", "iwae_64", "log_px", "ssim")}
-    path = records.write(e, [], metrics, (inputs[0], reconstructed[0]), None, origin, results, images)
+    path = records.write(e, [], **found, weights=None, provenance=origin, results=results)
     print(f"wrote {path}", flush=True)
     return records.read(path)
 

@@ -137,6 +137,8 @@ DATASETS: dict[str, tuple[str, Callable]] = {
     "omniglot-lake": ("Omniglot, Lake's drawings resized bicubically to 28x28, drawers 1-15 / 16-20", _omniglot_lake),
 }
 
+ELSEWHERE = {"mnist": "omniglot-lake", "omniglot": "mnist", "omniglot-lake": "mnist"}  # trained on one, tested on the other too
+
 
 def _check(found: str, expected: str) -> None:
     if found != expected:

@@ -61,7 +61,7 @@ def measure(
     """For each run, every metric of every image [n], and ``mu`` [n, latent].
 
     ``elbo``, ``iwae_64`` and ``ess`` (of 64 weights) come from one set of samples, ``log_px`` (log p-hat) and
-    ``log_px_ess`` from ``log_px_samples`` others; ``minus_kl`` = iwae_64 - log_px estimates -KL(Q||P).
+    ``log_px_variance`` (of its Monte Carlo error) from ``log_px_samples`` others; ``minus_kl`` = iwae_64 - log_px estimates -KL(Q||P).
     """
     device = next(model.parameters()).device
     streams = {p: Streams(seeds, f"evaluate: {p}", device) for p in ("binarise", "IWAE-64", "log_px", "reconstruct")}
@@ -71,14 +71,22 @@ def measure(
     with torch.no_grad():
         mu = torch.cat([model.encoder(chunk)[0] for chunk in x.split(1000, 1)], 1)
     values = {"iwae_64": few["iwae"], "log_px": many["iwae"], "minus_kl": few["iwae"] - many["iwae"], "elbo": few["elbo"], "ess": few["ess"]}
-    values |= {"log_px_ess": many["ess"], "mu": mu}
+    values |= {"log_px_variance": 1 / many["ess"] - 1 / log_px_samples, "mu": mu}  # Var(log of a mean of K weights), to first order
     values = {name: value.cpu().numpy() for name, value in values.items()} | {"ssim": similarity(model, x, streams["reconstruct"].normal)}
     return [{name: value[run] for name, value in values.items()} for run in range(len(seeds))]
+
+
+def elsewhere(model: Autoencoder, images: Tensor, seeds: Sequence[int]) -> list[dict[str, float]]:
+    """For each run, SSIM's mean and standard error over images of a dataset that it was not trained on."""
+    device = next(model.parameters()).device
+    x = Streams(seeds, "other: binarise", device).binarise(images.to(device)[None])
+    return [mean_and_error(values) for values in similarity(model, x, Streams(seeds, "other: reconstruct", device).normal)]
 
 
 def summary(values: dict[str, np.ndarray], seed: int) -> dict[str, dict[str, float]]:
     """Each metric's value and standard error over the images, from ``measure``'s values of one run."""
     metrics = {name: mean_and_error(values[name]) for name in ("iwae_64", "log_px", "minus_kl", "elbo", "ess", "ssim")}
+    metrics["log_px"]["monte_carlo_se"] = float(values["log_px_variance"].sum() ** 0.5 / len(values["log_px_variance"]))
     return metrics | {"active_units": active_units(values["mu"], seed)}
 
 

@@ -2,8 +2,8 @@
 
 A record holds ``config.json`` (the Experiment), ``curve.csv`` (a line per epoch), ``metrics.json`` (values with standard
 errors), ``reconstructions.npz`` (the grid that figures draw), ``model.safetensors`` (the weights; may be left out) and
-``provenance.json`` (commit, versions, device, data, and the SHA-256 of the other files). Where the weights are the report's,
-they are left out, as is the curve, and ``images.npz`` holds the metrics of every image.
+``provenance.json`` (commit, versions, device, data, and the SHA-256 of the other files), and ``images.npz`` (the metrics of
+every test image). Where the weights are the report's, they are left out, as is the curve.
 """
 
 from __future__ import annotations
@@ -67,8 +67,18 @@ class Record:
             return grids["inputs"], grids["reconstructions"] / np.float32(255)
 
     @cached_property
+    def reconstructions_elsewhere(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The same for the dataset it was not trained on (``data.ELSEWHERE``); None where it was not tested there."""
+        with np.load(self.path / "reconstructions.npz") as grids:
+            if "inputs_elsewhere" not in grids:
+                return None
+            return grids["inputs_elsewhere"], grids["reconstructions_elsewhere"] / np.float32(255)
+
+    @cached_property
     def images(self) -> dict[str, np.ndarray]:
-        """Metrics of every test image, each [n] in the order of the test set."""
+        """Metrics of every test image, each [n] in the order of the test set; empty where they were not kept."""
+        if not (self.path / "images.npz").exists():
+            return {}
         with np.load(self.path / "images.npz") as values:
             return {name: values[name].astype(float) for name in values}
 
@@ -96,15 +106,15 @@ def write(
     experiment: Experiment,
     curve: list[dict],
     metrics: dict[str, dict[str, float]],
-    grids: tuple[Tensor, Tensor],
+    grids: dict[str, Tensor],
+    images: dict[str, np.ndarray] | None,
     weights: dict[str, Tensor] | None,
     provenance: dict,
     results: str | Path | None = None,
-    images: dict[str, np.ndarray] | None = None,
 ) -> Path:
     """Write a record under a temporary name and rename it when whole. A whole record is never replaced.
 
-    ``images``: metrics of every test image, each [n], where tests between runs want them.
+    ``grids``: inputs and reconstructions, and both again with ``_elsewhere``; ``images``: metrics of every test image, each [n].
     """
     from safetensors.torch import save_file
 
@@ -120,9 +130,8 @@ def write(
         table = csv.DictWriter(file, CURVE, lineterminator="\n")
         table.writeheader()
         table.writerows(curve)
-    inputs, reconstructions = (a.numpy() for a in grids)
-    grey = np.round(reconstructions * 255).astype(np.uint8)
-    np.savez_compressed(partial / "reconstructions.npz", inputs=inputs.astype(np.uint8), reconstructions=grey)
+    grey = {name: np.round(grid.numpy() * (1 if name.startswith("inputs") else 255)).astype(np.uint8) for name, grid in grids.items()}
+    np.savez_compressed(partial / "reconstructions.npz", **grey)
     if weights:
         save_file(weights, partial / "model.safetensors")
     if images:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,8 +24,9 @@ PROVENANCE = {
 def write(results, experiment, value=-90.0, se=0.1):
     curve = [{"epoch": i + 1, "learning_rate": 1e-3, "loss": 1.0, "iwae_64": value, "iwae_64_se": se} for i in range(experiment.epochs)]
     metrics = {name: {"value": value, "se": se, "sd": se} for name in records.METRICS}
-    grids = (torch.zeros(64, 784), torch.full((64, 784), 0.5))
-    return records.write(experiment, curve, metrics, grids, {"w": torch.ones(2)}, PROVENANCE, results)
+    grids = {"inputs": torch.zeros(64, 784), "reconstructions": torch.full((64, 784), 0.5)}
+    images = {name: value + np.arange(3.0) for name in ("iwae_64", "log_px", "elbo", "ssim")}
+    return records.write(experiment, curve, metrics, grids, images, {"w": torch.ones(2)}, PROVENANCE, results)
 
 
 @pytest.fixture

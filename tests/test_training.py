@@ -199,3 +199,25 @@ def test_training_imports_nothing_but_torch_and_numpy():
     code = "import sys, repro.training; print([m for m in sys.argv[1].split() if m in sys.modules])"
     names = "pooch papermill seaborn matplotlib pandas scipy sklearn skimage IPython click safetensors"
     assert subprocess.check_output([sys.executable, "-c", code, names], text=True).strip() == "[]"
+
+
+def test_a_record_holds_every_image_and_the_dataset_it_was_not_trained_on(small, tmp_path, monkeypatch, capsys):
+    from repro.__main__ import train
+
+    few = few_digits()
+    monkeypatch.setattr(data, "load", lambda name, folder=None: few)
+    monkeypatch.setitem(data.ELSEWHERE, "digits", "digits")
+    (record,) = train(experiments.plan("vae", profile_name="smoke", epochs=1), results=tmp_path)
+    for name, values in record.images.items():
+        assert values.mean() == pytest.approx(record.metrics[name]["value"], rel=1e-6)
+    assert 0 < record.metrics["ssim_on_digits"]["value"] < 1
+    assert [grid.shape for grid in record.reconstructions_elsewhere] == [(20, 784)] * 2
+
+
+def test_training_goes_on_without_the_dataset_it_is_not_trained_on(monkeypatch, tmp_path, capsys):
+    from repro.__main__ import elsewhere
+
+    monkeypatch.setenv("REPRO_DATA_DIR", str(tmp_path))
+    assert elsewhere("digits") is None
+    assert elsewhere("mnist") is None
+    assert "SSIM on omniglot-lake will be left out" in capsys.readouterr().out

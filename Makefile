@@ -26,8 +26,8 @@ book: $(READY)  ## the book alone, from the committed notebooks
 	jupyter-book build book/
 
 notebooks: $(READY)  ## execute the committed exhibit notebooks in place, draw the README's picture
-	python -m repro figures --folder book
-	jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/table1.ipynb notebooks/audit.ipynb
+	python -m repro figures corrected --folder book && rm book/corrected.png
+	jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/table?.ipynb notebooks/figure?.ipynb notebooks/audit.ipynb
 
 status: $(READY)  ## which records are there, which are missing, and the command for each
 	python -m repro status

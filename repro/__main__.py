@@ -20,6 +20,7 @@ from repro.experiments import PROFILES, Experiment
 from repro.models import MODELS, Autoencoder
 from repro.records import Record
 
+BEST = "smoke, short, full; best: the one of full and short with most of what is wanted."
 WORTH_COMPILING = 300.0  # seconds of training on the CPU, before half a minute is spent on compiling
 BINARISATIONS = 5  # of the test set, to see how much the choice of one matters
 UNFINISHED = 3  # exit status of a training stopped before its end, with its state kept
@@ -246,7 +247,7 @@ def data(names: tuple[str, ...], data: str | None) -> None:
 @click.option("--model", default="reference", show_default=True)
 @click.option("--M", "M", help="Groups of samples; M*K = 64.")
 @click.option("--K", "K", help="Samples in a group.")
-@click.option("--beta", help="Weight of the VAE's bound in CIWAE; 0.5 where not given.")
+@click.option("--beta", help="Weight of the VAE's bound in CIWAE, one or several; 0.5 where not given.")
 @click.option("--seed", default="0", show_default=True, help="One or several, separated by commas.")
 @click.option("--epochs", help="Default: the profile's.")
 @click.option("--profile", default="auto", show_default=True, help="smoke, short or full; auto: full with an accelerator, else smoke.")
@@ -328,27 +329,31 @@ def audit(data, results, device, omniglot, count) -> None:
 
 
 @cli.command()
-@click.option("--profile", default="best", show_default=True, help="smoke, short, full; best: the longest with records.")
+@click.argument("name", default="table1")
+@click.option("--profile", default="best", show_default=True, help=BEST)
 @click.option("--results", help="Folder to read records from.")
 @click.option("--format", "form", type=click.Choice(["text", "csv", "markdown", "latex"]), default="text", show_default=True)
-def tables(profile: str, results: str | None, form: str) -> None:
-    """Print Table 1 from the records."""
-    from repro.tables import as_text, table1
+def tables(name: str, profile: str, results: str | None, form: str) -> None:
+    """Print the table NAME, table1 or table2, from the records."""
+    from repro import tables as made
 
-    print(as_text(table1(profile, results), form))
+    print(made.as_text(made.TABLES[one_of("table", name, made.TABLES)](profile, results), form))
 
 
 @cli.command()
-@click.option("--profile", default="best", show_default=True, help="smoke, short, full; best: the longest with records.")
+@click.argument("names", nargs=-1)
+@click.option("--profile", default="best", show_default=True, help=BEST)
 @click.option("--results", help="Folder to read records from.")
-@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=".", help="Where to draw curves.svg.")
-def figures(profile: str, results: str | None, folder: Path) -> None:
-    """Draw the curves of Table 1's reference runs."""
-    from repro.figures import curves, save
-    from repro.tables import table1_runs
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=".", help="Where to draw them.")
+def figures(names: tuple[str, ...], profile: str, results: str | None, folder: Path) -> None:
+    """Draw the figures NAMES, figure1 to figure7 and corrected, all where none is named, each as SVG and PNG."""
+    from repro.figures import FIGURES, draw, save
 
-    shown = [r for r in table1_runs(profile, results)[0] if r.experiment.model == "reference"]
-    print(save(curves(shown), folder / "curves.svg"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names or FIGURES:
+        figure = draw(name, profile, results)
+        for ending in ("svg", "png"):
+            print(save(figure, folder / f"{name}.{ending}"))
 
 
 @cli.command()
@@ -356,18 +361,15 @@ def figures(profile: str, results: str | None, folder: Path) -> None:
 @click.option("--results", help="Folder to read records from.")
 def status(profile: str, results: str | None) -> None:
     """Say which records exist, which are missing, and the commands that make them."""
-    from repro.tables import table1_runs
-
-    shown, missing = table1_runs(profile, results)
-    name = [*(r.experiment for r in shown), *missing][0].profile
-    wanted = [e for exhibit in experiments.EXHIBITS for e in experiments.exhibit(exhibit, name)]
+    used, missing = records.shown("table1", profile, results)
+    name = [*(r.experiment for r in used), *missing][0].profile
     print(f"{name} profile, {records.results_folder(results)}")
-    for record in records.read_all(name, results):
+    for record in [*records.read_all(name, results), *records.read_all("published", results)]:
         e, p = record.experiment, record.provenance
-        print(f"there    {e.group}/{e.name}  ({e.epochs} epochs, {p['date']}, commit {(p['commit'] or 'unknown')[:10]})")
-    gaps = [e for e in wanted if not records.exists(e, results)]
+        print(f"there    {e.profile}/{e.group}/{e.name}  ({e.epochs} epochs, {p['date']}, commit {(p['commit'] or 'unknown')[:10]})")
+    gaps = [e for e in [*experiments.wanted(name), *published.experiments()] if not records.exists(e, results)]
     for e in gaps:
-        print(f"missing  {e.group}/{e.name}")
+        print(f"missing  {e.profile}/{e.group}/{e.name}")
     for command in experiments.commands(gaps):
         print(f"to make  {command}")
 

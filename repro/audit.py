@@ -13,21 +13,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from repro import published, records
+from repro import published, records, tables
 from repro.experiments import TABLE_METHODS
 from repro.records import Record
 from repro.reported import SSIM, TABLE1, TABLE2_OMNIGLOT
-from repro.tables import METRIC_NAMES, MISSING, label, origin, with_error
+from repro.tables import METRIC_NAMES, MISSING, NAMES, origin, similarity, with_error
 
 SUBSET = 64 * 20  # images in 64 batches
 CLEAR = 3.0  # standard errors from which on a difference is called one
 MISSING_COMMAND = ["python -m repro audit"]
-
-
-def measured(results: str | Path | None = None) -> dict[tuple[str, str, str], Record]:
-    """The records of the released weights by dataset, model and method; Omniglot by that name whichever version it is."""
-    found = records.read_all("published", results)
-    return {(r.experiment.dataset.split("-")[0], r.experiment.model, r.experiment.method): r for r in found}
 
 
 def logs(results: str | Path | None = None) -> pd.DataFrame:
@@ -73,13 +67,12 @@ def table(results: str | Path | None = None) -> pd.DataFrame:
     95 %: the interval that the released evaluation gives on these weights, in 95 % of cases.
     z: (printed - corrected) / its standard error were the printed number what its row says. Rows: model, metric, source.
     """
-    found, blocks, rows = measured(results), logs(results), {}
-    names = {m: label(next(e for e in published.experiments() if e.method == m)) for m in TABLE_METHODS}
+    found, blocks, rows = records.released(results), logs(results), {}
     for model in TABLE1["report"]:
         for metric, title in METRIC_NAMES.items():
             cells = {}
             for m in TABLE_METHODS:
-                cells[names[m]] = _cells(metric, model, m, found.get(("mnist", model, m)), last_block(blocks, f"mnist-{model}", m))
+                cells[NAMES[m]] = _cells(metric, model, m, found.get(("mnist", model, m)), last_block(blocks, f"mnist-{model}", m))
             for source in ("printed", "logs", "95 % from", "95 % to", "corrected", "z", "verdict", "paper"):
                 row = {name: c[source] for name, c in cells.items()}
                 if any(row.values()):
@@ -110,60 +103,31 @@ def verdict(metric: str, z: float) -> str:
 
 def ssim_table(results: str | Path | None = None) -> pd.DataFrame:
     """The SSIM values of Figures 5 and 6 and of Table 2 beside the released weights'; ± standard deviation over the images."""
-    found, rows = measured(results), {}
-    names = {m: label(next(e for e in published.experiments() if e.method == m)) for m in TABLE_METHODS}
+    found, rows = records.released(results), {}
     exhibits = [("Figure 5", "mnist", "mnist", SSIM["mnist"]["mnist"], 3), ("Figure 6", "omniglot", "omniglot", SSIM["omniglot"]["omniglot"], 3)]
     exhibits += [("Table 2", "mnist", "omniglot", SSIM["mnist"]["omniglot"], 2), ("Table 2", "omniglot", "omniglot", TABLE2_OMNIGLOT, 2)]
     for exhibit, trained, tested, printed, digits in exhibits:
         ours = {}
         for m in TABLE_METHODS:
             record = found.get((trained, "reference", m))
-            key = "ssim" if trained == tested else next((k for k in (record.metrics if record else {}) if k.startswith(f"ssim_on_{tested}")), None)
-            ours[m] = record.metrics[key] if record and key else None
+            ours[m] = similarity(record, tested) if record else None
         what = f"{exhibit}: {trained} to {tested}"
-        rows[what, "printed"] = {names[m]: with_error(*printed[m], digits=digits) for m in TABLE_METHODS}
-        rows[what, "again"] = {names[m]: with_error(o["value"], o["sd"], digits=3) if o else MISSING for m, o in ours.items()}
-        rows[what, "difference"] = {names[m]: with_error(printed[m][0] - o["value"], digits=3) if o else "" for m, o in ours.items()}
+        rows[what, "printed"] = {NAMES[m]: with_error(*printed[m], digits=digits) for m in TABLE_METHODS}
+        rows[what, "again"] = {NAMES[m]: with_error(o["value"], o["sd"], digits=3) if o else MISSING for m, o in ours.items()}
+        rows[what, "difference"] = {NAMES[m]: with_error(printed[m][0] - o["value"], digits=3) if o else "" for m, o in ours.items()}
         near = 0.005 if digits == 3 else 0.01
         rows[what, "verdict"] = {
-            names[m]: ("confirmed" if abs(printed[m][0] - o["value"]) <= near else "differs") if o else "" for m, o in ours.items()
+            NAMES[m]: ("confirmed" if abs(printed[m][0] - o["value"]) <= near else "differs") if o else "" for m, o in ours.items()
         }
     shown = pd.DataFrame.from_dict(rows, orient="index")
     shown.index = pd.MultiIndex.from_tuples(shown.index, names=["what", "source"])
     return _captioned(shown, [r for k, r in found.items() if k[1] == "reference"], expected=10, error="± standard deviation over the test images")
 
 
-def _near(printed: float, again: dict[str, float] | None, near: float) -> str:
-    return "" if again is None else "confirmed" if abs(printed - again["value"]) <= near else "differs"
-
-
-PAIRS = (("piwae", "iwae"), ("miwae", "iwae"), ("ciwae", "iwae"), ("vae", "iwae"), ("ciwae", "vae"))
-
-
 def paired(results: str | Path | None = None) -> pd.DataFrame:
-    """Differences between the released runs, image by image, with their standard errors over the test images.
-
-    The same images, binarised alike, with the same noise. One training run each: the error says nothing of other seeds.
-    """
-    found, rows = measured(results), {}
-    for dataset, model in published.GROUPS:
-        for metric, title in METRIC_NAMES.items():
-            row = {}
-            for a, b in PAIRS:
-                first, second = found.get((dataset, model, a)), found.get((dataset, model, b))
-                row[f"{a.upper()} − {b.upper()}"] = with_error(*_difference(first, second, metric), digits=3) if first and second else MISSING
-            rows[f"{dataset}, {model}", title] = row
-    shown = pd.DataFrame.from_dict(rows, orient="index")
-    shown.index = pd.MultiIndex.from_tuples(shown.index, names=["released runs", "metric"])
-    return _captioned(shown, [*found.values()], expected=15, error="± standard error over the test images, paired")
-
-
-def _difference(a: Record, b: Record, metric: str) -> tuple[float, float]:
-    def values(r: Record) -> np.ndarray:
-        return r.images["iwae_64"] - r.images["log_px"] if metric == "minus_kl" else r.images[metric]
-
-    d = values(a) - values(b)
-    return d.mean(), d.std(ddof=1) / np.sqrt(len(d))
+    """Differences between the released runs, image by image; see ``tables.paired``. One training run each."""
+    found = [*records.released(results).values()]
+    return _captioned(tables.paired(found, [*published.GROUPS]), found, expected=15, error="± standard error over the test images, paired")
 
 
 def gaps(results: str | Path | None = None) -> pd.DataFrame:
@@ -187,7 +151,7 @@ def gaps(results: str | Path | None = None) -> pd.DataFrame:
 
 def claims(results: str | Path | None = None) -> list[str]:
     """What the tables above come to, in sentences of Markdown whose numbers are counted here."""
-    found, blocks = measured(results), logs(results)
+    found, blocks = records.released(results), logs(results)
     cells = [(model, metric, m) for model in TABLE1["report"] for metric in METRIC_NAMES for m in TABLE_METHODS]
 
     def logged(model: str, metric: str, m: str) -> float:
@@ -224,7 +188,8 @@ def claims(results: str | Path | None = None) -> list[str]:
     pairs = [(found.get((*g, m)), found.get((*g, "iwae"))) for g in published.GROUPS for m in ("piwae", "miwae")]
     pairs = [p for p in pairs if all(p)]
     if pairs:
-        better = {metric: sum(d > CLEAR * se for d, se in (_difference(*p, metric) for p in pairs)) for metric in ("iwae_64", "minus_kl")}
+        clear = {metric: [tables.difference([a], [b], metric) for a, b in pairs] for metric in ("iwae_64", "minus_kl")}
+        better = {metric: sum(d > CLEAR * se for d, se in differences) for metric, differences in clear.items()}
         said.append(
             f"The paper's claim, in these weights: PIWAE or MIWAE is ahead of IWAE on IWAE-64 by more than {CLEAR:g} paired standard errors in "
             f"**{better['iwae_64']} of {len(pairs)}** comparisons, and has the smaller gap in **{better['minus_kl']} of {len(pairs)}**."

@@ -126,7 +126,7 @@ def plan(
     method="all", dataset=None, model="reference", M=None, K=None, beta=None, seed=0, epochs=None, profile_name="auto",
     init="default", protocol="paper",
 ) -> list[Experiment]:  # fmt: skip
-    """Experiments from a user's words: ``method`` and ``seed`` may list several ("piwae,iwae", "0,1"; "all" is Table 1's five).
+    """Experiments from a user's words: ``method``, ``beta`` and ``seed`` may list several ("piwae,iwae", "0,1"; "all" is Table 1's five).
 
     ``protocol="released"`` trains as the report's released code does, where that is not as the paper says.
     Raises ReproError, one line, where a name is unknown, beta is outside [0, 1] or M K is not 64.
@@ -146,7 +146,7 @@ def plan(
             dataset,
             model,
             *(_released_layout if released else _layout)(m, M, K),
-            _beta(m, beta, alone=len(methods) == 1),
+            b,
             s,
             epochs,
             p.name,
@@ -155,6 +155,7 @@ def plan(
         )
         for s in dict.fromkeys(seeds)
         for m in dict.fromkeys(methods)
+        for b in dict.fromkeys(_beta(m, given, alone=len(methods) == 1) for given in ([None] if beta is None else _split(beta)))
     ]
 
 
@@ -212,22 +213,59 @@ def _split(value) -> list[str]:
 
 
 def commands(wanted: list[Experiment]) -> list[str]:
-    """The commands that make these runs' records: one for all methods that can be trained together."""
-    groups: dict[str, list[str]] = {}
+    """The commands that make these runs' records: one for all methods and betas that can be trained together."""
+    groups: dict[str, dict[Experiment, None]] = {}
     for e in wanted:
-        groups.setdefault(e.command.replace(f"--method {e.method}", "--method {}"), []).append(e.method)
-    return [words.format(",".join(methods)) for words, methods in groups.items()]
+        words = e.command.replace(f"--method {e.method}", "--method {}")
+        groups.setdefault(words if e.beta is None else words.replace(f" --beta {e.beta:g}", ""), {})[e] = None
+    found = []
+    for words, group in groups.items():
+        methods, betas = dict.fromkeys(e.method for e in group), dict.fromkeys(e.beta for e in group if e.beta is not None)
+        together = len(group) == sum(len(betas) if METHODS[m].takes_beta else 1 for m in methods)
+        beta = f" --beta {','.join(f'{b:g}' for b in betas)}" * (list(betas) not in ([], [0.5]))
+        found += [words.format(",".join(methods) + beta)] if together else [e.command for e in group]
+    return found
+
+
+BETAS = (0.1, 0.3, 0.5, 0.7, 0.9)  # Figure 4: fixed at, and learned from
+OMNIGLOT = "omniglot-lake"  # the version that can be had everywhere
+MNIST, LARGER, OTHER = ("mnist", "reference"), ("mnist", "larger"), (OMNIGLOT, "reference")
+EXHIBITS = {  # the report's tables and figures, and the groups of runs that each draws on
+    "table1": (MNIST, LARGER),
+    "table2": (MNIST, OTHER),
+    "figure1": (MNIST,),
+    "figure2": (OTHER,),
+    "figure3": (LARGER,),
+    "figure4": (MNIST,),
+    "figure5": (MNIST,),
+    "figure6": (OTHER,),
+    "figure7": (MNIST, OTHER),
+}
+IN_SMOKE = ("table1", "figure1", "figure4", "figure5")
 
 
 def exhibit(name: str, profile_name: str) -> list[Experiment]:
-    """The runs that the table or figure ``name`` draws on, seed 0, in the given profile."""
-    models = {"table1": ("reference", "larger")}[one_of("exhibit", name, EXHIBITS)]
+    """The runs that the table or figure ``name`` draws on, seed 0, in the given profile.
+
+    The smoke profile has the reference model on its own small data. Raises ReproError where that is not enough.
+    """
+    groups = EXHIBITS[one_of("exhibit", name, EXHIBITS)]
     if profile_name == "smoke":
-        models = ("reference",)
-    return [e for model in models for e in plan("all", model=model, profile_name=profile_name)]
+        if name not in IN_SMOKE:
+            raise ReproError(f"{name} needs more than the smoke profile has; give profile short or full")
+        groups = ((PROFILES["smoke"].dataset, "reference"),)
+    if name == "figure4":
+        epochs = 13 if profile_name == "short" else None
+        methods = [(m, b) for m in ("ciwae", "ciwae-learned") for b in BETAS]
+        return [e for m, b in methods for e in plan(m, *groups[0], beta=b, epochs=epochs, profile_name=profile_name)]
+    methods = "miwae" if name == "figure7" else "all"
+    return [e for group in groups for e in plan(methods, *group, profile_name=profile_name)]
 
 
-EXHIBITS = ("table1",)
+def wanted(profile_name: str) -> list[Experiment]:
+    """Every run that any exhibit wants in the given profile, once."""
+    names = IN_SMOKE if profile_name == "smoke" else EXHIBITS
+    return list(dict.fromkeys(e for name in names for e in exhibit(name, profile_name)))
 
 
 def with_epochs(experiments: list[Experiment], epochs: int) -> list[Experiment]:

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from repro import ReproError, audit
+from repro import ReproError, audit, experiments, one_of, records
 from repro.experiments import TABLE_METHODS
 from repro.records import Record
-from repro.reported import TABLE1
-from repro.tables import METRIC_NAMES, labels, origin
+from repro.reported import SSIM, TABLE1
+from repro.tables import METRIC_NAMES, NAMES, label, labels, origin, similarity
 
 # Okabe and Ito's colours for the colour-blind, those that show on white and on black
 COLOURS = {
@@ -38,20 +39,175 @@ STYLE = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
     "svg.hashsalt": "repro",
+    "figure.dpi": 160,
 }
 
 
+def draw(name: str, profile: str = "best", results: str | Path | None = None) -> Figure:
+    """The figure of this name, the report's ``figure1`` to ``figure7`` or the audit's ``corrected``, from the records."""
+    return FIGURES[one_of("figure", name, FIGURES)](name, profile, results)
+
+
+def training(name: str, profile: str = "best", results: str | Path | None = None) -> Figure:
+    """Figures 1 to 3: (a) IWAE-64 and (b) log p-hat of the test set by epoch; above from the report's logs, below ours.
+
+    (a) has the report's rolling window (below; the logs are kept in means of 20 epochs). Bars: standard errors over the test
+    images; bands: standard errors between seeds, where there are several.
+    """
+    (ours, missing), again, window = records.shown(name, profile, results), records.released_in(name, results), WINDOWS[name]
+    wanted = experiments.exhibit(name, "short")[0]
+    blocks = audit.logs(results)
+    blocks = blocks[blocks.group.str.startswith(wanted.dataset.split("-")[0]) & blocks.group.str.endswith(wanted.model)]
+    if ours and ours[0].experiment.epochs < 20 * window:
+        window = 1
+    with plt.rc_context(sns.axes_style("ticks") | STYLE):
+        rows = 1 + bool(ours)
+        figure, axes = plt.subplots(rows, 2, figsize=(8, 0.6 + 2.9 * rows), layout="constrained", sharey="row", squeeze=False)
+        titles = ("(a) logged as IWAE-64", "(b) log p̂(x), logged"), ("(a) IWAE-64" + f", rolling mean of {window}" * (window > 1), "(b) log p̂(x)")
+        for row, texts, who in zip(axes, titles, ("report", "ours"), strict=False):
+            for ax, text in zip(row, texts, strict=True):
+                ax.set(title=f"{who}: {text}", xlabel="epoch")
+                ax.xaxis.get_major_locator().set_params(integer=True)
+                sns.despine(ax=ax)
+            row[0].set_ylabel("nats")
+        for m in TABLE_METHODS:
+            look, log = _look(m), blocks[blocks.method == m]
+            for ax, column in zip(axes[0], ("iwae_64_mean", "log_px_mean"), strict=True):
+                ax.plot(log.last_epoch, log[column], markevery=max(len(log) // 8, 1), label=NAMES[m], **look)
+            for ax, metric in zip(axes[1] if ours else (), ("iwae_64", "log_px"), strict=False):
+                _by_epoch(ax, [r for r in ours if r.experiment.method == m], metric, window if metric == "iwae_64" else 1, look)
+        for r in again:
+            axes[0, 0].plot(blocks.last_epoch.max() * 1.03, r.metrics["iwae_64"]["value"], "*", color=COLOURS[r.experiment.method], markersize=9)
+        late = blocks[blocks.last_epoch > blocks.last_epoch.max() / 10].log_px_mean
+        lowest = min([late.min(), *(r.metrics["iwae_64"]["value"] for r in again)])
+        axes[0, 0].set_ylim(lowest - 0.3, late.max() + 0.7)
+        if again:
+            axes[0, 0].text(0.98, 0.03, "★ these weights, measured again", transform=axes[0, 0].transAxes, ha="right", fontsize=8)
+        _not_run(axes[1] if ours else (), missing)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False, fontsize=8)
+        return _finished(figure, ours)
+
+
+def _look(method: str) -> dict:
+    """The line of a method."""
+    return {"color": COLOURS.get(method, GREY), "marker": MARKERS.get(method, "."), "markersize": 4, "linewidth": 1.2}
+
+
+def _by_epoch(ax, runs: Sequence[Record], metric: str, window: int, look: dict, label: str | None = None) -> None:
+    """Mean over seeds by epoch, rolling; a band of its standard error where there are several, bars over images where one."""
+    if not runs:
+        return
+    measured = [r.curve.set_index("epoch").dropna(subset=[metric]) for r in runs]
+    values = pd.concat([m[metric].rolling(window, min_periods=1).mean() for m in measured], axis=1).dropna()
+    mean, every = values.mean(axis=1), max(len(values) // 8, 1) if metric == "iwae_64" else 1
+    ax.plot(mean.index, mean, markevery=every, label=label, **look)
+    if len(runs) > 1:
+        error = values.std(axis=1, ddof=1) / np.sqrt(len(runs))
+        ax.fill_between(mean.index, mean - error, mean + error, color=look["color"], alpha=0.25, linewidth=0)
+    elif metric == "log_px":
+        ax.errorbar(mean.index, mean, measured[0][f"{metric}_se"], fmt="none", ecolor=look["color"], capsize=2)
+
+
+def _not_run(axes, missing: Sequence[experiments.Experiment]) -> None:
+    """Says on the axes which runs are missing."""
+    names = list(dict.fromkeys(label(e) for e in missing))
+    for ax in axes if names else ():
+        ax.text(0.98, 0.03, "not run: " + textwrap.fill(", ".join(names), 40), transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
+
+
+def betas(name: str = "figure4", profile: str = "best", results: str | Path | None = None) -> Figure:
+    """Figure 4: IWAE-64 by epoch with beta fixed and with beta learned, where each ends, and what the learned beta does."""
+    ours, missing = records.shown(name, profile, results)
+    if not ours:
+        return _nothing()
+    wanted = sorted({e.beta for e in [*(r.experiment for r in ours), *missing]})
+    shades = dict(zip(wanted, sns.color_palette("viridis", len(wanted) + 1), strict=False))
+    kinds = {"ciwae": "fixed", "ciwae-learned": "learned"}
+    with plt.rc_context(sns.axes_style("ticks") | STYLE):
+        figure, axes = plt.subplots(2, 2, figsize=(8, 6), layout="constrained")
+        axes[0, 1].sharey(axes[0, 0])
+        for ax, (m, kind) in zip(axes[0], kinds.items(), strict=True):
+            for beta, shade in shades.items():
+                runs = [r for r in ours if (r.experiment.method, r.experiment.beta) == (m, beta)]
+                _by_epoch(ax, runs, "iwae_64", 1, _look(m) | {"color": shade}, f"{beta:g}")
+                if m == "ciwae-learned" and runs:
+                    axes[1, 1].plot(runs[0].curve.epoch, runs[0].curve.beta, **_look(m) | {"color": shade})
+            ax.set(title=f"IWAE-64, β {kind}", xlabel="epoch", ylabel="nats" if ax is axes[0, 0] else "")
+            _not_run([ax], [e for e in missing if e.method == m])
+        for m, kind in kinds.items():
+            runs = sorted((r for r in ours if r.experiment.method == m), key=lambda r: r.experiment.beta)
+            at, ends = [r.experiment.beta for r in runs], [r.metrics["iwae_64"] for r in runs]
+            axes[1, 0].errorbar(at, [e["value"] for e in ends], [e["se"] for e in ends], capsize=2, label=kind, **_look(m))
+        axes[1, 0].set(title="IWAE-64 at the end", xlabel="β, fixed or at the start", ylabel="nats")
+        axes[1, 1].set(title="β while it is learned", xlabel="epoch", ylabel="β")
+        for ax in (axes[0, 0], axes[1, 0]):
+            if ax.get_legend_handles_labels()[0]:
+                ax.legend(title="β" if ax is axes[0, 0] else "", frameon=False, fontsize=8, title_fontsize=8)
+        for ax in axes.flat:
+            sns.despine(ax=ax)
+        return _finished(figure, ours)
+
+
+def grids(name: str, profile: str = "best", results: str | Path | None = None) -> Figure:
+    """Figures 5 and 6: inputs and the five methods' reconstructions with SSIM; above the report's weights, below our models."""
+    (ours, _), again = records.shown(name, profile, results), records.released_in(name, results)
+    dataset = experiments.exhibit(name, "short")[0].dataset.split("-")[0]
+    printed, first = SSIM[dataset][dataset], min((r.experiment.seed for r in ours), default=0)
+    rows = {who: runs for who, runs in (("the report's weights", again), ("ours", [r for r in ours if r.experiment.seed == first])) if runs}
+    if not rows:
+        return _nothing()
+    with plt.rc_context(sns.axes_style("white") | STYLE):
+        figure, axes = plt.subplots(len(rows), 6, figsize=(9, 0.3 + 2 * len(rows)), layout="constrained", squeeze=False)
+        for row, (who, runs) in zip(axes, rows.items(), strict=True):
+            _tiles(row[0], runs[0].reconstructions[0], f"{who}:\ninput")
+            by_method = {r.experiment.method: r for r in runs}
+            for ax, m in zip(row[1:], TABLE_METHODS, strict=True):
+                r = by_method.get(m)
+                again_or_not = f"{r.metrics['ssim']['value']:.3f} ± {r.metrics['ssim']['sd']:.3f}" if r else "not run"
+                report = f"\nreport: {printed[m][0]:.3f} ± {printed[m][1]:.3f}" if who != "ours" else ""
+                _tiles(ax, r.reconstructions[1] if r else None, f"{NAMES[m]}\n{again_or_not}{report}")
+        return _finished(figure, ours, "SSIM ± standard deviation over the test images")
+
+
+def elsewhere(name: str = "figure7", profile: str = "best", results: str | Path | None = None) -> Figure:
+    """Figure 7: MIWAE(8,8) on the dataset that it was not trained on; above the report's weights, below our models."""
+    (ours, _), again = records.shown(name, profile, results), records.released_in(name, results)
+    ours = [r for r in ours if r.reconstructions_elsewhere]
+    rows = {who: runs for who, runs in (("the report's weights", again), ("ours", ours)) if runs}
+    if not rows:
+        return _nothing()
+    with plt.rc_context(sns.axes_style("white") | STYLE):
+        figure, axes = plt.subplots(len(rows), 4, figsize=(8, 0.3 + 2.3 * len(rows)), layout="constrained", squeeze=False)
+        for row, (who, runs) in zip(axes, rows.items(), strict=True):
+            for pair, (tested, trained) in zip((row[:2], row[2:]), (("MNIST", "Omniglot"), ("Omniglot", "MNIST")), strict=True):
+                r = next((r for r in runs if r.experiment.dataset.startswith(trained.lower()) and r.reconstructions_elsewhere), None)
+                images, value = r.reconstructions_elsewhere if r else (None, None), similarity(r, tested.lower()) if r else None
+                said = f"SSIM {value['value']:.3f} ± {value['sd']:.3f}" if value else "not run"
+                _tiles(pair[0], images[0], f"{who}:\ninput, {tested}")
+                _tiles(pair[1], images[1], f"trained on {trained}\n{said}")
+        return _finished(figure, ours, "SSIM ± standard deviation over the test images")
+
+
+def _tiles(ax, images: np.ndarray | None, title: str, side: int = 8) -> None:
+    """side x side images [n, 784] in one, under their title; an empty frame where there are none."""
+    ax.set_title(title, fontsize=7)
+    ax.set(xticks=[], yticks=[])
+    if images is not None:
+        tiles = np.asarray(images[: side * side], np.float32).reshape(side, side, 28, 28)
+        ax.imshow(tiles.transpose(0, 2, 1, 3).reshape(side * 28, side * 28), cmap="gray_r", vmin=0, vmax=1, interpolation="none")
+    else:
+        ax.set_aspect("equal")
+
+
 def curves(shown: Sequence[Record]) -> Figure:
-    """IWAE-64 and log p-hat (where it was measured) of the test set by epoch, a line for each record's method."""
+    """IWAE-64 and log p-hat (where it was measured) of the test set by epoch, a line for each record."""
     _some(shown)
     with plt.rc_context(sns.axes_style("ticks") | STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
         for ax, metric, title in zip(axes, ("iwae_64", "log_px"), ("IWAE-64", "log p̂(x)"), strict=True):
             for record, name in zip(shown, labels(shown), strict=True):
-                method, measured = record.experiment.method, record.curve.dropna(subset=[metric])
-                look = {"color": COLOURS.get(method, GREY), "marker": MARKERS.get(method, "."), "markersize": 4, "linewidth": 1.2}
-                error = measured[f"{metric}_se"]
-                ax.errorbar(measured["epoch"], measured[metric], error, label=name, capsize=2, **look)
+                measured = record.curve.dropna(subset=[metric])
+                ax.errorbar(measured["epoch"], measured[metric], measured[f"{metric}_se"], label=name, capsize=2, **_look(record.experiment.method))
             ax.set(xlabel="epoch", ylabel="nats" if ax is axes[0] else "", title=title)
             ax.xaxis.get_major_locator().set_params(integer=True)
             sns.despine(ax=ax)
@@ -59,8 +215,8 @@ def curves(shown: Sequence[Record]) -> Figure:
         return _finished(figure, shown)
 
 
-def reconstructions(shown: Sequence[Record], side: int = 8) -> Figure:
-    """The first record's binary inputs and each record's reconstructions, side x side images each, with SSIM."""
+def reconstructions(shown: Sequence[Record]) -> Figure:
+    """The first record's binary inputs and each record's reconstructions with SSIM."""
     _some(shown)
     grids = [("input", shown[0].reconstructions[0])]
     for r, name in zip(shown, labels(shown), strict=True):
@@ -70,18 +226,16 @@ def reconstructions(shown: Sequence[Record], side: int = 8) -> Figure:
     rows = -(-len(grids) // columns)
     with plt.rc_context(sns.axes_style("white") | STYLE):
         figure, axes = plt.subplots(rows, columns, figsize=(2.1 * columns, 2.5 * rows), layout="constrained", squeeze=False)
-        for ax in axes.flat:
+        for ax in axes.flat[len(grids) :]:
             ax.set_axis_off()
         for ax, (title, images) in zip(axes.flat, grids, strict=False):
-            tiles = np.asarray(images[: side * side], np.float32).reshape(side, side, 28, 28)
-            ax.imshow(tiles.transpose(0, 2, 1, 3).reshape(side * 28, side * 28), cmap="gray_r", vmin=0, vmax=1, interpolation="none")
-            ax.set_title(title, fontsize=8)
+            _tiles(ax, images, title)
         return _finished(figure, shown, "SSIM ± standard deviation over the test images")
 
 
 def printed_and_corrected(results: str | Path | None = None) -> Figure:
     """Table 1's printed values, the released weights measured again, and the paper's values."""
-    found, sources = audit.measured(results), {"printed": "report, as printed", "corrected": "the same weights, measured again", "paper": "paper"}
+    found, sources = records.released(results), {"printed": "report, as printed", "corrected": "the same weights, measured again", "paper": "paper"}
     with plt.rc_context(sns.axes_style("ticks") | STYLE):
         figure, axes = plt.subplots(2, 3, figsize=(8, 4.6), layout="constrained", sharex=True)
         for row, model in zip(axes, TABLE1["report"], strict=True):
@@ -110,7 +264,7 @@ def printed_and_corrected(results: str | Path | None = None) -> Figure:
 
 def logged_gaps(results: str | Path | None = None) -> Figure:
     """The logs' IWAE-64 minus log p-hat, in means of 20 epochs, with two standard deviations of what the subset of images gives."""
-    blocks, found = audit.logs(results), audit.measured(results)
+    blocks, found = audit.logs(results), records.released(results)
     with plt.rc_context(sns.axes_style("ticks") | STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
         for ax, model in zip(axes, TABLE1["report"], strict=True):
@@ -146,20 +300,35 @@ def logged_log_px(results: str | Path | None = None) -> Figure:
         return figure
 
 
+def _nothing() -> Figure:
+    """A figure that says so."""
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(8, 1))
+        figure.text(0.5, 0.5, "nothing of this has been run yet", ha="center", va="center")
+        plt.close(figure)
+        return figure
+
+
 def _some(shown: Sequence[Record]) -> None:
     if not shown:
         raise ReproError("there is no finished run to draw; `python -m repro status` lists the commands that make some")
 
 
-def _finished(figure: Figure, shown: Sequence[Record], error: str = "± standard error over the test images") -> Figure:
+def _finished(figure: Figure, ours: Sequence[Record], error: str = "± standard error over the test images") -> Figure:
     """With its origin underneath; closed, since a notebook shows what a cell returns and would show it twice."""
-    figure.supxlabel(textwrap.fill(origin(shown, error), 120), fontsize=6, x=0.01, ha="left")
+    figure.supxlabel(textwrap.fill(f"Ours: {origin(ours, error)}", 125), fontsize=6, x=0.01, ha="left")
     plt.close(figure)
     return figure
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write the figure as SVG with nothing in it that changes from one day to the next."""
+    """Write the figure, as SVG or PNG by the path's ending, with nothing in it that changes from one day to the next."""
+    metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
     with plt.rc_context(STYLE):
-        figure.savefig(path, metadata={"Date": None, "Creator": None})
+        figure.savefig(path, metadata=metadata, dpi=200)
     return path
+
+
+WINDOWS = {"figure1": 10, "figure2": 5, "figure3": 10}  # of (a), in epochs, as in the report
+FIGURES = dict.fromkeys(WINDOWS, training) | {"figure4": betas, "figure5": grids, "figure6": grids, "figure7": elsewhere}
+FIGURES["corrected"] = lambda name, profile, results: printed_and_corrected(results)  # the audit's, on the cover

@@ -17,7 +17,7 @@ import os
 import platform
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -199,6 +199,50 @@ def read_all(profile: str, results: str | Path | None = None) -> list[Record]:
     folder = results_folder(results) / profile
     found = [p.parent for p in sorted(folder.glob("*/*/config.json")) if not p.parent.name.endswith(".partial")]
     return [read(path) for path in found]
+
+
+def released(results: str | Path | None = None) -> dict[tuple[str, str, str], Record]:
+    """The report's released weights, measured again, by dataset, model and method; Omniglot by that name whichever version it is."""
+    found = read_all("published", results)
+    return {(r.experiment.dataset.split("-")[0], r.experiment.model, r.experiment.method): r for r in found}
+
+
+def released_in(exhibit: str, results: str | Path | None = None) -> list[Record]:
+    """The records of the report's weights that an exhibit shows; Figure 4's were not released."""
+    wanted = [] if exhibit == "figure4" else experiments.exhibit(exhibit, "short")
+    found = released(results)
+    keys = [(e.dataset.split("-")[0], e.model, e.method) for e in wanted]
+    return [found[k] for k in keys if k in found]
+
+
+def shown(exhibit: str, profile: str = "best", results: str | Path | None = None) -> tuple[list[Record], list[Experiment]]:
+    """The records that an exhibit shows, of every seed, and the experiments that it still wants.
+
+    All are of one profile; ``best`` is the one with most of the wanted runs, full before short. Of one dataset and model,
+    all are of one length of training: the one with most of the wanted runs, the longer before the shorter.
+    """
+    names, best = ("full", "short") if profile == "best" else (experiments.profile(profile).name,), None
+    for name in names:
+        wanted, found, used, missing = experiments.exhibit(exhibit, name), read_all(name, results), [], []
+        for group in dict.fromkeys(e.group for e in wanted):
+            runs = [e for e in wanted if e.group == group]
+            of_length = experiments.with_epochs(runs, runs[0].epochs if exhibit == "figure4" else _length(runs, found))
+            used += [r for e in of_length for r in _of_any_seed(e, found)]
+            missing += [e for e, same in zip(runs, of_length, strict=True) if not _of_any_seed(same, found)]
+        if best is None or not best[0] or len(missing) < len(best[1]):
+            best = used, missing
+    return best
+
+
+def _length(wanted: list[Experiment], found: list[Record]) -> int:
+    """The length of training with most of the wanted runs; the longer where two have as many."""
+    lengths = {r.experiment.epochs for r in found} | {wanted[0].epochs}
+    return max(lengths, key=lambda n: (sum(bool(_of_any_seed(e, found)) for e in experiments.with_epochs(wanted, n)), n))
+
+
+def _of_any_seed(wanted: Experiment, found: list[Record]) -> list[Record]:
+    """The records that are of this experiment but for the seed."""
+    return [r for r in found if replace(r.experiment, seed=wanted.seed) == wanted]
 
 
 def provenance() -> dict:

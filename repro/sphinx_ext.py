@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-COMMITTED = ("table1", "audit")
+from repro.experiments import EXHIBITS
+
+COMMITTED = (*EXHIBITS, "audit")
 SMOKE = ("train", "table1")
 NOT_YET = "# This machine's {name}\n\nNothing has been trained here yet: `make report` trains every method on the small digits and fills this page.\n"
 

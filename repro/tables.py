@@ -11,12 +11,15 @@ import numpy as np
 import pandas as pd
 
 from repro import experiments, records
-from repro.experiments import TABLE_METHODS, Experiment, with_epochs
+from repro.experiments import TABLE_METHODS, Experiment
 from repro.records import Record
-from repro.reported import TABLE1
+from repro.reported import FIGURE4, SSIM, TABLE1, TABLE2_OMNIGLOT
 
 METRIC_NAMES = {"iwae_64": "IWAE-64", "log_px": "log p̂(x)", "minus_kl": "−KL(Q‖P)"}
 MISSING = "not run"
+WEIGHTS = "report's weights"  # measured again
+NAMES = {"iwae": "IWAE(64)", "piwae": "PIWAE(8,8)", "miwae": "MIWAE(8,8)", "ciwae": "CIWAE(0.5)", "vae": "VAE"}
+PAIRS = (("piwae", "iwae"), ("miwae", "iwae"), ("ciwae", "iwae"), ("vae", "iwae"), ("ciwae", "vae"))
 
 
 def label(e: Experiment) -> str:
@@ -37,55 +40,118 @@ def labels(shown: Sequence[Record]) -> list[str]:
     return [label(r.experiment) + f", seed {r.experiment.seed}" * several for r in shown]
 
 
-def table1_runs(profile: str = "best", results: str | Path | None = None) -> tuple[list[Record], list[Experiment]]:
-    """The records that Table 1 shows, all of one length of training, and the experiments it still wants.
-
-    The best profile is the one longest trained that has a record for it.
-    """
-    names = list(reversed(experiments.TRAINED)) if profile == "best" else [experiments.profile(profile).name]
-    for name in names:
-        wanted, found = experiments.exhibit("table1", name), records.read_all(name, results)
-        shown = with_epochs(wanted, _epochs_shown(wanted, found))
-        used = [r for e in shown for r in _same(e, found)]
-        if used:
-            break
-    return used, [w for w, e in zip(wanted, shown, strict=True) if not _same(e, found)]
-
-
 def table1(profile: str = "best", results: str | Path | None = None) -> pd.DataFrame:
-    """Table 1: for each model and metric, our records beside what the report and the paper print.
+    """Table 1: for each model and metric, our records and the report's weights beside what the report and the paper print.
 
     Rows: model, metric, source; columns: methods; cells: "value ± standard error". ``attrs`` holds the caption, which
     says where the numbers come from, and the commands that would make what is missing.
     """
-    shown, missing = table1_runs(profile, results)
-    wanted = [*(r.experiment for r in shown), *missing]
-    columns, rows = {m: next(label(e) for e in wanted if e.method == m) for m in TABLE_METHODS}, {}
+    (ours, missing), weights, rows = records.shown("table1", profile, results), records.released(results), {}
+    wanted = [*(r.experiment for r in ours), *missing]
     for model in dict.fromkeys(e.model for e in wanted):
-        runs = {m: [r for r in shown if (r.experiment.model, r.experiment.method) == (model, m)] for m in TABLE_METHODS}
+        runs = {m: [r for r in ours if (r.experiment.model, r.experiment.method) == (model, m)] for m in TABLE_METHODS}
+        theirs = {m: [weights["mnist", model, m]] if ("mnist", model, m) in weights else [] for m in TABLE_METHODS}
         for metric, metric_name in METRIC_NAMES.items():
-            rows[model, metric_name, "ours"] = {columns[m]: cell([r.metrics[metric] for r in runs[m]]) for m in TABLE_METHODS}
+            for source, found in (("ours", runs), (WEIGHTS, theirs)):
+                rows[model, metric_name, source] = {NAMES[m]: cell([r.metrics[metric] for r in found[m]]) for m in TABLE_METHODS}
             for source, printed in TABLE1.items():
                 if model in printed:
                     values = printed[model][metric]
-                    rows[model, metric_name, source] = {columns[m]: with_error(*values[m]) for m in TABLE_METHODS}
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    table.index = pd.MultiIndex.from_tuples(table.index, names=["model", "metric", "source"])
+                    rows[model, metric_name, source] = {NAMES[m]: with_error(*values[m]) for m in TABLE_METHODS}
     error = "± standard error: between seeds where there are several, else over the test images; the paper's ± is as printed, over four runs"
-    table.attrs = {"caption": f"Ours: {origin(shown, error)}" if shown else origin(shown), "missing": experiments.commands(missing)}
+    return _table(rows, ["model", "metric", "source"], ours, missing, error)
+
+
+def table2(profile: str = "best", results: str | Path | None = None) -> pd.DataFrame:
+    """Table 2: SSIM on Omniglot of models trained on MNIST and on Omniglot; "mean ± standard deviation over the images"."""
+    (ours, missing), weights, rows = records.shown("table2", profile, results), records.released(results), {}
+    for trained, printed in (("mnist", SSIM["mnist"]["omniglot"]), ("omniglot", TABLE2_OMNIGLOT)):
+        runs = {m: [r for r in ours if r.experiment.method == m and r.experiment.dataset.startswith(trained)] for m in TABLE_METHODS}
+        theirs = {m: [weights[trained, "reference", m]] if (trained, "reference", m) in weights else [] for m in TABLE_METHODS}
+        for source, found in (("ours", runs), (WEIGHTS, theirs)):
+            values = {m: [v for r in found[m] if (v := similarity(r, "omniglot"))] for m in TABLE_METHODS}
+            rows[trained, source] = {NAMES[m]: _mean_and_spread(values[m]) for m in TABLE_METHODS}
+        rows[trained, "report"] = {NAMES[m]: with_error(*printed[m]) for m in TABLE_METHODS}
+    return _table(rows, ["trained on", "source"], ours, missing, "± standard deviation over the test images, as the report gives it")
+
+
+def similarity(record: Record, tested: str) -> dict[str, float] | None:
+    """A record's SSIM on a dataset, whichever version of it; None where it was not tested there."""
+    if record.experiment.dataset.startswith(tested):
+        return record.metrics["ssim"]
+    return next((m for name, m in record.metrics.items() if name.startswith(f"ssim_on_{tested}")), None)
+
+
+def _mean_and_spread(values: Sequence[dict[str, float]]) -> str:
+    """Means over seeds of the mean and of the standard deviation over images."""
+    return with_error(np.mean([v["value"] for v in values]), np.mean([v["sd"] for v in values]), digits=3) if values else MISSING
+
+
+def betas(profile: str = "best", results: str | Path | None = None) -> pd.DataFrame:
+    """Figure 4 in numbers: IWAE-64 for each (starting) value of beta, fixed and learned; where the learned beta ends."""
+    ours, missing = records.shown("figure4", profile, results)
+    wanted, rows = [*(r.experiment for r in ours), *missing], {}
+    for beta in dict.fromkeys(e.beta for e in wanted):
+        row = {}
+        for m, name in (("ciwae", "fixed"), ("ciwae-learned", "learned")):
+            runs = [r for r in ours if (r.experiment.method, r.experiment.beta) == (m, beta)]
+            row[name] = cell([r.metrics["iwae_64"] for r in runs])
+        row["learned beta at the end"] = f"{np.mean([r.curve.beta.iloc[-1] for r in runs]):.3f}" if runs else MISSING
+        rows[f"{beta:g}",] = row
+    spread = {"learned beta at the end": ""}
+    for m, name in (("ciwae", "fixed"), ("ciwae-learned", "learned")):
+        values = [r.metrics["iwae_64"]["value"] for r in ours if r.experiment.method == m]
+        spread[name] = with_error(np.mean(values), np.std(values, ddof=1)) if len(values) > 1 else MISSING
+    rows["mean ± standard deviation",] = spread
+    for said, name in (("report, text", "fixed"), ("report, caption", "fixed, caption")):
+        rows[said,] = {"fixed": with_error(*FIGURE4[name]), "learned": with_error(*FIGURE4["learned"]), "learned beta at the end": ""}
+    return _table(rows, ["beta"], ours, missing, "± standard error over the test images where not said otherwise")
+
+
+def paired(shown: Sequence[Record], groups: Sequence[tuple[str, str]] | None = None) -> pd.DataFrame:
+    """Differences between methods that share data, binarisation and noise, with their standard errors.
+
+    Between seeds where there are several, else image by image: then the error says nothing of other seeds. ``groups``:
+    (dataset, model), those shown where not given.
+    """
+    rows = {}
+    for dataset, model in groups or dict.fromkeys((r.experiment.dataset, r.experiment.model) for r in shown):
+        of_group = [r for r in shown if r.experiment.dataset.startswith(dataset) and r.experiment.model == model]
+        runs = {m: [r for r in of_group if r.experiment.method == m] for m in TABLE_METHODS}
+        for metric, title in METRIC_NAMES.items():
+            cells = {f"{a.upper()} − {b.upper()}": difference(runs[a], runs[b], metric) for a, b in PAIRS}
+            rows[f"{dataset}, {model}", title] = {name: with_error(*d, digits=3) if d else MISSING for name, d in cells.items()}
+    error = "± standard error of the difference: between seeds where there are several, else paired over the test images"
+    return _table(rows, ["runs", "metric"], shown, [], error)
+
+
+def difference(a: Sequence[Record], b: Sequence[Record], metric: str) -> tuple[float, float | None] | None:
+    """Mean of a - b over the seeds that both have, with its standard error, paired; None where they have none in common."""
+    b = {r.experiment.seed: r for r in b}
+    pairs = [(r, b[r.experiment.seed]) for r in a if r.experiment.seed in b]
+    if not pairs:
+        return None
+    values = np.array([first.metrics[metric]["value"] - second.metrics[metric]["value"] for first, second in pairs])
+    if len(values) == 1:
+        first, second = (_of_images(r, metric) for r in pairs[0])
+        if first is None or second is None:
+            return float(values[0]), None
+        values = first - second
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def _of_images(r: Record, metric: str) -> np.ndarray | None:
+    if not r.images:
+        return None
+    return r.images["iwae_64"] - r.images["log_px"] if metric == "minus_kl" else r.images[metric]
+
+
+def _table(rows: dict, levels: list[str], ours: Sequence[Record], missing: Sequence[Experiment], error: str) -> pd.DataFrame:
+    """The rows as a DataFrame that knows its caption and the commands for what is missing."""
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(table.index, names=levels)
+    table.attrs = {"caption": f"Ours: {origin(ours, error)}" if ours else origin(ours), "missing": experiments.commands([*missing])}
     return table
-
-
-def _epochs_shown(wanted: Sequence[Experiment], found: Sequence[Record]) -> int:
-    """The length of training with most of the wanted runs; the longer where two have as many. Lengths are not mixed."""
-    lengths = {r.experiment.epochs for r in found} | {wanted[0].epochs}
-    return max(lengths, key=lambda n: (sum(bool(_same(e, found)) for e in with_epochs(list(wanted), n)), n))
-
-
-def _same(wanted: Experiment, found: Sequence[Record]) -> list[Record]:
-    """The records that are of this experiment but for the seed."""
-    fields = {k: v for k, v in wanted.as_dict().items() if k != "seed"}
-    return [r for r in found if {k: v for k, v in r.experiment.as_dict().items() if k != "seed"} == fields]
 
 
 def cell(metrics: Sequence[dict[str, float]]) -> str:
@@ -105,25 +171,32 @@ def with_error(value: float, error: float | None = None, digits: int = 2) -> str
 
 
 def origin(used: Sequence[Record], error: str = "± standard error over the test images") -> str:
-    """What every exhibit says of its numbers: profile, data, epochs, seeds, the kind of error, commit, device."""
+    """What every exhibit says of its numbers: profile, data, epochs, seeds, the kind of error, commit, date, device."""
     if not used:
         return "No records yet."
-    first, seeds = used[0], sorted({r.experiment.seed for r in used})
-    profile, epochs = first.experiment.profile, first.experiment.epochs
-    planned = experiments.PROFILES[profile].epochs[first.experiment.dataset]
-    length = f"{epochs} epochs" if epochs == planned else f"{epochs} of the profile's {planned} epochs"
-    trained_here = experiments.PROFILES[profile].trained_here
-    data = " and ".join(dict.fromkeys(r.provenance["data"]["variant"] for r in used))
+    profile, seeds = used[0].experiment.profile, sorted({r.experiment.seed for r in used})
     seed = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    dates = sorted({r.provenance["date"] for r in used})
     said = [
-        f"{profile} profile, {data}, {length}" if trained_here else f"{len(used)} released model{'s' * (len(used) > 1)}, on {data}",
-        seed if trained_here else f"evaluated with {seed}",
-        f"log p̂ with K = {first.provenance['log_px_samples']}",
+        *([f"{profile} profile"] if experiments.PROFILES[profile].trained_here else [f"{len(used)} released model{'s' * (len(used) > 1)}"]),
+        *dict.fromkeys(_group(r) for r in used),
+        seed if experiments.PROFILES[profile].trained_here else f"evaluated with {seed}",
+        f"log p̂ with K = {used[0].provenance['log_px_samples']}",
         error,
-        "commit " + ", ".join(sorted({c for r in used for c in _commits(r)})),
+        "commit " + ", ".join(dict.fromkeys(c for r in used for c in _commits(r))),
+        " to ".join(dict.fromkeys((dates[0], dates[-1]))),
         ", ".join(sorted({r.provenance["device"] for r in used})),
     ]
     return "; ".join(said) + "."
+
+
+def _group(record: Record) -> str:
+    """The data, the model where it is not the reference, and the length of training."""
+    e = record.experiment
+    planned = experiments.PROFILES[e.profile].epochs[e.dataset]
+    length = f"{e.epochs} epochs" if e.epochs == planned else f"{e.epochs} of the profile's {planned} epochs"
+    model = f", {e.model} model" * (e.model != "reference")
+    return f"{record.provenance['data']['variant']}{model}, {length}"
 
 
 def _commits(record: Record) -> list[str]:
@@ -178,4 +251,33 @@ def show(table: pd.DataFrame) -> None:
     name = zlib.crc32("".join(map(str, table.index)).encode())  # the same every time, and different for each table of a page
     display(HTML(style.set_uuid(f"{name:08x}").to_html()), Markdown(table.attrs["caption"]))
     if table.attrs["missing"]:
-        display(Markdown("To fill the gaps:\n```bash\n" + "\n".join(table.attrs["missing"]) + "\n```"))
+        display(_to_fill(table.attrs["missing"]))
+
+
+def _to_fill(commands: Sequence[str]):
+    from IPython.display import Markdown
+
+    return Markdown("To fill the gaps:\n```bash\n" + "\n".join(commands) + "\n```")
+
+
+def sources(exhibit: str, profile: str = "best", results: str | Path | None = None) -> None:
+    """In a notebook: a link to each record that the exhibit shows, and the commands for what it still wants."""
+    from IPython.display import HTML, display
+
+    ours, missing = records.shown(exhibit, profile, results)
+    for name, used in (("Our records", ours), ("Records of the report's weights", records.released_in(exhibit, results))):
+        if used:
+            display(HTML(f"<p>{name}: {', '.join(_link(r, name) for r, name in zip(used, labels(used), strict=True))}.</p>"))
+    if missing and exhibit.startswith("figure"):
+        display(_to_fill(experiments.commands(missing)))
+
+
+def _link(record: Record, name: str) -> str:
+    """A link from ``notebooks``, here and in the book; just the name where the record is not kept with the project."""
+    e = record.experiment
+    name += f" {'on ' if e.profile == 'published' else ''}{e.dataset}{', ' + e.model if e.model != 'reference' else ''}"
+    inside = record.path.is_relative_to(records.root() / "results") and e.profile != "smoke"
+    return f'<a href="../{record.path.relative_to(records.root())}/metrics.json">{name}</a>' if inside else name
+
+
+TABLES = {"table1": table1, "table2": table2, "figure4": betas}

@@ -197,7 +197,7 @@ class Streams:
         return per_seed.expand(len(self.index), *per_seed.shape[1:]) if len(self.generators) == 1 else per_seed[self.index]
 
     def normal(self, shape: Sequence[int]) -> Tensor:
-        """Standard normal [run, *shape]."""
+        """Standard normal, ``[run, *shape]``."""
         return self.runs(torch.stack([torch.randn(*shape, generator=g, device=self.device) for g in self.generators]))
 
     def binarise(self, images: Tensor) -> Tensor:

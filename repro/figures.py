@@ -77,12 +77,13 @@ def training(name: str, profile: str = "best", results: str | Path | None = None
             for ax, metric in zip(axes[1] if ours else (), ("iwae_64", "log_px"), strict=False):
                 _by_epoch(ax, [r for r in ours if r.experiment.method == m], metric, window if metric == "iwae_64" else 1, look)
         for r in again:
-            axes[0, 0].plot(blocks.last_epoch.max() * 1.03, r.metrics["iwae_64"]["value"], "*", color=COLOURS[r.experiment.method], markersize=9)
+            for ax, metric in zip(axes[0], ("iwae_64", "log_px"), strict=True):
+                ax.plot(blocks.last_epoch.max() * 1.03, r.metrics[metric]["value"], "*", color=COLOURS[r.experiment.method], markersize=9)
         late = blocks[blocks.last_epoch > blocks.last_epoch.max() / 10].log_px_mean
         lowest = min([late.min(), *(r.metrics["iwae_64"]["value"] for r in again)])
         axes[0, 0].set_ylim(lowest - 0.3, late.max() + 0.7)
-        if again:
-            axes[0, 0].text(0.98, 0.03, "★ these weights, measured again", transform=axes[0, 0].transAxes, ha="right", fontsize=8)
+        for ax in axes[0] if again else ():
+            ax.text(0.98, 0.03, "★ these weights, measured again", transform=ax.transAxes, ha="right", fontsize=8)
         _not_run(axes[1] if ours else (), missing)
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False, fontsize=8)
         return _finished(figure, ours)
@@ -316,7 +317,7 @@ def _some(shown: Sequence[Record]) -> None:
 
 def _finished(figure: Figure, ours: Sequence[Record], error: str = "± standard error over the test images") -> Figure:
     """With its origin underneath; closed, since a notebook shows what a cell returns and would show it twice."""
-    figure.supxlabel(textwrap.fill(f"Ours: {origin(ours, error)}", 125), fontsize=6, x=0.01, ha="left")
+    figure.supxlabel(textwrap.fill(f"Ours: {origin(ours, error)}", 150), fontsize=6.5, x=0.01, ha="left")
     plt.close(figure)
     return figure
 

@@ -3,12 +3,16 @@
 An exhibit is taken from ``_build/notebooks`` (what ``make report`` has just executed) where it is there and not older than
 the records or the notebook, else from ``notebooks`` (as committed). This machine's smoke runs come from ``_build/notebooks/smoke``; where
 there are none yet, a page says how to make them.
+
+Prose draws its numbers from the records: ``{{ n.value(...) }}`` in a page calls ``claims.Numbers``. Pages are read again
+when records change. The records and notebooks that exhibits link to are copied beside the pages.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from repro.claims import Numbers
 from repro.experiments import EXHIBITS
 
 COMMITTED = (*EXHIBITS, "audit")
@@ -17,8 +21,9 @@ NOT_YET = "# This machine's {name}\n\nNothing has been trained here yet: `make r
 
 
 def bring(app, config) -> None:
-    """Copy, touching only what differs, so that unchanged pages are not read again."""
+    """Copy, touching only what differs, so that unchanged pages are not read again; give pages their numbers."""
     book = Path(app.srcdir)
+    config.myst_substitutions = {"n": Numbers(str(book.parent / "results"))}
     built, target = book.parent / "_build" / "notebooks", book / "notebooks"
     records = [p for p in (book.parent / "results").glob("*/*/*/metrics.json") if p.parents[2].name != "smoke"]
     for name in COMMITTED:
@@ -34,6 +39,20 @@ def bring(app, config) -> None:
             _write(page.with_suffix(".md"), NOT_YET.format(name=name).encode())
 
 
+def take_along(app, error) -> None:
+    """Copy what exhibits link to, where ``../results`` and ``../notebooks`` find it."""
+    if error or app.builder.format != "html":
+        return
+    project, out = Path(app.srcdir).parent, Path(app.outdir)
+    for folder in ("results/short", "results/full", "results/published"):
+        for path in (project / folder).glob("*/*/*.json"):
+            _copy(path, out / path.relative_to(project))
+        for path in (project / folder).glob("*/*/*.csv"):
+            _copy(path, out / path.relative_to(project))
+    for name in COMMITTED:
+        _copy(Path(app.srcdir) / "notebooks" / f"{name}.ipynb", out / "notebooks" / f"{name}.ipynb")
+
+
 def _copy(source: Path, target: Path) -> None:
     _write(target, source.read_bytes())
 
@@ -47,4 +66,5 @@ def _write(target: Path, content: bytes) -> None:
 def setup(app):
     """Run before anything looks for source files."""
     app.connect("config-inited", bring, priority=100)
+    app.connect("build-finished", take_along)
     return {"parallel_read_safe": True}

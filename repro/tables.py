@@ -261,13 +261,15 @@ def _to_fill(commands: Sequence[str]):
 
 
 def sources(exhibit: str, profile: str = "best", results: str | Path | None = None) -> None:
-    """In a notebook: a link to each record that the exhibit shows, and the commands for what it still wants."""
+    """In a notebook: where the exhibit's numbers come from, with a link to each record, and the commands for what it still wants."""
     from IPython.display import HTML, display
 
     ours, missing = records.shown(exhibit, profile, results)
-    for name, used in (("Our records", ours), ("Records of the report's weights", records.released_in(exhibit, results))):
+    for name, used in (("Ours", ours), ("The report's weights", records.released_in(exhibit, results))):
         if used:
-            display(HTML(f"<p>{name}: {', '.join(_link(r, name) for r, name in zip(used, labels(used), strict=True))}.</p>"))
+            links = ", ".join(_link(r, text) for r, text in zip(used, labels(used), strict=True))
+            display(HTML(f"<p><b>{name}</b>: {origin(used)} Records: {links}.</p>"))
+    display(HTML(f'<p>Made by <a href="../notebooks/{exhibit}.ipynb">notebooks/{exhibit}.ipynb</a>.</p>'))
     if missing and exhibit.startswith("figure"):
         display(_to_fill(experiments.commands(missing)))
 
@@ -275,7 +277,7 @@ def sources(exhibit: str, profile: str = "best", results: str | Path | None = No
 def _link(record: Record, name: str) -> str:
     """A link from ``notebooks``, here and in the book; just the name where the record is not kept with the project."""
     e = record.experiment
-    name += f" {'on ' if e.profile == 'published' else ''}{e.dataset}{', ' + e.model if e.model != 'reference' else ''}"
+    name += f" {e.dataset.split('-')[0].capitalize() if e.dataset != 'mnist' else 'MNIST'}{', ' + e.model if e.model != 'reference' else ''}"
     inside = record.path.is_relative_to(records.root() / "results") and e.profile != "smoke"
     return f'<a href="../{record.path.relative_to(records.root())}/metrics.json">{name}</a>' if inside else name
 

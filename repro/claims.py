@@ -44,7 +44,7 @@ class Numbers:
 
     def value(self, group: str, method: str, metric: str, whose: str = "weights") -> str:
         """A metric with its standard error."""
-        return tables.cell([r.metrics[metric] for r in self.runs(group, method, whose)])
+        return tables.cell([r.metrics[metric] for r in self.runs(group, method, whose)], digits=3 if metric.startswith("ssim") else 2)
 
     def printed(self, source: str, group: str, method: str, metric: str) -> str:
         """What the paper or the report prints in Table 1."""

@@ -304,8 +304,9 @@ def logged_log_px(results: str | Path | None = None) -> Figure:
 def _nothing() -> Figure:
     """A figure that says so."""
     with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(8, 1))
-        figure.text(0.5, 0.5, "nothing of this has been run yet", ha="center", va="center")
+        figure, ax = plt.subplots(figsize=(8, 1))
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, "nothing of this has been run yet", ha="center", va="center")
         plt.close(figure)
         return figure
 

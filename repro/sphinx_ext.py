@@ -39,6 +39,12 @@ def bring(app, config) -> None:
             _write(page.with_suffix(".md"), NOT_YET.format(name=name).encode())
 
 
+def without_thebe(app, pagename, templatename, context, doctree) -> None:
+    """Leave out the scripts of live code cells: jupyter-book adds them, twice, with an address on the network; nothing here uses them."""
+    scripts = context.get("script_files", [])
+    scripts[:] = [s for s in scripts if "thebe" not in f"{getattr(s, 'filename', s)}{getattr(s, 'attributes', '')}".lower()]
+
+
 def take_along(app, error) -> None:
     """Copy what exhibits link to, where ``../results`` and ``../notebooks`` find it."""
     if error or app.builder.format != "html":
@@ -66,5 +72,6 @@ def _write(target: Path, content: bytes) -> None:
 def setup(app):
     """Run before anything looks for source files."""
     app.connect("config-inited", bring, priority=100)
+    app.connect("html-page-context", without_thebe, priority=900)
     app.connect("build-finished", take_along)
     return {"parallel_read_safe": True}

@@ -121,8 +121,9 @@ def paired(shown: Sequence[Record], groups: Sequence[tuple[str, str]] | None = N
         for metric, title in METRIC_NAMES.items():
             cells = {f"{a.upper()} − {b.upper()}": difference(runs[a], runs[b], metric) for a, b in PAIRS}
             rows[f"{dataset}, {model}", title] = {name: with_error(*d, digits=3) if d else MISSING for name, d in cells.items()}
-    error = "± standard error of the difference: between seeds where there are several, else paired over the test images"
-    return _table(rows, ["runs", "metric"], shown, [], error)
+    table = _table(rows, ["runs", "metric"], shown, [], "")
+    table.attrs["caption"] = "± standard error of the difference: between seeds where there are several, else paired over the test images."
+    return table
 
 
 def difference(a: Sequence[Record], b: Sequence[Record], metric: str) -> tuple[float, float | None] | None:
@@ -154,13 +155,13 @@ def _table(rows: dict, levels: list[str], ours: Sequence[Record], missing: Seque
     return table
 
 
-def cell(metrics: Sequence[dict[str, float]]) -> str:
+def cell(metrics: Sequence[dict[str, float]], digits: int = 2) -> str:
     """Mean over seeds with its standard error: between seeds where there are several, else over the test images."""
     if not metrics:
         return MISSING
     values = np.array([m["value"] for m in metrics])
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else metrics[0]["se"]
-    return with_error(values.mean(), error)
+    return with_error(values.mean(), error, digits)
 
 
 def with_error(value: float, error: float | None = None, digits: int = 2) -> str:
@@ -170,7 +171,7 @@ def with_error(value: float, error: float | None = None, digits: int = 2) -> str
     return number if error is None else f"{number} ± {error:.{digits}f}"
 
 
-def origin(used: Sequence[Record], error: str = "± standard error over the test images") -> str:
+def origin(used: Sequence[Record], error: str | None = "± standard error over the test images") -> str:
     """What every exhibit says of its numbers: profile, data, epochs, seeds, the kind of error, commit, date, device."""
     if not used:
         return "No records yet."
@@ -182,7 +183,7 @@ def origin(used: Sequence[Record], error: str = "± standard error over the test
         *dict.fromkeys(_group(r) for r in used),
         seed if experiments.PROFILES[profile].trained_here else f"evaluated with {seed}",
         f"log p̂ with K = {used[0].provenance['log_px_samples']}",
-        error,
+        *([error] if error else []),
         "commit " + ", ".join(dict.fromkeys(c for r in used for c in _commits(r))),
         " to ".join(dict.fromkeys((dates[0], dates[-1]))),
         ", ".join(sorted({r.provenance["device"] for r in used})),
@@ -268,7 +269,8 @@ def sources(exhibit: str, profile: str = "best", results: str | Path | None = No
     for name, used in (("Ours", ours), ("The report's weights", records.released_in(exhibit, results))):
         if used:
             links = ", ".join(_link(r, text) for r, text in zip(used, labels(used), strict=True))
-            display(HTML(f"<p><b>{name}</b>: {origin(used)} Records: {links}.</p>"))
+            said = "" if used is ours and exhibit.startswith("table") else f" {origin(used, None)}"  # the table's caption says it
+            display(HTML(f"<p><b>{name}</b>:{said} Records: {links}.</p>"))
     display(HTML(f'<p>Made by <a href="../notebooks/{exhibit}.ipynb">notebooks/{exhibit}.ipynb</a>.</p>'))
     if missing and exhibit.startswith("figure"):
         display(_to_fill(experiments.commands(missing)))

@@ -3,7 +3,7 @@
 import pytest
 
 from repro import ReproError
-from repro.experiments import MILESTONES, PROFILES, exhibit, plan, profile
+from repro.experiments import MILESTONES, PROFILES, commands, exhibit, plan, profile, wanted
 
 
 def names(**words):
@@ -74,10 +74,32 @@ def test_the_printed_command_makes_the_same_experiment():
     from repro.__main__ import train_command
 
     several = [
-        *exhibit("table1", "short"),
+        *wanted("short"),
+        *wanted("full"),
         *plan("miwae,ciwae", "omniglot-lake", M=None, beta=0.25, seed=3, epochs=7, profile_name="full", init="burda"),
     ]
     for e in [*several, *plan("piwae", M=16, profile_name="smoke")]:
         words = train_command.make_context("train", shlex.split(e.command)[4:]).params
         words = {k: v for k, v in words.items() if k not in ("data", "results", "device", "time_limit", "engine", "precision")}
         assert plan(profile_name=words.pop("profile"), **words) == [e]
+
+
+def test_a_command_that_lists_methods_and_betas_makes_just_these_runs():
+    import shlex
+
+    from repro.__main__ import train_command
+
+    for profile_name in ("smoke", "short", "full"):
+        runs, made = wanted(profile_name), []
+        for command in commands(runs):
+            words = train_command.make_context("train", shlex.split(command)[4:]).params
+            words = {k: v for k, v in words.items() if k not in ("data", "results", "device", "time_limit", "engine", "precision")}
+            made += plan(profile_name=words.pop("profile"), **words)
+        assert set(made) == set(runs)
+    part = exhibit("figure4", "full")
+    assert len(commands(part)) == 1
+    assert len(commands([*part[:2], part[5]])) == 3  # no one command makes just these
+
+
+def test_several_betas_are_several_runs_of_the_methods_that_have_one():
+    assert [(e.method, e.beta) for e in plan("vae,ciwae", beta="0.1,0.9", profile_name="smoke")] == [("vae", None), ("ciwae", 0.1), ("ciwae", 0.9)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from repro import ReproError, records, tables
+from repro import ReproError, experiments, records, tables
 from repro.experiments import plan
 
 PROVENANCE = {
@@ -21,9 +21,9 @@ PROVENANCE = {
 }
 
 
-def write(results, experiment, value=-90.0, se=0.1):
+def write(results, experiment, value=-90.0, se=0.1, also=None):
     curve = [{"epoch": i + 1, "learning_rate": 1e-3, "loss": 1.0, "iwae_64": value, "iwae_64_se": se} for i in range(experiment.epochs)]
-    metrics = {name: {"value": value, "se": se, "sd": se} for name in records.METRICS}
+    metrics = {name: {"value": value, "se": se, "sd": se} for name in records.METRICS} | (also or {})
     grids = {"inputs": torch.zeros(64, 784), "reconstructions": torch.full((64, 784), 0.5)}
     images = {name: value + np.arange(3.0) for name in ("iwae_64", "log_px", "elbo", "ssim")}
     return records.write(experiment, curve, metrics, grids, images, {"w": torch.ones(2)}, PROVENANCE, results)
@@ -152,3 +152,51 @@ def test_nothing_run_is_a_table_of_gaps(tmp_path):
     table = tables.table1("short", tmp_path)
     assert (table.xs("ours", level="source") == "not run").all(axis=None)
     assert table.attrs["caption"] == "No records yet."
+
+
+def test_best_is_the_profile_with_most_of_what_is_wanted_and_never_smoke(tmp_path):
+    write(tmp_path, plan("vae", profile_name="smoke")[0])
+    used, missing = records.shown("figure1", results=tmp_path)
+    assert not used
+    assert {e.profile for e in missing} == {"short"}
+    for e in plan("iwae,vae", profile_name="short"):
+        write(tmp_path, e)
+    write(tmp_path, plan("vae", profile_name="full")[0])
+    assert {r.experiment.profile for r in records.shown("figure1", results=tmp_path)[0]} == {"short"}
+    write(tmp_path, plan("iwae", profile_name="full")[0])
+    used, missing = records.shown("figure1", results=tmp_path)
+    assert {r.experiment.profile for r in used} == {"full"}
+    assert [e.method for e in missing] == ["piwae", "miwae", "ciwae"]
+
+
+def test_table2_is_ssim_on_omniglot_of_both_kinds_of_model(tmp_path):
+    (mnist, omniglot) = (plan("miwae", dataset=d, profile_name="short")[0] for d in ("mnist", "omniglot-lake"))
+    write(tmp_path, mnist, 0.9, also={"ssim_on_omniglot-lake": {"value": 0.5, "se": 0.01, "sd": 0.1}})
+    write(tmp_path, omniglot, 0.7)
+    table = tables.table2("short", tmp_path)
+    assert table.loc[("mnist", "ours"), "MIWAE(8,8)"] == "0.500 ± 0.100"
+    assert table.loc[("omniglot", "ours"), "MIWAE(8,8)"] == "0.700 ± 0.100"
+    assert table.loc[("mnist", "report"), "MIWAE(8,8)"] == "0.59 ± 0.12"
+    assert table.loc[("mnist", "ours"), "VAE"] == "not run"
+    for form in ("text", "csv", "markdown", "latex"):
+        assert "0.500" in tables.as_text(table, form)
+
+
+def test_betas_are_listed_with_their_spread_and_what_the_report_prints(tmp_path):
+    for i, e in enumerate(experiments.exhibit("figure4", "short")):
+        write(tmp_path, e, -90.0 - i % 5)
+    table = tables.betas("short", tmp_path)
+    assert table.loc[("0.1",), "fixed"] == "−90.00 ± 0.10"
+    assert table.loc[("mean ± standard deviation",), "learned"] == "−92.00 ± 1.58"
+    assert table.loc[("report, text",), "fixed"] == "−81.29 ± 2.98"
+
+
+def test_differences_are_paired_over_images_or_between_seeds(tmp_path):
+    for seed, shift in ((0, 1.0), (1, 3.0)):
+        write(tmp_path, plan("iwae", seed=seed, profile_name="short")[0], -90)
+        write(tmp_path, plan("piwae", seed=seed, profile_name="short")[0], -90 + shift)
+    iwae, piwae = ([r for r in records.read_all("short", tmp_path) if r.experiment.method == m] for m in ("iwae", "piwae"))
+    assert tables.difference(piwae[:1], iwae[:1], "iwae_64") == (1.0, 0.0)
+    assert tables.difference(piwae, iwae, "iwae_64") == (2.0, pytest.approx(1.0))
+    assert tables.difference(piwae[:1], iwae[1:], "iwae_64") is None
+    assert tables.paired([*piwae, *iwae]).loc[("mnist, reference", "IWAE-64"), "PIWAE − IWAE"] == "2.000 ± 1.000"

@@ -1,0 +1,65 @@
+"""Verdicts follow from records; the book's numbers are the records' and change with them."""
+
+import json
+import shutil
+from pathlib import Path
+
+from repro import claims, records
+from repro.claims import CLAIMS, Numbers
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def test_numbers_are_the_records():
+    n = Numbers()
+    record = records.released()["mnist", "reference", "iwae"]
+    m = record.metrics["iwae_64"]
+    assert n.value("mnist reference", "iwae", "iwae_64") == f"{m['value']:.2f} ± {m['se']:.2f}".replace("-", "−")
+    a, b = (records.released()["omniglot", "reference", x].images["log_px"] for x in ("piwae", "iwae"))
+    assert n.difference("omniglot reference", "piwae", "iwae", "log_px").startswith(f"{(a - b).mean():.2f}".replace("-", "−"))
+    assert n.printed("paper", "mnist reference", "vae", "minus_kl") == "−0.47 ± 0.20"
+    assert n.parameters("reference") == "425,284"
+
+
+def test_numbers_know_when_records_have_changed(tmp_path):
+    shutil.copytree(RESULTS / "published", tmp_path / "published")
+    before = Numbers(str(tmp_path))
+    assert before == Numbers(str(tmp_path))
+    metrics = tmp_path / "published" / "mnist-larger" / "vae-M64-K1-seed0" / "metrics.json"
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()), indent=1))
+    assert before != Numbers(str(tmp_path))
+
+
+def test_every_claim_has_a_verdict_evidence_and_an_exhibit():
+    n = Numbers()
+    for c in CLAIMS:
+        verdict, evidence = c.check(n)
+        assert verdict.split(" in part")[0] in ("holds", "does not hold", "confirmed", "corrected", "not reproduced", "not tested yet"), c.text
+        assert evidence
+        assert c.exhibits or verdict == "not tested yet"
+    assert len(n.claims().splitlines()) == len(CLAIMS) + 2
+
+
+def test_without_records_nothing_is_claimed(tmp_path):
+    (tmp_path / "published").mkdir()
+    shutil.copy(RESULTS / "published" / "logs.csv", tmp_path / "published")
+    n = Numbers(str(tmp_path))
+    said = {c.text: c.check(n)[0] for c in CLAIMS}
+    assert said["Table 1, IWAE-64"] == "not tested yet"
+    assert said["It brings $q$ closer to the posterior: a smaller gap"] == "not tested yet"
+    assert n.value("mnist reference", "iwae", "iwae_64") == "not run"
+    assert n.compute() == "no runs yet"
+
+
+def test_a_verdict_is_the_sum_of_its_outcomes():
+    outcomes = [True, True], [True, False], [False], []
+    assert [claims._so(o) for o in outcomes] == ["holds", "holds in part", "does not hold", "not tested yet"]
+
+
+def test_a_method_is_ahead_only_beyond_three_paired_standard_errors(monkeypatch):
+    check = claims._ahead("iwae_64", ("piwae",), ["mnist reference"])
+    monkeypatch.setattr(claims.Numbers, "runs", lambda n, g, m, whose="weights": [])
+    no = "does not hold"
+    for difference, verdict in (((0.31, 0.1), "holds"), ((0.29, 0.1), no), ((-1.0, 0.1), no), ((1.0, None), "not tested yet")):
+        monkeypatch.setattr(claims.tables, "difference", lambda a, b, metric, d=difference: d)
+        assert check(Numbers())[0] == verdict

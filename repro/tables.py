@@ -59,7 +59,7 @@ def table1(profile: str = "best", results: str | Path | None = None) -> pd.DataF
                     values = printed[model][metric]
                     rows[model, metric_name, source] = {NAMES[m]: with_error(*values[m]) for m in TABLE_METHODS}
     error = "± standard error: between seeds where there are several, else over the test images; the paper's ± is as printed, over four runs"
-    return _table(rows, ["model", "metric", "source"], ours, missing, error)
+    return _table(rows, ["model", "metric", "source"], ours, missing, error, "table1")
 
 
 def table2(profile: str = "best", results: str | Path | None = None) -> pd.DataFrame:
@@ -72,7 +72,7 @@ def table2(profile: str = "best", results: str | Path | None = None) -> pd.DataF
             values = {m: [v for r in found[m] if (v := similarity(r, "omniglot"))] for m in TABLE_METHODS}
             rows[trained, source] = {NAMES[m]: _mean_and_spread(values[m]) for m in TABLE_METHODS}
         rows[trained, "report"] = {NAMES[m]: with_error(*printed[m]) for m in TABLE_METHODS}
-    return _table(rows, ["trained on", "source"], ours, missing, "± standard deviation over the test images, as the report gives it")
+    return _table(rows, ["trained on", "source"], ours, missing, "± standard deviation over the test images, as the report gives it", "table2")
 
 
 def similarity(record: Record, tested: str) -> dict[str, float] | None:
@@ -105,7 +105,7 @@ def betas(profile: str = "best", results: str | Path | None = None) -> pd.DataFr
     rows["mean ± standard deviation",] = spread
     for said, name in (("report, text", "fixed"), ("report, caption", "fixed, caption")):
         rows[said,] = {"fixed": with_error(*FIGURE4[name]), "learned": with_error(*FIGURE4["learned"]), "learned beta at the end": ""}
-    return _table(rows, ["beta"], ours, missing, "± standard error over the test images where not said otherwise")
+    return _table(rows, ["beta"], ours, missing, "± standard error over the test images where not said otherwise", "figure4")
 
 
 def paired(shown: Sequence[Record], groups: Sequence[tuple[str, str]] | None = None) -> pd.DataFrame:
@@ -121,7 +121,7 @@ def paired(shown: Sequence[Record], groups: Sequence[tuple[str, str]] | None = N
         for metric, title in METRIC_NAMES.items():
             cells = {f"{a.upper()} − {b.upper()}": difference(runs[a], runs[b], metric) for a, b in PAIRS}
             rows[f"{dataset}, {model}", title] = {name: with_error(*d, digits=3) if d else MISSING for name, d in cells.items()}
-    table = _table(rows, ["runs", "metric"], shown, [], "")
+    table = _table(rows, ["runs", "metric"], shown, [], "", "paired")
     table.attrs["caption"] = "± standard error of the difference: between seeds where there are several, else paired over the test images."
     return table
 
@@ -147,11 +147,11 @@ def _of_images(r: Record, metric: str) -> np.ndarray | None:
     return r.images["iwae_64"] - r.images["log_px"] if metric == "minus_kl" else r.images[metric]
 
 
-def _table(rows: dict, levels: list[str], ours: Sequence[Record], missing: Sequence[Experiment], error: str) -> pd.DataFrame:
-    """The rows as a DataFrame that knows its caption and the commands for what is missing."""
+def _table(rows: dict, levels: list[str], ours: Sequence[Record], missing: Sequence[Experiment], error: str, name: str) -> pd.DataFrame:
+    """The rows as a DataFrame that knows its name, its caption and the commands for what is missing."""
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(table.index, names=levels)
-    table.attrs = {"caption": f"Ours: {origin(ours, error)}" if ours else origin(ours), "missing": experiments.commands([*missing])}
+    table.attrs = {"name": name, "caption": f"Ours: {origin(ours, error)}" if ours else origin(ours), "missing": experiments.commands([*missing])}
     return table
 
 
@@ -215,7 +215,7 @@ def as_text(table: pd.DataFrame, form: str = "text") -> str:
         return flat.to_csv(index=False).rstrip()
     if form == "latex":
         caption, flat = (_tex(caption), flat.map(_tex).rename(columns=_tex))
-        return flat.to_latex(index=False, caption=caption, label="tab:1").rstrip()
+        return flat.to_latex(index=False, caption=caption, label=f"tab:{table.attrs.get('name', 'repro')}").rstrip()
     cells = [list(map(str, flat.columns)), *flat.astype(str).values.tolist()]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = [" | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]

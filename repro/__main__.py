@@ -374,6 +374,25 @@ def status(profile: str, results: str | None) -> None:
         print(f"to make  {command}")
 
 
+@cli.command("verify")
+@click.option("--results", help="Folder to read records from.")
+@click.option("--notebooks/--records-only", default=True, show_default=True, help="Execute the exhibit notebooks again, too.")
+def verify_command(results: str | None, notebooks: bool) -> int:
+    """Check every record, and that every committed exhibit is what the records give."""
+    from repro import verify
+
+    checked = dict(verify.results(results))
+    faults = [f"{name}: {fault}" for name, fault in checked.items() if fault]
+    print(f"{len(checked) - len(faults)} of {len(checked)} records are as they were written", flush=True)
+    for name in (*experiments.EXHIBITS, "audit") if notebooks else ():
+        fault = verify.notebook(records.root() / "notebooks" / f"{name}.ipynb")
+        faults += [f"notebooks/{name}.ipynb: {fault}"] if fault else []
+        print(f"{'differs' if fault else 'as committed':13} notebooks/{name}.ipynb", flush=True)
+    for fault in faults:
+        print(f"fault: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the command line; a user's error is one line and exit status 2."""
     try:

@@ -90,6 +90,13 @@ def test_no_result_is_typed_by_hand_into_the_book():
         assert not re.findall(r"\d\s*±|±\s*\d", prose), page.name
 
 
+def test_the_tests_that_the_book_names_exist():
+    there = "".join(p.read_text() for p in (ROOT / "tests").glob("*.py"))
+    named = {name for page in (ROOT / "book").glob("*.md") for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    assert named
+    assert all(f"def {name}(" in there for name in named)
+
+
 def test_no_result_is_typed_by_hand_into_a_notebook():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         text = "\n".join("".join(c["source"]) for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "markdown")

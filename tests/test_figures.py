@@ -1,31 +1,22 @@
 """Figures draw what the records say; the committed notebooks show what would be drawn today."""
 
-import base64
-import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from skimage.metrics import structural_similarity
 
-from repro import ReproError, experiments, figures, records
+from repro import ReproError, experiments, figures, records, verify
 from repro.experiments import EXHIBITS, plan
 from tests.test_records import write
 
 ROOT = Path(__file__).parents[1]
 
 
-def pixels(png: bytes) -> np.ndarray:
-    from PIL import Image
-
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"), float)
-
-
 def committed_images(name):
     notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())
     outputs = [o for c in notebook["cells"] for o in c.get("outputs", [])]
-    return [pixels(base64.b64decode(o["data"]["image/png"])) for o in outputs if "image/png" in o.get("data", {})]
+    return [o["data"]["image/png"] for o in outputs if "image/png" in o.get("data", {})]
 
 
 @pytest.mark.parametrize("name", [*(n for n in EXHIBITS if n.startswith("figure")), "audit"])
@@ -38,9 +29,7 @@ def test_the_committed_notebooks_show_what_the_records_say_now(name):
     there = committed_images(name)
     assert len(there) == len(drawn)
     for figure, committed in zip(drawn, there, strict=True):
-        fresh = pixels(print_figure(figure, fmt="png", bbox_inches="tight", base64=False))
-        assert fresh.shape == committed.shape, "run `make notebooks`"
-        assert structural_similarity(fresh, committed, channel_axis=2, data_range=255) > 0.99, "run `make notebooks`"
+        assert verify.same("image/png", committed, print_figure(figure, fmt="png", bbox_inches="tight", base64=True)), "run `make notebooks`"
 
 
 def lines(ax):

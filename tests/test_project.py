@@ -15,7 +15,7 @@ LAYERS = [  # a module imports only from layers above its own
     {"repro.kernels", "repro.models", "repro.reported"},
     {"repro.experiments"},
     {"repro.evaluation", "repro.program", "repro.published", "repro.records"},
-    {"repro.released", "repro.tables"},
+    {"repro.released", "repro.tables", "repro.verify"},
     {"repro.training"},
     {"repro.audit"},
     {"repro.claims", "repro.figures"},

@@ -1,14 +1,17 @@
 """Records are written whole or not at all, checked when read, and never replaced."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from repro import ReproError, experiments, records, tables
+from repro import ReproError, experiments, records, tables, verify
 from repro.experiments import plan
 
+ROOT = Path(__file__).parents[1]
 PROVENANCE = {
     "commit": "c0ffee" * 6,
     "dirty": False,
@@ -25,7 +28,7 @@ def write(results, experiment, value=-90.0, se=0.1, also=None):
     curve = [{"epoch": i + 1, "learning_rate": 1e-3, "loss": 1.0, "iwae_64": value, "iwae_64_se": se} for i in range(experiment.epochs)]
     metrics = {name: {"value": value, "se": se, "sd": se} for name in records.METRICS} | (also or {})
     grids = {"inputs": torch.zeros(64, 784), "reconstructions": torch.full((64, 784), 0.5)}
-    images = {name: value + np.arange(3.0) for name in ("iwae_64", "log_px", "elbo", "ssim")}
+    images = {name: value + np.arange(-1.0, 2.0) for name in ("iwae_64", "log_px", "elbo", "ssim")}
     return records.write(experiment, curve, metrics, grids, images, {"w": torch.ones(2)}, PROVENANCE, results)
 
 
@@ -200,3 +203,26 @@ def test_differences_are_paired_over_images_or_between_seeds(tmp_path):
     assert tables.difference(piwae, iwae, "iwae_64") == (2.0, pytest.approx(1.0))
     assert tables.difference(piwae[:1], iwae[1:], "iwae_64") is None
     assert tables.paired([*piwae, *iwae]).loc[("mnist, reference", "IWAE-64"), "PIWAE − IWAE"] == "2.000 ± 1.000"
+
+
+def test_verify_reads_every_record_again_and_says_what_is_wrong(tmp_path):
+    gaps = {"iwae": -1.0, "piwae": 1.0, "miwae": 0.2, "vae": -1.0}
+    for e in plan(",".join(gaps), profile_name="short"):
+        path = write(tmp_path, e, also={"minus_kl": {"value": gaps[e.method], "se": 0.1, "sd": 1.0}})
+    (path / "curve.csv").write_text("epoch\n")
+    said = {name.split("/")[-1].split("-")[0]: fault for name, fault in verify.results(tmp_path)}
+    assert said["iwae"] == said["miwae"] == ""
+    assert said["piwae"] == "-KL is 1.000 +- 0.100; it cannot be positive"
+    assert "curve.csv has changed" in said["vae"]
+
+
+@pytest.mark.slow
+def test_verify_executes_a_notebook_again_and_sees_a_changed_number(tmp_path):
+    committed = ROOT / "notebooks" / "table2.ipynb"
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / "train.ipynb", tmp_path / "notebooks")
+    shutil.copytree(ROOT / "results" / "published", tmp_path / "results" / "published")
+    changed = tmp_path / "notebooks" / "table2.ipynb"
+    changed.write_text(committed.read_text().replace("0.600 ± 0.112", "0.601 ± 0.112"))
+    assert verify.notebook(committed) == ""
+    assert "the cell 'table' gives something else" in verify.notebook(changed)

@@ -384,7 +384,7 @@ def verify_command(results: str | None, notebooks: bool) -> int:
     checked = dict(verify.results(results))
     faults = [f"{name}: {fault}" for name, fault in checked.items() if fault]
     print(f"{len(checked) - len(faults)} of {len(checked)} records are as they were written", flush=True)
-    for name in (*experiments.EXHIBITS, "audit") if notebooks else ():
+    for name in (*experiments.EXHIBITS, *experiments.STUDIES) if notebooks else ():
         fault = verify.notebook(records.root() / "notebooks" / f"{name}.ipynb")
         faults += [f"notebooks/{name}.ipynb: {fault}"] if fault else []
         print(f"{'differs' if fault else 'as committed':13} notebooks/{name}.ipynb", flush=True)

@@ -241,6 +241,7 @@ EXHIBITS = {  # the report's tables and figures, and the groups of runs that eac
     "figure6": (OTHER,),
     "figure7": (MNIST, OTHER),
 }
+STUDIES = ("snr", "audit")  # notebooks besides the report's exhibits
 IN_SMOKE = ("table1", "figure1", "figure4", "figure5")
 
 

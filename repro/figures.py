@@ -12,7 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from repro import ReproError, audit, experiments, one_of, records
+from repro import ReproError, audit, experiments, one_of, records, snr
 from repro.experiments import TABLE_METHODS
 from repro.records import Record
 from repro.reported import SSIM, TABLE1
@@ -297,6 +297,30 @@ def logged_log_px(results: str | Path | None = None) -> Figure:
             ax.set(xlabel="epoch", title=group.replace("-", ", "), ylabel="nats" if ax is axes[0] else "", ylim=(late.min(), late.max() + 0.5))
             sns.despine(ax=ax)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False, fontsize=8)
+        plt.close(figure)
+        return figure
+
+
+def signal_to_noise() -> Figure:
+    """The SNR of both networks' gradients in a linear Gaussian model: (a) IWAE as K grows, (b) five methods at T = 64."""
+    counts, names = (1, 4, 16, 64, 256), {"theta": "generative network", "phi": "inference network"}
+    with plt.rc_context(sns.axes_style("ticks") | STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
+        for net, line, power in (("theta", "-", 0.5), ("phi", "--", -0.5)):
+            ratios = [snr.measure("iwae", 1, K)[net] for K in counts]
+            look = _look("iwae") | {"linestyle": line}
+            axes[0].errorbar(counts, [r for r, _ in ratios], [e for _, e in ratios], capsize=2, label=names[net], **look)
+            axes[0].plot(counts, [ratios[-2][0] * (K / counts[-2]) ** power for K in counts], ":", color=GREY, linewidth=1)
+        axes[0].set(xscale="log", yscale="log", xlabel="K (M = 1)", ylabel="signal-to-noise ratio", title="(a) IWAE")
+        axes[0].set_xticks(counts, counts)
+        axes[0].minorticks_off()
+        axes[0].legend(frameon=False, fontsize=8)
+        for i, (m, found) in enumerate(snr.methods().items()):
+            for net, filled in (("theta", COLOURS[m]), ("phi", "none")):
+                axes[1].errorbar(i, *found[net], fmt=MARKERS[m], color=COLOURS[m], markerfacecolor=filled, capsize=2)
+        axes[1].set(xticks=range(len(TABLE_METHODS)), xticklabels=[m.upper() for m in TABLE_METHODS], title="(b) five methods, T = 64")
+        for ax in axes:
+            sns.despine(ax=ax)
         plt.close(figure)
         return figure
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from repro.claims import Numbers
-from repro.experiments import EXHIBITS
+from repro.experiments import EXHIBITS, STUDIES
 
-COMMITTED = (*EXHIBITS, "audit")
+COMMITTED = (*EXHIBITS, *STUDIES)
 SMOKE = ("train", "table1")
 NOT_YET = "# This machine's {name}\n\nNothing has been trained here yet: `make report` trains every method on the small digits and fills this page.\n"
 

@@ -19,13 +19,14 @@ def committed_images(name):
     return [o["data"]["image/png"] for o in outputs if "image/png" in o.get("data", {})]
 
 
-@pytest.mark.parametrize("name", [*(n for n in EXHIBITS if n.startswith("figure")), "audit"])
+@pytest.mark.parametrize("name", [*(n for n in EXHIBITS if n.startswith("figure")), "snr", "audit"])
 def test_the_committed_notebooks_show_what_the_records_say_now(name):
     """nbval compares text only, so the images are compared here; `make notebooks` brings them into step."""
     from IPython.core.pylabtools import print_figure
 
     audit = [figures.printed_and_corrected, figures.logged_gaps, figures.logged_log_px]
-    drawn = [f() for f in audit] if name == "audit" else [figures.draw(name)]
+    studies = {"audit": audit, "snr": [figures.signal_to_noise]}
+    drawn = [f() for f in studies[name]] if name in studies else [figures.draw(name)]
     there = committed_images(name)
     assert len(there) == len(drawn)
     for figure, committed in zip(drawn, there, strict=True):

@@ -14,7 +14,7 @@ LAYERS = [  # a module imports only from layers above its own
     {"repro.bounds", "repro.data", "repro.likelihood"},
     {"repro.kernels", "repro.models", "repro.reported"},
     {"repro.experiments"},
-    {"repro.evaluation", "repro.program", "repro.published", "repro.records"},
+    {"repro.evaluation", "repro.program", "repro.published", "repro.records", "repro.snr"},
     {"repro.released", "repro.tables", "repro.verify"},
     {"repro.training"},
     {"repro.audit"},

@@ -245,12 +245,12 @@ STUDIES = ("snr", "audit")  # notebooks besides the report's exhibits
 IN_SMOKE = ("table1", "figure1", "figure4", "figure5")
 
 
-def exhibit(name: str, profile_name: str) -> list[Experiment]:
-    """The runs that the table or figure ``name`` draws on, seed 0, in the given profile.
+def exhibit(name: str, profile_name: str, omniglot: str = OMNIGLOT) -> list[Experiment]:
+    """The runs that the table or figure ``name`` draws on, seed 0, in the given profile, on the given version of Omniglot.
 
     The smoke profile has the reference model on its own small data. Raises ReproError where that is not enough.
     """
-    groups = EXHIBITS[one_of("exhibit", name, EXHIBITS)]
+    groups = [(omniglot if dataset == OMNIGLOT else dataset, model) for dataset, model in EXHIBITS[one_of("exhibit", name, EXHIBITS)]]
     if profile_name == "smoke":
         if name not in IN_SMOKE:
             raise ReproError(f"{name} needs more than the smoke profile has; give profile short or full")

@@ -202,9 +202,15 @@ def read_all(profile: str, results: str | Path | None = None) -> list[Record]:
 
 
 def released(results: str | Path | None = None) -> dict[tuple[str, str, str], Record]:
-    """The report's released weights, measured again, by dataset, model and method; Omniglot by that name whichever version it is."""
+    """The report's released weights, measured again, by dataset, model and method.
+
+    Omniglot goes by that name whichever version the weights were measured on: the one with more records, Burda's before Lake's.
+    """
     found = read_all("published", results)
-    return {(r.experiment.dataset.split("-")[0], r.experiment.model, r.experiment.method): r for r in found}
+    versions = [r.experiment.dataset for r in found if r.experiment.dataset.startswith("omniglot")]
+    version = max(("omniglot", "omniglot-lake"), key=versions.count)
+    of_version = (r for r in found if r.experiment.dataset in ("mnist", version))
+    return {(r.experiment.dataset.split("-")[0], r.experiment.model, r.experiment.method): r for r in of_version}
 
 
 def released_in(exhibit: str, results: str | Path | None = None) -> list[Record]:
@@ -218,26 +224,39 @@ def released_in(exhibit: str, results: str | Path | None = None) -> list[Record]
 def shown(exhibit: str, profile: str = "best", results: str | Path | None = None) -> tuple[list[Record], list[Experiment]]:
     """The records that an exhibit shows, of every seed, and the experiments that it still wants.
 
-    All are of one profile; ``best`` is the one with most of the wanted runs, full before short. Of one dataset and model,
-    all are of one length of training: the one with most of the wanted runs, the longer before the shorter.
+    All are of one profile and of one version of Omniglot; ``best`` is the profile with most of the wanted runs, full before
+    short. Of one dataset and model, all are of one length of training: the one with most of the wanted runs, the longer
+    before the shorter; what is missing is wanted at that length.
     """
-    names, best = ("full", "short") if profile == "best" else (experiments.profile(profile).name,), None
-    for name in names:
-        wanted, found, used, missing = experiments.exhibit(exhibit, name), read_all(name, results), [], []
-        for group in dict.fromkeys(e.group for e in wanted):
-            runs = [e for e in wanted if e.group == group]
-            of_length = experiments.with_epochs(runs, runs[0].epochs if exhibit == "figure4" else _length(runs, found))
-            used += [r for e in of_length for r in _of_any_seed(e, found)]
-            missing += [e for e, same in zip(runs, of_length, strict=True) if not _of_any_seed(same, found)]
-        if best is None or not best[0] or len(missing) < len(best[1]):
-            best = used, missing
-    return best
+    names = ("full", "short") if profile == "best" else (experiments.profile(profile).name,)
+    candidates = [_shown(exhibit, name, version, results) for name in reversed(names) for version in (experiments.OMNIGLOT, "omniglot")]
+    most = max(len(wanted) - len(missing) for wanted, _, missing in candidates)
+    best = [c for c in candidates if len(c[0]) - len(c[2]) == most]
+    _, used, missing = best[0] if most == 0 else max(best, key=lambda c: c[0][0].profile == names[0])
+    return used, missing
+
+
+def _shown(exhibit: str, profile: str, omniglot: str, results) -> tuple[list[Experiment], list[Record], list[Experiment]]:
+    """Of one profile and version of Omniglot: what is wanted, what there is of it, what is missing."""
+    wanted, used, missing = experiments.exhibit(exhibit, profile, omniglot), [], []
+    found = [r for r in read_all(profile, results) if _serves(exhibit, r)]
+    for group in dict.fromkeys(e.group for e in wanted):
+        runs = [e for e in wanted if e.group == group]
+        runs = experiments.with_epochs(runs, runs[0].epochs if exhibit == "figure4" else _length(runs, found))
+        used += [r for e in runs for r in _of_any_seed(e, found)]
+        missing += [e for e in runs if not _of_any_seed(e, found)]
+    return wanted, used, missing
+
+
+def _serves(exhibit: str, record: Record) -> bool:
+    """Whether a record has what an exhibit draws: Table 2 and Figure 7 want it tested on the other dataset too."""
+    return exhibit not in ("table2", "figure7") or any(name.startswith("ssim_on_") for name in record.metrics)
 
 
 def _length(wanted: list[Experiment], found: list[Record]) -> int:
-    """The length of training with most of the wanted runs; the longer where two have as many."""
-    lengths = {r.experiment.epochs for r in found} | {wanted[0].epochs}
-    return max(lengths, key=lambda n: (sum(bool(_of_any_seed(e, found)) for e in experiments.with_epochs(wanted, n)), n))
+    """The length of training with most of the wanted runs, the longer where two have as many; the profile's where there is none."""
+    counts = {n: sum(bool(_of_any_seed(e, found)) for e in experiments.with_epochs(wanted, n)) for n in {r.experiment.epochs for r in found}}
+    return max(counts, key=lambda n: (counts[n], n)) if any(counts.values()) else wanted[0].epochs
 
 
 def _of_any_seed(wanted: Experiment, found: list[Record]) -> list[Record]:

@@ -77,7 +77,7 @@ def slope(counts: Sequence[int], ratios: Sequence[tuple[float, float]]) -> tuple
     return float((weights * centred * y).sum() / spread), float(spread**-0.5)
 
 
-LARGE = (64, 128, 256)  # K from which on the theory's rates are looked for
+LARGE = (16, 64, 256)  # K from which on the theory's rates are looked for
 RATES = {  # what varies, in which method: its counts as (M, K), and the theory's exponents for theta and phi
     "K, IWAE": ("iwae", [(1, K) for K in LARGE], 0.5, -0.5),
     "M, MIWAE with K = 8": ("miwae", [(M, 8) for M in (1, 4, 16)], 0.5, 0.5),

@@ -6,9 +6,11 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from repro import experiments, records, snr
 from repro.experiments import TABLE_METHODS, Experiment
@@ -100,12 +102,18 @@ def betas(profile: str = "best", results: str | Path | None = None) -> pd.DataFr
         rows[f"{beta:g}",] = row
     spread = {"learned beta at the end": ""}
     for m, name in (("ciwae", "fixed"), ("ciwae-learned", "learned")):
-        values = [r.metrics["iwae_64"]["value"] for r in ours if r.experiment.method == m]
+        values = [np.mean([r.metrics["iwae_64"]["value"] for r in runs]) for runs in by_beta(ours, m).values()]
         spread[name] = with_error(np.mean(values), np.std(values, ddof=1)) if len(values) > 1 else MISSING
     rows["mean ± standard deviation",] = spread
     for said, name in (("report, text", "fixed"), ("report, caption", "fixed, caption")):
         rows[said,] = {"fixed": with_error(*FIGURE4[name]), "learned": with_error(*FIGURE4["learned"]), "learned beta at the end": ""}
     return _table(rows, ["beta"], ours, missing, "± standard error over the test images where not said otherwise", "figure4")
+
+
+def by_beta(shown: Sequence[Record], method: str) -> dict[float, list[Record]]:
+    """A method's records of every seed, by (starting) beta in rising order."""
+    runs = [r for r in shown if r.experiment.method == method]
+    return {beta: [r for r in runs if r.experiment.beta == beta] for beta in sorted({r.experiment.beta for r in runs})}
 
 
 def paired(shown: Sequence[Record], groups: Sequence[tuple[str, str]] | None = None) -> pd.DataFrame:
@@ -120,13 +128,31 @@ def paired(shown: Sequence[Record], groups: Sequence[tuple[str, str]] | None = N
         runs = {m: [r for r in of_group if r.experiment.method == m] for m in TABLE_METHODS}
         for metric, title in METRIC_NAMES.items():
             cells = {f"{a.upper()} − {b.upper()}": difference(runs[a], runs[b], metric) for a, b in PAIRS}
-            rows[f"{dataset}, {model}", title] = {name: with_error(*d, digits=3) if d else MISSING for name, d in cells.items()}
+            rows[f"{dataset}, {model}", title] = {name: with_error(*d[:2], digits=3) if d else MISSING for name, d in cells.items()}
     table = _table(rows, ["runs", "metric"], shown, [], "", "paired")
-    table.attrs["caption"] = "± standard error of the difference: between seeds where there are several, else paired over the test images."
+    table.attrs["caption"] = (
+        "± standard error of the difference: between seeds where there are several, else paired over the test images; "
+        "none where a record does not hold the single images."
+    )
     return table
 
 
-def difference(a: Sequence[Record], b: Sequence[Record], metric: str) -> tuple[float, float | None] | None:
+class Difference(NamedTuple):
+    """A paired difference: its mean, its standard error where it has one, and the number of pairs."""
+
+    value: float
+    se: float | None
+    n: int
+
+    def beyond(self, errors: float) -> bool | None:
+        """Whether it is above 0 as clearly as a normal deviate of so many standard errors, by Student's t; None without an error."""
+        return None if self.se is None else bool(self.value > stats.t.isf(stats.norm.sf(errors), self.n - 1) * self.se)
+
+    def __str__(self) -> str:
+        return with_error(self.value, self.se)
+
+
+def difference(a: Sequence[Record], b: Sequence[Record], metric: str) -> Difference | None:
     """Mean of a - b over the seeds that both have, with its standard error, paired; None where they have none in common."""
     b = {r.experiment.seed: r for r in b}
     pairs = [(r, b[r.experiment.seed]) for r in a if r.experiment.seed in b]
@@ -136,9 +162,9 @@ def difference(a: Sequence[Record], b: Sequence[Record], metric: str) -> tuple[f
     if len(values) == 1:
         first, second = (_of_images(r, metric) for r in pairs[0])
         if first is None or second is None:
-            return float(values[0]), None
+            return Difference(float(values[0]), None, 1)
         values = first - second
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    return Difference(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))), len(values))
 
 
 def _of_images(r: Record, metric: str) -> np.ndarray | None:
@@ -157,11 +183,13 @@ def _table(rows: dict, levels: list[str], ours: Sequence[Record], missing: Seque
 
 def cell(metrics: Sequence[dict[str, float]], digits: int = 2) -> str:
     """Mean over seeds with its standard error: between seeds where there are several, else over the test images."""
-    if not metrics:
-        return MISSING
+    return with_error(*mean_and_error(metrics), digits) if metrics else MISSING
+
+
+def mean_and_error(metrics: Sequence[dict[str, float]]) -> tuple[float, float]:
+    """Mean over seeds and its standard error, as in ``cell``."""
     values = np.array([m["value"] for m in metrics])
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else metrics[0]["se"]
-    return with_error(values.mean(), error, digits)
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else metrics[0]["se"])
 
 
 def with_error(value: float, error: float | None = None, digits: int = 2) -> str:

@@ -33,6 +33,23 @@ def test_the_committed_notebooks_show_what_the_records_say_now(name):
         assert verify.same("image/png", committed, print_figure(figure, fmt="png", bbox_inches="tight", base64=True)), "run `make notebooks`"
 
 
+def test_a_value_that_has_moved_is_seen():
+    """One star of Figure 1 by half a nat, one printed SSIM of Figure 5."""
+    from IPython.core.pylabtools import print_figure
+
+    figure = figures.draw("figure1")
+    before = print_figure(figure, fmt="png", base64=True)
+    star = next(line for line in figure.axes[0].get_lines() if line.get_marker() == "*")
+    star.set_ydata([y + 0.5 for y in star.get_ydata()])
+    assert not verify.same("image/png", before, print_figure(figure, fmt="png", base64=True))
+    figure = figures.draw("figure5")
+    before = print_figure(figure, fmt="png", base64=True)
+    title = figure.axes[1].title
+    title.set_text(title.get_text().replace("0.816", "0.826"))
+    assert not verify.same("image/png", before, print_figure(figure, fmt="png", base64=True))
+    assert verify.same("image/png", before, before)
+
+
 def lines(ax):
     """The drawn lines by their colour."""
     return {line.get_color(): line for line in ax.get_lines() if len(line.get_xdata()) > 1}
@@ -102,7 +119,8 @@ def test_every_figure_can_be_drawn_of_nothing_and_saved_twice_alike(name, result
     figure = figures.draw(name, "short", results)
     first, second = (figures.save(figures.draw(name, "short", results), tmp_path / f"{i}.svg").read_bytes() for i in (1, 2))
     assert first == second
-    assert figure is not None
+    assert figure.get_size_inches().min() > 0
+    assert figure.axes
 
 
 def test_an_unknown_figure_is_one_line():

@@ -175,14 +175,37 @@ def test_best_is_the_profile_with_most_of_what_is_wanted_and_never_smoke(tmp_pat
 def test_table2_is_ssim_on_omniglot_of_both_kinds_of_model(tmp_path):
     (mnist, omniglot) = (plan("miwae", dataset=d, profile_name="short")[0] for d in ("mnist", "omniglot-lake"))
     write(tmp_path, mnist, 0.9, also={"ssim_on_omniglot-lake": {"value": 0.5, "se": 0.01, "sd": 0.1}})
-    write(tmp_path, omniglot, 0.7)
+    write(tmp_path, omniglot, 0.7, also={"ssim_on_mnist": {"value": 0.6, "se": 0.01, "sd": 0.1}})
+    write(tmp_path, plan("vae", dataset="omniglot-lake", profile_name="short")[0], 0.7)  # not tested on the other: it cannot serve
     table = tables.table2("short", tmp_path)
     assert table.loc[("mnist", "ours"), "MIWAE(8,8)"] == "0.500 ± 0.100"
     assert table.loc[("omniglot", "ours"), "MIWAE(8,8)"] == "0.700 ± 0.100"
     assert table.loc[("mnist", "report"), "MIWAE(8,8)"] == "0.59 ± 0.12"
-    assert table.loc[("mnist", "ours"), "VAE"] == "not run"
+    assert table.loc[("mnist", "ours"), "VAE"] == table.loc[("omniglot", "ours"), "VAE"] == "not run"
     for form in ("text", "csv", "markdown", "latex"):
         assert "0.500" in tables.as_text(table, form)
+
+
+def test_runs_of_another_protocol_initialisation_or_beta_stay_out_of_the_tables(tmp_path):
+    for words in ({"protocol": "released"}, {"init": "burda"}):
+        for e in plan("piwae", profile_name="short", **words):
+            write(tmp_path, e)
+    write(tmp_path, plan("ciwae", beta=0.3, profile_name="short")[0])
+    assert records.shown("table1", "short", tmp_path)[0] == []
+
+
+def test_what_is_missing_is_wanted_at_the_length_that_is_shown(tmp_path):
+    for e in plan("iwae,vae", epochs=4, profile_name="short"):
+        write(tmp_path, e)
+    assert {e.epochs for e in records.shown("figure1", "short", tmp_path)[1]} == {4}
+
+
+def test_either_version_of_omniglot_is_shown_and_never_both(tmp_path):
+    for version, methods in (("omniglot", "iwae,vae"), ("omniglot-lake", "piwae")):
+        for e in plan(methods, dataset=version, profile_name="short"):
+            write(tmp_path, e)
+    used, missing = records.shown("figure2", "short", tmp_path)
+    assert {r.experiment.dataset for r in used} == {e.dataset for e in missing} == {"omniglot"}
 
 
 def test_betas_are_listed_with_their_spread_and_what_the_report_prints(tmp_path):
@@ -199,8 +222,11 @@ def test_differences_are_paired_over_images_or_between_seeds(tmp_path):
         write(tmp_path, plan("iwae", seed=seed, profile_name="short")[0], -90)
         write(tmp_path, plan("piwae", seed=seed, profile_name="short")[0], -90 + shift)
     iwae, piwae = ([r for r in records.read_all("short", tmp_path) if r.experiment.method == m] for m in ("iwae", "piwae"))
-    assert tables.difference(piwae[:1], iwae[:1], "iwae_64") == (1.0, 0.0)
-    assert tables.difference(piwae, iwae, "iwae_64") == (2.0, pytest.approx(1.0))
+    assert tables.difference(piwae[:1], iwae[:1], "iwae_64") == (1.0, 0.0, 3)
+    assert tables.difference(piwae, iwae, "iwae_64") == (2.0, pytest.approx(1.0), 2)
+    assert not tables.Difference(2.0, 0.5, 2).beyond(3)  # four standard errors, of two seeds
+    assert tables.Difference(2.0, 0.5, 10_000).beyond(3)
+    assert tables.Difference(2.0, None, 1).beyond(3) is None
     assert tables.difference(piwae[:1], iwae[1:], "iwae_64") is None
     assert tables.paired([*piwae, *iwae]).loc[("mnist, reference", "IWAE-64"), "PIWAE − IWAE"] == "2.000 ± 1.000"
 

@@ -100,7 +100,8 @@ class Numbers:
 def _doc(page: str) -> str:
     """A link to a page, as Table 1, Figure 1 or audit."""
     name = page.removeprefix("notebooks/")
-    return f"{{doc}}`{name[:-1].capitalize() + ' ' + name[-1] if name[-1].isdigit() else name} <{page}>`"
+    title = {"snr": "Gradients"}.get(name, name.capitalize())
+    return f"{{doc}}`{title[:-1] + ' ' + title[-1] if title[-1].isdigit() else title} <{page}>`"
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,10 @@ def _ahead(metric: str, methods: Sequence[str], groups: Sequence[str] = tuple(GR
 SHORT = "too short to count"
 
 
+def _title(group: str) -> str:
+    return group.replace("mnist", "MNIST").replace("omniglot", "Omniglot").replace(" reference", "").replace(" larger", ", larger")
+
+
 def _whose(record: Record) -> str:
     e = record.experiment
     if e.profile == "published":
@@ -152,7 +157,7 @@ def _not_behind(methods: Sequence[str], groups: Sequence[str], caveat: str = "")
     def check(n: Numbers) -> Verdict:
         found = {(g, m): tables.difference(n.runs(g, m), n.runs(g, "iwae"), "log_px") for g in groups for m in methods}
         found = {key: d for key, d in found.items() if d}
-        said = ", ".join(f"{d} ({m.upper()}, {g})" for (g, m), d in found.items())
+        said = ", ".join(f"{d} ({m.upper()}, {_title(g)})" for (g, m), d in found.items())
         behind = [(-d.value, d) for d in found.values()]
         kept = [not d._replace(value=value).beyond(CLEAR) for value, d in behind]
         return _so(kept), f"log p̂ minus IWAE's, released models: {said or 'no records'}{caveat}"

@@ -1,4 +1,4 @@
-# make report and make test work from a bare copy with Python 3.11 or newer; each sets up .venv first, once.
+# make report and make test work from a bare copy with Python 3.11.5 or newer; each sets up .venv first, once.
 PYTHON ?= python3
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -44,7 +44,7 @@ clean:  ## remove what was made here; committed records stay
 	rm -rf _build book/notebooks results/smoke .snakemake .pytest_cache .ruff_cache
 
 $(READY): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' || { echo "Python 3.11.5 or newer is needed; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@begun=$$SECONDS; $(PYTHON) -m venv .venv && \
 	pip install -q --disable-pip-version-check -r requirements.txt && \
 	pip install -q --disable-pip-version-check --no-deps -e . && \

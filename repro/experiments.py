@@ -224,7 +224,7 @@ def commands(wanted: list[Experiment]) -> list[str]:
         together = len(group) == sum(len(betas) if METHODS[m].takes_beta else 1 for m in methods)
         beta = f" --beta {','.join(f'{b:g}' for b in betas)}" * (list(betas) not in ([], [0.5]))
         found += [words.format(",".join(methods) + beta)] if together else [e.command for e in group]
-    return found
+    return list(dict.fromkeys(found))
 
 
 BETAS = (0.1, 0.3, 0.5, 0.7, 0.9)  # Figure 4: fixed at, and learned from

@@ -33,8 +33,8 @@ def bring(app, config) -> None:
     for name in SMOKE:
         source, page = built / "smoke" / f"{name}.ipynb", target / "smoke" / name
         page.with_suffix(".md" if source.exists() else ".ipynb").unlink(missing_ok=True)
-        if source.exists():
-            _copy(source, page.with_suffix(".ipynb"))
+        if source.exists():  # one folder further down than where its links start from
+            _write(page.with_suffix(".ipynb"), source.read_bytes().replace(rb"href=\"../", rb"href=\"../../"))
         else:
             _write(page.with_suffix(".md"), NOT_YET.format(name=name).encode())
 

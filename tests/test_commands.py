@@ -63,7 +63,7 @@ def test_train_evaluate_tables_and_status(here):
     status = repro("status", "--profile", "smoke", cwd=here).stdout
     assert "there    smoke/digits-reference/vae-M64-K1-seed0-epochs1" in status
     assert "missing  smoke/digits-reference/piwae-M8-K8-seed0\n" in status
-    assert "to make  python -m repro train --method iwae,piwae,miwae,ciwae,vae --profile smoke\n" in status
+    assert "to make  python -m repro train --method iwae,piwae,miwae,ciwae,vae,ciwae-learned --beta 0.5,0.1,0.3,0.7,0.9 --profile smoke\n" in status
     assert "Usage" in repro(cwd=here).stdout
 
 

@@ -34,7 +34,8 @@ def bring(app, config) -> None:
         source, page = built / "smoke" / f"{name}.ipynb", target / "smoke" / name
         page.with_suffix(".md" if source.exists() else ".ipynb").unlink(missing_ok=True)
         if source.exists():  # one folder further down than where its links start from
-            _write(page.with_suffix(".ipynb"), source.read_bytes().replace(rb"href=\"../", rb"href=\"../../"))
+            here = source.read_bytes().replace(rb"href=\"../", rb"href=\"../../")
+            _write(page.with_suffix(".ipynb"), here.replace(b'"# ', b'"# This machine: ', 1))
         else:
             _write(page.with_suffix(".md"), NOT_YET.format(name=name).encode())
 

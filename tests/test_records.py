@@ -151,6 +151,11 @@ def test_table1_takes_its_error_between_seeds_and_never_mixes_lengths(tmp_path):
     assert "4 of the profile's 40 epochs" in table.attrs["caption"]
 
 
+def test_the_small_digits_stand_beside_nobodys_numbers(tmp_path):
+    write(tmp_path, plan("vae", profile_name="smoke")[0])
+    assert set(tables.table1("smoke", tmp_path).index.get_level_values("source")) == {"ours"}
+
+
 def test_nothing_run_is_a_table_of_gaps(tmp_path):
     table = tables.table1("short", tmp_path)
     assert (table.xs("ours", level="source") == "not run").all(axis=None)

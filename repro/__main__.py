@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import click
 import torch
 
-from repro import ReproError, evaluation, experiments, likelihood, one_of, program, published, records, training
+from repro import ReproError, evaluation, experiments, likelihood, one_of, program, published, records, snr, training
 from repro import data as datasets
 from repro.data import Dataset
 from repro.experiments import PROFILES, Experiment
@@ -315,17 +314,43 @@ def remeasure(e: Experiment, data: str | Path | None = None, results: str | Path
 @click.option("--count", type=click.IntRange(1), help="Stop after so many models.")
 def audit(data, results, device, omniglot, count) -> None:
     """Measure the report's released weights again, those that have no record yet, and sum up its logs."""
-    logs = records.results_folder(results) / "published" / "logs.csv"
-    if not logs.exists():
-        logs.parent.mkdir(parents=True, exist_ok=True)
-        published.log_blocks(published.experiments(omniglot), data).to_csv(logs, index=False, float_format="%.5f", lineterminator="\n")
+    if not (records.results_folder(results) / "published" / "logs.csv").exists():
         origin = records.provenance() | {"blobs": {f: b for f, b in published.BLOBS.items() if f.endswith(".h5")}}
-        logs.with_suffix(".json").write_text(json.dumps(origin, indent=2) + "\n")
-        print(f"wrote {logs}", flush=True)
+        print(f"wrote {records.write_table('logs', published.log_blocks(published.experiments(omniglot), data), origin, results)}", flush=True)
     todo = [e for e in published.experiments(omniglot) if not records.exists(e, results)]
     print(f"{len(todo)} of {len(published.experiments(omniglot))} models to measure")
     for e in todo[:count]:
         remeasure(e, data, results, device)
+
+
+@cli.command()
+@click.option("--data", help="Folder to read MNIST and the released files from.")
+@click.option("--results", help="Folder to write to.")
+@click.option("--device", default="auto", show_default=True)
+def gradients(data, results, device) -> None:
+    """Measure the signal-to-noise ratio of both networks' gradients, in an untrained model and in the report's IWAE."""
+    import pandas as pd
+
+    path = records.results_folder(results) / "published" / "gradients.csv"
+    if path.exists():
+        print(f"{path} is there already")
+        return
+    device, begun, origin = pick_device(device), time.monotonic(), records.provenance()
+    released, dataset, rows = published.experiments()[0], datasets.load("mnist", data), []
+    all_rows = 2 * snr.BATCHES * len(snr.LAYOUTS)
+    with Progress(1, "gradients") as bar:
+        for name, weights in (("untrained", None), ("report's IWAE", published.weights(released, data))):
+            model = Autoencoder(MODELS[released.model], [0])
+            if weights:
+                model.load_run_state(0, weights)
+            for row in snr.network(model.to(device), dataset.train.to(device)):
+                rows.append({"weights": name} | row)
+                bar.fraction(len(rows) / all_rows)
+    data_used = {"name": dataset.name, "variant": dataset.variant, "sha256": dataset.sha256}
+    file = published.file_of(released, "model")
+    origin |= {"device": records.device_name(device), "data": data_used, "weights": {"file": file, "blob": published.BLOBS[file]}}
+    origin |= {"batches": snr.BATCHES, "replicates": snr.REPLICATES, "seconds": {"evaluation": round(time.monotonic() - begun, 1)}}
+    print(f"wrote {records.write_table('gradients', pd.DataFrame(rows), origin, results)}", flush=True)
 
 
 @cli.command()

@@ -27,7 +27,19 @@ MISSING_COMMAND = ["python -m repro audit"]
 
 def logs(results: str | Path | None = None) -> pd.DataFrame:
     """The released logs in blocks of 20 epochs; see ``published.log_blocks``."""
-    return pd.read_csv(records.results_folder(results) / "published" / "logs.csv")
+    return records.read_table("logs", results)[0]
+
+
+def gradients(results: str | Path | None = None) -> dict[str, dict[tuple[str, int, int], dict[str, tuple[float, float]]]]:
+    """SNR of the gradients in networks, as ``snr.linear_gaussian``'s, for each set of weights; errors are between batches."""
+    table, _ = records.read_table("gradients", results)
+    return {
+        weights: {
+            layout: {net: (values[net].mean(), values[net].sem()) for net in ("theta", "phi")}
+            for layout, values in mine.groupby(["method", "M", "K"], sort=False)
+        }
+        for weights, mine in table.groupby("weights", sort=False)
+    }
 
 
 def last_block(blocks: pd.DataFrame, group: str, method: str) -> pd.Series:

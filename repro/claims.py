@@ -30,7 +30,10 @@ class Numbers:
 
     def __post_init__(self):
         folder = records.results_folder(self.results)
-        files = [f for p in ("published", "short", "full") for f in sorted(folder.glob(f"{p}/**/*")) if f.name in ("metrics.json", "logs.csv")]
+        files = [
+            *sorted(folder.glob("published/*.csv")),
+            *(f for p in ("published", "short", "full") for f in sorted(folder.glob(f"{p}/*/*/metrics.json"))),
+        ]
         digest = hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files))
         object.__setattr__(self, "fingerprint", digest.hexdigest())
 

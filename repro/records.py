@@ -264,6 +264,36 @@ def _of_any_seed(wanted: Experiment, found: list[Record]) -> list[Record]:
     return [r for r in found if replace(r.experiment, seed=wanted.seed) == wanted]
 
 
+def write_table(name: str, table, origin: dict, results: str | Path | None = None) -> Path:
+    """A pandas DataFrame as ``results/published/<name>.csv``, and where it comes from, with its SHA-256, as ``<name>.json``."""
+    path = results_folder(results) / "published" / f"{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    table.to_csv(partial, index=False, float_format="%.5f", lineterminator="\n")
+    _write_json(path.with_suffix(".json"), origin | {"files": {path.name: _sha256(partial)}})
+    os.replace(partial, path)
+    return path
+
+
+def read_table(name: str, results: str | Path | None = None):
+    """``write_table``'s DataFrame and provenance, checked. Raises ReproError where it is not there or not as it was written."""
+    import pandas as pd
+
+    path, again = results_folder(results) / "published" / f"{name}.csv", f"python -m repro {MADE_BY[name]}"
+    if not path.exists():
+        raise ReproError(f"there is no {path}; make it with: {again}")
+    try:
+        origin = _read_json(path.with_suffix(".json"))
+        if origin["files"][path.name] == _sha256(path):
+            return pd.read_csv(path), origin
+    except (FileNotFoundError, ValueError, KeyError):
+        pass
+    raise ReproError(f"{path} is not as it was written; restore it, or remove it and run: {again}")
+
+
+MADE_BY = {"logs": "audit", "gradients": "gradients"}  # tables beside the records, and the command that makes each
+
+
 def provenance() -> dict:
     """Where numbers come from: the code's commit and state, versions, and today's date."""
     import torch

@@ -1,12 +1,13 @@
-"""The signal-to-noise ratio of gradient estimates, in the linear Gaussian model of Rainforth et al., section 4.
+"""The signal-to-noise ratio of gradient estimates: in the linear Gaussian model of Rainforth et al., section 4, and in networks.
 
-z ~ N(mu, I) and x ~ N(z, I) in D = 20 dimensions; q(z|x) = N(A x + b, 2/3 I). theta is mu; of phi the gradient at b is looked
-at. The best parameters are mu*, A = I/2 and b = mu*/2; each is offset by Gaussian noise of standard deviation ``OFFSET``.
+The linear Gaussian model: z ~ N(mu, I) and x ~ N(z, I) in D = 20 dimensions; q(z|x) = N(A x + b, 2/3 I). theta is mu; of phi the
+gradient at b is looked at. The best parameters are mu*, A = I/2 and b = mu*/2; each is offset by Gaussian noise of standard
+deviation ``OFFSET``. In a network, theta and phi are all parameters of the decoder and of the encoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 
 from repro.bounds import METHODS, Objective, T
+from repro.data import Streams
+from repro.models import Autoencoder
 
 D, OFFSET, AT_ONCE = 20, 0.01, 100
 SIGMA = (2 / 3) ** 0.5  # of q
@@ -46,26 +49,30 @@ def gradients(objective: Objective, M: int, K: int, replicates: int, beta: float
     return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
-def ratio(estimates: Tensor) -> tuple[float, float]:
-    """SNR = |E Delta| / sigma(Delta) over the D parameters together, from estimates [n, D], and its jackknife standard error.
+def ratio(estimates: Tensor) -> float:
+    """SNR = |E Delta| / sigma(Delta) over the D parameters together, from estimates [n, D].
 
     The squared norm of a mean of n estimates exceeds that of the expectation by their variance / n, which is taken off.
     """
+    variance, mean = torch.var_mean(estimates, 0)
+    return float((mean.square().sum() / variance.sum() - 1 / len(estimates)).clamp(min=0).sqrt())
 
-    def of(part: np.ndarray) -> float:
-        variance = part.var(0, ddof=1).sum()
-        return float(np.sqrt(max((part.mean(0) ** 2).sum() / variance - 1 / len(part), 0)))
 
-    values, blocks = estimates.numpy(), 20
-    without = [of(np.delete(values, slice(i, None, blocks), 0)) for i in range(blocks)]
-    return of(values), float(np.sqrt((blocks - 1) * np.var(without)))
+def jackknife(estimates: Tensor, blocks: int = 20) -> float:
+    """The standard error of ``ratio``, from estimates [n, D]."""
+    every = torch.arange(len(estimates)) % blocks
+    return float(np.sqrt((blocks - 1) * np.var([ratio(estimates[every != i]) for i in range(blocks)])))
 
 
 @cache
 def measure(method: str, M: int, K: int, replicates: int = 10_000, seed: int = 0, offset: float = OFFSET) -> dict[str, tuple[float, float]]:
     """SNR with its standard error of the two networks' gradients, for a method of ``bounds.METHODS`` (beta = 0.5)."""
-    beta = 0.5 if METHODS[method].takes_beta else None
-    return {name: ratio(d) for name, d in zip(("theta", "phi"), gradients(METHODS[method], M, K, replicates, beta, seed, offset), strict=True)}
+    found = gradients(METHODS[method], M, K, replicates, _beta(method), seed, offset)
+    return {name: (ratio(d), jackknife(d)) for name, d in zip(("theta", "phi"), found, strict=True)}
+
+
+def _beta(method: str) -> float | None:
+    return 0.5 if METHODS[method].takes_beta else None
 
 
 def slope(counts: Sequence[int], ratios: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -95,7 +102,36 @@ def rates() -> dict[str, dict[str, tuple[float, float, float]]]:
     return found
 
 
-def methods() -> dict[str, dict[str, tuple[float, float]]]:
-    """SNR of the two networks for the five methods at the same T = 64."""
-    layouts = {"iwae": (1, T), "piwae": (8, 8), "miwae": (8, 8), "ciwae": (1, T), "vae": (T, 1)}
-    return {m: measure(m, *layout) for m, layout in layouts.items()}
+COUNTS = (1, 4, 16, 64, 256)  # K of IWAE
+AT_T = [("iwae", 1, T), ("piwae", 8, 8), ("miwae", 8, 8), ("ciwae", 1, T), ("vae", T, 1)]  # method, M, K
+LAYOUTS = [*(("iwae", 1, K) for K in COUNTS if K < T), *AT_T]  # measured in networks
+BATCHES, REPLICATES = 10, 100
+
+
+def linear_gaussian() -> dict[tuple[str, int, int], dict[str, tuple[float, float]]]:
+    """``measure`` for IWAE as K grows and for the five methods at the same T = 64."""
+    return {layout: measure(*layout) for layout in [*(("iwae", 1, K) for K in COUNTS), *AT_T]}
+
+
+def network(model: Autoencoder, images: Tensor, batches: int = BATCHES, replicates: int = REPLICATES, batch_size: int = 20) -> Iterator[dict]:
+    """SNR of the gradients of the mean bound of a batch, in a model of one run: rows of method, M, K, batch, theta and phi.
+
+    A batch of ``images`` [n, pixels] and its binarisation stay as they are; only the samples of z differ from one of the
+    ``replicates`` to the next, and layouts with as many samples see the same.
+    """
+    for batch in range(batches):
+        chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(batch))[:batch_size]
+        x = Streams([batch], "gradients: binarise", images.device).binarise(images[chosen][None])
+        for method, M, K in LAYOUTS:
+            noise = Streams([batch], "gradients: noise", images.device).normal
+            found = zip(*(network_gradients(model, x, METHODS[method], M, K, _beta(method), noise) for _ in range(replicates)), strict=True)
+            theta, phi = (ratio(torch.stack(estimates).double()) for estimates in found)
+            yield {"method": method, "M": M, "K": K, "batch": batch, "theta": theta, "phi": phi}
+
+
+def network_gradients(model: Autoencoder, x: Tensor, objective: Objective, M: int, K: int, beta: float | None, noise) -> tuple[Tensor, Tensor]:
+    """One estimate of the gradient of the mean bound of x [1, batch, pixels] at the decoder's (theta) and encoder's (phi) parameters."""
+    theta, phi = objective(*model.log_weights(x, M, K, noise), beta)
+    pairs = (theta, model.decoder), (phi, model.encoder)
+    found = (torch.autograd.grad(bound.mean(), [*net.parameters()], retain_graph=True) for bound, net in pairs)
+    return tuple(torch.cat([g.flatten() for g in parts]) for parts in found)

@@ -26,6 +26,7 @@ def bring(app, config) -> None:
     config.myst_substitutions = {"n": Numbers(str(book.parent / "results"))}
     built, target = book.parent / "_build" / "notebooks", book / "notebooks"
     records = [p for p in (book.parent / "results").glob("*/*/*/metrics.json") if p.parents[2].name != "smoke"]
+    records += (book.parent / "results").glob("*/*.csv")
     for name in COMMITTED:
         fresh, committed = built / f"{name}.ipynb", book.parent / "notebooks" / f"{name}.ipynb"
         newest = max(p.stat().st_mtime for p in (committed, *records))

@@ -20,6 +20,8 @@ def results(folder: str | Path | None = None) -> Iterator[tuple[str, str]]:
 
     Files and hashes, schema, finite numbers (``records.read``), provenance, and a gap that is negative, as it must be.
     """
+    for name in sorted(p.stem for p in (records.results_folder(folder) / "published").glob("*.csv")):
+        yield f"published/{name}", _table(name, folder)
     for profile in experiments.PROFILES:
         for path in sorted((records.results_folder(folder) / profile).glob("*/*/config.json")):
             if profile != "smoke" and not path.parent.name.endswith(".partial"):
@@ -40,6 +42,14 @@ def _record(path: Path) -> str:
         if abs(values.mean() - record.metrics[metric]["value"]) > 1e-4:
             return f"the mean of {metric} over images.npz is not the metric"
     return ""
+
+
+def _table(name: str, folder: str | Path | None) -> str:
+    try:
+        _, origin = records.read_table(name, folder)
+    except ReproError as error:
+        return str(error)
+    return "" if origin["commit"] and not origin["dirty"] else "it does not say which committed code made it"
 
 
 def notebook(path: Path) -> str:

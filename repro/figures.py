@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from repro import ReproError, audit, experiments, one_of, records, snr
 from repro.experiments import TABLE_METHODS
 from repro.records import Record
 from repro.reported import SSIM, TABLE1
-from repro.tables import METRIC_NAMES, NAMES, by_beta, label, labels, mean_and_error, origin, similarity
+from repro.tables import METRIC_NAMES, NAMES, NETWORKS, by_beta, label, labels, mean_and_error, origin, similarity
 
 # Okabe and Ito's colours for the colour-blind, those that show on white and on black
 COLOURS = {
@@ -304,26 +305,36 @@ def logged_log_px(results: str | Path | None = None) -> Figure:
         return figure
 
 
-def signal_to_noise() -> Figure:
-    """The SNR of both networks' gradients in a linear Gaussian model: (a) IWAE as K grows, (b) five methods at T = 64."""
-    counts, names = (1, 4, 16, 64, 256), {"theta": "generative network", "phi": "inference network"}
+def signal_to_noise(results: str | Path | None = None) -> Figure:
+    """The SNR of both networks' gradients: IWAE as K grows, and five methods at T = 64.
+
+    Rows: the linear Gaussian model, measured now; networks on MNIST, from the record. Dotted: the theory's slopes.
+    """
+    rows = {"linear Gaussian model": snr.linear_gaussian()} | {f"MNIST, {name}": found for name, found in audit.gradients(results).items()}
     with plt.rc_context(sns.axes_style("ticks") | STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
-        for net, line, power in (("theta", "-", 0.5), ("phi", "--", -0.5)):
-            ratios = [snr.measure("iwae", 1, K)[net] for K in counts]
-            look = _look("iwae") | {"linestyle": line}
-            axes[0].errorbar(counts, [r for r, _ in ratios], [e for _, e in ratios], capsize=2, label=names[net], **look)
-            axes[0].plot(counts, [ratios[-2][0] * (K / counts[-2]) ** power for K in counts], ":", color=GREY, linewidth=1)
-        axes[0].set(xscale="log", yscale="log", xlabel="K (M = 1)", ylabel="signal-to-noise ratio", title="(a) IWAE")
-        axes[0].set_xticks(counts, counts)
-        axes[0].minorticks_off()
-        axes[0].legend(frameon=False, fontsize=8)
-        for i, (m, found) in enumerate(snr.methods().items()):
-            for net, filled in (("theta", COLOURS[m]), ("phi", "none")):
-                axes[1].errorbar(i, *found[net], fmt=MARKERS[m], color=COLOURS[m], markerfacecolor=filled, capsize=2)
-        axes[1].set(xticks=range(len(TABLE_METHODS)), xticklabels=[m.upper() for m in TABLE_METHODS], title="(b) five methods, T = 64")
-        for ax in axes:
-            sns.despine(ax=ax)
+        figure, axes = plt.subplots(len(rows), 2, figsize=(8, 0.6 + 2.2 * len(rows)), layout="constrained", sharey="row", sharex="col")
+        for (sweep, methods), (where, found) in zip(axes, rows.items(), strict=True):
+            counts = sorted(K for m, _, K in found if m == "iwae")
+            for net, line, power in (("theta", "-", 0.5), ("phi", "--", -0.5)):
+                ratios = [found["iwae", 1, K][net] for K in counts]
+                look = _look("iwae") | {"linestyle": line}
+                sweep.errorbar(counts, [r for r, _ in ratios], [e for _, e in ratios], capsize=2, label=NETWORKS[net], **look)
+                sweep.plot(counts, [ratios[0][0] * K**power for K in counts], ":", color=GREY, linewidth=1)
+            sweep.set(xscale="log", yscale="log", ylabel="signal-to-noise ratio", title=f"{where}: IWAE, M = 1")
+            sweep.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            sweep.yaxis.set_major_formatter("{x:g}")
+            sweep.yaxis.set_minor_locator(NullLocator())
+            for i, (m, M, K) in enumerate(snr.AT_T):
+                for net, filled in (("theta", COLOURS[m]), ("phi", "none")):
+                    methods.errorbar(i, *found[m, M, K][net], fmt=MARKERS[m], color=COLOURS[m], markerfacecolor=filled, capsize=2)
+            methods.set(title="five methods, T = 64")
+            for ax in (sweep, methods):
+                sns.despine(ax=ax)
+        axes[0, 0].legend(frameon=False, fontsize=8)
+        axes[-1, 0].set(xlabel="K")
+        axes[-1, 0].set_xticks(snr.COUNTS, snr.COUNTS)
+        axes[-1, 0].minorticks_off()
+        axes[-1, 1].set(xticks=range(len(TABLE_METHODS)), xticklabels=[m.upper() for m in TABLE_METHODS])
         plt.close(figure)
         return figure
 

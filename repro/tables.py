@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from repro import experiments, records, snr
+from repro import experiments, records
 from repro.experiments import TABLE_METHODS, Experiment
 from repro.records import Record
 from repro.reported import FIGURE4, SSIM, TABLE1, TABLE2_OMNIGLOT
@@ -21,6 +21,7 @@ METRIC_NAMES = {"iwae_64": "IWAE-64", "log_px": "log p̂(x)", "minus_kl": "−KL
 MISSING = "not run"
 WEIGHTS = "report's weights"  # measured again
 NAMES = {"iwae": "IWAE(64)", "piwae": "PIWAE(8,8)", "miwae": "MIWAE(8,8)", "ciwae": "CIWAE(0.5)", "vae": "VAE"}
+NETWORKS = {"theta": "generative network", "phi": "inference network"}
 PAIRS = (("piwae", "iwae"), ("miwae", "iwae"), ("ciwae", "iwae"), ("vae", "iwae"), ("ciwae", "vae"))
 
 
@@ -282,20 +283,6 @@ def show(table: pd.DataFrame) -> None:
     display(HTML(style.set_uuid(f"{name:08x}").to_html()), Markdown(table.attrs["caption"]))
     if table.attrs["missing"]:
         display(_to_fill(table.attrs["missing"]))
-
-
-def snr_rates() -> pd.DataFrame:
-    """The measured exponents of the SNR beside the theory's, with standard errors; see ``snr.RATES``."""
-    nets = {"theta": "generative network", "phi": "inference network"}
-    rows = {
-        (name, nets[net]): {"measured exponent": with_error(value, error, digits=3), "theory": with_error(theory, digits=1)}
-        for name, found in snr.rates().items()
-        for net, (value, error, theory) in found.items()
-    }
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    table.index = pd.MultiIndex.from_tuples(table.index, names=["what grows", "gradient of the"])
-    table.attrs = {"caption": "± standard error (jackknife over 10,000 replicates, one problem, drawn with seed 0).", "missing": []}
-    return table
 
 
 def _to_fill(commands: Sequence[str]):

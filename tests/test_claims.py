@@ -44,7 +44,8 @@ def test_every_claim_has_a_verdict_evidence_and_an_exhibit():
 
 def test_without_records_nothing_is_claimed(tmp_path):
     (tmp_path / "published").mkdir()
-    shutil.copy(RESULTS / "published" / "logs.csv", tmp_path / "published")
+    for name in ("logs.csv", "logs.json", "gradients.csv", "gradients.json"):
+        shutil.copy(RESULTS / "published" / name, tmp_path / "published")
     n = Numbers(str(tmp_path))
     said = {c.text: c.check(n)[0] for c in CLAIMS}
     assert said["Table 1, IWAE-64"] == "not tested yet"

@@ -1,6 +1,7 @@
 """Figures draw what the records say; the committed notebooks show what would be drawn today."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,8 @@ def lines(ax):
 @pytest.fixture
 def results(tmp_path):
     (tmp_path / "published").mkdir()
-    (tmp_path / "published" / "logs.csv").write_bytes((ROOT / "results" / "published" / "logs.csv").read_bytes())
+    for name in ("logs.csv", "logs.json"):
+        shutil.copy(ROOT / "results" / "published" / name, tmp_path / "published")
     return tmp_path
 
 

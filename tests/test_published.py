@@ -4,6 +4,7 @@ import copy
 import io
 import os
 import pickle
+import shutil
 import sys
 import types
 import warnings
@@ -185,7 +186,8 @@ def test_verdicts_follow_from_z():
 
 def test_tables_of_nothing_measured_say_so(tmp_path):
     (tmp_path / "published").mkdir()
-    (tmp_path / "published" / "logs.csv").write_bytes((records.results_folder() / "published" / "logs.csv").read_bytes())
+    for name in ("logs.csv", "logs.json"):
+        shutil.copy(records.results_folder() / "published" / name, tmp_path / "published")
     for table in (audit.table(tmp_path), audit.ssim_table(tmp_path), audit.paired(tmp_path)):
         assert "not run" in table.to_string()
         assert table.attrs["missing"] == ["python -m repro audit"]

@@ -260,7 +260,7 @@ def data(names: tuple[str, ...], data: str | None) -> None:
 @click.option("--precision", default="float32", show_default=True, help=f"Of training's matrix products: {', '.join(program.PRECISIONS)}.")
 def train_command(profile, data, results, device, time_limit, engine, precision, **words) -> int:
     """Train, evaluate and write records."""
-    runs = experiments.plan(profile_name=profile, **words)
+    runs = experiments.plan(profile_name=profile, device=device, **words)
     there = len(train(runs, data, results, device, time_limit, engine, precision))
     return 0 if there == len(runs) else UNFINISHED
 

@@ -109,10 +109,10 @@ class Experiment:
         return asdict(self)
 
 
-def profile(name: str = "auto") -> Profile:
-    """The profile called ``name``; ``auto`` is ``REPRO_PROFILE`` where set, else full with an accelerator, else smoke."""
+def profile(name: str = "auto", device: str = "auto") -> Profile:
+    """The profile called ``name``; ``auto`` is ``REPRO_PROFILE`` where set, else full on an accelerator, else smoke."""
     if name == "auto":
-        name = os.environ.get("REPRO_PROFILE") or ("full" if _has_accelerator() else "smoke")
+        name = os.environ.get("REPRO_PROFILE") or ("full" if device != "cpu" and _has_accelerator() else "smoke")
     return PROFILES[one_of("profile", name, TRAINED)]
 
 
@@ -124,14 +124,14 @@ def _has_accelerator() -> bool:
 
 def plan(
     method="all", dataset=None, model="reference", M=None, K=None, beta=None, seed=0, epochs=None, profile_name="auto",
-    init="default", protocol="paper",
+    init="default", protocol="paper", device="auto",
 ) -> list[Experiment]:  # fmt: skip
     """Experiments from a user's words: ``method``, ``beta`` and ``seed`` may list several ("piwae,iwae", "0,1"; "all" is Table 1's five).
 
     ``protocol="released"`` trains as the report's released code does, where that is not as the paper says.
     Raises ReproError, one line, where a name is unknown, beta is outside [0, 1] or M K is not 64.
     """
-    p = profile(profile_name)
+    p = profile(profile_name, device)
     dataset = one_of("dataset", dataset or p.dataset, DATASETS)
     released = one_of("protocol", protocol, PROTOCOLS) == "released"
     every = [m for m in TABLE_METHODS if not released or m in RELEASED]

@@ -120,7 +120,7 @@ def check(notebook: dict, given: dict) -> str:
 
         one_of("engine", values.get("engine", "auto"), ("auto", *ENGINES))
         one_of("precision", values.get("precision", "float32"), PRECISIONS)
-        words = {k: v for k, v in values.items() if k not in ("profile", "data", "results", "device", "engine", "precision")}
+        words = {k: v for k, v in values.items() if k not in ("profile", "data", "results", "engine", "precision")}
         runs = plan(profile_name=values["profile"], **words)
         pick_device(values.get("device", "auto"))
         return "-".join([runs[0].profile, runs[0].group, runs[0].name if len(runs) == 1 else f"{len(runs)}-runs"])

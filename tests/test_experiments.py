@@ -61,6 +61,7 @@ def test_auto_is_smoke_without_an_accelerator(monkeypatch):
     monkeypatch.setattr("repro.experiments._has_accelerator", lambda: False)
     assert profile().name == "smoke"
     monkeypatch.setattr("repro.experiments._has_accelerator", lambda: True)
+    assert plan(device="cpu")[0].profile == "smoke"
     assert profile().name == "full"
     monkeypatch.setenv("REPRO_PROFILE", "short")
     assert profile().name == "short"

@@ -61,10 +61,11 @@ def train(
     if not missing:
         state.unlink(missing_ok=True)
     else:
+        done = 0
         if state.exists():  # runs that have their records by now were trained with the others
-            missing = training.unfinished(state)
+            missing, done = training.unfinished(state)
         dataset, other = datasets.load(runs[0].dataset, data), elsewhere(runs[0].dataset, data)
-        engine = say_what_will_happen(missing, dataset, device, engine, precision)
+        engine = say_what_will_happen(missing, dataset, device, engine, precision, done)
         with interrupt() as interrupted, Progress(missing[0].epochs) as bar:
             how = {"commit": origin["commit"] or "unknown", "engine": engine, "precision": precision}
             fit = training.fit(missing, dataset, state, device, time_limit, interrupted, bar.training, **how)
@@ -126,23 +127,28 @@ def write_records(fit: training.Fit, dataset: Dataset, other: Dataset | None, or
                 print(f"wrote {path}", flush=True)
 
 
-def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str, engine: str, precision: str) -> str:
-    """Say what is going to be trained and how long that should take, from a short measurement. Returns the engine to use."""
+def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str, engine: str, precision: str, done: int = 0) -> str:
+    """Say what is going to be trained and how long that should take, from a short measurement. Returns the engine to use.
+
+    ``done``: epochs that an interrupted training has behind it.
+    """
     first, steps = runs[0], len(dataset.train) // runs[0].batch_size
     print(f"{first.profile} profile: {', '.join(e.name for e in runs)}")
     print(f"{first.model} model on {dataset.variant}; {records.device_name(device)}")
-    print(f"{first.epochs} epoch{'s' * (first.epochs > 1)} of {steps} steps", end="; ", flush=True)
+    begins = f", going on after epoch {done}" if done else ""
+    print(f"{first.epochs} epoch{'s' * (first.epochs > 1)} of {steps} steps{begins}", end="; ", flush=True)
+    left = first.epochs - done
     wanted = ("eager" if device == "cpu" else "compiled-graph") if engine == "auto" else engine
     wanted, per_step, why = training.try_engines(runs, dataset, device, wanted, precision)
-    if engine == "auto" and device == "cpu" and first.epochs * steps * per_step > WORTH_COMPILING:
+    if engine == "auto" and device == "cpu" and left * steps * per_step > WORTH_COMPILING:
         wanted, per_step, why = training.try_engines(runs, dataset, device, "compiled", precision)
     model = Autoencoder(MODELS[first.model], [0]).to(device)
     begun = time.monotonic()
     evaluation.iwae_bound(model, dataset.test[:100], [0], "estimate")
     per_weight = (time.monotonic() - begun) / (100 * 64)
-    milestones = sum(m < first.epochs for m in experiments.MILESTONES)
-    weights = len(dataset.test) * (64 * (first.epochs + 1) + (milestones + 1) * PROFILES[first.profile].log_px_samples)
-    total = first.epochs * steps * per_step + per_weight * weights * len(runs)
+    milestones = sum(done < m < first.epochs for m in experiments.MILESTONES)
+    weights = len(dataset.test) * (64 * (left + 1) + (milestones + 1) * PROFILES[first.profile].log_px_samples)
+    total = left * steps * per_step + per_weight * weights * len(runs)
     print(f"{wanted} engine, {precision}; should take about {duration(total)}", flush=True)
     if why:
         print(f"{why}: {wanted} instead, which is slower", flush=True)

@@ -227,9 +227,10 @@ def _load(path: str | Path, device: str | torch.device = "cpu") -> dict:
         raise ReproError(f"{path} cannot be read ({type(error).__name__}); delete it to train from the start") from None
 
 
-def unfinished(path: str | Path) -> list[Experiment]:
-    """The runs whose unfinished training is kept in ``path``."""
-    return [Experiment(**fields) for fields in _load(path)["experiments"]]
+def unfinished(path: str | Path) -> tuple[list[Experiment], int]:
+    """The runs whose unfinished training is kept in ``path``, and how many epochs of it are done."""
+    state = _load(path)
+    return [Experiment(**fields) for fields in state["experiments"]], state["epoch"]
 
 
 def _resume(run: Fit, path: str | Path | None) -> None:

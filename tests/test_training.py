@@ -168,8 +168,9 @@ def test_a_milestone_evaluation_can_be_stopped_and_goes_on_where_it_was(small, t
     stops = iter([False] * 12 + [True])  # ten steps, both evaluations of the first run, and then in the second's
     fit = training.fit(runs(), digits, tmp_path / "state.pt", stop=lambda: next(stops))
     assert (fit.epoch, fit.step) == (0, fit.steps_per_epoch)
-    assert training.unfinished(tmp_path / "state.pt") == runs()
+    assert training.unfinished(tmp_path / "state.pt") == (runs(), 0)
     assert training.fit(runs(), digits, tmp_path / "state.pt").curves == whole.curves
+    assert training.unfinished(tmp_path / "state.pt") == (runs(), runs()[0].epochs)
 
 
 def test_the_state_of_other_runs_is_refused(small, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import sys
 import time
@@ -334,29 +335,32 @@ def audit(data, results, device, omniglot, count) -> None:
 @click.option("--results", help="Folder to write to.")
 @click.option("--device", default="auto", show_default=True)
 def gradients(data, results, device) -> None:
-    """Measure the signal-to-noise ratio of both networks' gradients, in an untrained model and in the report's IWAE."""
+    """Measure the signal-to-noise ratio of both networks' gradients, in a linear Gaussian model and on MNIST."""
     import pandas as pd
 
     path = records.results_folder(results) / "published" / "gradients.csv"
     if path.exists():
-        print(f"{path} is there already")
+        print(f"{path} is there already; remove it first to make it again")
         return
     device, begun, origin = pick_device(device), time.monotonic(), records.provenance()
-    released, dataset, rows = published.experiments()[0], datasets.load("mnist", data), []
-    all_rows = 2 * snr.BATCHES * len(snr.LAYOUTS)
+    released = next(e for e in published.experiments() if (e.method, e.dataset, e.model) == ("iwae", "mnist", "reference"))
+    models = [Autoencoder(MODELS[released.model], [released.seed]) for _ in snr.NETWORKS]
+    models[1].load_run_state(0, published.weights(released, data))
+    dataset, rows = datasets.load(released.dataset, data), []
+    parts = [snr.in_linear_gaussian(where) for where in snr.LINEAR_GAUSSIAN]
+    parts += [snr.in_network(where, m.to(device), dataset.train.to(device)) for where, m in zip(snr.NETWORKS, models, strict=True)]
+    total = len(snr.LAYOUTS) * (len(snr.LINEAR_GAUSSIAN) * snr.PROBLEMS + len(snr.NETWORKS) * snr.BATCHES)
     with Progress(1, "gradients") as bar:
-        for name, weights in (("untrained", None), ("report's IWAE", published.weights(released, data))):
-            model = Autoencoder(MODELS[released.model], [0])
-            if weights:
-                model.load_run_state(0, weights)
-            for row in snr.network(model.to(device), dataset.train.to(device)):
-                rows.append({"weights": name} | row)
-                bar.fraction(len(rows) / all_rows)
-    data_used = {"name": dataset.name, "variant": dataset.variant, "sha256": dataset.sha256}
+        for row in itertools.chain(*parts):
+            rows.append(row)
+            bar.fraction(len(rows) / total)
     file = published.file_of(released, "model")
-    origin |= {"device": records.device_name(device), "data": data_used, "weights": {"file": file, "blob": published.BLOBS[file]}}
-    origin |= {"batches": snr.BATCHES, "replicates": snr.REPLICATES, "seconds": {"evaluation": round(time.monotonic() - begun, 1)}}
-    print(f"wrote {records.write_table('gradients', pd.DataFrame(rows), origin, results)}", flush=True)
+    origin |= {"device": records.device_name(device), "weights": {"file": file, "blob": published.BLOBS[file]}}
+    origin |= {"data": {"name": dataset.name, "variant": dataset.variant, "sha256": dataset.sha256, "split": "train"}}
+    origin |= {"linear_gaussian": snr.LINEAR_GAUSSIAN, "problems": snr.PROBLEMS, "seed": released.seed, "beta": snr.BETA}
+    origin |= {"batches": snr.BATCHES, "batch_size": snr.BATCH_SIZE, "replicates": snr.REPLICATES}
+    origin |= {"seconds": {"evaluation": round(time.monotonic() - begun, 1)}}
+    print(f"wrote {records.write_table('gradients', pd.DataFrame(rows), origin, results, numbers='%.7g')}", flush=True)
 
 
 @cli.command()

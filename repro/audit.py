@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from repro import published, records, snr, tables
+from repro import published, records, tables
 from repro.experiments import TABLE_METHODS
 from repro.records import Record
 from repro.reported import SSIM, TABLE1, TABLE2_OMNIGLOT
-from repro.tables import METRIC_NAMES, MISSING, NAMES, NETWORKS, origin, similarity, with_error
+from repro.tables import METRIC_NAMES, MISSING, NAMES, origin, similarity, with_error
 
 SUBSET = 64 * 20  # images in 64 batches
 SSIM_NEAR = {3: 0.005, 2: 0.01}  # a printed SSIM of so many digits is confirmed where it is as near
@@ -28,18 +28,6 @@ MISSING_COMMAND = ["python -m repro audit"]
 def logs(results: str | Path | None = None) -> pd.DataFrame:
     """The released logs in blocks of 20 epochs; see ``published.log_blocks``."""
     return records.read_table("logs", results)[0]
-
-
-def gradients(results: str | Path | None = None) -> dict[str, dict[tuple[str, int, int], dict[str, tuple[float, float]]]]:
-    """SNR of the gradients in networks, as ``snr.linear_gaussian``'s, for each set of weights; errors are between batches."""
-    table, _ = records.read_table("gradients", results)
-    return {
-        weights: {
-            layout: {net: (values[net].mean(), values[net].sem()) for net in ("theta", "phi")}
-            for layout, values in mine.groupby(["method", "M", "K"], sort=False)
-        }
-        for weights, mine in table.groupby("weights", sort=False)
-    }
 
 
 def last_block(blocks: pd.DataFrame, group: str, method: str) -> pd.Series:
@@ -213,30 +201,6 @@ def claims(results: str | Path | None = None) -> list[str]:
             f"**{better['iwae_64']} of {len(pairs)}** comparisons, and has the smaller gap in **{better['minus_kl']} of {len(pairs)}**."
         )
     return said
-
-
-def gradient_rates(results: str | Path | None = None) -> pd.DataFrame:
-    """Exponents of the SNR as samples are added, with standard errors, beside the theory's: ``snr.RATES``, and K of IWAE in networks."""
-    rows = {
-        ("linear Gaussian", name, NETWORKS[net]): {"measured exponent": with_error(value, error, digits=3), "theory": with_error(theory, digits=1)}
-        for name, found in snr.rates().items()
-        for net, (value, error, theory) in found.items()
-    }
-    table, _ = records.read_table("gradients", results)
-    sweep = table[table.method == "iwae"]
-    for weights, mine in sweep.groupby("weights", sort=False):
-        for net, theory in (("theta", 0.5), ("phi", -0.5)):
-            slopes = mine.groupby("batch").apply(lambda b, net=net: np.polyfit(np.log(b.K), np.log(b[net]), 1)[0], include_groups=False)
-            measured = with_error(slopes.mean(), slopes.sem(), digits=3)
-            name = f"K from {mine.K.min()} to {mine.K.max()}, IWAE"
-            rows[f"MNIST, {weights}", name, NETWORKS[net]] = {"measured exponent": measured, "theory": with_error(theory, digits=1)}
-    shown = pd.DataFrame.from_dict(rows, orient="index")
-    shown.index = pd.MultiIndex.from_tuples(shown.index, names=["where", "what grows", "gradient of the"])
-    caption = (
-        "± standard error: in the linear Gaussian model by jackknife over 10,000 replicates of one problem; in networks between batches of images."
-    )
-    shown.attrs = {"caption": caption, "missing": []}
-    return shown
 
 
 def _captioned(shown: pd.DataFrame, used: Sequence[Record], expected: int, error: str = "± standard error over the test images") -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -306,35 +307,33 @@ def logged_log_px(results: str | Path | None = None) -> Figure:
 
 
 def signal_to_noise(results: str | Path | None = None) -> Figure:
-    """The SNR of both networks' gradients: IWAE as K grows, and five methods at T = 64.
+    """The SNR of both networks' gradients, wherever it was measured: IWAE as K grows, and five methods at T = 64.
 
-    Rows: the linear Gaussian model, measured now; networks on MNIST, from the record. Dotted: the theory's slopes.
+    Filled: the generative network's; open: the inference network's. Dotted: the theory's slopes. Bars: jackknife standard errors.
     """
-    rows = {"linear Gaussian model": snr.linear_gaussian()} | {f"MNIST, {name}": found for name, found in audit.gradients(results).items()}
+    places = [*records.read_table("gradients", results)[0].groupby("where", sort=False)]
     with plt.rc_context(sns.axes_style("ticks") | STYLE):
-        figure, axes = plt.subplots(len(rows), 2, figsize=(8, 0.6 + 2.2 * len(rows)), layout="constrained", sharey="row", sharex="col")
-        for (sweep, methods), (where, found) in zip(axes, rows.items(), strict=True):
-            counts = sorted(K for m, _, K in found if m == "iwae")
-            for net, line, power in (("theta", "-", 0.5), ("phi", "--", -0.5)):
-                ratios = [found["iwae", 1, K][net] for K in counts]
-                look = _look("iwae") | {"linestyle": line}
-                sweep.errorbar(counts, [r for r, _ in ratios], [e for _, e in ratios], capsize=2, label=NETWORKS[net], **look)
-                sweep.plot(counts, [ratios[0][0] * K**power for K in counts], ":", color=GREY, linewidth=1)
-            sweep.set(xscale="log", yscale="log", ylabel="signal-to-noise ratio", title=f"{where}: IWAE, M = 1")
+        figure, axes = plt.subplots(len(places), 2, figsize=(8, 0.8 + 2 * len(places)), layout="constrained", sharey="row", sharex="col")
+        for (sweep, methods), (where, rows) in zip(axes, places, strict=True):
+            for net, look in (("theta", {}), ("phi", {"markerfacecolor": "none", "linestyle": "--"})):
+                value = functools.partial(lambda r, layout, net: snr.ratio(r, layout, net), net=net)
+                found = {layout: snr.with_jackknife(rows, functools.partial(value, layout=layout)) for layout in snr.LAYOUTS}
+                ratios = [found["iwae", 1, K] for K in snr.COUNTS]
+                sweep.errorbar(snr.COUNTS, *zip(*ratios, strict=True), capsize=2, label=f"gradient of the {NETWORKS[net]}", **_look("iwae") | look)
+                sweep.plot(snr.COUNTS, [ratios[0][0] * K ** snr.THEORY[net] for K in snr.COUNTS], ":", color=GREY, linewidth=1)
+                for i, layout in enumerate(snr.AT_T):
+                    methods.errorbar(i, *found[layout], capsize=2, **_look(layout[0]) | look)
+            sweep.set(xscale="log", yscale="log", ylabel="signal-to-noise ratio", title=where)
             sweep.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
             sweep.yaxis.set_major_formatter("{x:g}")
             sweep.yaxis.set_minor_locator(NullLocator())
-            for i, (m, M, K) in enumerate(snr.AT_T):
-                for net, filled in (("theta", COLOURS[m]), ("phi", "none")):
-                    methods.errorbar(i, *found[m, M, K][net], fmt=MARKERS[m], color=COLOURS[m], markerfacecolor=filled, capsize=2)
-            methods.set(title="five methods, T = 64")
             for ax in (sweep, methods):
                 sns.despine(ax=ax)
-        axes[0, 0].legend(frameon=False, fontsize=8)
-        axes[-1, 0].set(xlabel="K")
+        axes[-1, 0].set(xlabel="K of IWAE, M = 1")
         axes[-1, 0].set_xticks(snr.COUNTS, snr.COUNTS)
         axes[-1, 0].minorticks_off()
-        axes[-1, 1].set(xticks=range(len(TABLE_METHODS)), xticklabels=[m.upper() for m in TABLE_METHODS])
+        axes[-1, 1].set(xticks=range(len(snr.AT_T)), xticklabels=[m.upper() for m, _, _ in snr.AT_T], xlabel="method, T = 64")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8)
         plt.close(figure)
         return figure
 

@@ -264,12 +264,15 @@ def _of_any_seed(wanted: Experiment, found: list[Record]) -> list[Record]:
     return [r for r in found if replace(r.experiment, seed=wanted.seed) == wanted]
 
 
-def write_table(name: str, table, origin: dict, results: str | Path | None = None) -> Path:
-    """A pandas DataFrame as ``results/published/<name>.csv``, and where it comes from, with its SHA-256, as ``<name>.json``."""
+def write_table(name: str, table, origin: dict, results: str | Path | None = None, numbers: str = "%.5f") -> Path:
+    """A pandas DataFrame as ``results/published/<name>.csv``, and where it comes from, with its SHA-256, as ``<name>.json``.
+
+    ``numbers`` formats them.
+    """
     path = results_folder(results) / "published" / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    table.to_csv(partial, index=False, float_format="%.5f", lineterminator="\n")
+    table.to_csv(partial, index=False, float_format=numbers, lineterminator="\n")
     _write_json(path.with_suffix(".json"), origin | {"files": {path.name: _sha256(partial)}})
     os.replace(partial, path)
     return path
@@ -279,7 +282,7 @@ def read_table(name: str, results: str | Path | None = None):
     """``write_table``'s DataFrame and provenance, checked. Raises ReproError where it is not there or not as it was written."""
     import pandas as pd
 
-    path, again = results_folder(results) / "published" / f"{name}.csv", f"python -m repro {MADE_BY[name]}"
+    path, again = results_folder(results) / "published" / f"{name}.csv", f"python -m repro {MADE_BY.get(name, name)}"
     if not path.exists():
         raise ReproError(f"there is no {path}; make it with: {again}")
     try:

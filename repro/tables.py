@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from repro import experiments, records
+from repro import experiments, records, snr
 from repro.experiments import TABLE_METHODS, Experiment
 from repro.records import Record
 from repro.reported import FIGURE4, SSIM, TABLE1, TABLE2_OMNIGLOT
@@ -283,6 +283,46 @@ def show(table: pd.DataFrame) -> None:
     display(HTML(style.set_uuid(f"{name:08x}").to_html()), Markdown(table.attrs["caption"]))
     if table.attrs["missing"]:
         display(_to_fill(table.attrs["missing"]))
+
+
+def snr_ratios(results: str | Path | None = None) -> pd.DataFrame:
+    """The SNR of the five methods' gradients at T = 64, its signal and noise beside IWAE's, and the ESS of the 64 weights."""
+    rows, of = {}, {"signal": lambda r, layout, net: snr.select(r, layout)[f"{net}_signal"].mean() ** 0.5}
+    of["noise"] = lambda r, layout, net: snr.select(r, layout)[f"{net}_noise"].mean() ** 0.5
+    iwae = snr.AT_T[0]
+    for where, mine in _gradients(results):
+        ess = with_error(*snr.with_jackknife(mine, lambda r: snr.select(r, iwae).ess.mean()), digits=1)
+        for net, name in NETWORKS.items():
+            ratios = {m: snr.with_jackknife(mine, lambda r, layout=(m, M, K), net=net: snr.ratio(r, layout, net)) for m, M, K in snr.AT_T}
+            rows[where, name, "signal-to-noise ratio"] = {NAMES[m]: with_error(*v) for m, v in ratios.items()} | {"ESS of 64": ess}
+            for part, size in of.items():
+                shares = {m: size(mine, (m, M, K), net) / size(mine, iwae, net) for m, M, K in snr.AT_T}
+                rows[where, name, f"{part}, over IWAE's"] = {NAMES[m]: with_error(v) for m, v in shares.items()} | {"ESS of 64": ""}
+    return _of_gradients(rows, ["where", "gradient of the", "what"], results)
+
+
+def snr_exponents(results: str | Path | None = None) -> pd.DataFrame:
+    """d log SNR / d log K of IWAE's gradients between one K and the next, beside the theory's for many samples."""
+    rows = {}
+    for where, mine in _gradients(results):
+        for net, name in NETWORKS.items():
+            steps = zip(snr.COUNTS, snr.COUNTS[1:], strict=False)
+            found = {s: snr.with_jackknife(mine, lambda r, s=s, net=net: snr.exponent(r, net, s)) for s in steps}
+            rows[where, name] = {f"K {a} to {b}": with_error(*v) for (a, b), v in found.items()} | {"theory": with_error(snr.THEORY[net], digits=1)}
+    return _of_gradients(rows, ["where", "gradient of the"], results)
+
+
+def _gradients(results) -> list[tuple[str, pd.DataFrame]]:
+    return [*records.read_table("gradients", results)[0].groupby("where", sort=False)]
+
+
+def _of_gradients(rows: dict[tuple, dict[str, str]], names: list[str], results) -> pd.DataFrame:
+    table, p = pd.DataFrame.from_dict(rows, orient="index"), records.read_table("gradients", results)[1]
+    table.index = pd.MultiIndex.from_tuples(table.index, names=names)
+    draws = f"{p['problems']} problems, or {p['batches']} batches of {p['batch_size']} training images"
+    caption = f"± standard error, by jackknife over {draws}. β = {p['beta']:g}. {p['device']}, commit {p['commit'][:10]}."
+    table.attrs = {"caption": caption, "missing": []}
+    return table
 
 
 def _to_fill(commands: Sequence[str]):

@@ -278,7 +278,7 @@ def _exponents(rows: pd.DataFrame) -> list[tuple[bool, str]]:
     said = []
     for net, name in (("phi", "inference"), ("theta", "generative")):
         value, error = snr.with_jackknife(rows, lambda r, net=net: snr.exponent(r, net, snr.COUNTS[-2:]))
-        said.append((abs(value - snr.THEORY[net]) < max(CLEAR * error, 0.05), f"{name} {with_error(value, error)}"))
+        said.append((abs(value - snr.THEORY[net]) < max(CLEAR * error, 0.05), f"{name} {with_error(value, error, digits=3)}"))
     return said
 
 
@@ -289,7 +289,7 @@ def _remedies(rows: pd.DataFrame) -> list[tuple[bool, str]]:
 def _times(rows: pd.DataFrame, a: tuple[str, int, int], b: tuple[str, int, int], net: str) -> tuple[bool, str]:
     """Whether a's SNR is above b's by more than ``CLEAR`` standard errors, and how many times it is."""
     value, error = snr.with_jackknife(rows, lambda r: snr.ratio(r, a, net) / snr.ratio(r, b, net))
-    return value - 1 > CLEAR * error, f"{a[0].upper()} {with_error(value, error, digits=1)}"
+    return value - 1 > CLEAR * error, f"{a[0].upper()} {with_error(value, error)}"
 
 
 def _same_for_theta(rows: pd.DataFrame) -> list[tuple[bool, str]]:

@@ -294,7 +294,7 @@ def snr_ratios(results: str | Path | None = None) -> pd.DataFrame:
         ess = with_error(*snr.with_jackknife(mine, lambda r: snr.select(r, iwae).ess.mean()), digits=1)
         for net, name in NETWORKS.items():
             ratios = {m: snr.with_jackknife(mine, lambda r, layout=(m, M, K), net=net: snr.ratio(r, layout, net)) for m, M, K in snr.AT_T}
-            rows[where, name, "signal-to-noise ratio"] = {NAMES[m]: with_error(*v) for m, v in ratios.items()} | {"ESS of 64": ess}
+            rows[where, name, "signal-to-noise ratio"] = {NAMES[m]: with_error(*v, digits=3) for m, v in ratios.items()} | {"ESS of 64": ess}
             for part, size in of.items():
                 shares = {m: size(mine, (m, M, K), net) / size(mine, iwae, net) for m, M, K in snr.AT_T}
                 rows[where, name, f"{part}, over IWAE's"] = {NAMES[m]: with_error(v) for m, v in shares.items()} | {"ESS of 64": ""}
@@ -308,7 +308,9 @@ def snr_exponents(results: str | Path | None = None) -> pd.DataFrame:
         for net, name in NETWORKS.items():
             steps = zip(snr.COUNTS, snr.COUNTS[1:], strict=False)
             found = {s: snr.with_jackknife(mine, lambda r, s=s, net=net: snr.exponent(r, net, s)) for s in steps}
-            rows[where, name] = {f"K {a} to {b}": with_error(*v) for (a, b), v in found.items()} | {"theory": with_error(snr.THEORY[net], digits=1)}
+            rows[where, name] = {f"K {a} to {b}": with_error(*v, digits=3) for (a, b), v in found.items()} | {
+                "theory": with_error(snr.THEORY[net], digits=1)
+            }
     return _of_gradients(rows, ["where", "gradient of the"], results)
 
 

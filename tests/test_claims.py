@@ -8,6 +8,7 @@ from repro import claims, records
 from repro.claims import CLAIMS, Numbers
 from repro.experiments import plan
 from tests.test_records import write
+from tests.test_snr import planted
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -44,12 +45,13 @@ def test_every_claim_has_a_verdict_evidence_and_an_exhibit():
 
 def test_without_records_nothing_is_claimed(tmp_path):
     (tmp_path / "published").mkdir()
-    for name in ("logs.csv", "logs.json", "gradients.csv", "gradients.json"):
+    for name in ("logs.csv", "logs.json"):
         shutil.copy(RESULTS / "published" / name, tmp_path / "published")
     n = Numbers(str(tmp_path))
     said = {c.text: c.check(n)[0] for c in CLAIMS}
     assert said["Table 1, IWAE-64"] == "not tested yet"
     assert said["It brings $q$ closer to the posterior: a smaller gap"] == "not tested yet"
+    assert said["The remedies give the inference network a clearer gradient"] == "not tested yet"
     assert n.value("mnist reference", "iwae", "iwae_64") == "not run"
     assert n.compute() == "no runs yet"
 
@@ -86,3 +88,25 @@ def test_as_good_as_means_not_clearly_behind():
     found = claims._not_behind(("piwae",), ["mnist reference"])(Numbers())
     assert found[0] == "does not hold"
     assert claims._not_behind(("piwae",), ["mnist larger"])(Numbers())[0] == "holds"
+
+
+def test_verdicts_on_gradients_follow_from_their_ratios():
+    """Ratios that go as powers of K: the theory's, weaker ones, and ones the wrong way round."""
+    for theta, phi, grows, rates in ((0.5, -0.5, True, True), (0.1, -0.1, True, False), (-0.1, 0.1, False, False)):
+        rows = planted({"theta": theta, "phi": phi})
+        assert {o for o, _ in claims._as_k_grows(rows)} == {grows}
+        assert {o for o, _ in claims._exponents(rows)} == {rates}
+
+
+def test_a_gradient_is_clearer_only_beyond_three_standard_errors():
+    rows = planted({"theta": 0.0, "phi": 0.0})
+    miwae, iwae = ("miwae", 8, 8), ("iwae", 1, 64)
+    assert not claims._times(rows, miwae, iwae, "phi")[0]
+    rows.loc[rows.method == "miwae", "phi_signal"] *= 4
+    assert claims._times(rows, miwae, iwae, "phi") == (True, "MIWAE 2.00 ± 0.00")
+    rows.loc[(rows.method == "miwae") & (rows.draw == 0), "phi_signal"] /= 1000
+    rows.loc[(rows.method == "miwae") & (rows.draw > 4), "phi_signal"] /= 4
+    assert not claims._times(rows, miwae, iwae, "phi")[0]
+    assert claims._same_for_theta(rows)[0][0]
+    rows.loc[rows.method == "miwae", "theta_signal"] *= 1.5
+    assert not claims._same_for_theta(rows)[0][0]

@@ -18,7 +18,7 @@ from repro import ReproError, audit, experiments, one_of, records, snr
 from repro.experiments import TABLE_METHODS
 from repro.records import Record
 from repro.reported import SSIM, TABLE1
-from repro.tables import METRIC_NAMES, NAMES, NETWORKS, by_beta, label, labels, mean_and_error, origin, similarity
+from repro.tables import METRIC_NAMES, NAMES, SIDES, by_beta, label, labels, mean_and_error, origin, similarity
 
 # Okabe and Ito's colours for the colour-blind, those that show on white and on black
 COLOURS = {
@@ -316,10 +316,11 @@ def signal_to_noise(results: str | Path | None = None) -> Figure:
         figure, axes = plt.subplots(len(places), 2, figsize=(8, 0.8 + 2 * len(places)), layout="constrained", sharey="row", sharex="col")
         for (sweep, methods), (where, rows) in zip(axes, places, strict=True):
             for net, look in (("theta", {}), ("phi", {"markerfacecolor": "none", "linestyle": "--"})):
-                value = functools.partial(lambda r, layout, net: snr.ratio(r, layout, net), net=net)
-                found = {layout: snr.with_jackknife(rows, functools.partial(value, layout=layout)) for layout in snr.LAYOUTS}
+                found = {layout: snr.with_jackknife(rows, functools.partial(snr.ratio, layout=layout, net=net)) for layout in snr.LAYOUTS}
                 ratios = [found["iwae", 1, K] for K in snr.COUNTS]
-                sweep.errorbar(snr.COUNTS, *zip(*ratios, strict=True), capsize=2, label=f"gradient of the {NETWORKS[net]}", **_look("iwae") | look)
+                sweep.errorbar(
+                    snr.COUNTS, *zip(*ratios, strict=True), capsize=2, label=f"gradient of the {SIDES[net]} network", **_look("iwae") | look
+                )
                 sweep.plot(snr.COUNTS, [ratios[0][0] * K ** snr.THEORY[net] for K in snr.COUNTS], ":", color=GREY, linewidth=1)
                 for i, layout in enumerate(snr.AT_T):
                     methods.errorbar(i, *found[layout], capsize=2, **_look(layout[0]) | look)

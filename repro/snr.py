@@ -4,9 +4,9 @@ The linear Gaussian model: z ~ N(mu, I) and x ~ N(z, I) in D = 20 dimensions; q(
 gradient at b is looked at. The best parameters are mu*, A = I/2 and b = mu*/2; each is offset by Gaussian noise of standard
 deviation ``offset``. In a network, theta and phi are all parameters of the decoder and of the encoder.
 
-The ratio is one for all parameters of a network together: SNR^2 = |E Delta|^2 / (trace of Cov Delta). Measurements are rows
-with ``where``, ``method``, ``M``, ``K``, ``draw`` (of a problem, or of a batch of images), the squared signal and the squared noise
-of both gradients, and the effective sample size of the M K weights.
+The ratio is one for all parameters of a network together: its square is the squared norm of E Delta over the trace of Cov Delta.
+Measurements are rows with ``where``, ``method``, ``M``, ``K``, ``draw`` (of a problem, or of a batch of images), the squared signal
+and the squared noise of both gradients, and the effective sample size of the M K weights.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def effective_sample_size(log_w: Tensor) -> Tensor:
 
 
 def squares(estimates: Tensor) -> tuple[float, float]:
-    """|E Delta|^2 and the trace of Cov Delta, without bias, from estimates [n, D].
+    """The squared norm of E Delta and the trace of Cov Delta, without bias, from estimates [n, D].
 
     The squared norm of a mean of n estimates exceeds that of the expectation by their variance / n, which is taken off.
     """

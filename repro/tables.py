@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ METRIC_NAMES = {"iwae_64": "IWAE-64", "log_px": "log p̂(x)", "minus_kl": "−KL
 MISSING = "not run"
 WEIGHTS = "report's weights"  # measured again
 NAMES = {"iwae": "IWAE(64)", "piwae": "PIWAE(8,8)", "miwae": "MIWAE(8,8)", "ciwae": "CIWAE(0.5)", "vae": "VAE"}
-NETWORKS = {"theta": "generative network", "phi": "inference network"}
+SIDES = {"theta": "generative", "phi": "inference"}
 PAIRS = (("piwae", "iwae"), ("miwae", "iwae"), ("ciwae", "iwae"), ("vae", "iwae"), ("ciwae", "vae"))
 
 
@@ -286,43 +287,40 @@ def show(table: pd.DataFrame) -> None:
 
 
 def snr_ratios(results: str | Path | None = None) -> pd.DataFrame:
-    """The SNR of the five methods' gradients at T = 64, its signal and noise beside IWAE's, and the ESS of the 64 weights."""
-    rows, of = {}, {"signal": lambda r, layout, net: snr.select(r, layout)[f"{net}_signal"].mean() ** 0.5}
-    of["noise"] = lambda r, layout, net: snr.select(r, layout)[f"{net}_noise"].mean() ** 0.5
-    iwae = snr.AT_T[0]
-    for where, mine in _gradients(results):
-        ess = with_error(*snr.with_jackknife(mine, lambda r: snr.select(r, iwae).ess.mean()), digits=1)
-        for net, name in NETWORKS.items():
-            ratios = {m: snr.with_jackknife(mine, lambda r, layout=(m, M, K), net=net: snr.ratio(r, layout, net)) for m, M, K in snr.AT_T}
-            rows[where, name, "signal-to-noise ratio"] = {NAMES[m]: with_error(*v, digits=3) for m, v in ratios.items()} | {"ESS of 64": ess}
-            for part, size in of.items():
-                shares = {m: size(mine, (m, M, K), net) / size(mine, iwae, net) for m, M, K in snr.AT_T}
-                rows[where, name, f"{part}, over IWAE's"] = {NAMES[m]: with_error(v) for m, v in shares.items()} | {"ESS of 64": ""}
-    return _of_gradients(rows, ["where", "gradient of the", "what"], results)
+    """The SNR of the five methods' gradients at T = 64, with signal and noise in multiples of IWAE's, and the ESS of the 64 weights."""
+    rows, iwae = {}, snr.AT_T[0]
+    for place, mine in _gradients(results):
+        where = f"{place}; ESS {with_error(*snr.with_jackknife(mine, lambda r: snr.select(r, iwae).ess.mean()), digits=1)}"
+        for net, name in SIDES.items():
+            found = {NAMES[layout[0]]: snr.with_jackknife(mine, functools.partial(snr.ratio, layout=layout, net=net)) for layout in snr.AT_T}
+            rows[where, f"{name}, SNR"] = {m: with_error(*v, digits=3) for m, v in found.items()}
+            for part in ("signal", "noise"):
+                size = {layout: snr.select(mine, layout)[f"{net}_{part}"].mean() ** 0.5 for layout in snr.AT_T}
+                rows[where, f"{name}, {part}"] = {NAMES[k[0]]: f"× {with_error(v / size[iwae])}" for k, v in size.items()}
+    return _of_gradients(rows, ["where", "network"], results, "Signal and noise in multiples of IWAE's. ")
 
 
 def snr_exponents(results: str | Path | None = None) -> pd.DataFrame:
     """d log SNR / d log K of IWAE's gradients between one K and the next, beside the theory's for many samples."""
     rows = {}
     for where, mine in _gradients(results):
-        for net, name in NETWORKS.items():
+        for net, name in SIDES.items():
             steps = zip(snr.COUNTS, snr.COUNTS[1:], strict=False)
-            found = {s: snr.with_jackknife(mine, lambda r, s=s, net=net: snr.exponent(r, net, s)) for s in steps}
-            rows[where, name] = {f"K {a} to {b}": with_error(*v, digits=3) for (a, b), v in found.items()} | {
-                "theory": with_error(snr.THEORY[net], digits=1)
-            }
-    return _of_gradients(rows, ["where", "gradient of the"], results)
+            found = {s: snr.with_jackknife(mine, functools.partial(snr.exponent, net=net, counts=s)) for s in steps}
+            rows[where, name] = {f"K {a} to {b}": with_error(*v, digits=3) for (a, b), v in found.items()}
+            rows[where, name]["theory"] = with_error(snr.THEORY[net], digits=1)
+    return _of_gradients(rows, ["where", "network"], results)
 
 
 def _gradients(results) -> list[tuple[str, pd.DataFrame]]:
     return [*records.read_table("gradients", results)[0].groupby("where", sort=False)]
 
 
-def _of_gradients(rows: dict[tuple, dict[str, str]], names: list[str], results) -> pd.DataFrame:
+def _of_gradients(rows: dict[tuple, dict[str, str]], names: list[str], results, about: str = "") -> pd.DataFrame:
     table, p = pd.DataFrame.from_dict(rows, orient="index"), records.read_table("gradients", results)[1]
     table.index = pd.MultiIndex.from_tuples(table.index, names=names)
     draws = f"{p['problems']} problems, or {p['batches']} batches of {p['batch_size']} training images"
-    caption = f"± standard error, by jackknife over {draws}. β = {p['beta']:g}. {p['device']}, commit {p['commit'][:10]}."
+    caption = f"{about}± standard error, by jackknife over {draws}. β = {p['beta']:g}. {p['device']}, commit {p['commit'][:10]}."
     table.attrs = {"caption": caption, "missing": []}
     return table
 

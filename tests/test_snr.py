@@ -175,6 +175,6 @@ def test_the_command_writes_the_table_once(tmp_path, monkeypatch, capsys):
     assert [*table["where"].unique()] == [*snr.PLACES]
     assert origin["weights"]["blob"] == command.published.BLOBS[origin["weights"]["file"]]
     shown = tables.snr_exponents(tmp_path)
-    assert shown.loc[(snr.PLACES[0], "inference network"), "K 4 to 16"] == "−0.500 ± 0.000"
+    assert shown.loc[(snr.PLACES[0], "inference"), "K 4 to 16"] == "−0.500 ± 0.000"
     assert command.main(["gradients", "--results", str(tmp_path)]) == 0
     assert "is there already" in capsys.readouterr().out

@@ -225,8 +225,8 @@ def shown(exhibit: str, profile: str = "best", results: str | Path | None = None
     """The records that an exhibit shows, of every seed, and the experiments that it still wants.
 
     All are of one profile and of one version of Omniglot; ``best`` is the profile with most of the wanted runs, full before
-    short. Of one dataset and model, all are of one length of training: the one with most of the wanted runs, the longer
-    before the shorter; what is missing is wanted at that length.
+    short. Of one dataset and model, all are of one length of training: the longest with half
+    of the wanted runs, else the one with most; what is missing is wanted at that length.
     """
     names = ("full", "short") if profile == "best" else (experiments.profile(profile).name,)
     candidates = [_shown(exhibit, name, version, results) for name in reversed(names) for version in (experiments.OMNIGLOT, "omniglot")]
@@ -254,9 +254,10 @@ def _serves(exhibit: str, record: Record) -> bool:
 
 
 def _length(wanted: list[Experiment], found: list[Record]) -> int:
-    """The length of training with most of the wanted runs, the longer where two have as many; the profile's where there is none."""
+    """The longest length of training with half of the wanted runs, else the one with most; the profile's where there is none."""
     counts = {n: sum(bool(_of_any_seed(e, found)) for e in experiments.with_epochs(wanted, n)) for n in {r.experiment.epochs for r in found}}
-    return max(counts, key=lambda n: (counts[n], n)) if any(counts.values()) else wanted[0].epochs
+    most = min(max(counts.values(), default=0), (len(wanted) + 1) // 2)
+    return max(n for n in counts if counts[n] >= most) if most else wanted[0].epochs
 
 
 def _of_any_seed(wanted: Experiment, found: list[Record]) -> list[Record]:

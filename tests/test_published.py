@@ -188,7 +188,7 @@ def test_tables_of_nothing_measured_say_so(tmp_path):
     (tmp_path / "published").mkdir()
     for name in ("logs.csv", "logs.json"):
         shutil.copy(records.results_folder() / "published" / name, tmp_path / "published")
-    for table in (audit.table(tmp_path), audit.ssim_table(tmp_path), audit.paired(tmp_path)):
+    for table in (audit.table(tmp_path), audit.ssim_table(tmp_path), audit.paired(tmp_path), audit.closeness(tmp_path)):
         assert "not run" in table.to_string()
         assert table.attrs["missing"] == ["python -m repro audit"]
 
@@ -198,3 +198,9 @@ def test_measured_differences_are_paired():
     found = records.released()
     a, b = (found["mnist", "reference", m].images["iwae_64"] for m in ("piwae", "iwae"))
     assert f"{np.mean(a - b):.3f}".replace("-", "−") in audit.paired().loc[("mnist, reference", "IWAE-64"), "PIWAE − IWAE"]
+
+
+def test_closeness_is_that_of_the_images():
+    images = records.released()["omniglot", "reference", "miwae"].images
+    value = np.mean(images["elbo"] - images["log_px"])
+    assert audit.closeness().loc[("omniglot, reference", "ELBO − log p̂(x)"), "MIWAE(8,8)"].startswith(f"{value:.2f} ± ".replace("-", "−"))

@@ -11,23 +11,24 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from repro import data, experiments, program, records, training
+from repro import data, experiments, records, training
 from repro.__main__ import Progress, pick_device
 
 
-def ends(runs, dataset, device, engine, precision) -> list[float]:
+def ends(runs, dataset, device, engine) -> list[float]:
     """IWAE-64 of each run after its last epoch."""
-    with Progress(runs[0].epochs, f"{engine}, {precision}") as bar:
-        fit = training.fit(runs, dataset, device=device, engine=engine, precision=precision, progress=bar.training)
+    with Progress(runs[0].epochs, f"{engine}, {runs[0].precision}") as bar:
+        fit = training.fit(runs, dataset, device=device, engine=engine, progress=bar.training)
     return [curve[-1]["iwae_64"] for curve in fit.curves]
 
 
 @click.command()
-@click.option("--precision", type=click.Choice(list(program.PRECISIONS)), default="bf16", show_default=True)
+@click.option("--precision", type=click.Choice(list(experiments.PRECISIONS)), default="bf16", show_default=True)
 @click.option("--method", default="iwae,piwae", show_default=True)
 @click.option("--seed", default="0,1,2", show_default=True)
 @click.option("--epochs", default="1", show_default=True)
@@ -41,10 +42,10 @@ def main(precision, method, seed, epochs, profile, folder, device, path) -> None
     runs = experiments.plan(method, profile_name=profile, seed=seed, epochs=epochs)
     dataset = data.load(runs[0].dataset, folder)
     fast = "compiled" if device == "cpu" else "compiled-graph"
-    reference = ends(runs, dataset, device, fast, "float32")
+    reference = ends(runs, dataset, device, fast)
     table = {}
     for engine, other in ((fast, precision), ("eager" if device == "cpu" else "graph", "float32")):
-        differences = [b - a for a, b in zip(reference, ends(runs, dataset, device, engine, other), strict=True)]
+        differences = [b - a for a, b in zip(reference, ends([replace(e, precision=other) for e in runs], dataset, device, engine), strict=True)]
         for name in dict.fromkeys(e.method for e in runs):
             mine = [d for d, e in zip(differences, runs, strict=True) if e.method == name]
             mean, se = statistics.mean(mine), statistics.stdev(mine) / math.sqrt(len(mine))

@@ -75,9 +75,9 @@ def floor(shape: models.Architecture, batch: int, device: str, dtype: torch.dtyp
 def ours(methods, dataset, model, batch, device, engine, precision, seeds=1, one_stack=False) -> Callable[[], None]:
     """A step of all runs: one stack on an accelerator, one after the other on the CPU, as ``training.fit`` does it."""
     plan = experiments.plan(",".join(methods), dataset="digits", profile_name="smoke", model=model, seed=",".join(map(str, range(seeds))))
-    plan = [replace(e, batch_size=batch) for e in plan]
+    plan = [replace(e, batch_size=batch, precision=precision) for e in plan]
     stacks = [[e] for e in plan] if device == "cpu" and not one_stack else [plan]
-    programs = [program.Program(stack, dataset, device, engine, precision) for stack in stacks]
+    programs = [program.Program(stack, dataset, device, engine) for stack in stacks]
 
     def step() -> None:
         for p in programs:

@@ -13,15 +13,16 @@ from pathlib import Path
 import click
 import torch
 
-from repro import ReproError, evaluation, experiments, likelihood, one_of, program, published, records, snr, training
+from repro import ReproError, evaluation, experiments, likelihood, one_of, published, records, snr, training
 from repro import data as datasets
 from repro.data import Dataset
 from repro.experiments import PROFILES, Experiment
 from repro.models import MODELS, Autoencoder
+from repro.program import ENGINES
 from repro.records import Record
 
 BEST = "smoke, short, full; best: the one of full and short with most of what is wanted."
-WORTH_COMPILING = 300.0  # seconds of training on the CPU, before half a minute is spent on compiling
+WORTH_COMPILING = 300.0  # seconds that one run trains on the CPU, before half a minute is spent on compiling
 BINARISATIONS = 5  # of the test set, to see how much the choice of one matters
 UNFINISHED = 3  # exit status of a training stopped before its end, with its state kept
 
@@ -44,36 +45,39 @@ def train(
     device: str = "auto",
     time_limit: float | None = None,
     engine: str = "auto",
-    precision: str = "float32",
 ) -> list[Record]:
     """Train ``runs`` side by side, evaluate each and write its record; what has a record is not trained again.
 
-    Returns the records; fewer than ``runs`` where ``time_limit`` (seconds) or an interrupt came first. The same call goes
-    on from there.
+    Returns the records; fewer than ``runs`` where ``time_limit`` (seconds, from this call on) or an interrupt came first.
+    The same call goes on from there. The limit is looked at between two steps, and between two evaluations of trained runs.
     """
     device, begun, origin = pick_device(device), time.monotonic(), records.provenance()
-    one_of("precision", precision, program.PRECISIONS)
-    one_of("engine", engine, ("auto", *program.ENGINES))
+    one_of("engine", engine, ("auto", *ENGINES))
     missing = [e for e in runs if not records.exists(e, results)]
     for e in runs:
         if e not in missing:
-            print(f"{records.path_of(e, results)} is there already", flush=True)
+            print(f"{records.path_of(e, results)} is there already; remove it first to make it again", flush=True)
     state = records.path_of(runs[0], results).with_name(f"unfinished-{training.fingerprint(runs)}.pt")
     if not missing:
         state.unlink(missing_ok=True)
     else:
-        done = 0
+        done, before = 0, None
         if state.exists():  # runs that have their records by now were trained with the others
-            missing, done = training.unfinished(state)
+            missing, done, before = training.unfinished(state)
         dataset, other = datasets.load(runs[0].dataset, data), elsewhere(runs[0].dataset, data)
-        engine = say_what_will_happen(missing, dataset, device, engine, precision, done)
+        engine = say_what_will_happen(missing, dataset, device, before if before and engine == "auto" else engine, done)
+
+        def late() -> bool:
+            return time_limit is not None and time.monotonic() - begun > time_limit
+
         with interrupt() as interrupted, Progress(missing[0].epochs) as bar:
-            how = {"commit": origin["commit"] or "unknown", "engine": engine, "precision": precision}
-            fit = training.fit(missing, dataset, state, device, time_limit, interrupted, bar.training, **how)
+            code = (origin["commit"] or "unknown") + records.CHANGES * bool(origin["dirty"])
+            fit = training.fit(missing, dataset, state, device, lambda: interrupted() or late(), bar.training, commit=code, engine=engine)
         if not fit.finished:
             print(f"stopped at epoch {fit.epoch + 1}, step {fit.step}; the same command goes on from there", flush=True)
+        elif (done < fit.epoch and late()) or not write_records(fit, dataset, other, origin, results, device, late):
+            print("trained, and stopped before all was evaluated; the same command goes on from there", flush=True)
         else:
-            write_records(fit, dataset, other, origin, results, device)
             state.unlink(missing_ok=True)
             print(f"done in {duration(time.monotonic() - begun)}", flush=True)
     return [records.get(e, results) for e in runs if records.exists(e, results)]
@@ -105,18 +109,21 @@ def assess(model: Autoencoder, dataset: Dataset, other: Dataset | None, seeds: l
     ]
 
 
-def write_records(fit: training.Fit, dataset: Dataset, other: Dataset | None, origin: dict, results, device: str) -> None:
-    """Evaluate each trained run that has no record yet, and write one."""
+def write_records(fit: training.Fit, dataset: Dataset, other: Dataset | None, origin: dict, results, device: str, late: Callable[[], bool]) -> bool:
+    """Evaluate each trained run that has no record yet, and write one; False where it became ``late`` in between."""
+    written = False
     samples = PROFILES[fit.experiments[0].profile].log_px_samples
     curves = dict(zip(fit.experiments, fit.curves, strict=True))
     data = {"name": dataset.name, "variant": dataset.variant, "sha256": dataset.sha256}
-    origin |= {"trained_by": fit.commits, "engines": fit.engines, "precision": fit.programs[0].precision}
+    origin |= {"trained_by": fit.commits, "engines": fit.engines, "precision": fit.experiments[0].precision}
     origin |= {"device": records.device_name(device), "data": data, "log_px_samples": samples}
     for stack in fit.programs:
         seeds, begun = [e.seed for e in stack.experiments], time.monotonic()
         todo = [e for e in stack.experiments if not records.exists(e, results)]
         if not todo:
             continue
+        if written and late():
+            return False
         found = assess(stack.model, dataset, other, seeds, samples, ", ".join(e.method for e in stack.experiments))
         seconds = {"training": round(fit.seconds / len(fit.experiments), 1), "evaluation": round((time.monotonic() - begun) / len(seeds), 1)}
         for run, e in enumerate(stack.experiments):
@@ -126,9 +133,11 @@ def write_records(fit: training.Fit, dataset: Dataset, other: Dataset | None, or
                 weights = stack.model.run_state(run)
                 path = records.write(e, curve, **found[run], weights=weights, provenance=origin | {"seconds": seconds}, results=results)
                 print(f"wrote {path}", flush=True)
+        written = True
+    return True
 
 
-def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str, engine: str, precision: str, done: int = 0) -> str:
+def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str, engine: str, done: int = 0) -> str:
     """Say what is going to be trained and how long that should take, from a short measurement. Returns the engine to use.
 
     ``done``: epochs that an interrupted training has behind it.
@@ -140,9 +149,9 @@ def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str, 
     print(f"{first.epochs} epoch{'s' * (first.epochs > 1)} of {steps} steps{begins}", end="; ", flush=True)
     left = first.epochs - done
     wanted = ("eager" if device == "cpu" else "compiled-graph") if engine == "auto" else engine
-    wanted, per_step, why = training.try_engines(runs, dataset, device, wanted, precision)
-    if engine == "auto" and device == "cpu" and left * steps * per_step > WORTH_COMPILING:
-        wanted, per_step, why = training.try_engines(runs, dataset, device, "compiled", precision)
+    wanted, per_step, why = training.try_engines(runs, dataset, device, wanted)
+    if engine == "auto" and device == "cpu" and first.epochs * steps * per_step / len(runs) > WORTH_COMPILING:
+        wanted, per_step, why = training.try_engines(runs, dataset, device, "compiled")
     model = Autoencoder(MODELS[first.model], [0]).to(device)
     begun = time.monotonic()
     evaluation.iwae_bound(model, dataset.test[:100], [0], "estimate")
@@ -150,7 +159,7 @@ def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str, 
     milestones = sum(done < m < first.epochs for m in experiments.MILESTONES)
     weights = len(dataset.test) * (64 * (left + 1) + (milestones + 1) * PROFILES[first.profile].log_px_samples)
     total = left * steps * per_step + per_weight * weights * len(runs)
-    print(f"{wanted} engine, {precision}; should take about {duration(total)}", flush=True)
+    print(f"{wanted} engine, {first.precision}; should take about {duration(total)}", flush=True)
     if why:
         print(f"{why}: {wanted} instead, which is slower", flush=True)
     if total > 600:
@@ -263,12 +272,12 @@ def data(names: tuple[str, ...], data: str | None) -> None:
 @click.option("--results", help="Folder to write records to.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--time-limit", type=float, help="Stop after so many seconds, with the state kept.")
-@click.option("--engine", default="auto", show_default=True, help=f"{', '.join(program.ENGINES)}; auto: the fastest that is worth its start.")
-@click.option("--precision", default="float32", show_default=True, help=f"Of training's matrix products: {', '.join(program.PRECISIONS)}.")
-def train_command(profile, data, results, device, time_limit, engine, precision, **words) -> int:
+@click.option("--engine", default="auto", show_default=True, help=f"{', '.join(ENGINES)}; auto: the fastest that is worth its start.")
+@click.option("--precision", default="float32", show_default=True, help=f"Of training's matrix products: {', '.join(experiments.PRECISIONS)}.")
+def train_command(profile, data, results, device, time_limit, engine, **words) -> int:
     """Train, evaluate and write records."""
     runs = experiments.plan(profile_name=profile, device=device, **words)
-    there = len(train(runs, data, results, device, time_limit, engine, precision))
+    there = len(train(runs, data, results, device, time_limit, engine))
     return 0 if there == len(runs) else UNFINISHED
 
 
@@ -420,7 +429,7 @@ def verify_command(results: str | None, notebooks: bool) -> int:
     faults = [f"{name}: {fault}" for name, fault in checked.items() if fault]
     print(f"{len(checked) - len(faults)} of {len(checked)} records are as they were written", flush=True)
     for name in (*experiments.EXHIBITS, *experiments.STUDIES) if notebooks else ():
-        fault = verify.notebook(records.root() / "notebooks" / f"{name}.ipynb")
+        fault = verify.notebook(records.root() / "notebooks" / f"{name}.ipynb", results)
         faults += [f"notebooks/{name}.ipynb: {fault}"] if fault else []
         print(f"{'differs' if fault else 'as committed':13} notebooks/{name}.ipynb", flush=True)
     for fault in faults:

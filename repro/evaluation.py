@@ -150,6 +150,6 @@ def ssim(x: np.ndarray, y: np.ndarray, chunk: int = 200) -> np.ndarray:
 def reconstructions(model: Autoencoder, images: Tensor, seeds: Sequence[int], count: int = 64) -> tuple[Tensor, Tensor]:
     """The first ``count`` images binarised, and each run's reconstruction of them: [run, count, pixels] both."""
     device = next(model.parameters()).device
-    x = Streams(seeds, "grid: binarise", device).binarise(images[:count].to(device)[None])
+    x = Streams([0] * len(seeds), "grid: binarise", device).binarise(images[:count].to(device)[None])  # one input for all
     with torch.no_grad():
         return x.cpu(), model.reconstruct(x, Streams(seeds, "grid: noise", device).normal).cpu()

@@ -44,6 +44,7 @@ PROFILES = {
 # (M, K) of the methods that the report's released code does not train as the paper says; PIWAE's are its encoder's
 RELEASED = {"piwae": (10, 10), "ciwae": (1, 1), "vae": (1, 1), "ciwae-learned": (1, 1)}
 PROTOCOLS = ("paper", "released")
+PRECISIONS = ("float32", "tf32", "bf16")  # of training's matrix products over samples
 TRAINED = [name for name, p in PROFILES.items() if p.trained_here]
 
 
@@ -63,12 +64,13 @@ class Experiment:
     init: str = "default"
     batch_size: int = 20
     protocol: str = "paper"
+    precision: str = "float32"
 
     @property
     def shared(self) -> tuple:
         """What all runs of one program have in common."""
         samples = self.M * self.K if self.protocol == "paper" else None
-        return self.dataset, self.model, samples, self.epochs, self.profile, self.init, self.batch_size, self.protocol
+        return self.dataset, self.model, samples, self.epochs, self.profile, self.init, self.batch_size, self.protocol, self.precision
 
     @property
     def group(self) -> str:
@@ -84,6 +86,7 @@ class Experiment:
         parts += [f"epochs{self.epochs}"] * (self.epochs != PROFILES[self.profile].epochs[self.dataset])
         parts += [f"batch{self.batch_size}"] * (self.batch_size != 20)
         parts += [self.protocol] * (self.protocol != "paper")
+        parts += [self.precision] * (self.precision != "float32")
         return "-".join(parts)
 
     @property
@@ -102,6 +105,7 @@ class Experiment:
         words += [f"--seed {self.seed}"] * (self.seed != 0)
         words += [f"--epochs {self.epochs}"] * (self.epochs != PROFILES[self.profile].epochs[self.dataset])
         words += [f"--init {self.init}"] * (self.init != "default")
+        words += [f"--precision {self.precision}"] * (self.precision != "float32")
         return " ".join([*words, f"--profile {self.profile}"])
 
     def as_dict(self) -> dict:
@@ -124,7 +128,7 @@ def _has_accelerator() -> bool:
 
 def plan(
     method="all", dataset=None, model="reference", M=None, K=None, beta=None, seed=0, epochs=None, profile_name="auto",
-    init="default", protocol="paper", device="auto",
+    init="default", protocol="paper", precision="float32", device="auto",
 ) -> list[Experiment]:  # fmt: skip
     """Experiments from a user's words: ``method``, ``beta`` and ``seed`` may list several ("piwae,iwae", "0,1"; "all" is Table 1's five).
 
@@ -140,6 +144,7 @@ def plan(
     seeds = [_whole("seed", s, minimum=0) for s in _split(seed)]
     epochs = p.epochs[dataset] if epochs is None else _whole("epochs", epochs, minimum=1)
     model, init = one_of("model", model, MODELS), one_of("init", init, SIGMA)
+    precision = one_of("precision", precision, PRECISIONS)
     return [
         Experiment(
             m,
@@ -152,6 +157,7 @@ def plan(
             p.name,
             init,
             protocol=protocol,
+            precision=precision,
         )
         for s in dict.fromkeys(seeds)
         for m in dict.fromkeys(methods)

@@ -18,7 +18,7 @@ from repro import ReproError, audit, experiments, one_of, records, snr
 from repro.experiments import TABLE_METHODS
 from repro.records import Record
 from repro.reported import SSIM, TABLE1
-from repro.tables import METRIC_NAMES, NAMES, SIDES, by_beta, label, labels, mean_and_error, origin, similarity
+from repro.tables import IMAGES, METRIC_NAMES, NAMES, SIDES, by_beta, label, labels, mean_and_error, origin, similarity
 
 # Okabe and Ito's colours for the colour-blind, those that show on white and on black
 COLOURS = {
@@ -175,6 +175,7 @@ def elsewhere(name: str = "figure7", profile: str = "best", results: str | Path 
     """Figure 7: MIWAE(8,8) on the dataset that it was not trained on; above the report's weights, below our models."""
     ours, again = _one_seed(records.shown(name, profile, results)[0]), records.released_in(name, results)
     rows = {who: runs for who, runs in (("the report's weights", again), ("ours", ours)) if runs}
+    names = {"MNIST": "mnist", "Omniglot": records.omniglot_of([*ours, *again])}
     if not rows:
         return _nothing()
     with plt.rc_context(sns.axes_style("white") | STYLE):
@@ -182,7 +183,7 @@ def elsewhere(name: str = "figure7", profile: str = "best", results: str | Path 
         for row, (who, runs) in zip(axes, rows.items(), strict=True):
             for pair, (tested, trained) in zip((row[:2], row[2:]), (("MNIST", "Omniglot"), ("Omniglot", "MNIST")), strict=True):
                 r = next((r for r in runs if r.experiment.dataset.startswith(trained.lower()) and r.reconstructions_elsewhere), None)
-                images, value = r.reconstructions_elsewhere if r else (None, None), similarity(r, tested.lower()) if r else None
+                images, value = r.reconstructions_elsewhere if r else (None, None), similarity(r, names[tested]) if r else None
                 said = f"SSIM {value['value']:.3f} ± {value['sd']:.3f}" if value else "not run"
                 _tiles(pair[0], images[0], f"{who}:\ninput, {tested}")
                 _tiles(pair[1], images[1], f"trained on {trained}\n{said}")
@@ -354,7 +355,7 @@ def _some(shown: Sequence[Record]) -> None:
         raise ReproError("there is no finished run to draw; `python -m repro status` lists the commands that make some")
 
 
-def _finished(figure: Figure, ours: Sequence[Record], error: str = "± standard error over the test images") -> Figure:
+def _finished(figure: Figure, ours: Sequence[Record], error: str = IMAGES) -> Figure:
     """With its origin underneath; closed, since a notebook shows what a cell returns and would show it twice."""
     figure.supxlabel(textwrap.fill(f"Ours: {origin(ours, error)}", 150), fontsize=6.5, x=0.01, ha="left")
     plt.close(figure)

@@ -116,11 +116,10 @@ def check(notebook: dict, given: dict) -> str:
     if "method" in values:
         from repro.__main__ import pick_device
         from repro.experiments import plan
-        from repro.program import ENGINES, PRECISIONS
+        from repro.program import ENGINES
 
         one_of("engine", values.get("engine", "auto"), ("auto", *ENGINES))
-        one_of("precision", values.get("precision", "float32"), PRECISIONS)
-        words = {k: v for k, v in values.items() if k not in ("profile", "data", "results", "engine", "precision")}
+        words = {k: v for k, v in values.items() if k not in ("profile", "data", "results", "engine")}
         runs = plan(profile_name=values["profile"], **words)
         pick_device(values.get("device", "auto"))
         return "-".join([runs[0].profile, runs[0].group, runs[0].name if len(runs) == 1 else f"{len(runs)}-runs"])

@@ -20,7 +20,6 @@ from repro.likelihood import compiled, eager
 from repro.models import ADAM_EPS, MODELS, Autoencoder
 
 ENGINES = ("eager", "compiled", "graph", "compiled-graph", "triton-graph")  # each falls back to a simpler one where it cannot be had
-PRECISIONS = {"float32": None, "tf32": None, "bf16": torch.bfloat16}  # of the matrix products over samples
 
 
 def learning_rate(epoch: int) -> float:
@@ -41,7 +40,6 @@ class Program:
         dataset: Dataset,
         device: str | torch.device = "cpu",
         engine: str = "eager",
-        precision: str = "float32",
     ):
         self.experiments, first = list(experiments), experiments[0]
         self.device, self.batch_size, self.T = torch.device(device), first.batch_size, first.M * first.K
@@ -52,7 +50,7 @@ class Program:
             from repro import kernels
 
             self.model.last_layer = kernels.last_layer
-        self.images, self.precision = dataset.train.to(self.device), precision
+        self.images, self.precision = dataset.train.to(self.device), first.precision
         self.steps_per_epoch = len(self.images) // self.batch_size  # the images left over sit an epoch out
         self.streams = {purpose: Streams(seeds, purpose, device) for purpose in ("order", "binarise", "noise")}
 
@@ -133,7 +131,7 @@ class Program:
         """``Autoencoder.gradients`` at T fresh samples, in this program's precision."""
         eps = self.streams["noise"].normal((T, self.batch_size, self.model.shape.latent))
         with matmul_precision(self.precision):
-            return self.model.gradients(x, eps, weigh, PRECISIONS[self.precision])
+            return self.model.gradients(x, eps, weigh, torch.bfloat16 if self.precision == "bf16" else None)
 
     @torch.enable_grad()
     def _weigh(self, log_w: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,23 +153,30 @@ class Program:
         return pairs[0] if len(pairs) == 1 else tuple(torch.cat(values).index_select(0, self.place) for values in zip(*pairs, strict=True))
 
     def _capture(self) -> Callable[[], None]:
-        """The step as one CUDA graph. Elsewhere the step itself stands in for it."""
-        if self.device.type != "cuda":
-            return self._advance
-        state = self.get_state()
-        graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
-        for purpose in ("binarise", "noise"):
-            for g in self.streams[purpose].generators:
-                graph.register_generator_state(g)
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):  # compiles, and lets libraries make their workspaces
+        """The step as one CUDA graph. Elsewhere the step itself stands in for it, after the same preparation."""
+        state, replay = self.get_state(), self._advance
+        if self.device.type == "cuda":
+            graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+            for purpose in ("binarise", "noise"):
+                for g in self.streams[purpose].generators:
+                    graph.register_generator_state(g)
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                self._warm_up()
+            torch.cuda.current_stream().wait_stream(side)
+            with torch.cuda.graph(graph):
                 self._advance()
-        torch.cuda.current_stream().wait_stream(side)
-        with torch.cuda.graph(graph):
-            self._advance()
+            replay = graph.replay
+        else:
+            self._warm_up()
         self.set_state(state)
-        return graph.replay
+        return replay
+
+    def _warm_up(self) -> None:
+        """Steps whose results are thrown away: they compile, and let libraries make their workspaces."""
+        for _ in range(3):
+            self.index.zero_()  # wherever in its epoch training is, there may be no three batches left
+            self._advance()
 
     @property
     def state(self) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,7 @@ from repro.experiments import Experiment
 METRICS = ("iwae_64", "log_px", "minus_kl", "elbo", "ssim", "ess", "active_units")
 CURVE = ("epoch", "learning_rate", "loss", "iwae_64", "iwae_64_se", "log_px", "log_px_se", "beta")
 PROVENANCE = ("commit", "dirty", "versions", "device", "seconds", "date", "data", "log_px_samples", "files")
+CHANGES = "+changes"  # after a commit's hash: the code held changes that are not in it
 FILES = ("config.json", "curve.csv", "metrics.json", "reconstructions.npz")
 
 
@@ -213,6 +215,11 @@ def released(results: str | Path | None = None) -> dict[tuple[str, str, str], Re
     return {(r.experiment.dataset.split("-")[0], r.experiment.model, r.experiment.method): r for r in of_version}
 
 
+def omniglot_of(runs: Iterable[Record]) -> str:
+    """The version of Omniglot that these records were trained on, or measured on; the one that can be had everywhere where none was."""
+    return next((r.experiment.dataset for r in runs if r.experiment.dataset.startswith("omniglot")), experiments.OMNIGLOT)
+
+
 def released_in(exhibit: str, results: str | Path | None = None) -> list[Record]:
     """The records of the report's weights that an exhibit shows; Figure 4's were not released."""
     wanted = [] if exhibit == "figure4" else experiments.exhibit(exhibit, "short")
@@ -243,8 +250,8 @@ def _shown(exhibit: str, profile: str, omniglot: str, results) -> tuple[list[Exp
     for group in dict.fromkeys(e.group for e in wanted):
         runs = [e for e in wanted if e.group == group]
         runs = experiments.with_epochs(runs, runs[0].epochs if exhibit == "figure4" else _length(runs, found))
-        used += [r for e in runs for r in _of_any_seed(e, found)]
-        missing += [e for e in runs if not _of_any_seed(e, found)]
+        used += [r for e in runs for r in of_any_seed(e, found)]
+        missing += [e for e in runs if not of_any_seed(e, found)]
     return wanted, used, missing
 
 
@@ -255,12 +262,12 @@ def _serves(exhibit: str, record: Record) -> bool:
 
 def _length(wanted: list[Experiment], found: list[Record]) -> int:
     """The longest length of training with half of the wanted runs, else the one with most; the profile's where there is none."""
-    counts = {n: sum(bool(_of_any_seed(e, found)) for e in experiments.with_epochs(wanted, n)) for n in {r.experiment.epochs for r in found}}
+    counts = {n: sum(bool(of_any_seed(e, found)) for e in experiments.with_epochs(wanted, n)) for n in {r.experiment.epochs for r in found}}
     most = min(max(counts.values(), default=0), (len(wanted) + 1) // 2)
     return max(n for n in counts if counts[n] >= most) if most else wanted[0].epochs
 
 
-def _of_any_seed(wanted: Experiment, found: list[Record]) -> list[Record]:
+def of_any_seed(wanted: Experiment, found: list[Record]) -> list[Record]:
     """The records that are of this experiment but for the seed."""
     return [r for r in found if replace(r.experiment, seed=wanted.seed) == wanted]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ MISSING = "not run"
 WEIGHTS = "report's weights"  # measured again
 NAMES = {"iwae": "IWAE(64)", "piwae": "PIWAE(8,8)", "miwae": "MIWAE(8,8)", "ciwae": "CIWAE(0.5)", "vae": "VAE"}
 SIDES = {"theta": "generative", "phi": "inference"}
+IMAGES = "± standard error over the test images"
+SEEDS = "± standard error between seeds where there are several, else over the test images"
 PAIRS = (("piwae", "iwae"), ("miwae", "iwae"), ("ciwae", "iwae"), ("vae", "iwae"), ("ciwae", "vae"))
 
 
@@ -33,7 +36,7 @@ def label(e: Experiment) -> str:
     if e.method == "vae":
         return "VAE"
     if e.method == "ciwae-learned":
-        return "CIWAE(learned)"
+        return f"CIWAE(learned{f' from {e.beta:g}' * (e.beta != 0.5)})"
     inner = {"iwae": f"{e.K}", "ciwae": f"{e.beta}"}.get(e.method, f"{e.M},{e.K}")
     return f"{e.method.upper()}({inner})"
 
@@ -63,28 +66,33 @@ def table1(profile: str = "best", results: str | Path | None = None) -> pd.DataF
                 if model in printed:
                     values = printed[model][metric]
                     rows[model, metric_name, source] = {NAMES[m]: with_error(*values[m]) for m in TABLE_METHODS}
-    error = "± standard error: between seeds where there are several, else over the test images; the paper's ± is as printed, over four runs"
-    return _table(rows, ["model", "metric", "source"], ours, missing, error, "table1")
+    return _table(rows, ["model", "metric", "source"], ours, missing, f"{IMAGES}; the paper's ± is as printed, over four runs", "table1")
 
 
 def table2(profile: str = "best", results: str | Path | None = None) -> pd.DataFrame:
     """Table 2: SSIM on Omniglot of models trained on MNIST and on Omniglot; "mean ± standard deviation over the images"."""
     (ours, missing), weights, rows = records.shown("table2", profile, results), records.released(results), {}
+    version = records.omniglot_of(ours or weights.values())
     for trained, printed in (("mnist", SSIM["mnist"]["omniglot"]), ("omniglot", TABLE2_OMNIGLOT)):
         runs = {m: [r for r in ours if r.experiment.method == m and r.experiment.dataset.startswith(trained)] for m in TABLE_METHODS}
         theirs = {m: [weights[trained, "reference", m]] if (trained, "reference", m) in weights else [] for m in TABLE_METHODS}
         for source, found in (("ours", runs), (WEIGHTS, theirs)):
-            values = {m: [v for r in found[m] if (v := similarity(r, "omniglot"))] for m in TABLE_METHODS}
+            values = {m: [v for r in found[m] if (v := similarity(r, version))] for m in TABLE_METHODS}
             rows[trained, source] = {NAMES[m]: _mean_and_spread(values[m]) for m in TABLE_METHODS}
         rows[trained, "report"] = {NAMES[m]: with_error(*printed[m]) for m in TABLE_METHODS}
-    return _table(rows, ["trained on", "source"], ours, missing, "± standard deviation over the test images, as the report gives it", "table2")
+    return _table(
+        rows,
+        ["trained on", "source"],
+        ours,
+        missing,
+        f"SSIM on {version} ± standard deviation over the test images, as the report gives it",
+        "table2",
+    )
 
 
 def similarity(record: Record, tested: str) -> dict[str, float] | None:
-    """A record's SSIM on a dataset, whichever version of it; None where it was not tested there."""
-    if record.experiment.dataset.startswith(tested):
-        return record.metrics["ssim"]
-    return next((m for name, m in record.metrics.items() if name.startswith(f"ssim_on_{tested}")), None)
+    """A record's SSIM on a dataset, of which a version is named; None where it was not tested there."""
+    return record.metrics.get("ssim" if record.experiment.dataset == tested else f"ssim_on_{tested}")
 
 
 def _mean_and_spread(values: Sequence[dict[str, float]]) -> str:
@@ -110,7 +118,7 @@ def betas(profile: str = "best", results: str | Path | None = None) -> pd.DataFr
     rows["mean ± standard deviation",] = spread
     for said, name in (("report, text", "fixed"), ("report, caption", "fixed, caption")):
         rows[said,] = {"fixed": with_error(*FIGURE4[name]), "learned": with_error(*FIGURE4["learned"]), "learned beta at the end": ""}
-    return _table(rows, ["beta"], ours, missing, "± standard error over the test images where not said otherwise", "figure4")
+    return _table(rows, ["beta"], ours, missing, f"{IMAGES}, where not said otherwise", "figure4")
 
 
 def by_beta(shown: Sequence[Record], method: str) -> dict[float, list[Record]]:
@@ -131,7 +139,7 @@ def paired(shown: Sequence[Record], groups: Sequence[tuple[str, str]] | None = N
         runs = {m: [r for r in of_group if r.experiment.method == m] for m in TABLE_METHODS}
         for metric, title in METRIC_NAMES.items():
             cells = {f"{a.upper()} − {b.upper()}": difference(runs[a], runs[b], metric) for a, b in PAIRS}
-            rows[f"{dataset}, {model}", title] = {name: with_error(*d[:2], digits=3) if d else MISSING for name, d in cells.items()}
+            rows[f"{dataset}, {model}", title] = {name: d.text(digits=3) if d else MISSING for name, d in cells.items()}
     table = _table(rows, ["runs", "metric"], shown, [], "", "paired")
     table.attrs["caption"] = (
         "± standard error of the difference: between seeds where there are several, else paired over the test images; "
@@ -141,18 +149,23 @@ def paired(shown: Sequence[Record], groups: Sequence[tuple[str, str]] | None = N
 
 
 class Difference(NamedTuple):
-    """A paired difference: its mean, its standard error where it has one, and the number of pairs."""
+    """A paired difference: its mean, its standard error where it has one, and the number of pairs: of seeds where several, else of images."""
 
     value: float
     se: float | None
     n: int
+    seeds: int = 1
 
     def beyond(self, errors: float) -> bool | None:
         """Whether it is above 0 as clearly as a normal deviate of so many standard errors, by Student's t; None without an error."""
         return None if self.se is None else bool(self.value > stats.t.isf(stats.norm.sf(errors), self.n - 1) * self.se)
 
     def __str__(self) -> str:
-        return with_error(self.value, self.se)
+        return self.text()
+
+    def text(self, digits: int = 2) -> str:
+        """Difference ± standard error; where that is between seeds, how many."""
+        return with_error(self.value, self.se, digits, self.seeds)
 
 
 def difference(a: Sequence[Record], b: Sequence[Record], metric: str) -> Difference | None:
@@ -164,10 +177,10 @@ def difference(a: Sequence[Record], b: Sequence[Record], metric: str) -> Differe
     values = np.array([first.metrics[metric]["value"] - second.metrics[metric]["value"] for first, second in pairs])
     if len(values) == 1:
         first, second = (_of_images(r, metric) for r in pairs[0])
-        if first is None or second is None:
+        if first is None or second is None or not np.array_equal(*(r.reconstructions[0] for r in pairs[0])):  # another binarisation
             return Difference(float(values[0]), None, 1)
         values = first - second
-    return Difference(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))), len(values))
+    return Difference(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))), len(values), len(pairs))
 
 
 def _of_images(r: Record, metric: str) -> np.ndarray | None:
@@ -185,8 +198,8 @@ def _table(rows: dict, levels: list[str], ours: Sequence[Record], missing: Seque
 
 
 def cell(metrics: Sequence[dict[str, float]], digits: int = 2) -> str:
-    """Mean over seeds with its standard error: between seeds where there are several, else over the test images."""
-    return with_error(*mean_and_error(metrics), digits) if metrics else MISSING
+    """Mean over seeds with its standard error: between seeds where there are several, and then it says so, else over the test images."""
+    return with_error(*mean_and_error(metrics), digits, len(metrics)) if metrics else MISSING
 
 
 def mean_and_error(metrics: Sequence[dict[str, float]]) -> tuple[float, float]:
@@ -195,19 +208,21 @@ def mean_and_error(metrics: Sequence[dict[str, float]]) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else metrics[0]["se"])
 
 
-def with_error(value: float, error: float | None = None, digits: int = 2) -> str:
-    """Value ± error, with a true minus sign."""
+def with_error(value: float, error: float | None = None, digits: int = 2, seeds: int = 1) -> str:
+    """Value ± error, with a true minus sign; where the error is between seeds, how many."""
     number = f"{value:.{digits}f}"
     number = number.removeprefix("-") if float(number) == 0 else number.replace("-", "−")
-    return number if error is None else f"{number} ± {error:.{digits}f}"
+    return number if error is None else f"{number} ± {error:.{digits}f}" + f" ({seeds} seeds)" * (seeds > 1)
 
 
-def origin(used: Sequence[Record], error: str | None = "± standard error over the test images") -> str:
+def origin(used: Sequence[Record], error: str | None = IMAGES) -> str:
     """What every exhibit says of its numbers: profile, data, epochs, seeds, the kind of error, commit, date, device."""
     if not used:
         return "No records yet."
-    profile, seeds = used[0].experiment.profile, sorted({r.experiment.seed for r in used})
-    seed = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    profile, seeds = used[0].experiment.profile, Counter(r.experiment.seed for r in used)
+    each = ", ".join(f"{s}" + f" ({n} of the {max(seeds.values())} runs)" * (n < max(seeds.values())) for s, n in sorted(seeds.items()))
+    seed = f"seed{'s' * (len(seeds) > 1)} {each}"
+    error = error.replace(IMAGES, SEEDS) if error and len(seeds) > 1 else error
     dates = sorted({r.provenance["date"] for r in used})
     said = [
         *([f"{profile} profile"] if experiments.PROFILES[profile].trained_here else [f"{len(used)} released model{'s' * (len(used) > 1)}"]),
@@ -233,9 +248,9 @@ def _group(record: Record) -> str:
 
 def _commits(record: Record) -> list[str]:
     """The code that trained and wrote the record, shortened, and said of it where it held changes."""
-    p = record.provenance
-    own = (p["commit"] or "unknown")[:10] + " (with changes)" * bool(p["dirty"])
-    return [own, *(c[:10] for c in p.get("trained_by", []) if not own.startswith(c[:10]))]
+    p, mark = record.provenance, records.CHANGES
+    code = [(p["commit"] or "unknown") + mark * bool(p["dirty"]), *p.get("trained_by", [])]
+    return list(dict.fromkeys(c.removesuffix(mark)[:10] + " (with changes)" * c.endswith(mark) for c in code))
 
 
 def as_text(table: pd.DataFrame, form: str = "text") -> str:
@@ -266,7 +281,7 @@ def _tex(text: str) -> str:
 
 
 def metrics(shown: Sequence[Record]) -> pd.DataFrame:
-    """Every metric of each record, as value ± standard error over the test images."""
+    """Every metric of each record with its standard error over the test images."""
     rows = {"elbo": "ELBO", **METRIC_NAMES, "ess": "effective sample size", "active_units": "active units", "ssim": "SSIM"}
     columns = {}
     for name, record in zip(labels(shown), shown, strict=True):

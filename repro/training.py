@@ -64,36 +64,37 @@ def make(experiments: Sequence[Experiment], dataset: Dataset, *how) -> Program:
     return (Released if experiments[0].protocol == "released" else Program)(experiments, dataset, *how)
 
 
+def alone(experiments: Sequence[Experiment], device: str | torch.device) -> bool:
+    """Whether each run is to be a program of its own."""
+    return torch.device(device).type == "cpu" or experiments[0].protocol == "released"
+
+
 def fit(
     experiments: Sequence[Experiment],
     dataset: Dataset,
     state_file: str | Path | None = None,
     device: str | torch.device = "cpu",
-    time_limit: float | None = None,
     stop: Callable[[], bool] = lambda: False,
     progress: Callable[[Fit], None] = lambda fit: None,
     stack: int | None = None,
     commit: str = "unknown",
     engine: str = "eager",
-    precision: str = "float32",
 ) -> Fit:
     """Train all ``experiments`` side by side; go on from ``state_file`` where it exists and keep it up to date.
 
-    Stops with its state saved after ``time_limit`` seconds or when ``stop()`` is true: at a step, or between two chunks of
-    an evaluation. ``progress`` is called about once a second. ``stack`` runs make one program: all of them on an
-    accelerator; one on the CPU, where a larger stack is no faster. ``commit`` names the code; ``engine`` and ``precision``
-    are program.ENGINES and PRECISIONS. Raises ReproError, with epoch and step, where a loss is not finite; the last good
-    state is then kept.
+    Stops with its state saved when ``stop()`` is true: at a step, or between two chunks of an evaluation. ``progress`` is
+    called about once a second. ``stack`` runs make one program: all of them on an accelerator; one on the CPU, where a
+    larger stack is no faster. ``commit`` names the code; ``engine`` is one of program.ENGINES. Raises ReproError, with epoch
+    and step, where a loss is not finite; the last good state is then kept.
     """
-    begun, alone = time.monotonic(), torch.device(device).type == "cpu" or experiments[0].protocol == "released"
-    size = stack or (1 if alone else len(experiments))
+    begun, size = time.monotonic(), stack or (1 if alone(experiments, device) else len(experiments))
     if len({e.shared for e in experiments}) != 1:
-        raise ReproError("runs trained together must share dataset, model, M*K, epochs, profile, init, batch size and protocol")
+        raise ReproError("runs trained together must share dataset, model, M*K, epochs, profile, init, batch size, protocol and precision")
     stacks = [experiments[i : i + size] for i in range(0, len(experiments), size)]
-    run = Fit(list(experiments), [make(s, dataset, device, engine, precision) for s in stacks], [[] for _ in experiments])
+    run = Fit(list(experiments), [make(s, dataset, device, engine) for s in stacks], [[] for _ in experiments])
     _resume(run, state_file)
     for names, name in ((run.commits, commit), (run.engines, engine)):
-        names += [] if names[-1:] == [name] else [name]
+        names += [] if names[-1:] == [name] or run.finished else [name]
     before, saved, looked = run.seconds, begun, begun
 
     def save(now: bool = True) -> None:
@@ -103,9 +104,6 @@ def fit(
             _check_finite(run, state_file)
             _save(run, state_file)
             saved = time.monotonic()
-
-    def halt() -> bool:
-        return stop() or (time_limit is not None and time.monotonic() - begun > time_limit)
 
     try:
         while not run.finished:
@@ -118,10 +116,10 @@ def fit(
                     progress(run)
                     looked = time.monotonic()
                 save(now=False)
-                if halt():
+                if stop():
                     raise _Halt
             _check_finite(run, state_file)
-            _end_epoch(run, dataset, save, halt, progress)
+            _end_epoch(run, dataset, save, stop, progress)
             save(now=run.finished)
             progress(run)
     except _Halt:
@@ -133,7 +131,7 @@ class _Halt(Exception):  # noqa: N818
     """Training is to stop here, with its state saved."""
 
 
-def _end_epoch(run: Fit, dataset: Dataset, save, halt, progress) -> None:
+def _end_epoch(run: Fit, dataset: Dataset, save, stop, progress) -> None:
     """Evaluate each program, add a line to every curve, and draw the next epoch's order.
 
     At a milestone before the last epoch log p-hat is measured too. That is long, so what is done is saved in between.
@@ -150,7 +148,7 @@ def _end_epoch(run: Fit, dataset: Dataset, save, halt, progress) -> None:
         def tell(done: float, of: str = ", ".join(e.method for e in program.experiments)) -> None:
             run.note = f"evaluating {of}: {done:.0%}"
             progress(run)
-            if halt():
+            if stop():
                 raise _Halt
 
         run.pending += _measure(program, run.epoch, dataset, samples, tell)
@@ -216,7 +214,7 @@ def _save(run: Fit, path: str | Path | None) -> None:
 
 
 def _layout(run: Fit) -> list:
-    return [run.programs[0].device.type, run.programs[0].precision, [len(p.experiments) for p in run.programs]]
+    return [run.programs[0].device.type, [len(p.experiments) for p in run.programs]]
 
 
 def _load(path: str | Path, device: str | torch.device = "cpu") -> dict:
@@ -227,10 +225,10 @@ def _load(path: str | Path, device: str | torch.device = "cpu") -> dict:
         raise ReproError(f"{path} cannot be read ({type(error).__name__}); delete it to train from the start") from None
 
 
-def unfinished(path: str | Path) -> tuple[list[Experiment], int]:
-    """The runs whose unfinished training is kept in ``path``, and how many epochs of it are done."""
+def unfinished(path: str | Path) -> tuple[list[Experiment], int, str]:
+    """The runs whose unfinished training is kept in ``path``, how many epochs of it are done, and by which engine."""
     state = _load(path)
-    return [Experiment(**fields) for fields in state["experiments"]], state["epoch"]
+    return [Experiment(**fields) for fields in state["experiments"]], state["epoch"], state["engines"][-1]
 
 
 def _resume(run: Fit, path: str | Path | None) -> None:
@@ -240,8 +238,8 @@ def _resume(run: Fit, path: str | Path | None) -> None:
     if state["experiments"] != [e.as_dict() for e in run.experiments]:
         raise ReproError(f"{path} is the state of other runs; name another folder for the results")
     if state["layout"] != _layout(run):
-        device, precision, stacks = state["layout"]
-        raise ReproError(f"{path} was made on {device} in {precision}, {len(stacks)} stacks; go on so, or delete it to train from the start")
+        device, stacks = state["layout"]
+        raise ReproError(f"{path} was made on {device} in {len(stacks)} stacks; go on so, or delete it to train from the start")
     for name in KEPT:
         setattr(run, name, state[name])
     for program, saved in zip(run.programs, state["programs"], strict=True):
@@ -249,22 +247,22 @@ def _resume(run: Fit, path: str | Path | None) -> None:
 
 
 def try_engines(
-    experiments: Sequence[Experiment], dataset: Dataset, device: str | torch.device = "cpu", engine: str = "eager", precision: str = "float32"
+    experiments: Sequence[Experiment], dataset: Dataset, device: str | torch.device = "cpu", engine: str = "eager"
 ) -> tuple[str, float, str]:
     """``engine``, or the next simpler one that works here; the seconds that a step of all runs takes; and why, if not ``engine``.
 
     Measured on runs that are thrown away.
     """
-    why, cpu = "", torch.device(device).type == "cpu"
+    why, each = "", alone(experiments, device)
     for name in reversed(ENGINES[: ENGINES.index(one_of("engine", engine, ENGINES)) + 1]):
         try:
-            program, durations = make(experiments[:1] if cpu else experiments, dataset, device, name, precision), []
+            program, durations = make(experiments[:1] if each else experiments, dataset, device, name), []
             for i in range(6):
                 begun = time.monotonic()
                 program.step()
                 program.losses[i].tolist()  # waits for the device
                 durations.append(time.monotonic() - begun)
-            return name, sorted(durations[1:])[2] * (len(experiments) if cpu else 1), why
+            return name, sorted(durations[1:])[2] * (len(experiments) if each else 1), why
         except Exception as error:
             if name == "eager":
                 raise

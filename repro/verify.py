@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def _record(path: Path) -> str:
     gap, p = record.metrics["minus_kl"], record.provenance
     if gap["value"] > ABOVE * gap["se"]:
         return f"-KL is {gap['value']:.3f} +- {gap['se']:.3f}; it cannot be positive"
-    if not p["commit"] or p["dirty"]:
+    if not p["commit"] or p["dirty"] or any(c == "unknown" or c.endswith(records.CHANGES) for c in p.get("trained_by", [])):
         return "it does not say which committed code made it"
     for metric, values in record.images.items():
         if abs(values.mean() - record.metrics[metric]["value"]) > 1e-4:
@@ -52,8 +53,8 @@ def _table(name: str, folder: str | Path | None) -> str:
     return "" if origin["commit"] and not origin["dirty"] else "it does not say which committed code made it"
 
 
-def notebook(path: Path) -> str:
-    """What differs when a committed notebook is executed again, in a line; an empty string where nothing does."""
+def notebook(path: Path, folder: str | Path | None = None) -> str:
+    """What differs when a committed notebook is executed again on the records in ``folder``, in a line; empty where nothing does."""
     import nbformat
     from nbclient import NotebookClient
 
@@ -61,7 +62,8 @@ def notebook(path: Path) -> str:
     for cell in fresh.cells:
         if cell.cell_type == "code":
             cell.outputs = []
-    NotebookClient(fresh, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    client = NotebookClient(fresh, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
+    client.execute(env=os.environ | {"REPRO_RESULTS_DIR": str(records.results_folder(folder).resolve())})
     for was, now in zip(committed.cells, fresh.cells, strict=True):
         if was.cell_type == "code" and not _same(was.outputs, now.outputs):
             return f"the cell '{was.id}' gives something else than is committed; run: make notebooks"

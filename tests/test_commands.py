@@ -77,6 +77,19 @@ def test_a_time_limit_leaves_resumable_state_and_status_3(here):
     assert len(records.read_all("smoke", here / "results")) == 2
 
 
+def test_time_that_is_up_between_training_and_evaluation_loses_nothing(monkeypatch, tmp_path, capsys):
+    """One record is written in each call, at the least."""
+    from repro import __main__ as command
+
+    runs = plan("iwae,vae", profile_name="smoke", epochs=1)
+    fit = command.training.fit
+    monkeypatch.setattr(command.training, "fit", lambda *a, **k: fit(*a[:4], lambda: False, **k))  # trains to its end whatever the limit
+    for there in (0, 1, 2):
+        assert len(command.train(runs, results=tmp_path, time_limit=0)) == there
+        assert bool([*tmp_path.rglob("unfinished-*")]) == (there < 2)
+    assert "trained, and stopped before all was evaluated" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [

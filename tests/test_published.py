@@ -163,25 +163,29 @@ def test_the_interval_of_the_released_procedure_holds_what_it_gives():
     """Cells made as the released code makes them, from known values of log p-hat, fall inside in about 95 % of cases."""
     g = np.random.default_rng(1)
     values, whole = g.gamma(2.0, 10.0, 4000), 0.05
-    record = records.Record(None, None, {"log_px": {"value": values.mean()}}, {})
-    record.__dict__["images"] = {"log_px": values}
     block = pd.Series({"log_px_sd": whole})
+
+    def measured():
+        """The weights evaluated once, with that evaluation's noise."""
+        record = records.Record(None, None, {"log_px": {"value": values.mean() + g.normal(0, whole)}}, {})
+        record.__dict__["images"] = {"log_px": values}
+        return record
 
     def cell():
         epochs = [(g.permutation(values)[: audit.SUBSET].mean(), values.mean()) for _ in range(20)]
         subset, everything = np.mean(epochs, 0) + g.normal(0, whole, (20, 1)).mean()
         return {"iwae_64": subset, "log_px": everything, "minus_kl": subset - everything}
 
-    cells = [cell() for _ in range(150)]
-    for metric in cells[0]:
-        low, high = audit.interval(metric, record, block)
-        assert 0.88 <= np.mean([low <= c[metric] <= high for c in cells]) <= 1
+    pairs = [(cell(), measured()) for _ in range(150)]
+    for metric in pairs[0][0]:
+        intervals = [(c[metric], *audit.interval(metric, record, block)) for c, record in pairs]
+        assert 0.88 <= np.mean([low <= value <= high for value, low, high in intervals]) < 1
 
 
 def test_verdicts_follow_from_z():
-    assert [audit.verdict("log_px", z) for z in (0.5, -4.0)] == ["confirmed", "differs"]
-    assert [audit.verdict("iwae_64", z) for z in (10.0, 1.0)] == ["not IWAE-64", "not shown to be wrong"]
-    assert audit.verdict("minus_kl", 8.0) == "noise about 0"
+    assert [audit.verdict("log_px", z, True) for z in (0.5, -4.0)] == ["confirmed", "differs"]
+    assert [audit.verdict("iwae_64", z, True) for z in (10.0, 1.0)] == ["not IWAE-64", "not shown to be wrong"]
+    assert [audit.verdict("minus_kl", 8.0, inside) for inside in (True, False)] == ["noise about 0", "not the gap"]
 
 
 def test_tables_of_nothing_measured_say_so(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from repro import ReproError, experiments, records, tables, verify
+from repro import ReproError, audit, experiments, records, tables, verify
 from repro.experiments import plan
 
 ROOT = Path(__file__).parents[1]
@@ -140,7 +140,7 @@ def test_table1_takes_its_error_between_seeds_and_never_mixes_lengths(tmp_path):
         write(tmp_path, e, value)
     write(tmp_path, plan("iwae", epochs=4, profile_name="short")[0], -99)
     table = tables.table1("short", tmp_path)
-    assert table.loc[("reference", "IWAE-64", "ours"), "IWAE(64)"] == "−86.50 ± 0.50"
+    assert table.loc[("reference", "IWAE-64", "ours"), "IWAE(64)"] == "−86.50 ± 0.50 (2 seeds)"
     assert "between seeds where there are several" in table.attrs["caption"]
     assert tables.labels(records.read_all("short", tmp_path))[-1] == "IWAE(64), seed 1"
     for e in plan("all", epochs=4, profile_name="short"):
@@ -152,7 +152,8 @@ def test_table1_takes_its_error_between_seeds_and_never_mixes_lengths(tmp_path):
     for e in plan("piwae,miwae", profile_name="short"):  # with these more than half are there at 40
         write(tmp_path, e, -88)
     table = tables.table1("short", tmp_path)
-    assert table.loc[("reference", "IWAE-64", "ours")].tolist() == ["−86.50 ± 0.50", "−88.00 ± 0.10", "−88.00 ± 0.10", "not run", "not run"]
+    assert table.loc[("reference", "IWAE-64", "ours")].tolist() == ["−86.50 ± 0.50 (2 seeds)", "−88.00 ± 0.10", "−88.00 ± 0.10", "not run", "not run"]
+    assert "seeds 0, 1 (1 of the 3 runs)" in table.attrs["caption"]
 
 
 def test_the_small_digits_stand_beside_nobodys_numbers(tmp_path):
@@ -231,13 +232,13 @@ def test_differences_are_paired_over_images_or_between_seeds(tmp_path):
         write(tmp_path, plan("iwae", seed=seed, profile_name="short")[0], -90)
         write(tmp_path, plan("piwae", seed=seed, profile_name="short")[0], -90 + shift)
     iwae, piwae = ([r for r in records.read_all("short", tmp_path) if r.experiment.method == m] for m in ("iwae", "piwae"))
-    assert tables.difference(piwae[:1], iwae[:1], "iwae_64") == (1.0, 0.0, 3)
-    assert tables.difference(piwae, iwae, "iwae_64") == (2.0, pytest.approx(1.0), 2)
+    assert tables.difference(piwae[:1], iwae[:1], "iwae_64") == (1.0, 0.0, 3, 1)
+    assert tables.difference(piwae, iwae, "iwae_64") == (2.0, pytest.approx(1.0), 2, 2)
     assert not tables.Difference(2.0, 0.5, 2).beyond(3)  # four standard errors, of two seeds
     assert tables.Difference(2.0, 0.5, 10_000).beyond(3)
     assert tables.Difference(2.0, None, 1).beyond(3) is None
     assert tables.difference(piwae[:1], iwae[1:], "iwae_64") is None
-    assert tables.paired([*piwae, *iwae]).loc[("mnist, reference", "IWAE-64"), "PIWAE − IWAE"] == "2.000 ± 1.000"
+    assert tables.paired([*piwae, *iwae]).loc[("mnist, reference", "IWAE-64"), "PIWAE − IWAE"] == "2.000 ± 1.000 (2 seeds)"
 
 
 def test_verify_reads_every_record_again_and_says_what_is_wrong(tmp_path):
@@ -261,3 +262,17 @@ def test_verify_executes_a_notebook_again_and_sees_a_changed_number(tmp_path):
     changed.write_text(committed.read_text().replace("0.600 ± 0.112", "0.601 ± 0.112"))
     assert verify.notebook(committed) == ""
     assert "the cell 'table' gives something else" in verify.notebook(changed)
+
+
+def test_training_as_released_stands_beside_the_papers_in_pairs(tmp_path):
+    write(tmp_path, plan("vae", profile_name="short")[0], -94)
+    write(tmp_path, plan("ciwae", profile_name="short")[0], -92)
+    write(tmp_path, plan("vae", profile_name="short", protocol="released")[0], -95.5)
+    table = audit.protocols(tmp_path)
+    assert table.loc[("VAE", "IWAE-64")].tolist() == ["−94.00 ± 0.10", "−95.50 ± 0.10", "−1.50 ± 0.00"]
+    assert table.loc[("CIWAE(0.5)", "IWAE-64")].tolist() == ["−92.00 ± 0.10", "not run", "not run"]
+    assert table.attrs["missing"] == [
+        "python -m repro train --method piwae --profile short",
+        "python -m repro train --method piwae,ciwae --protocol released --profile short",
+    ]
+    assert tables.table1("short", tmp_path).loc[("reference", "IWAE-64", "ours"), "VAE"] == "−94.00 ± 0.10"  # never the released

@@ -133,9 +133,9 @@ def test_killed_at_any_moment_it_ends_bit_for_bit_the_same(tmp_path, undisturbed
         assert all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_a_time_limit_stops_at_a_step_and_the_next_call_goes_on(small, tmp_path):
+def test_training_stops_at_a_step_and_the_next_call_goes_on(small, tmp_path):
     digits, whole = few_digits(), training.fit(runs(), few_digits())
-    fit = training.fit(runs(), digits, tmp_path / "state.pt", time_limit=0, commit="one")
+    fit = training.fit(runs(), digits, tmp_path / "state.pt", stop=lambda: True, commit="one")
     assert not fit.finished
     assert fit.step == 1
     again = training.fit(runs(), digits, tmp_path / "state.pt", commit="two")
@@ -159,7 +159,7 @@ def test_a_weight_that_is_not_finite_never_reaches_the_state(small, tmp_path, mo
     """The loss is finite here, its gradient is not: the square root of zero."""
     monkeypatch.setitem(bounds.METHODS, "broken", bounds.both(lambda log_w: (log_w - log_w.detach()).sum((-3, -2)).sqrt()))
     with pytest.raises(ReproError, match=r"a weight of broken-\S+ is not finite after epoch 1, step 1; nothing had been saved yet"):
-        training.fit(runs("broken"), few_digits(), tmp_path / "state.pt", time_limit=0)
+        training.fit(runs("broken"), few_digits(), tmp_path / "state.pt", stop=lambda: True)
     assert not (tmp_path / "state.pt").exists()
 
 
@@ -168,9 +168,10 @@ def test_a_milestone_evaluation_can_be_stopped_and_goes_on_where_it_was(small, t
     stops = iter([False] * 12 + [True])  # ten steps, both evaluations of the first run, and then in the second's
     fit = training.fit(runs(), digits, tmp_path / "state.pt", stop=lambda: next(stops))
     assert (fit.epoch, fit.step) == (0, fit.steps_per_epoch)
-    assert training.unfinished(tmp_path / "state.pt") == (runs(), 0)
+    assert training.unfinished(tmp_path / "state.pt") == (runs(), 0, "eager")
     assert training.fit(runs(), digits, tmp_path / "state.pt").curves == whole.curves
-    assert training.unfinished(tmp_path / "state.pt") == (runs(), runs()[0].epochs)
+    assert training.unfinished(tmp_path / "state.pt") == (runs(), runs()[0].epochs, "eager")
+    assert training.fit(runs(), digits, tmp_path / "state.pt", commit="another").commits == ["unknown"]  # it trained nothing
 
 
 def test_the_state_of_other_runs_is_refused(small, tmp_path):
@@ -180,8 +181,8 @@ def test_the_state_of_other_runs_is_refused(small, tmp_path):
 
 
 def test_a_state_made_with_another_layout_is_kept_and_named(small, tmp_path):
-    training.fit(runs(), few_digits(), tmp_path / "state.pt", time_limit=0, stack=2)
-    with pytest.raises(ReproError, match="was made on cpu in float32, 1 stacks; go on so"):
+    training.fit(runs(), few_digits(), tmp_path / "state.pt", stop=lambda: True, stack=2)
+    with pytest.raises(ReproError, match="was made on cpu in 1 stacks; go on so"):
         training.fit(runs(), few_digits(), tmp_path / "state.pt")
 
 

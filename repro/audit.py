@@ -185,6 +185,30 @@ def protocols(results: str | Path | None = None) -> pd.DataFrame:
     return shown
 
 
+def drawers(results: str | Path | None = None) -> pd.DataFrame:
+    """IWAE-64 of the released Omniglot models on the drawings of drawers 1 to 15 and 16 to 20, which are this project's test set.
+
+    Below, each method's minus IWAE's. ± standard error between drawers.
+    """
+    found, origin = records.read_table("drawers", results)
+    values = found.pivot(index="drawer", columns="method", values="iwae_64")[[*TABLE_METHODS]]
+    groups = {split: values.loc[[*rows.drawer.unique()]] for split, rows in found.groupby("split", sort=False)}
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for what, of in (("IWAE-64", lambda v: v), ("minus IWAE's", lambda v: v.sub(v.iwae, axis=0))):
+        mean, se = ({split: getattr(of(v), f)() for split, v in groups.items()} for f in ("mean", "sem"))
+        for split, v in groups.items():
+            rows[what, f"drawers {v.index[0]} to {v.index[-1]}"] = {NAMES[m]: with_error(mean[split][m], se[split][m]) for m in TABLE_METHODS}
+        rows[what, "difference"] = {
+            NAMES[m]: with_error(mean["test"][m] - mean["train"][m], np.hypot(se["test"][m], se["train"][m])) for m in TABLE_METHODS
+        }
+    shown = pd.DataFrame.from_dict(rows, orient="index")
+    shown.index = pd.MultiIndex.from_tuples(shown.index, names=["what", "drawings"])
+    images = f"{found.images.iloc[0]} characters, each third"
+    caption = f"{origin['data']['variant']}; {images}; ± standard error between drawers; {origin['device']}, commit {origin['commit'][:10]}."
+    shown.attrs = {"caption": caption, "missing": []}
+    return shown
+
+
 def gaps(results: str | Path | None = None) -> pd.DataFrame:
     """The logged "-KL" over the whole of each run: its mean with standard error, its spread, how often it is positive."""
     rows = {}

@@ -106,6 +106,9 @@ LAKE = {  # file -> SHA-256 of all drawings' bits, in order of their paths
 LAKE_URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 
 
+DRAWERS = {"train": range(1, 16), "test": range(16, 21)}  # of Lake's twenty; each character's drawings stand in this order
+
+
 def _omniglot_lake(folder) -> tuple[np.ndarray, np.ndarray]:
     def drawings(path: Path, sha256: str) -> list[tuple[int, np.ndarray]]:
         from PIL import Image
@@ -126,7 +129,7 @@ def _omniglot_lake(folder) -> tuple[np.ndarray, np.ndarray]:
         for f, h in LAKE.items()
         for d in verified_file(folder, "omniglot", f, LAKE_URL + f, f"SHA-256 of the drawings {h}", lambda p, h=h: drawings(p, h))
     ]
-    train, test = (np.stack([im for drawer, im in images if (drawer <= 15) == first]) for first in (True, False))
+    train, test = (np.stack([im for drawer, im in images if drawer in drawers]) for drawers in DRAWERS.values())
     return train, test
 
 

@@ -229,7 +229,8 @@ def commands(wanted: list[Experiment]) -> list[str]:
         methods, betas = dict.fromkeys(e.method for e in group), dict.fromkeys(e.beta for e in group if e.beta is not None)
         together = len(group) == sum(len(betas) if METHODS[m].takes_beta else 1 for m in methods)
         beta = f" --beta {','.join(f'{b:g}' for b in betas)}" * (list(betas) not in ([], [0.5]))
-        found += [words.format(",".join(methods) + beta)] if together else [e.command for e in group]
+        words = words.replace(" --method {}", beta) if tuple(methods) == TABLE_METHODS else words.format(",".join(methods) + beta)
+        found += [words] if together else [e.command for e in group]
     return list(dict.fromkeys(found))
 
 

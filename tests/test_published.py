@@ -8,13 +8,14 @@ import shutil
 import sys
 import types
 import warnings
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from repro import ReproError, audit, published, records
+from repro import ReproError, audit, data, published, records
 from repro.models import MODELS, Autoencoder
 from repro.reported import TABLE1
 from repro.tables import METRIC_NAMES
@@ -208,3 +209,24 @@ def test_closeness_is_that_of_the_images():
     images = records.released()["omniglot", "reference", "miwae"].images
     value = np.mean(images["elbo"] - images["log_px"])
     assert audit.closeness().loc[("omniglot, reference", "ELBO − log p̂(x)"), "MIWAE(8,8)"].startswith(f"{value:.2f} ± ".replace("-", "−"))
+
+
+def test_drawers_are_told_apart(tmp_path, monkeypatch):
+    """Drawings of drawer d are all d / 20 grey: the means of single drawers, and their groups' in the table."""
+    from repro import __main__ as command
+
+    shade = {split: torch.tensor([d / 20 for d in drawers]).repeat(6)[:, None].expand(-1, 784) for split, drawers in data.DRAWERS.items()}
+    monkeypatch.setattr(command, "Autoencoder", mock.MagicMock())
+    monkeypatch.setattr(command.published, "weights", lambda e, data: None)
+    monkeypatch.setattr(command.evaluation, "iwae_bound", lambda model, images, seeds, purpose: images.mean(1)[None] * -100)
+    monkeypatch.setattr(command.datasets, "load", lambda name, folder: data.Dataset(name, "planted", *shade.values()))
+    monkeypatch.setattr(command.published, "log_blocks", lambda runs, folder: pd.DataFrame({"a": [1]}))
+    monkeypatch.setattr(command, "remeasure", lambda *given: None)
+    assert command.main(["audit", "--results", str(tmp_path)]) == 0
+    rows = records.read_table("drawers", tmp_path)[0]
+    assert np.allclose(rows.iwae_64, -5.0 * rows.drawer, atol=1e-4)
+    assert set(rows.images) == {2}
+    table = audit.drawers(tmp_path)
+    assert table.loc[("IWAE-64", "drawers 1 to 15"), "VAE"].startswith("−40.00 ± ")
+    assert table.loc[("IWAE-64", "difference"), "VAE"].startswith("−50.00 ± ")
+    assert table.loc[("minus IWAE's", "drawers 16 to 20"), "MIWAE(8,8)"] == "0.00 ± 0.00"

@@ -181,7 +181,7 @@ def protocols(results: str | Path | None = None) -> pd.DataFrame:
     shown = pd.DataFrame.from_dict(rows, orient="index")
     shown.index = pd.MultiIndex.from_tuples(shown.index, names=["method", "metric"])
     missing = [e for twins in wanted(profile).values() for e in twins if not records.exists(e, results)]
-    shown.attrs = {"caption": origin(used, f"{IMAGES}, of differences paired"), "missing": commands(missing)}
+    shown.attrs = {"caption": f"Ours: {origin(used, f'{IMAGES}, of differences paired')}", "missing": commands(missing)}
     return shown
 
 

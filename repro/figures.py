@@ -86,6 +86,10 @@ def training(name: str, profile: str = "best", results: str | Path | None = None
         axes[0, 0].set_ylim(lowest - 0.3, late.max() + 0.7)
         for ax in axes[0] if again else ():
             ax.text(0.98, 0.03, "★ these weights, measured again", transform=ax.transAxes, ha="right", fontsize=8)
+        if ours:  # the first tenth falls off the page, as above
+            late = pd.concat([r.curve[r.curve.epoch >= r.experiment.epochs / 10] for r in ours])[["iwae_64", "log_px"]].melt().value
+            margin = 0.05 * (late.max() - late.min()) or 1
+            axes[1, 0].set_ylim(late.min() - margin, late.max() + margin)
         _not_run(axes[1] if ours else (), missing)
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False, fontsize=8)
         return _finished(figure, ours)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -90,7 +91,9 @@ class Program:
         """Let Adam make its tensors now, all zero, so that a state can be copied into them."""
         for p in (*self.parameters, self.beta_logit):
             p.grad = torch.zeros_like(p)
-        self.optimizer.step()
+        with warnings.catch_warnings():  # on CUDA, that this step is not captured
+            warnings.simplefilter("ignore")
+            self.optimizer.step()
         for tensor in self._moments():
             tensor.zero_()
 

@@ -230,3 +230,18 @@ def test_drawers_are_told_apart(tmp_path, monkeypatch):
     assert table.loc[("IWAE-64", "drawers 1 to 15"), "VAE"].startswith("−40.00 ± ")
     assert table.loc[("IWAE-64", "difference"), "VAE"].startswith("−50.00 ± ")
     assert table.loc[("minus IWAE's", "drawers 16 to 20"), "MIWAE(8,8)"] == "0.00 ± 0.00"
+
+
+def test_drawers_differ_as_the_page_says():
+    values = records.read_table("drawers")[0].pivot(index=["split", "drawer"], columns="method", values="iwae_64")
+    apart = values.loc["test"].mean() - values.loc["train"].mean()
+    assert apart.between(-2.5, -1.5).all()
+    lead = {m: values[m] - values.iwae for m in ("piwae", "miwae")}
+    assert lead["piwae"]["test"].mean() > 2 * lead["piwae"]["train"].mean() > 0
+    error = np.hypot(*(lead["miwae"][split].sem() for split in ("train", "test")))
+    assert abs(lead["miwae"]["test"].mean() - lead["miwae"]["train"].mean()) < 3 * error
+
+
+def test_the_released_ciwae_loses_what_the_page_says():
+    lost = audit.protocols().loc[("CIWAE(0.5)", "log p̂(x)"), "difference"]
+    assert -2.5 < float(lost.split(" ± ")[0].replace("−", "-")) < -1.5

@@ -301,14 +301,20 @@ def evaluate(path: Path, samples: int | None, data: str | None, device: str) -> 
         print(f"{name:13} {m['value']:10.4f} +- {m['se']:.4f}   recorded {was['value']:10.4f} +- {was['se']:.4f}")
 
 
-def remeasure(e: Experiment, data: str | Path | None = None, results: str | Path | None = None, device: str = "auto") -> Record:
-    """Measure the report's released weights of a run with this project's evaluation, and write the record."""
-    device, begun, origin = pick_device(device), time.monotonic(), records.provenance()
-    dataset, samples = datasets.load(e.dataset, data), PROFILES[e.profile].log_px_samples
+def released_model(e: Experiment, data: str | Path | None, device: str) -> Autoencoder:
+    """The model with the report's released weights of a run."""
     model = Autoencoder(MODELS[e.model], [e.seed])
     model.load_run_state(0, published.weights(e, data))
     model = model.to(device)
     model.how = likelihood.fastest()
+    return model
+
+
+def remeasure(e: Experiment, data: str | Path | None = None, results: str | Path | None = None, device: str = "auto") -> Record:
+    """Measure the report's released weights of a run with this project's evaluation, and write the record."""
+    device, begun, origin = pick_device(device), time.monotonic(), records.provenance()
+    dataset, samples = datasets.load(e.dataset, data), PROFILES[e.profile].log_px_samples
+    model = released_model(e, data, device)
     (found,) = assess(model, dataset, elsewhere(e.dataset, data), [e.seed], samples, f"{e.group} {e.method}")
     (spread,) = evaluation.other_binarisations(model, dataset.test, [e.seed], BINARISATIONS)
     for name, sd in spread.items():
@@ -324,10 +330,7 @@ def remeasure(e: Experiment, data: str | Path | None = None, results: str | Path
 
 def by_drawer(e: Experiment, dataset: Dataset, data: str | Path | None, device: str) -> Iterator[dict]:
     """IWAE-64 of the report's Omniglot weights on every drawer's drawings of each third character, those to train on among them."""
-    model = Autoencoder(MODELS[e.model], [e.seed])
-    model.load_run_state(0, published.weights(e, data))
-    model = model.to(device)
-    model.how = likelihood.fastest()
+    model = released_model(e, data, device)
     for split, drawers in datasets.DRAWERS.items():
         images = getattr(dataset, split).unflatten(0, (-1, len(drawers)))[::3]  # [character, drawer, pixels]
         values = evaluation.iwae_bound(model, images.flatten(0, 1), [e.seed], f"drawers: {split}").view(-1, len(drawers))

@@ -174,9 +174,7 @@ def protocols(results: str | Path | None = None) -> pd.DataFrame:
         used += [*paper, *released]
         for metric, title in METRIC_NAMES.items():
             apart = tables.difference(released, paper, metric)
-            columns = {
-                name: tables.cell([r.metrics[metric] for r in found]) for name, found in (("as in the paper", paper), ("as released", released))
-            }
+            columns = {name: tables.cell(found, metric) for name, found in (("as in the paper", paper), ("as released", released))}
             rows[NAMES[method], title] = columns | {"difference": apart.text() if apart else MISSING}
     shown = pd.DataFrame.from_dict(rows, orient="index")
     shown.index = pd.MultiIndex.from_tuples(shown.index, names=["method", "metric"])

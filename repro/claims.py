@@ -43,21 +43,19 @@ class Numbers:
         digest = hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files))
         object.__setattr__(self, "fingerprint", digest.hexdigest())
 
-    def runs(self, group: str, method: str, whose: str = "weights") -> list[Record]:
-        """Records of a method in a group of ``GROUPS``: the report's weights, or ours of every seed."""
+    def runs(self, group: str, method: str | None = None, whose: str = "weights") -> list[Record]:
+        """Records of a method, or of all, in a group of ``GROUPS``: the report's weights, or ours of every seed."""
         dataset, model = GROUPS[group]
-        if whose == "weights":
-            found = records.released(self.results)
-            return [found[dataset, model, method]] if (dataset, model, method) in found else []
-        used, _ = records.shown(EXHIBIT_OF[group], results=self.results)
-        key = method, model
-        return [r for r in used if (r.experiment.method, r.experiment.model) == key and r.experiment.dataset.startswith(dataset)]
+        used = records.released(self.results).values() if whose == "weights" else records.shown(EXHIBIT_OF[group], results=self.results)[0]
+        of_group = [r for r in used if r.experiment.model == model and r.experiment.dataset.startswith(dataset)]
+        return [r for r in of_group if method in (None, r.experiment.method)]
 
     def value(self, group: str, method: str, metric: str, whose: str = "weights") -> str:
         """A metric with its standard error; ``ssim_on_omniglot`` is on whichever version the records have."""
         runs = self.runs(group, method, whose)
-        found = [next((v for name, v in r.metrics.items() if name.startswith(metric)), None) for r in runs]
-        return tables.cell([v for v in found if v], digits=4 if metric.startswith("ssim") else 2)
+        name = next((name for r in runs for name in r.metrics if name.startswith(metric)), metric)
+        found, among = ([r for r in of if name in r.metrics] for of in (runs, self.runs(group, whose=whose)))
+        return tables.cell(found, name, among, digits=4 if metric.startswith("ssim") else 2)
 
     def printed(self, source: str, group: str, method: str, metric: str) -> str:
         """What the paper or the report prints in Table 1."""
@@ -65,8 +63,11 @@ class Numbers:
 
     def difference(self, group: str, a: str, b: str, metric: str, whose: str = "weights") -> str:
         """a - b with its paired standard error."""
-        found = tables.difference(self.runs(group, a, whose), self.runs(group, b, whose), metric)
-        return str(found) if found else tables.MISSING
+        return str(self.apart(group, a, b, metric, whose) or tables.MISSING)
+
+    def apart(self, group: str, a: str, b: str, metric: str, whose: str = "weights") -> tables.Difference | None:
+        """a - b, its error from all the group's records."""
+        return tables.difference(self.runs(group, a, whose), self.runs(group, b, whose), metric, self.runs(group, whose=whose))
 
     def figure4(self, name: str) -> str:
         """What the report says of Figure 4."""
@@ -155,7 +156,7 @@ def _against_iwae(n: Numbers, metric: str, methods: Sequence[str], groups: Seque
     """Each method's difference from IWAE where it has an error, by whose runs they are, then by group and method."""
     found: dict[str, dict] = {}
     for whose, g, m in itertools.product(("weights", "ours"), groups, methods):
-        d = tables.difference(n.runs(g, m, whose), n.runs(g, "iwae", whose), metric)
+        d = n.apart(g, m, "iwae", metric, whose)
         if d and d.se is not None:
             found.setdefault(_whose(n.runs(g, m, whose)[0]), {})[g, m] = d
     return found
@@ -249,7 +250,7 @@ def _betas(n: Numbers) -> Verdict:
     said = ", ".join(f"{name} {with_error(scores[m].mean(), spread[m])}" for m, name in LEARNS.items())
     evidence += f"; in {_whose(used[0])}, {said}, and a learned β ends at {min(ends):.0%} to {max(ends):.0%} of its start"
     gain = scores["ciwae-learned"] - scores["ciwae"]  # from the same beta
-    better = tables.Difference(gain.mean(), gain.std(ddof=1) / np.sqrt(len(gain)), len(gain)).beyond(CLEAR)
+    better = tables.Difference(gain.mean(), gain.std(ddof=1) / np.sqrt(len(gain)), len(gain) - 1).beyond(CLEAR)
     return _so([] if SHORT in evidence else [bool(spread["ciwae-learned"] < spread["ciwae"]), better]), evidence
 
 
@@ -268,7 +269,7 @@ def count(model: str) -> int:
 
 
 def _ciwae_is_a_vae(n: Numbers) -> Verdict:
-    apart = {m: tables.difference(n.runs("mnist reference", "ciwae"), n.runs("mnist reference", m), "log_px") for m in ("vae", "iwae")}
+    apart = {m: n.apart("mnist reference", "ciwae", m, "log_px") for m in ("vae", "iwae")}
     if not all(apart.values()):
         return "not tested yet", "no records"
     evidence = f"log p̂ is {apart['vae']} from the VAE's, {apart['iwae']} from IWAE's"
@@ -301,7 +302,7 @@ def _part_as_k_grows(rows: pd.DataFrame) -> bool:
 
 def _beyond(value: float, error: float, rows: pd.DataFrame) -> bool:
     """Whether a value is clearly above 0, its jackknife error being of as many draws as the rows have."""
-    return tables.Difference(value, error, rows.draw.nunique()).beyond(CLEAR)
+    return tables.Difference(value, error, rows.draw.nunique() - 1).beyond(CLEAR)
 
 
 def _at_the_theorys_rates(rows: pd.DataFrame) -> bool:

@@ -142,7 +142,7 @@ def betas(name: str = "figure4", profile: str = "best", results: str | Path | No
             ax.set(title=f"IWAE-64, β {kind}", xlabel="epoch", ylabel="nats" if ax is axes[0, 0] else "")
             _not_run([ax], [e for e in missing if e.method == m])
         for m, kind in kinds.items():
-            ends = {beta: mean_and_error([r.metrics["iwae_64"] for r in runs]) for beta, runs in by_beta(ours, m).items()}
+            ends = {beta: mean_and_error(runs, "iwae_64", ours) for beta, runs in by_beta(ours, m).items()}
             if ends:
                 axes[1, 0].errorbar(list(ends), *zip(*ends.values(), strict=True), capsize=2, label=kind, **_look(m))
         axes[1, 0].set(title="IWAE-64 at the end", xlabel="β, fixed or at the start", ylabel="nats")

@@ -25,7 +25,7 @@ WEIGHTS = "report's weights"  # measured again
 NAMES = {"iwae": "IWAE(64)", "piwae": "PIWAE(8,8)", "miwae": "MIWAE(8,8)", "ciwae": "CIWAE(0.5)", "vae": "VAE"}
 SIDES = {"theta": "generative", "phi": "inference"}
 IMAGES = "± standard error over the test images"
-SEEDS = "± standard error between seeds where there are several, else over the test images"
+SEEDS = "± standard error between seeds where there are several, their spread pooled over the methods, else over the test images"
 PAIRS = (("piwae", "iwae"), ("miwae", "iwae"), ("ciwae", "iwae"), ("vae", "iwae"), ("ciwae", "vae"))
 
 
@@ -61,7 +61,7 @@ def table1(profile: str = "best", results: str | Path | None = None) -> pd.DataF
         theirs = {m: [weights["mnist", model, m]] if ("mnist", model, m) in weights else [] for m in TABLE_METHODS}
         for metric, metric_name in METRIC_NAMES.items():
             for source, found in (("ours", runs), (WEIGHTS, theirs)) if of_mnist else (("ours", runs),):
-                rows[model, metric_name, source] = {NAMES[m]: cell([r.metrics[metric] for r in found[m]]) for m in TABLE_METHODS}
+                rows[model, metric_name, source] = {NAMES[m]: cell(found[m], metric, sum(found.values(), [])) for m in TABLE_METHODS}
             for source, printed in TABLE1.items() if of_mnist else ():
                 if model in printed:
                     values = printed[model][metric]
@@ -108,7 +108,7 @@ def betas(profile: str = "best", results: str | Path | None = None) -> pd.DataFr
         row = {}
         for m, name in (("ciwae", "fixed"), ("ciwae-learned", "learned")):
             runs = [r for r in ours if (r.experiment.method, r.experiment.beta) == (m, beta)]
-            row[name] = cell([r.metrics["iwae_64"] for r in runs])
+            row[name] = cell(runs, "iwae_64", ours)
         row["learned beta at the end"] = f"{np.mean([r.curve.beta.iloc[-1] for r in runs]):.3f}" if runs else MISSING
         rows[f"{beta:g}",] = row
     spread = {"learned beta at the end": ""}
@@ -130,7 +130,7 @@ def by_beta(shown: Sequence[Record], method: str) -> dict[float, list[Record]]:
 def paired(shown: Sequence[Record], groups: Sequence[tuple[str, str]] | None = None) -> pd.DataFrame:
     """Differences between methods that share data, binarisation and noise, with their standard errors.
 
-    Between seeds where there are several, else image by image: then the error says nothing of other seeds. ``groups``:
+    The errors are those of ``difference``; image by image they say nothing of other seeds. ``groups``:
     (dataset, model), those shown where not given.
     """
     rows = {}
@@ -138,27 +138,27 @@ def paired(shown: Sequence[Record], groups: Sequence[tuple[str, str]] | None = N
         of_group = [r for r in shown if r.experiment.dataset.startswith(dataset) and r.experiment.model == model]
         runs = {m: [r for r in of_group if r.experiment.method == m] for m in TABLE_METHODS}
         for metric, title in METRIC_NAMES.items():
-            cells = {f"{a.upper()} − {b.upper()}": difference(runs[a], runs[b], metric) for a, b in PAIRS}
+            cells = {f"{a.upper()} − {b.upper()}": difference(runs[a], runs[b], metric, of_group) for a, b in PAIRS}
             rows[f"{dataset}, {model}", title] = {name: d.text(digits=3) if d else MISSING for name, d in cells.items()}
     table = _table(rows, ["runs", "metric"], shown, [], "", "paired")
     table.attrs["caption"] = (
-        "± standard error of the difference: between seeds where there are several, else paired over the test images; "
-        "none where a record does not hold the single images."
+        "± standard error of the difference: between seeds where there are several, pooled over the methods once each seed has its own mean; "
+        "else paired over the test images, and none where a record does not hold the single images."
     )
     return table
 
 
 class Difference(NamedTuple):
-    """A paired difference: its mean, its standard error where it has one, and the number of pairs: of seeds where several, else of images."""
+    """A paired difference: its mean, its standard error where it has one with that error's degrees of freedom, and its number of seeds."""
 
     value: float
     se: float | None
-    n: int
+    dof: int
     seeds: int = 1
 
     def beyond(self, errors: float) -> bool | None:
         """Whether it is above 0 as clearly as a normal deviate of so many standard errors, by Student's t; None without an error."""
-        return None if self.se is None else bool(self.value > stats.t.isf(stats.norm.sf(errors), self.n - 1) * self.se)
+        return None if self.se is None else bool(self.value > stats.t.isf(stats.norm.sf(errors), self.dof) * self.se)
 
     def __str__(self) -> str:
         return self.text()
@@ -168,19 +168,40 @@ class Difference(NamedTuple):
         return with_error(self.value, self.se, digits, self.seeds)
 
 
-def difference(a: Sequence[Record], b: Sequence[Record], metric: str) -> Difference | None:
-    """Mean of a - b over the seeds that both have, with its standard error, paired; None where they have none in common."""
+def difference(a: Sequence[Record], b: Sequence[Record], metric: str, among: Sequence[Record] = ()) -> Difference | None:
+    """Mean of a - b over the seeds that both have, with its standard error, paired; None where they have none in common.
+
+    The error is of another training run where a or b, or the records ``among`` which they stand, have seeds to tell it by:
+    sqrt(2 / seeds) times their ``seed_spread``. Else it is over the test images.
+    """
+    spread, dof = seed_spread([*a, *b, *among], metric, paired=True)
     b = {r.experiment.seed: r for r in b}
     pairs = [(r, b[r.experiment.seed]) for r in a if r.experiment.seed in b]
     if not pairs:
         return None
-    values = np.array([first.metrics[metric]["value"] - second.metrics[metric]["value"] for first, second in pairs])
-    if len(values) == 1:
-        first, second = (_of_images(r, metric) for r in pairs[0])
-        if first is None or second is None or not np.array_equal(*(r.reconstructions[0] for r in pairs[0])):  # another binarisation
-            return Difference(float(values[0]), None, 1)
-        values = first - second
-    return Difference(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))), len(values), len(pairs))
+    value = float(np.mean([first.metrics[metric]["value"] - second.metrics[metric]["value"] for first, second in pairs]))
+    if dof:
+        return Difference(value, spread * np.sqrt(2 / len(pairs)), dof, len(pairs))
+    first, second = (_of_images(r, metric) for r in pairs[0])
+    if first is None or second is None or not np.array_equal(*(r.reconstructions[0] for r in pairs[0])):  # another binarisation
+        return Difference(value, None, 0)
+    return Difference(value, float((first - second).std(ddof=1) / np.sqrt(len(first))), len(first) - 1)
+
+
+def seed_spread(shown: Sequence[Record], metric: str, paired: bool = False) -> tuple[float, int]:
+    """Standard deviation between seeds, pooled over the experiments shown, and its degrees of freedom: (0, 0) where none has two seeds.
+
+    Two seeds of one method tell little of their spread; those of five methods together tell more. ``paired``: what is left
+    once each seed, too, has its own mean (methods and seeds as a two-way layout): the spread for differences between methods.
+    """
+    runs = list({r.experiment: r for r in shown}.values())
+    columns = pd.get_dummies([str(replace(r.experiment, seed=0)) for r in runs])
+    if paired:
+        columns = columns.join(pd.get_dummies([r.experiment.seed for r in runs]))
+    values, design = np.array([r.metrics[metric]["value"] for r in runs]), columns.to_numpy(float)
+    means, _, rank, _ = np.linalg.lstsq(design, values)
+    dof = len(values) - int(rank)
+    return (float(np.sqrt(((values - design @ means) ** 2).sum() / dof)), dof) if dof else (0.0, 0)
 
 
 def _of_images(r: Record, metric: str) -> np.ndarray | None:
@@ -197,15 +218,16 @@ def _table(rows: dict, levels: list[str], ours: Sequence[Record], missing: Seque
     return table
 
 
-def cell(metrics: Sequence[dict[str, float]], digits: int = 2) -> str:
-    """Mean over seeds with its standard error: between seeds where there are several, and then it says so, else over the test images."""
-    return with_error(*mean_and_error(metrics), digits, len(metrics)) if metrics else MISSING
+def cell(runs: Sequence[Record], metric: str, among: Sequence[Record] = (), digits: int = 2) -> str:
+    """A metric of a method's runs as mean ± standard error, with the number of seeds where there are several."""
+    return with_error(*mean_and_error(runs, metric, among), digits, len(runs)) if runs else MISSING
 
 
-def mean_and_error(metrics: Sequence[dict[str, float]]) -> tuple[float, float]:
-    """Mean over seeds and its standard error, as in ``cell``."""
-    values = np.array([m["value"] for m in metrics])
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else metrics[0]["se"])
+def mean_and_error(runs: Sequence[Record], metric: str, among: Sequence[Record] = ()) -> tuple[float, float]:
+    """Mean over seeds and its standard error: by the ``seed_spread`` of these runs and those ``among`` which they stand, else over the images."""
+    spread, dof = seed_spread([*runs, *among], metric)
+    found = [r.metrics[metric] for r in runs]
+    return float(np.mean([m["value"] for m in found])), spread / len(runs) ** 0.5 if dof else found[0]["se"]
 
 
 def with_error(value: float, error: float | None = None, digits: int = 2, seeds: int = 1) -> str:

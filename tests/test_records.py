@@ -152,7 +152,7 @@ def test_table1_takes_its_error_between_seeds_and_never_mixes_lengths(tmp_path):
     for e in plan("piwae,miwae", profile_name="short"):  # with these more than half are there at 40
         write(tmp_path, e, -88)
     table = tables.table1("short", tmp_path)
-    assert table.loc[("reference", "IWAE-64", "ours")].tolist() == ["−86.50 ± 0.50 (2 seeds)", "−88.00 ± 0.10", "−88.00 ± 0.10", "not run", "not run"]
+    assert table.loc[("reference", "IWAE-64", "ours")].tolist() == ["−86.50 ± 0.50 (2 seeds)", "−88.00 ± 0.71", "−88.00 ± 0.71", "not run", "not run"]
     assert "seeds 0, 1 (1 of the 3 runs)" in table.attrs["caption"]
 
 
@@ -232,13 +232,36 @@ def test_differences_are_paired_over_images_or_between_seeds(tmp_path):
         write(tmp_path, plan("iwae", seed=seed, profile_name="short")[0], -90)
         write(tmp_path, plan("piwae", seed=seed, profile_name="short")[0], -90 + shift)
     iwae, piwae = ([r for r in records.read_all("short", tmp_path) if r.experiment.method == m] for m in ("iwae", "piwae"))
-    assert tables.difference(piwae[:1], iwae[:1], "iwae_64") == (1.0, 0.0, 3, 1)
-    assert tables.difference(piwae, iwae, "iwae_64") == (2.0, pytest.approx(1.0), 2, 2)
-    assert not tables.Difference(2.0, 0.5, 2).beyond(3)  # four standard errors, of two seeds
+    assert tables.difference(piwae[:1], iwae[:1], "iwae_64") == (1.0, 0.0, 2, 1)
+    assert tables.difference(piwae, iwae, "iwae_64") == (pytest.approx(2.0), pytest.approx(1.0), 1, 2)
+    assert not tables.Difference(2.0, 0.5, 1).beyond(3)  # four standard errors, of two seeds
     assert tables.Difference(2.0, 0.5, 10_000).beyond(3)
-    assert tables.Difference(2.0, None, 1).beyond(3) is None
+    assert tables.Difference(2.0, None, 0).beyond(3) is None
     assert tables.difference(piwae[:1], iwae[1:], "iwae_64") is None
     assert tables.paired([*piwae, *iwae]).loc[("mnist, reference", "IWAE-64"), "PIWAE − IWAE"] == "2.000 ± 1.000 (2 seeds)"
+
+
+def test_the_spread_between_seeds_is_pooled_over_methods(tmp_path):
+    """Against the sums of squares of a two-way layout; then with one cell empty, where the rest still tells."""
+    rng, methods, seeds = np.random.default_rng(0), ("iwae", "piwae", "miwae", "ciwae", "vae"), range(3)
+    values = rng.normal(size=(5, 3)) + 3 * rng.normal(size=(5, 1)) + 2 * rng.normal(size=3)
+    for i, m in enumerate(methods):
+        for s in seeds:
+            write(tmp_path, plan(m, seed=s, profile_name="short")[0], -90 + values[i, s])
+    shown = records.read_all("short", tmp_path)
+    runs = {m: [r for r in shown if r.experiment.method == m] for m in methods}
+    within = values - values.mean(1, keepdims=True)
+    between = within - within.mean(0)
+    assert tables.seed_spread(shown, "iwae_64") == (pytest.approx(np.sqrt((within**2).sum() / 10)), 10)
+    sd, dof = tables.seed_spread(shown, "iwae_64", paired=True)
+    assert (sd, dof) == (pytest.approx(np.sqrt((between**2).sum() / 8)), 8)
+    assert tables.mean_and_error(runs["vae"], "iwae_64", shown)[1] == pytest.approx(np.sqrt((within**2).sum() / 10 / 3))
+    assert tables.difference(runs["vae"], runs["iwae"], "iwae_64", shown)[1:] == (pytest.approx(sd * np.sqrt(2 / 3)), 8, 3)
+    fewer = [r for r in shown if (r.experiment.method, r.experiment.seed) != ("vae", 2)]
+    sd, dof = tables.seed_spread(fewer, "iwae_64", paired=True)
+    assert dof == 7
+    assert tables.difference(runs["vae"][:2], runs["iwae"], "iwae_64", fewer)[1:] == (pytest.approx(sd), 7, 2)
+    assert tables.seed_spread([r for r in shown if r.experiment.seed == 0], "iwae_64") == (0.0, 0)
 
 
 def test_verify_reads_every_record_again_and_says_what_is_wrong(tmp_path):

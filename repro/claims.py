@@ -23,6 +23,7 @@ from repro.tables import with_error
 
 Verdict = tuple[str, str]  # in a word or two; the evidence, in Markdown
 GROUPS = {"mnist reference": ("mnist", "reference"), "mnist larger": ("mnist", "larger"), "omniglot reference": ("omniglot", "reference")}
+GROUP_OF_LOG = {name: "-".join(group) for name, group in GROUPS.items()}
 EXHIBIT_OF = {"mnist reference": "figure1", "mnist larger": "figure3", "omniglot reference": "figure2"}
 
 
@@ -89,6 +90,35 @@ class Numbers:
         of = [r.images["log_px"] - r.images["elbo"] for r in self.runs(group, method)]
         return with_error(of[0].mean(), of[0].std(ddof=1) / np.sqrt(len(of[0]))) if of else tables.MISSING
 
+    def lead(self, group: str, method: str, epoch: int) -> str:
+        """How far the report's log has a method ahead of IWAE in log p-hat, in the mean of the 20 epochs that end there."""
+        return with_error(audit.lead(self.results)[method][GROUP_OF_LOG[group], epoch])
+
+    def passed(self, group: str, method: str) -> str:
+        """The epoch from which on the report's log has IWAE ahead in log p-hat."""
+        return str(audit.passed(audit.lead(self.results)[method][GROUP_OF_LOG[group]]) or "never")
+
+    def drawers(self, method: str, split: str) -> str:
+        """A released Omniglot model's IWAE-64 minus IWAE's, over the drawers of ``train`` or ``test``, with the standard error between them."""
+        of = audit.by_drawer(records.read_table("drawers", self.results)[0])[split]
+        ahead = of[method] - of.iwae
+        return with_error(ahead.mean(), ahead.sem())
+
+    def units(self, group: str, method: str, whose: str = "weights") -> str:
+        """Active latent units."""
+        runs = self.runs(group, method, whose)
+        return with_error(np.mean([r.metrics["active_units"]["value"] for r in runs]), digits=0) if runs else tables.MISSING
+
+    def binarisation(self, group: str) -> str:
+        """How far another binarisation of the test images moves the released models' IWAE-64: from one standard deviation to the other."""
+        found = sorted(r.metrics["iwae_64"]["binarisation_sd"] for r in self.runs(group))
+        return f"{with_error(found[0])} to {with_error(found[-1])}" if found else tables.MISSING
+
+    def bias(self, group: str, method: str) -> str:
+        """How far log p-hat, a bound with 5,000 samples, is below log p: half the relative variance of the mean weight, on average."""
+        of = [r.metrics["log_px"]["monte_carlo_se"] ** 2 * len(r.images["log_px"]) / 2 for r in self.runs(group, method)]
+        return with_error(of[0]) if of else tables.MISSING
+
     def gain(self, method: str, metric: str) -> str:
         """What the larger model has over the reference model, paired over the test images: the released weights."""
         found = tables.difference(self.runs("mnist larger", method), self.runs("mnist reference", method), metric)
@@ -136,17 +166,20 @@ class Claim:
 
 
 def _ahead(
-    metric: str, methods: Sequence[str], groups: Sequence[str] = tuple(GROUPS), caveat: str = "", released: bool = True
+    metric: str, methods: Sequence[str], groups: Sequence[str] = tuple(GROUPS), caveat: str = "", released: Sequence[str] | None = None
 ) -> Callable[[Numbers], Verdict]:
     """Whether the methods are ahead of IWAE by more than ``CLEAR`` paired standard errors. Only whole trainings count.
 
-    ``released``: whether the report's weights are a test of it.
+    ``released``: the methods of which the report's weights are a test, all where not given.
     """
 
     def check(n: Numbers) -> Verdict:
-        found = _against_iwae(n, metric, methods, groups)
-        clear = {name: [d.beyond(CLEAR) for d in mine.values()] for name, mine in found.items() if released or name != RELEASED}
-        said = [f"{sum(mine)} of {len(mine)} comparisons of {name}" for name, mine in clear.items()]
+        tests = methods if released is None else released
+        clear = {
+            name: [d.beyond(CLEAR) for (_, m), d in mine.items() if name != RELEASED or m in tests]
+            for name, mine in _against_iwae(n, metric, methods, groups).items()
+        }
+        said = [f"{sum(mine)} of {len(mine)} comparisons of {name}" for name, mine in clear.items() if mine]
         return _so([o for name, mine in clear.items() if SHORT not in name for o in mine]), ("; ".join(said) or "no records of ours yet") + caveat
 
     return check
@@ -319,7 +352,7 @@ def _clearer(rows: pd.DataFrame, method: str, net: str, times: float = 1.0) -> b
 
 
 PAPER, REPORT = "paper", "report"
-HUNDRED = "; at equal cost are MIWAE's, since the released PIWAE's inference network had 100 samples"
+HUNDRED = "; of the released models MIWAE is the test, since PIWAE's inference network had 100 samples"
 TWO = "; the released CIWAE is a VAE of two samples and no test"
 TEN = "; the released models are no test, since PIWAE's generative network had 10 samples"
 CLAIMS = (
@@ -327,12 +360,15 @@ CLAIMS = (
         PAPER,
         "A looser bound for the inference network improves IWAE-64 over IWAE's own",
         ["notebooks/table1"],
-        _ahead("iwae_64", ("piwae", "miwae"), caveat=HUNDRED),
+        _ahead("iwae_64", ("piwae", "miwae"), caveat=HUNDRED, released=("miwae",)),
     ),
     Claim(
-        PAPER, "It brings $q$ closer to the posterior: a smaller gap", ["notebooks/table1"], _ahead("minus_kl", ("piwae", "miwae"), caveat=HUNDRED)
+        PAPER,
+        "It brings $q$ closer to the posterior: a smaller gap",
+        ["notebooks/table1"],
+        _ahead("minus_kl", ("piwae", "miwae"), caveat=HUNDRED, released=("miwae",)),
     ),
-    Claim(PAPER, "CIWAE improves on IWAE", ["notebooks/table1"], _ahead("iwae_64", ("ciwae",), caveat=TWO, released=False)),
+    Claim(PAPER, "CIWAE(0.5) has a smaller gap than IWAE", ["notebooks/table1"], _ahead("minus_kl", ("ciwae",), caveat=TWO, released=())),
     Claim(PAPER, "PIWAE's generative network is as good as IWAE's", ["notebooks/table1"], _not_behind(("piwae",), [*GROUPS], TEN, released=False)),
     Claim(
         PAPER,

@@ -301,14 +301,46 @@ def logged_log_px(results: str | Path | None = None) -> Figure:
         for ax, group in zip(axes, blocks.group.unique(), strict=True):
             run = blocks[blocks.group == group]
             for m in TABLE_METHODS:
-                mine, look = run[run.method == m], {"color": COLOURS[m], "marker": MARKERS[m], "markersize": 4, "linewidth": 1.2}
-                ax.plot(mine.last_epoch, mine.log_px_mean, markevery=max(len(mine) // 8, 1), label=m.upper(), **look)
+                mine = run[run.method == m]
+                ax.plot(mine.last_epoch, mine.log_px_mean, markevery=max(len(mine) // 8, 1), label=m.upper(), **_look(m))
             late = run[run.last_epoch > run.last_epoch.max() / 10].log_px_mean
             ax.set(xlabel="epoch", title=group.replace("-", ", "), ylabel="nats" if ax is axes[0] else "", ylim=(late.min(), late.max() + 0.5))
             sns.despine(ax=ax)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False, fontsize=8)
         plt.close(figure)
         return figure
+
+
+def leads(profile: str = "best", results: str | Path | None = None) -> Figure:
+    """Log p-hat of PIWAE and MIWAE minus IWAE's by epoch: lines from the report's logs, in means of 20 epochs; open marks ours, paired."""
+    logged, used = audit.lead(results), []
+    with plt.rc_context(sns.axes_style("ticks") | STYLE):
+        figure, axes = plt.subplots(1, len(WINDOWS), figsize=(8, 3.2), layout="constrained", sharex=True, sharey=True)
+        for ax, exhibit in zip(axes, WINDOWS, strict=True):
+            wanted, shown = experiments.exhibit(exhibit, "short")[0], records.shown(exhibit, profile, results)[0]
+            group = f"{wanted.dataset.split('-')[0]}-{wanted.model}"
+            for m in logged:
+                ax.plot(logged[m][group], markevery=[1, 3, 7, 15, -1], label=m.upper(), **_look(m))
+                ahead = _paired_by_epoch([r for r in shown if r.experiment.method == m], [r for r in shown if r.experiment.method == "iwae"])
+                ax.plot(ahead.index, ahead, **_look(m) | {"linestyle": "none", "markerfacecolor": "none"})
+            used += [r for r in shown if r.experiment.method in ("iwae", *logged)]
+            ax.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
+            ax.set(xscale="log", xlabel="epoch", title=group.replace("-", ", "), ylabel="nats" if ax is axes[0] else "")
+            ax.xaxis.set_major_formatter("{x:g}")
+            sns.despine(ax=ax)
+        axes[0].set_yscale("symlog", linthresh=0.5, linscale=1)
+        axes[0].set_yticks([-0.5, -0.25, 0, 0.25, 0.5, 1, 2, 4])
+        axes[0].yaxis.set_major_formatter("{x:g}")
+        axes[0].yaxis.set_minor_locator(NullLocator())
+        axes[-1].legend(title="lines: the report's logs; open: ours", title_fontsize=8, frameon=False, fontsize=8)
+        return _finished(figure, used, None)
+
+
+def _paired_by_epoch(a: Sequence[Record], b: Sequence[Record]) -> pd.Series:
+    """Mean over the seeds that both have of the difference in log p-hat, by epoch."""
+    first, second = ({r.experiment.seed: r.curve.set_index("epoch").log_px for r in runs} for runs in (a, b))
+    found = [first[seed] - second[seed] for seed in first if seed in second]
+    return pd.concat(found, axis=1).mean(axis=1).dropna() if found else pd.Series(dtype=float)
 
 
 def signal_to_noise(results: str | Path | None = None) -> Figure:

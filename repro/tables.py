@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -59,14 +59,20 @@ def table1(profile: str = "best", results: str | Path | None = None) -> pd.DataF
     for model in dict.fromkeys(e.model for e in wanted):
         runs = {m: [r for r in ours if (r.experiment.model, r.experiment.method) == (model, m)] for m in TABLE_METHODS}
         theirs = {m: [weights["mnist", model, m]] if ("mnist", model, m) in weights else [] for m in TABLE_METHODS}
+        mine = _ours(e for e in wanted if e.model == model)
         for metric, metric_name in METRIC_NAMES.items():
-            for source, found in (("ours", runs), (WEIGHTS, theirs)) if of_mnist else (("ours", runs),):
+            for source, found in ((mine, runs), (WEIGHTS, theirs)) if of_mnist else ((mine, runs),):
                 rows[model, metric_name, source] = {NAMES[m]: cell(found[m], metric, sum(found.values(), [])) for m in TABLE_METHODS}
             for source, printed in TABLE1.items() if of_mnist else ():
                 if model in printed:
                     values = printed[model][metric]
                     rows[model, metric_name, source] = {NAMES[m]: with_error(*values[m]) for m in TABLE_METHODS}
     return _table(rows, ["model", "metric", "source"], ours, missing, f"{IMAGES}; the paper's ± is as printed, over four runs", "table1")
+
+
+def _ours(wanted: Iterable[Experiment]) -> str:
+    """What a table calls our own runs: how long they are, or would be, beside models of thousands of epochs."""
+    return "ours, " + " and ".join(dict.fromkeys(f"{e.epochs}" for e in wanted)) + " epochs"
 
 
 def table2(profile: str = "best", results: str | Path | None = None) -> pd.DataFrame:
@@ -76,7 +82,8 @@ def table2(profile: str = "best", results: str | Path | None = None) -> pd.DataF
     for trained, printed in (("mnist", SSIM["mnist"]["omniglot"]), ("omniglot", TABLE2_OMNIGLOT)):
         runs = {m: [r for r in ours if r.experiment.method == m and r.experiment.dataset.startswith(trained)] for m in TABLE_METHODS}
         theirs = {m: [weights[trained, "reference", m]] if (trained, "reference", m) in weights else [] for m in TABLE_METHODS}
-        for source, found in (("ours", runs), (WEIGHTS, theirs)):
+        mine = _ours(e for e in [*(r.experiment for r in ours), *missing] if e.dataset.startswith(trained))
+        for source, found in ((mine, runs), (WEIGHTS, theirs)):
             values = {m: [v for r in found[m] if (v := similarity(r, version))] for m in TABLE_METHODS}
             rows[trained, source] = {NAMES[m]: _mean_and_spread(values[m]) for m in TABLE_METHODS}
         rows[trained, "report"] = {NAMES[m]: with_error(*printed[m]) for m in TABLE_METHODS}

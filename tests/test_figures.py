@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from repro import ReproError, experiments, figures, records, verify
+from repro import ReproError, audit, experiments, figures, records, verify
 from repro.experiments import EXHIBITS, plan
 from tests.test_records import write
 
@@ -105,6 +105,17 @@ def test_several_seeds_are_a_mean_and_a_band_of_its_standard_error(results):
     assert lines(figure.axes[2])[figures.COLOURS["vae"]].get_ydata()[0] == -91
     (band,) = figure.axes[2].collections
     assert np.ptp(band.get_paths()[0].vertices[:, 1]) == pytest.approx(2.0)
+
+
+def test_leads_are_the_logs_and_beside_them_ours_in_pairs(results):
+    for method, values in (("iwae", (-90.0, -95.0)), ("piwae", (-89.0, -91.0))):
+        for seed, value in enumerate(values):
+            write(results, plan(method, seed=seed, profile_name="short")[0], value)
+    mnist, _, larger = figures.leads("short", results).axes
+    logged, ours = (line for line in mnist.get_lines() if line.get_color() == figures.COLOURS["piwae"])
+    assert logged.get_ydata()[-1] == audit.lead(results)["piwae"]["mnist-reference", 3280]
+    assert ours.get_ydata()[-1] == pytest.approx(2.5)  # 1 with one seed, 4 with the other
+    assert [len(line.get_xdata()) for line in larger.get_lines() if line.get_linestyle() == "None"] == [0, 0]
 
 
 def test_fixed_and_learned_betas_are_told_apart(results):

@@ -33,6 +33,8 @@ def pick_device(name: str = "auto") -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=name)
+        if torch.device(name).type not in ("cpu", "cuda"):
+            raise RuntimeError
     except (RuntimeError, AssertionError):
         raise ReproError(f"device '{name}' cannot be had here; use cpu" + " or cuda" * torch.cuda.is_available()) from None
     return name
@@ -53,6 +55,8 @@ def train(
     """
     device, begun, origin = pick_device(device), time.monotonic(), records.provenance()
     one_of("engine", engine, ("auto", *ENGINES))
+    if time_limit is not None and not time_limit >= 0:
+        raise ReproError(f"the time limit is {time_limit:g}; give seconds, 0 or more")
     missing = [e for e in runs if not records.exists(e, results)]
     for e in runs:
         if e not in missing:
@@ -61,26 +65,45 @@ def train(
     if not missing:
         state.unlink(missing_ok=True)
     else:
-        done, before = 0, None
-        if state.exists():  # runs that have their records by now were trained with the others
-            missing, done, before = training.unfinished(state)
-        dataset, other = datasets.load(runs[0].dataset, data), elsewhere(runs[0].dataset, data)
-        engine = say_what_will_happen(missing, dataset, device, before if before and engine == "auto" else engine, done)
+        with only_one(state):
+            done, before = 0, None
+            if state.exists():  # runs that have their records by now were trained with the others
+                missing, done, before = training.unfinished(state)
+            dataset, other = datasets.load(runs[0].dataset, data), elsewhere(runs[0].dataset, data)
+            engine = say_what_will_happen(missing, dataset, device, before if before and engine == "auto" else engine, done, before is not None)
 
-        def late() -> bool:
-            return time_limit is not None and time.monotonic() - begun > time_limit
+            def late() -> bool:
+                return time_limit is not None and time.monotonic() - begun > time_limit
 
-        with interrupt() as interrupted, Progress(missing[0].epochs) as bar:
-            code = (origin["commit"] or "unknown") + records.CHANGES * bool(origin["dirty"])
-            fit = training.fit(missing, dataset, state, device, lambda: interrupted() or late(), bar.training, commit=code, engine=engine)
-        if not fit.finished:
-            print(f"stopped at epoch {fit.epoch + 1}, step {fit.step}; the same command goes on from there", flush=True)
-        elif (done < fit.epoch and late()) or not write_records(fit, dataset, other, origin, results, device, late):
-            print("trained, and stopped before all was evaluated; the same command goes on from there", flush=True)
-        else:
-            state.unlink(missing_ok=True)
-            print(f"done in {duration(time.monotonic() - begun)}", flush=True)
+            with interrupt() as interrupted, Progress(missing[0].epochs) as bar:
+                code = (origin["commit"] or "unknown") + records.CHANGES * bool(origin["dirty"])
+                fit = training.fit(missing, dataset, state, device, lambda: interrupted() or late(), bar.training, commit=code, engine=engine)
+            if not fit.finished:
+                print(f"stopped at epoch {fit.epoch + 1}, step {fit.step}; the same command goes on from there", flush=True)
+            elif (done < fit.epoch and (late() or interrupted())) or not write_records(fit, dataset, other, origin, results, device, late):
+                print("trained, and stopped before all was evaluated; the same command goes on from there", flush=True)
+            else:
+                state.unlink(missing_ok=True)
+                print(f"done in {duration(time.monotonic() - begun)}", flush=True)
     return [records.get(e, results) for e in runs if records.exists(e, results)]
+
+
+@contextlib.contextmanager
+def only_one(state: Path) -> Iterator[None]:
+    """Raise ReproError where another process trains what is kept in ``state``, or where nothing can be written there."""
+    from filelock import FileLock, Timeout
+
+    state.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(state.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ReproError("these runs are being trained already, by another process; wait for it, or name another folder for the results") from None
+    try:
+        yield
+    finally:
+        state.with_suffix(".lock").unlink(missing_ok=True)
+        lock.release()
 
 
 def elsewhere(name: str, data: str | Path | None = None) -> Dataset | None:
@@ -137,15 +160,15 @@ def write_records(fit: training.Fit, dataset: Dataset, other: Dataset | None, or
     return True
 
 
-def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str, engine: str, done: int = 0) -> str:
+def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str, engine: str, done: int = 0, going_on: bool = False) -> str:
     """Say what is going to be trained and how long that should take, from a short measurement. Returns the engine to use.
 
-    ``done``: epochs that an interrupted training has behind it.
+    ``going_on``: with an interrupted training, which has ``done`` epochs behind it.
     """
     first, steps = runs[0], len(dataset.train) // runs[0].batch_size
     print(f"{first.profile} profile: {', '.join(e.name for e in runs)}")
     print(f"{first.model} model on {dataset.variant}; {records.device_name(device)}")
-    begins = f", going on after epoch {done}" if done else ""
+    begins = f", going on from epoch {done + 1}" if done or going_on else ""
     print(f"{first.epochs} epoch{'s' * (first.epochs > 1)} of {steps} steps{begins}", end="; ", flush=True)
     left = first.epochs - done
     wanted = ("eager" if device == "cpu" else "compiled-graph") if engine == "auto" else engine
@@ -455,6 +478,8 @@ def verify_command(results: str | None, notebooks: bool) -> int:
     from repro import verify
 
     checked = dict(verify.results(results))
+    if not checked:
+        raise ReproError(f"there are no records in {records.results_folder(results)}")
     faults = [f"{name}: {fault}" for name, fault in checked.items() if fault]
     print(f"{len(checked) - len(faults)} of {len(checked)} records are as they were written", flush=True)
     for name in (*experiments.EXHIBITS, *experiments.STUDIES) if notebooks else ():
@@ -474,6 +499,8 @@ def main(args: list[str] | None = None) -> int:
         print(f"repro: {error}", file=sys.stderr)
     except click.ClickException as error:
         print(f"repro: {error.format_message()}", file=sys.stderr)
+    except OSError as error:
+        print(f"repro: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
     except click.Abort:
         print("repro: interrupted", file=sys.stderr)
         return 130

@@ -8,6 +8,7 @@ To add a bound of your own, write it here and give it a line in ``METHODS``; not
 
     def renyi(log_w):
         return 2 * log_mean_exp(log_w / 2, (-3, -2))
+
     METHODS["renyi"] = both(renyi)
 """
 
@@ -19,7 +20,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from repro import ReproError
 
 Bound = Callable[..., Tensor]
 
@@ -48,7 +52,7 @@ def miwae(log_w: Tensor) -> Tensor:
 def ciwae(log_w: Tensor, beta: Tensor | float) -> Tensor:
     """beta VAE + (1 - beta) IWAE on the same samples: [..., M, K, batch] -> [..., batch] (the report, eq. 12, 13).
 
-    ``beta`` is a number in [0, 1], or a tensor that broadcasts against the result.
+    ``beta`` is a number in [0, 1].
     """
     return beta * vae(log_w) + (1 - beta) * iwae(log_w)
 
@@ -72,7 +76,7 @@ class Objective:
         return _takes_beta(self.theta) or _takes_beta(self.phi)
 
     def __call__(self, log_w_theta: Tensor, log_w_phi: Tensor, beta: Tensor | float | None = None) -> tuple[Tensor, Tensor]:
-        """The two bounds, each [..., batch]; beta receives a gradient from phi's bound alone."""
+        """The two bounds, each [..., batch]; beta, a number or one for each run [run, 1], receives a gradient from phi's bound alone."""
         fixed = beta.detach() if isinstance(beta, Tensor) else beta
         return _apply(self.theta, log_w_theta, fixed), _apply(self.phi, log_w_phi, beta)
 
@@ -83,7 +87,34 @@ def _takes_beta(bound: Bound) -> bool:
 
 
 def _apply(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:
-    return bound(log_w, beta) if _takes_beta(bound) else bound(log_w)
+    if not _takes_beta(bound):
+        return bound(log_w)
+    if isinstance(beta, Tensor) and beta.dim():  # to the bound it is a number all the same
+        return torch.func.vmap(bound)(log_w, beta[:, 0])
+    return bound(log_w, beta)
+
+
+def check(name: str, objective: object) -> None:
+    """Raise ReproError, one line, where an objective is not a pair of differentiable bounds [..., M, K, batch] -> [..., batch]."""
+    if not isinstance(objective, Objective):
+        raise ReproError(f"METHODS['{name}'] is no Objective; write METHODS['{name}'] = both(...) in repro/bounds.py")
+    M = objective.M or 16
+    log_w = torch.randn(2, M, T // M, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    beta, wanted = torch.tensor([[0.3], [0.7]], dtype=torch.float64), f"[..., M, K, batch] to [..., batch], here {[*log_w.shape]} to [2, 7]"
+    try:
+        together = objective(log_w, log_w, beta)
+        apart = [objective(log_w[run : run + 1], log_w[run : run + 1], beta[run : run + 1]) for run in range(2)]
+    except Exception as error:
+        said = str(error).strip().splitlines() or [""]
+        raise ReproError(f"a bound of '{name}' fails ({type(error).__name__}: {said[0]}); it must map {wanted}") from None
+    for net, value, alone in zip(("generative", "inference"), together, zip(*apart, strict=True), strict=True):
+        bound = f"the {net} network's bound of '{name}'"
+        if not isinstance(value, Tensor) or value.shape != (2, 7):
+            raise ReproError(f"{bound} gives {[*value.shape] if isinstance(value, Tensor) else type(value).__name__}; it must map {wanted}")
+        if not value.requires_grad:
+            raise ReproError(f"{bound} has no gradient; compute it from log_w with torch, and detach nothing")
+        if not torch.allclose(value, torch.cat(alone)):
+            raise ReproError(f"{bound} mixes runs that are trained together; reduce the dimensions -3 and -2 (M and K), no others")
 
 
 def both(bound: Bound, M: int | None = None, learns_beta: bool = False) -> Objective:

@@ -166,7 +166,9 @@ def verified_file(folder, dataset: str, name: str, url: str, expected: str, read
         _fetch(url, path, by_hand)
     try:
         return read(path)
-    except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+    except PermissionError:
+        raise ReproError(f"{path} may not be read; change its permissions, or name another folder") from None
+    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise ReproError(f"{path} is damaged ({error}); delete it, {by_hand}") from None
 
 

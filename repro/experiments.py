@@ -5,11 +5,12 @@ Nothing here trains. ``plan`` turns a user's words into experiments and says in 
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import asdict, dataclass, replace
 
 from repro import ReproError, one_of
-from repro.bounds import METHODS, T
+from repro.bounds import METHODS, T, check
 from repro.data import DATASETS
 from repro.models import MODELS, SIGMA
 
@@ -141,10 +142,13 @@ def plan(
     every = [m for m in TABLE_METHODS if not released or m in RELEASED]
     names = [n for word in _split(method) for n in (every if word == "all" else [word])]
     methods = [one_of("method", name, METHODS) for name in names]
+    for name in methods:
+        _check(name, METHODS[name])
     seeds = [_whole("seed", s, minimum=0) for s in _split(seed)]
     epochs = p.epochs[dataset] if epochs is None else _whole("epochs", epochs, minimum=1)
     model, init = one_of("model", model, MODELS), one_of("init", init, SIGMA)
     precision = one_of("precision", precision, PRECISIONS)
+    in_vain = not any(METHODS[m].takes_beta for m in methods)
     return [
         Experiment(
             m,
@@ -161,18 +165,22 @@ def plan(
         )
         for s in dict.fromkeys(seeds)
         for m in dict.fromkeys(methods)
-        for b in dict.fromkeys(_beta(m, given, alone=len(methods) == 1) for given in ([None] if beta is None else _split(beta)))
+        for b in dict.fromkeys(_beta(m, given, in_vain) for given in ([None] if beta is None else _split(beta)))
     ]
+
+
+_check = functools.cache(check)
 
 
 def _layout(method: str, M, K) -> tuple[int, int]:
     """(M, K): the method's own where it leaves no choice; else what is given, else (8, 8)."""
     M, K = (None if v is None else _whole(n, v, minimum=1) for n, v in (("M", M), ("K", K)))
+    given = " and ".join(f"{n} = {v}" for n, v in (("M", M), ("K", K)) if v is not None)
     if M is None:
         M = METHODS[method].M or (T // K if K else 8)
     K = T // M if K is None else K
     if M * K != T:
-        raise ReproError(f"M*K is {M}*{K} = {M * K}; every method is compared at {T} samples: set K to {max(T // M, 1)}, say M=8 and K=8")
+        raise ReproError(f"with {given} there is no M*K = {T}, at which every method is compared; say M=8 and K=8")
     if METHODS[method].M not in (None, M):
         fixed = METHODS[method].M
         raise ReproError(f"{method} has M = {fixed} and K = {T // fixed}; for M = {M}, K = {K} use miwae or piwae")
@@ -188,9 +196,9 @@ def _released_layout(method: str, M, K) -> tuple[int, int]:
     return RELEASED[method] if K is None else (1, _whole("K", K, minimum=1))
 
 
-def _beta(method: str, beta, alone: bool) -> float | None:
+def _beta(method: str, beta, in_vain: bool) -> float | None:
     if not METHODS[method].takes_beta:
-        if beta is not None and alone:
+        if beta is not None and in_vain:
             raise ReproError(f"{method} has no beta; leave it out, or use ciwae")
         return None
     try:

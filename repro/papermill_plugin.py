@@ -53,7 +53,7 @@ def complete(command: click.Command, args: list[str]) -> list[str]:
     ours = _notebook(path) if path else None
     if ours is None or given.get("help_notebook"):
         return args
-    name = check(ours, parameters(given))
+    name = check(ours, parameters(given), Path(path).stem)
     if not given.get("output_path"):
         folder = records.root() / "_build" / "notebooks"
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,17 +101,19 @@ def defaults(notebook: dict) -> dict:
     return {node.targets[0].id: ast.literal_eval(node.value) for node in assignments}
 
 
-def check(notebook: dict, given: dict) -> str:
-    """A name for the executed notebook. Raises ReproError where a parameter's name or value is wrong."""
+def check(notebook: dict, given: dict, name: str = "") -> str:
+    """A name for the executed notebook, called ``name`` now. Raises ReproError where a parameter's name or value is wrong."""
     known = defaults(notebook)
-    for name in given:
-        one_of("parameter", name, known)
+    for parameter in given:
+        one_of("parameter", parameter, known)
     values = known | given
     if "profile" in values and values["profile"] != "best":
         from repro import experiments
 
         profile = experiments.profile(values["profile"]).name
         if "method" not in values:
+            if name in experiments.EXHIBITS:
+                experiments.exhibit(name, profile)
             return profile
     if "method" in values:
         from repro.__main__ import pick_device

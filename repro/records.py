@@ -17,6 +17,7 @@ import os
 import platform
 import shutil
 import subprocess
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +27,7 @@ import numpy as np
 from torch import Tensor
 
 from repro import ReproError, __version__, experiments
+from repro.bounds import METHODS
 from repro.experiments import Experiment
 
 METRICS = ("iwae_64", "log_px", "minus_kl", "elbo", "ssim", "ess", "active_units")
@@ -90,6 +92,10 @@ class Record:
 
         file = self.path / "model.safetensors"
         if not file.exists():
+            if self.experiment.profile == "published":
+                raise ReproError(
+                    f"{self.path} is of the report's weights, which are not kept here; `python -m repro audit` fetches and measures them"
+                )
             raise ReproError(f"{self.path} holds no weights; remove it and train again: {self.experiment.command}")
         return load_file(file)
 
@@ -145,11 +151,21 @@ def write(
     return path
 
 
+class UnknownMethodError(ReproError):
+    """A record is of a bound that is not in ``METHODS``, now."""
+
+
 def read(path: str | Path) -> Record:
     """The record in ``path``, checked: every file there and unchanged, every field present, every number finite."""
     path, again = Path(path).resolve(), "train again"
+    if not (path / "config.json").is_file():
+        raise ReproError(f"there is no record in {path}; name the folder of one run, results/PROFILE/GROUP/RUN")
     try:
         experiment = Experiment(**_read_json(path / "config.json"))
+        if experiment.method not in METHODS:
+            raise UnknownMethodError(
+                f"{path} is of a method '{experiment.method}' that repro/bounds.py does not have; put it back, or move the record away"
+            )
         again = f"run: {experiment.command}"
         metrics, provenance = _read_json(path / "metrics.json"), _read_json(path / "provenance.json")
         wrong = _faults(path, experiment, metrics, provenance)
@@ -197,10 +213,14 @@ def get(experiment: Experiment, results: str | Path | None = None) -> Record:
 
 
 def read_all(profile: str, results: str | Path | None = None) -> list[Record]:
-    """Every record of a profile, in order of their paths."""
-    folder = results_folder(results) / profile
-    found = [p.parent for p in sorted(folder.glob("*/*/config.json")) if not p.parent.name.endswith(".partial")]
-    return [read(path) for path in found]
+    """Every record of a profile, in order of their paths; with a warning, not those of methods that are not there now."""
+    folder, found = results_folder(results) / profile, []
+    for path in sorted(folder.glob("*/*/config.json")):
+        try:
+            found += [] if path.parent.name.endswith(".partial") else [read(path.parent)]
+        except UnknownMethodError as left_out:
+            warnings.warn(str(left_out), stacklevel=2)
+    return found
 
 
 def released(results: str | Path | None = None) -> dict[tuple[str, str, str], Record]:

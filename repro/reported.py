@@ -1,20 +1,20 @@
-"""The numbers that the report and the paper print. Values are nats unless SSIM; errors are standard errors where given.
+"""The numbers that the report and the paper print. Values are nats unless SSIM; errors as printed.
 
 The report: the student reproduction whose code is at github.com/madhubabuv/TightIWAE.
-The paper: Rainforth et al., ICML 2018, arXiv:1802.04537, whose Table 1 is of four runs.
+The paper: Rainforth et al., ICML 2018, arXiv:1802.04537, whose Table 1 is of four runs; its errors are read as standard deviations between them.
 """
 
 from __future__ import annotations
 
 _ORDER = ("iwae", "piwae", "miwae", "ciwae", "vae")
-Value = tuple[float, float | None]  # value, standard error or, for SSIM and Figure 4, standard deviation
+Value = tuple[float, float | None]  # value, standard deviation: between runs, of SSIM over images, of Figure 4 over betas
 
 
 def _row(values: tuple[float, ...], errors: tuple[float, ...] = ()) -> dict[str, Value]:
     return {m: (v, errors[i] if errors else None) for i, (m, v) in enumerate(zip(_ORDER, values, strict=True))}
 
 
-# source -> model -> metric -> method -> (value, standard error); MNIST, 3280 epochs, T = 64
+# source -> model -> metric -> method -> (value, error); MNIST, 3280 epochs, T = 64
 TABLE1: dict[str, dict[str, dict[str, dict[str, Value]]]] = {
     "report": {
         "reference": {

@@ -37,7 +37,8 @@ def label(e: Experiment) -> str:
         return "VAE"
     if e.method == "ciwae-learned":
         return f"CIWAE(learned{f' from {e.beta:g}' * (e.beta != 0.5)})"
-    inner = {"iwae": f"{e.K}", "ciwae": f"{e.beta}"}.get(e.method, f"{e.M},{e.K}")
+    others = f"{e.M},{e.K}" + ("" if e.beta is None else f", β={e.beta:g}")
+    inner = {"iwae": f"{e.K}", "ciwae": f"{e.beta}"}.get(e.method, others)
     return f"{e.method.upper()}({inner})"
 
 

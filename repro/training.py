@@ -6,11 +6,14 @@ last state and ends bit for bit where it would have ended.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import inspect
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +21,7 @@ import torch
 from torch import Tensor
 
 from repro import ReproError, one_of
+from repro.bounds import METHODS, Bound
 from repro.data import Dataset
 from repro.evaluation import iwae_bound
 from repro.experiments import MILESTONES, PROFILES, Experiment
@@ -204,12 +208,15 @@ def _save(run: Fit, path: str | Path | None) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: getattr(run, name) for name in KEPT} | {"programs": [p.get_state() for p in run.programs]}
-    state |= {"experiments": [e.as_dict() for e in run.experiments], "layout": _layout(run)}
+    state |= {"experiments": [e.as_dict() for e in run.experiments], "layout": _layout(run), "bounds": _bounds(run.experiments)}
     partial = path.with_suffix(".partial")
-    with open(partial, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(partial, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except RuntimeError as error:  # what torch makes of a full disk
+        raise ReproError(f"{partial} could not be written ({str(error).splitlines()[0]}); is the disk full? The last state is kept") from None
     os.replace(partial, path)
 
 
@@ -218,17 +225,39 @@ def _layout(run: Fit) -> list:
 
 
 def _load(path: str | Path, device: str | torch.device = "cpu") -> dict:
-    try:
+    with _readable(path):
+        if damaged := zipfile.ZipFile(path).testzip():  # torch.load does not compare checksums
+            raise ValueError(f"{damaged} is damaged")
         state = torch.load(path, map_location=device, weights_only=True)
-        return {name: state[name] for name in (*KEPT, "programs", "experiments", "layout")}
+        return {name: state[name] for name in (*KEPT, "programs", "experiments", "layout")} | {"bounds": state.get("bounds")}
+
+
+@contextlib.contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    """Whatever goes wrong while a state is read is one line."""
+    try:
+        yield
     except Exception as error:
-        raise ReproError(f"{path} cannot be read ({type(error).__name__}); delete it to train from the start") from None
+        raise ReproError(f"{path} cannot be read ({type(error).__name__}: {str(error)[:60]}); delete it to train from the start") from None
 
 
 def unfinished(path: str | Path) -> tuple[list[Experiment], int, str]:
     """The runs whose unfinished training is kept in ``path``, how many epochs of it are done, and by which engine."""
     state = _load(path)
-    return [Experiment(**fields) for fields in state["experiments"]], state["epoch"], state["engines"][-1]
+    with _readable(path):
+        return [Experiment(**fields) for fields in state["experiments"]], state["epoch"], state["engines"][-1]
+
+
+def _bounds(experiments: Sequence[Experiment]) -> dict[str, str]:
+    """Each method's bounds as they are written now."""
+
+    def source(bound: Bound) -> str:
+        try:
+            return inspect.getsource(bound)
+        except (OSError, TypeError):  # it was not read from a file
+            return getattr(bound, "__qualname__", "")
+
+    return {e.method: source(METHODS[e.method].theta) + source(METHODS[e.method].phi) for e in experiments}
 
 
 def _resume(run: Fit, path: str | Path | None) -> None:
@@ -240,10 +269,14 @@ def _resume(run: Fit, path: str | Path | None) -> None:
     if state["layout"] != _layout(run):
         device, stacks = state["layout"]
         raise ReproError(f"{path} was made on {device} in {len(stacks)} stacks; go on so, or delete it to train from the start")
-    for name in KEPT:
-        setattr(run, name, state[name])
-    for program, saved in zip(run.programs, state["programs"], strict=True):
-        program.set_state(saved)
+    for method, bounds in _bounds(run.experiments).items():
+        if state["bounds"] and state["bounds"].get(method) != bounds:
+            raise ReproError(f"{path} was trained with another bound of '{method}'; put that back, or delete it to train from the start")
+    with _readable(path):
+        for name in KEPT:
+            setattr(run, name, state[name])
+        for program, saved in zip(run.programs, state["programs"], strict=True):
+            program.set_state(saved)
 
 
 def try_engines(

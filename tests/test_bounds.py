@@ -148,7 +148,46 @@ def test_log_mean_exp_neither_overflows_nor_mixes_images():
     assert torch.equal(log_mean_exp(torch.zeros(M, K, BATCH), (0, 1)), torch.zeros(BATCH))
 
 
-def test_a_bound_of_ones_own_takes_three_lines(monkeypatch):
+def test_beta_is_a_number_to_a_bound_whatever_else_is_trained():
+    """So that an author may multiply it with log_w or with the result: here Rényi's bound with alpha = beta."""
+
+    def renyi(log_w, beta):
+        return log_mean_exp(log_w * (1 - beta), (-3, -2)) / (1 - beta)
+
+    log_w = torch.randn(RUNS, M, K, BATCH, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    beta = torch.tensor([[0.3], [0.8]], dtype=torch.float64, requires_grad=True)
+    together = both(renyi)(log_w, log_w, beta)[1]
+    (gradient,) = torch.autograd.grad(together.sum(), beta)
+    for run in range(RUNS):
+        alone = renyi(log_w[run], b := beta[run].detach().requires_grad_())
+        torch.testing.assert_close(together[run], alone)
+        torch.testing.assert_close(gradient[run], torch.autograd.grad(alone.sum(), b)[0])
+
+
+@pytest.mark.parametrize(
+    ("objective", "line"),
+    [
+        (vae, "METHODS['mine'] is no Objective; write METHODS['mine'] = both(...)"),
+        (both(lambda log_w, alpha: log_w), "fails (TypeError: "),
+        (both(lambda log_w: log_w), r"gives [2, 16, 4, 7]; it must map [..., M, K, batch] to [..., batch], here [2, 16, 4, 7] to [2, 7]"),
+        (both(lambda log_w: log_w.mean((0, 1))), "gives [4, 7]"),
+        (both(lambda log_w: log_w.mean()), "gives []"),
+        (both(lambda log_w: 3), "gives int"),
+        (Objective(iwae, lambda log_w: iwae(log_w).detach()), "the inference network's bound of 'mine' has no gradient"),
+        (both(lambda log_w: iwae(log_w) - iwae(log_w).mean(0)), "mixes runs that are trained together"),
+    ],
+)
+def test_a_bound_that_is_none_is_one_line(monkeypatch, objective, line):
+    from repro import ReproError, experiments
+
+    monkeypatch.setitem(METHODS, "mine", objective)
+    with pytest.raises(ReproError) as error:
+        experiments.plan("mine", profile_name="smoke")
+    assert line in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_bound_of_ones_own_takes_a_function_and_a_line(monkeypatch):
     """As CONTRIBUTING says: a function, its maths, and a line in METHODS; then it trains like any other."""
     from repro import data, experiments, training
 

@@ -101,7 +101,14 @@ def test_time_that_is_up_between_training_and_evaluation_loses_nothing(monkeypat
         (["train", "--protocol", "released", "--method", "iwae"], "repro: the released code trains iwae as the paper says; leave the protocol out"),
         (["trian"], "repro: No such command 'trian'"),
         (["data", "mnits"], "repro: unknown dataset 'mnits'; did you mean 'mnist'?"),
-        (["evaluate", "/nowhere"], "repro: /nowhere is no whole record (config.json is missing)"),
+        (["evaluate", "/nowhere"], "repro: there is no record in /nowhere; name the folder of one run"),
+        (["evaluate", "results"], "repro: there is no record in "),
+        (["verify", "--records-only"], "repro: there are no records in "),
+        (["train", "--method", "miwae", "--K", "100"], "repro: with K = 100 there is no M*K = 64, at which every method is compared"),
+        (["train", "--method", "vae,iwae", "--beta", "0.3"], "repro: vae has no beta"),
+        (["train", "--device", "meta"], "repro: device 'meta' cannot be had here"),
+        (["train", "--time-limit", "nan"], "repro: the time limit is nan; give seconds, 0 or more"),
+        (["figures", "figure1", "--folder", "/proc/none"], "repro: /proc/none: No such file or directory"),
         (["tables", "--profile", "ful"], "repro: unknown profile 'ful'; did you mean 'full'?"),
     ],
 )
@@ -120,7 +127,7 @@ def test_a_mistake_is_one_line_and_status_2(here, words, line):
         (["-p", "metod", "piwae"], "unknown parameter 'metod'; did you mean 'method'?"),
         (["-p", "dataset", "omniglott"], "unknown dataset 'omniglott'; did you mean 'omniglot'?"),
         (["-p", "method", "ciwae", "-p", "beta", "2"], "beta is 2; give a number between 0"),
-        (["-p", "method", "miwae", "-p", "M", "8", "-p", "K", "9"], "M*K is 8*9 = 72"),
+        (["-p", "method", "miwae", "-p", "M", "8", "-p", "K", "9"], "with M = 8 and K = 9 there is no M*K = 64"),
         (["-p", "engine", "grap"], "unknown engine 'grap'; did you mean 'graph'?"),
         (["-p", "precision", "fp32"], "unknown precision 'fp32'"),
         (["-y", "{method: gna}"], "unknown method 'gna'; there are iwae"),
@@ -135,6 +142,12 @@ def test_papermill_checks_before_a_kernel_starts(here, words, line):
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
     assert {p.name for p in here.iterdir()} == {"notebooks", "results"}
+
+
+def test_papermill_checks_what_an_exhibit_needs(here):
+    shutil.copy(ROOT / "notebooks" / "table2.ipynb", here / "notebooks")
+    done = run(PAPERMILL, "notebooks/table2.ipynb", "-p", "profile", "smoke", cwd=here)
+    assert (done.returncode, done.stderr) == (2, "papermill: table2 needs more than the smoke profile has; give profile short or full\n")
 
 
 def at_a_terminal(words, cwd):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from repro import ReproError, audit, experiments, records, tables, verify
+from repro.bounds import METHODS
 from repro.experiments import plan
 
 ROOT = Path(__file__).parents[1]
@@ -98,6 +99,22 @@ def test_a_damaged_record_is_one_line(tmp_path, experiment, damage, line):
     with pytest.raises(ReproError, match=line) as error:
         records.read(path)
     assert str(path) in str(error.value)
+
+
+def test_a_record_of_a_method_that_is_not_there_stops_nothing(tmp_path, experiment, monkeypatch):
+    monkeypatch.setitem(METHODS, "mine", METHODS["miwae"])
+    path = write(tmp_path, plan("mine", profile_name="smoke")[0])
+    write(tmp_path, experiment)
+    monkeypatch.delitem(METHODS, "mine")
+    with pytest.raises(ReproError, match="of a method 'mine' that repro/bounds.py does not have; put it back, or move the record away"):
+        records.read(path)
+    with pytest.warns(UserWarning, match="of a method 'mine'"):
+        assert [r.experiment for r in records.read_all("smoke", tmp_path)] == [experiment]
+
+
+def test_labels_tell_betas_apart(monkeypatch):
+    monkeypatch.setitem(METHODS, "mine", METHODS["ciwae"])
+    assert [tables.label(e) for e in plan("mine", beta="0.3,0.7", profile_name="smoke")] == ["MINE(1,64, β=0.3)", "MINE(1,64, β=0.7)"]
 
 
 def edit(path, key, value):

@@ -146,7 +146,8 @@ def test_training_stops_at_a_step_and_the_next_call_goes_on(small, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_and_the_good_state_stays(small, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
-    factors = iter([1.0] * 8 + [math.nan] * 2)  # a bound is called for theta and for phi: the fifth step is the first bad one
+    tried = [1.0] * 6  # before any training
+    factors = iter(tried + [1.0] * 8 + [math.nan] * 2)  # a bound is called for theta and for phi: the fifth step is the first bad one
     monkeypatch.setitem(bounds.METHODS, "broken", bounds.both(lambda log_w: log_w.mean((-3, -2)) * next(factors)))
     with pytest.raises(ReproError, match=r"the loss of broken-\S+ is nan at epoch 1, step 5; the last good state is kept"):
         training.fit(runs("broken"), few_digits(), tmp_path / "state.pt")
@@ -187,9 +188,52 @@ def test_a_state_made_with_another_layout_is_kept_and_named(small, tmp_path):
 
 
 def test_a_damaged_state_is_one_line(small, tmp_path):
-    (tmp_path / "state.pt").write_bytes(b"PK not a state")
+    state = tmp_path / "state.pt"
+    training.fit(runs(), few_digits(), state, stop=lambda: True)
+    whole = state.read_bytes()
+    for damaged in (b"PK not a state", whole[:-100], whole[: len(whole) // 2] + b"?" * 64 + whole[len(whole) // 2 + 64 :]):
+        state.write_bytes(damaged)
+        for use in (training.unfinished, lambda path: training.fit(runs(), few_digits(), path)):
+            with pytest.raises(ReproError, match="cannot be read .*; delete it"):
+                use(state)
+    state.write_bytes(whole)
+    kept = torch.load(state)
+    for wrong in ({"engines": []}, {"experiments": [{"colour": "red"}]}):
+        torch.save(kept | wrong, state)
+        with pytest.raises(ReproError, match="cannot be read .*; delete it"):
+            training.unfinished(state)
+    kept["programs"][0]["tensors"].popitem()
+    torch.save(kept, state)
     with pytest.raises(ReproError, match="cannot be read .*; delete it"):
-        training.fit(runs(), few_digits(), tmp_path / "state.pt")
+        training.fit(runs(), few_digits(), state)
+
+
+def test_a_bound_that_was_changed_does_not_go_on(small, tmp_path, monkeypatch):
+    def old(log_w):
+        return log_w.mean((-3, -2))
+
+    def new(log_w):
+        return log_w.logsumexp((-3, -2))
+
+    monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(old))
+    training.fit(runs("mine"), few_digits(), tmp_path / "state.pt", stop=lambda: True)
+    monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(new))
+    with pytest.raises(ReproError, match="was trained with another bound of 'mine'; put that back, or delete it"):
+        training.fit(runs("mine"), few_digits(), tmp_path / "state.pt")
+
+
+def test_runs_are_trained_by_one_process_at_a_time(tmp_path):
+    from repro.__main__ import only_one
+
+    with (
+        only_one(tmp_path / "results" / "state.pt"),
+        pytest.raises(ReproError, match="are being trained already"),
+        only_one(tmp_path / "results" / "state.pt"),
+    ):
+        pass
+    with only_one(tmp_path / "results" / "state.pt"):
+        pass  # the first has let go
+    assert not [*(tmp_path / "results").iterdir()]
 
 
 def test_runs_of_different_kinds_are_not_trained_together():

@@ -25,7 +25,8 @@ WEIGHTS = "report's weights"  # measured again
 NAMES = {"iwae": "IWAE(64)", "piwae": "PIWAE(8,8)", "miwae": "MIWAE(8,8)", "ciwae": "CIWAE(0.5)", "vae": "VAE"}
 SIDES = {"theta": "generative", "phi": "inference"}
 IMAGES = "± standard error over the test images"
-SEEDS = "± standard error between seeds where there are several, their spread pooled over the methods, else over the test images"
+ENOUGH = 3  # degrees of freedom, for a spread between seeds to be told
+SEEDS = f"± standard error between seeds, pooled over the methods, where {ENOUGH} degrees of freedom or more tell it, else over the test images"
 PAIRS = (("piwae", "iwae"), ("miwae", "iwae"), ("ciwae", "iwae"), ("vae", "iwae"), ("ciwae", "vae"))
 
 
@@ -150,8 +151,8 @@ def paired(shown: Sequence[Record], groups: Sequence[tuple[str, str]] | None = N
             rows[f"{dataset}, {model}", title] = {name: d.text(digits=3) if d else MISSING for name, d in cells.items()}
     table = _table(rows, ["runs", "metric"], shown, [], "", "paired")
     table.attrs["caption"] = (
-        "± standard error of the difference: between seeds where there are several, pooled over the methods once each seed has its own mean; "
-        "else paired over the test images, and none where a record does not hold the single images."
+        f"± standard error of the difference: between seeds, pooled over the methods once each seed has its own mean, where {ENOUGH} degrees of "
+        "freedom or more tell it; else paired over the test images, and none where a record does not hold the single images."
     )
     return table
 
@@ -180,7 +181,7 @@ def difference(a: Sequence[Record], b: Sequence[Record], metric: str, among: Seq
     """Mean of a - b over the seeds that both have, with its standard error, paired; None where they have none in common.
 
     The error is of another training run where a or b, or the records ``among`` which they stand, have seeds to tell it by:
-    sqrt(2 / seeds) times their ``seed_spread``. Else it is over the test images.
+    sqrt(2 / seeds) times their ``seed_spread``. Else it is over the test images, of which each has its mean over the seeds.
     """
     spread, dof = seed_spread([*a, *b, *among], metric, paired=True)
     b = {r.experiment.seed: r for r in b}
@@ -190,14 +191,14 @@ def difference(a: Sequence[Record], b: Sequence[Record], metric: str, among: Seq
     value = float(np.mean([first.metrics[metric]["value"] - second.metrics[metric]["value"] for first, second in pairs]))
     if dof:
         return Difference(value, spread * np.sqrt(2 / len(pairs)), dof, len(pairs))
-    first, second = (_of_images(r, metric) for r in pairs[0])
-    if first is None or second is None or not np.array_equal(*(r.reconstructions[0] for r in pairs[0])):  # another binarisation
-        return Difference(value, None, 0)
-    return Difference(value, float((first - second).std(ddof=1) / np.sqrt(len(first))), len(first) - 1)
+    if not all(r.images for pair in pairs for r in pair) or not all(np.array_equal(*(r.reconstructions[0] for r in pair)) for pair in pairs):
+        return Difference(value, None, 0, len(pairs))  # single images are not there, or of another binarisation
+    images = np.mean([_of_images(first, metric) - _of_images(second, metric) for first, second in pairs], axis=0)
+    return Difference(value, float(images.std(ddof=1) / np.sqrt(len(images))), len(images) - 1, len(pairs))
 
 
 def seed_spread(shown: Sequence[Record], metric: str, paired: bool = False) -> tuple[float, int]:
-    """Standard deviation between seeds, pooled over the experiments shown, and its degrees of freedom: (0, 0) where none has two seeds.
+    """Standard deviation between seeds, pooled over the experiments shown, and its degrees of freedom: (0, 0) where those are not ``ENOUGH``.
 
     Two seeds of one method tell little of their spread; those of five methods together tell more. ``paired``: what is left
     once each seed, too, has its own mean (methods and seeds as a two-way layout): the spread for differences between methods.
@@ -209,12 +210,10 @@ def seed_spread(shown: Sequence[Record], metric: str, paired: bool = False) -> t
     values, design = np.array([r.metrics[metric]["value"] for r in runs]), columns.to_numpy(float)
     means, _, rank, _ = np.linalg.lstsq(design, values)
     dof = len(values) - int(rank)
-    return (float(np.sqrt(((values - design @ means) ** 2).sum() / dof)), dof) if dof else (0.0, 0)
+    return (float(np.sqrt(((values - design @ means) ** 2).sum() / dof)), dof) if dof >= ENOUGH else (0.0, 0)
 
 
-def _of_images(r: Record, metric: str) -> np.ndarray | None:
-    if not r.images:
-        return None
+def _of_images(r: Record, metric: str) -> np.ndarray:
     return r.images["iwae_64"] - r.images["log_px"] if metric == "minus_kl" else r.images[metric]
 
 

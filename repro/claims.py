@@ -90,6 +90,11 @@ class Numbers:
         of = [r.images["log_px"] - r.images["elbo"] for r in self.runs(group, method)]
         return with_error(of[0].mean(), of[0].std(ddof=1) / np.sqrt(len(of[0]))) if of else tables.MISSING
 
+    def each(self, group: str, method: str, metric: str) -> str:
+        """A metric of each of our own runs, one for each seed."""
+        runs = sorted(self.runs(group, method, "ours"), key=lambda r: r.experiment.seed)
+        return " and ".join(with_error(r.metrics[metric]["value"]) for r in runs) or tables.MISSING
+
     def lead(self, group: str, method: str, epoch: int) -> str:
         """How far the report's log has a method ahead of IWAE in log p-hat, in the mean of the 20 epochs that end there."""
         return with_error(audit.lead(self.results)[method][GROUP_OF_LOG[group], epoch])

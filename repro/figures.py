@@ -329,7 +329,7 @@ def leads(profile: str = "best", results: str | Path | None = None) -> Figure:
             ax.xaxis.set_major_formatter("{x:g}")
             sns.despine(ax=ax)
         axes[0].set_yscale("symlog", linthresh=0.5, linscale=1)
-        axes[0].set_yticks([-0.5, -0.25, 0, 0.25, 0.5, 1, 2, 4])
+        axes[0].set_yticks([-0.5, -0.25, 0, 0.25, 0.5, 1, 2, 4, 8])
         axes[0].yaxis.set_major_formatter("{x:g}")
         axes[0].yaxis.set_minor_locator(NullLocator())
         axes[-1].legend(title="lines: the report's logs; open: ours", title_fontsize=8, frameon=False, fontsize=8)

@@ -25,7 +25,7 @@ def test_the_committed_notebooks_show_what_the_records_say_now(name):
     """nbval compares text only, so the images are compared here; `make notebooks` brings them into step."""
     from IPython.core.pylabtools import print_figure
 
-    audit = [figures.printed_and_corrected, figures.logged_gaps, figures.logged_log_px]
+    audit = [figures.printed_and_corrected, figures.logged_gaps, figures.leads, figures.logged_log_px]
     studies = {"audit": audit, "snr": [figures.signal_to_noise]}
     drawn = [f() for f in studies[name]] if name in studies else [figures.draw(name)]
     there = committed_images(name)

@@ -90,7 +90,7 @@ def _apply(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:
     if not _takes_beta(bound):
         return bound(log_w)
     if isinstance(beta, Tensor) and beta.dim():  # to the bound it is a number all the same
-        return torch.func.vmap(bound)(log_w, beta[:, 0])
+        return torch.func.vmap(bound)(log_w, beta[:, 0]) if len(beta) > 1 else bound(log_w, beta[0, 0])
     return bound(log_w, beta)
 
 

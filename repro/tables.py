@@ -208,7 +208,7 @@ def seed_spread(shown: Sequence[Record], metric: str, paired: bool = False) -> t
     if paired:
         columns = columns.join(pd.get_dummies([r.experiment.seed for r in runs]))
     values, design = np.array([r.metrics[metric]["value"] for r in runs]), columns.to_numpy(float)
-    means, _, rank, _ = np.linalg.lstsq(design, values)
+    means, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
     dof = len(values) - int(rank)
     return (float(np.sqrt(((values - design @ means) ** 2).sum() / dof)), dof) if dof >= ENOUGH else (0.0, 0)
 

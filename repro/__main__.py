@@ -65,7 +65,7 @@ def train(
     if not missing:
         state.unlink(missing_ok=True)
     else:
-        with only_one(state):
+        with only_one(missing, results):
             done, before = 0, None
             if state.exists():  # runs that have their records by now were trained with the others
                 missing, done, before = training.unfinished(state)
@@ -89,21 +89,22 @@ def train(
 
 
 @contextlib.contextmanager
-def only_one(state: Path) -> Iterator[None]:
-    """Raise ReproError where another process trains what is kept in ``state``, or where nothing can be written there."""
+def only_one(runs: list[Experiment], results: str | Path | None = None) -> Iterator[None]:
+    """Raise ReproError where another process trains one of ``runs``, or where no record can be written."""
     from filelock import FileLock, Timeout
 
-    state.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(state.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ReproError("these runs are being trained already, by another process; wait for it, or name another folder for the results") from None
-    try:
+    with contextlib.ExitStack() as held:
+        for path in (records.path_of(e, results) for e in runs):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.with_name(f"unfinished-{path.name}.lock")
+            try:
+                held.enter_context(FileLock(file, timeout=0))
+            except Timeout:
+                raise ReproError(
+                    f"{path} is being trained already, by another process; wait for it, or name another folder for the results"
+                ) from None
+            held.callback(file.unlink, missing_ok=True)
         yield
-    finally:
-        state.with_suffix(".lock").unlink(missing_ok=True)
-        lock.release()
 
 
 def elsewhere(name: str, data: str | Path | None = None) -> Dataset | None:
@@ -137,6 +138,7 @@ def write_records(fit: training.Fit, dataset: Dataset, other: Dataset | None, or
     written = False
     samples = PROFILES[fit.experiments[0].profile].log_px_samples
     curves = dict(zip(fit.experiments, fit.curves, strict=True))
+    called = experiments.told_apart(fit.experiments)
     data = {"name": dataset.name, "variant": dataset.variant, "sha256": dataset.sha256}
     origin |= {"trained_by": fit.commits, "engines": fit.engines, "precision": fit.experiments[0].precision}
     origin |= {"device": records.device_name(device), "data": data, "log_px_samples": samples}
@@ -147,7 +149,7 @@ def write_records(fit: training.Fit, dataset: Dataset, other: Dataset | None, or
             continue
         if written and late():
             return False
-        found = assess(stack.model, dataset, other, seeds, samples, ", ".join(e.method for e in stack.experiments))
+        found = assess(stack.model, dataset, other, seeds, samples, ", ".join(called[e] for e in stack.experiments))
         seconds = {"training": round(fit.seconds / len(fit.experiments), 1), "evaluation": round((time.monotonic() - begun) / len(seeds), 1)}
         for run, e in enumerate(stack.experiments):
             if e in todo:
@@ -234,7 +236,8 @@ class Progress:
     def training(self, fit: training.Fit) -> None:
         """Show how far ``fit`` is, with the last loss and the test set's IWAE-64 of each run."""
         done = fit.epoch + fit.step / fit.steps_per_epoch
-        bounds = [f"{e.method} {curve[-1]['iwae_64']:.2f}" for e, curve in zip(fit.experiments, fit.curves, strict=True) if curve]
+        called = experiments.told_apart(fit.experiments)
+        bounds = [f"{called[e]} {curve[-1]['iwae_64']:.2f}" for e, curve in zip(fit.experiments, fit.curves, strict=True) if curve]
         loss = fit.losses[-1].mean().item() if fit.step else fit.curves[0][-1]["loss"]
         self.show(done, fit.note or f"loss {loss:.1f}  IWAE-64 {'  '.join(bounds) or '-'}", line=fit.step == 0, unit="epoch ")
 

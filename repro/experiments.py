@@ -172,6 +172,16 @@ def plan(
 _check = functools.cache(check)
 
 
+def told_apart(runs: list[Experiment]) -> dict[Experiment, str]:
+    """What each of the runs is called among the others: its method, with beta and seed where there are several of them."""
+    betas, seeds = {e.beta for e in runs} - {None}, {e.seed for e in runs}
+
+    def name(e: Experiment) -> str:
+        return e.method + (f"({e.beta:g})" if e.beta is not None and len(betas) > 1 else "") + f" seed {e.seed}" * (len(seeds) > 1)
+
+    return {e: name(e) for e in runs}
+
+
 def _layout(method: str, M, K) -> tuple[int, int]:
     """(M, K): the method's own where it leaves no choice; else what is given, else (8, 8)."""
     M, K = (None if v is None else _whole(n, v, minimum=1) for n, v in (("M", M), ("K", K)))

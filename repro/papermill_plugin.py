@@ -2,7 +2,8 @@
 
 papermill imports every ``papermill.engine`` entry point before it reads its command line. So this module can stand in
 front of that command: for a notebook that carries ``repro`` in its metadata it completes the arguments and checks the
-parameters, one line and exit status 2 where one is wrong, before a kernel is started. Other notebooks are left alone.
+parameters, one line and exit status 2 where one is wrong, before a kernel is started. What turns out to be wrong later,
+such as a folder without the data, is one line too. Other notebooks are left alone.
 """
 
 from __future__ import annotations
@@ -35,9 +36,19 @@ def _main_with_checks(self, args=None, *rest, **options):
         try:
             args = complete(self, sys.argv[1:])
         except ReproError as error:
-            print(f"papermill: {error}", file=sys.stderr)
-            sys.exit(2)
-    return _main(self, args, *rest, **options)
+            _give_up(error)
+    try:
+        return _main(self, args, *rest, **options)
+    except Exception as error:
+        if self.name != "papermill" or getattr(error, "ename", None) != ReproError.__name__:
+            raise
+        _give_up(error.evalue)
+
+
+def _give_up(why) -> None:
+    """What is wrong in one line, and exit status 2."""
+    print(f"papermill: {why}", file=sys.stderr)
+    sys.exit(2)
 
 
 click.Command.main = _main_with_checks

@@ -24,7 +24,7 @@ from repro import ReproError, one_of
 from repro.bounds import METHODS, Bound
 from repro.data import Dataset
 from repro.evaluation import iwae_bound
-from repro.experiments import MILESTONES, PROFILES, Experiment
+from repro.experiments import MILESTONES, PROFILES, Experiment, told_apart
 from repro.program import ENGINES, Program, learning_rate
 from repro.released import Released
 
@@ -142,14 +142,15 @@ def _end_epoch(run: Fit, dataset: Dataset, save, stop, progress) -> None:
     """
     first, skip = run.experiments[0], len(run.pending)
     milestone = run.epoch + 1 in MILESTONES and run.epoch + 1 < first.epochs
-    samples = {"iwae_64": 64} | ({"log_px": PROFILES[first.profile].log_px_samples} if milestone else {})
+    samples, called = {"iwae_64": 64}, told_apart(run.experiments)
+    samples |= {"log_px": PROFILES[first.profile].log_px_samples} if milestone else {}
     save(now=milestone)
     for program in run.programs:
         if skip > 0:
             skip -= len(program.experiments)
             continue
 
-        def tell(done: float, of: str = ", ".join(e.method for e in program.experiments)) -> None:
+        def tell(done: float, of: str = ", ".join(called[e] for e in program.experiments)) -> None:
             run.note = f"evaluating {of}: {done:.0%}"
             progress(run)
             if stop():

@@ -150,6 +150,14 @@ def test_papermill_checks_what_an_exhibit_needs(here):
     assert (done.returncode, done.stderr) == (2, "papermill: table2 needs more than the smoke profile has; give profile short or full\n")
 
 
+def test_what_an_exhibit_finds_out_later_is_one_line_too(here):
+    shutil.copy(ROOT / "notebooks" / "audit.ipynb", here / "notebooks")
+    done = run(PAPERMILL, "notebooks/audit.ipynb", "-p", "results", here / "nowhere", cwd=here)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"papermill: there is no {here}/nowhere/published/logs.csv; make it with")
+    assert "Traceback" not in done.stderr
+
+
 def at_a_terminal(words, cwd):
     """Run with a terminal for standard output and error; what appeared on it and the exit status."""
     parent, child = pty.openpty()

@@ -3,7 +3,7 @@
 import pytest
 
 from repro import ReproError
-from repro.experiments import MILESTONES, PROFILES, commands, exhibit, plan, profile, wanted
+from repro.experiments import MILESTONES, PROFILES, commands, exhibit, plan, profile, told_apart, wanted
 
 
 def names(**words):
@@ -100,6 +100,15 @@ def test_a_command_that_lists_methods_and_betas_makes_just_these_runs():
     part = exhibit("figure4", "full")
     assert len(commands(part)) == 1
     assert len(commands([*part[:2], part[5]])) == 3  # no one command makes just these
+
+
+def test_a_progress_line_tells_runs_apart_in_few_words():
+    def called(**words):
+        return [*told_apart(plan(profile_name="short", **words)).values()]
+
+    assert called(method="vae,ciwae") == ["vae", "ciwae"]
+    assert called(method="vae,ciwae", beta="0,0.3") == ["vae", "ciwae(0)", "ciwae(0.3)"]
+    assert called(method="iwae", seed="0,1") == ["iwae seed 0", "iwae seed 1"]
 
 
 def test_several_betas_are_several_runs_of_the_methods_that_have_one():

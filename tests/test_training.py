@@ -226,14 +226,14 @@ def test_runs_are_trained_by_one_process_at_a_time(tmp_path):
     from repro.__main__ import only_one
 
     with (
-        only_one(tmp_path / "results" / "state.pt"),
-        pytest.raises(ReproError, match="are being trained already"),
-        only_one(tmp_path / "results" / "state.pt"),
+        only_one(runs("vae,iwae"), tmp_path),
+        pytest.raises(ReproError, match="iwae-M1-K64-seed0-epochs2 is being trained already"),
+        only_one(runs("piwae,iwae"), tmp_path),
     ):
         pass
-    with only_one(tmp_path / "results" / "state.pt"):
-        pass  # the first has let go
-    assert not [*(tmp_path / "results").iterdir()]
+    with only_one(runs("iwae,piwae"), tmp_path):
+        pass  # the others have let go
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_runs_of_different_kinds_are_not_trained_together():

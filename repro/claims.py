@@ -129,6 +129,16 @@ class Numbers:
         found = tables.difference(self.runs("mnist larger", method), self.runs("mnist reference", method), metric)
         return str(found) if found else tables.MISSING
 
+    def after(self, group: str, method: str, epoch: int, metric: str = "iwae_64") -> float:
+        """A metric of our runs after an epoch, on their curves: the mean over seeds, in nats; nan where none was measured there."""
+        curves = [r.curve.set_index("epoch")[metric] for r in self.runs(group, method, "ours")]
+        return float(np.mean([curve.get(epoch, np.nan) for curve in curves])) if curves else np.nan
+
+    def faster(self, method: str, epoch: int, metric: str = "iwae_64") -> str:
+        """What the larger model has over the reference model after the same number of epochs: our own runs."""
+        gain = self.after("mnist larger", method, epoch, metric) - self.after("mnist reference", method, epoch, metric)
+        return tables.MISSING if np.isnan(gain) else with_error(gain)
+
     def length(self, exhibit: str) -> str:
         """How long our runs of an exhibit were, in words."""
         used, missing = records.shown(exhibit, results=self.results)

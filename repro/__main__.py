@@ -47,11 +47,13 @@ def train(
     device: str = "auto",
     time_limit: float | None = None,
     engine: str = "auto",
+    milestones: bool = True,
 ) -> list[Record]:
     """Train ``runs`` side by side, evaluate each and write its record; what has a record is not trained again.
 
     Returns the records; fewer than ``runs`` where ``time_limit`` (seconds, from this call on) or an interrupt came first.
     The same call goes on from there. The limit is looked at between two steps, and between two evaluations of trained runs.
+    ``milestones``: measure log p-hat at milestones too, which on the CPU takes minutes each, and not at the end alone.
     """
     device, begun, origin = pick_device(device), time.monotonic(), records.provenance()
     one_of("engine", engine, ("auto", *ENGINES))
@@ -70,14 +72,16 @@ def train(
             if state.exists():  # runs that have their records by now were trained with the others
                 missing, done, before = training.unfinished(state)
             dataset, other = datasets.load(runs[0].dataset, data), elsewhere(runs[0].dataset, data)
-            engine = say_what_will_happen(missing, dataset, device, before if before and engine == "auto" else engine, done, before is not None)
+            chosen = before if before and engine == "auto" else engine
+            engine = say_what_will_happen(missing, dataset, device, chosen, done, before is not None, milestones)
 
             def late() -> bool:
                 return time_limit is not None and time.monotonic() - begun > time_limit
 
             with interrupt() as interrupted, Progress(missing[0].epochs) as bar:
                 code = (origin["commit"] or "unknown") + records.CHANGES * bool(origin["dirty"])
-                fit = training.fit(missing, dataset, state, device, lambda: interrupted() or late(), bar.training, commit=code, engine=engine)
+                how = {"commit": code, "engine": engine, "milestones": milestones}
+                fit = training.fit(missing, dataset, state, device, lambda: interrupted() or late(), bar.training, **how)
             if not fit.finished:
                 print(f"stopped at epoch {fit.epoch + 1}, step {fit.step}; the same command goes on from there", flush=True)
             elif (done < fit.epoch and (late() or interrupted())) or not write_records(fit, dataset, other, origin, results, device, late):
@@ -162,7 +166,9 @@ def write_records(fit: training.Fit, dataset: Dataset, other: Dataset | None, or
     return True
 
 
-def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str, engine: str, done: int = 0, going_on: bool = False) -> str:
+def say_what_will_happen(
+    runs: list[Experiment], dataset: Dataset, device: str, engine: str, done: int = 0, going_on: bool = False, milestones: bool = True
+) -> str:
     """Say what is going to be trained and how long that should take, from a short measurement. Returns the engine to use.
 
     ``going_on``: with an interrupted training, which has ``done`` epochs behind it.
@@ -181,8 +187,8 @@ def say_what_will_happen(runs: list[Experiment], dataset: Dataset, device: str, 
     begun = time.monotonic()
     evaluation.iwae_bound(model, dataset.test[:100], [0], "estimate")
     per_weight = (time.monotonic() - begun) / (100 * 64)
-    milestones = sum(done < m < first.epochs for m in experiments.MILESTONES)
-    weights = len(dataset.test) * (64 * (left + 1) + (milestones + 1) * PROFILES[first.profile].log_px_samples)
+    times = 1 + milestones * sum(done < m < first.epochs for m in experiments.MILESTONES)
+    weights = len(dataset.test) * (64 * (left + 1) + times * PROFILES[first.profile].log_px_samples)
     total = left * steps * per_step + per_weight * weights * len(runs)
     print(f"{wanted} engine, {first.precision}; should take about {duration(total)}", flush=True)
     if why:
@@ -299,11 +305,12 @@ def data(names: tuple[str, ...], data: str | None) -> None:
 @click.option("--device", default="auto", show_default=True)
 @click.option("--time-limit", type=float, help="Stop after so many seconds, with the state kept.")
 @click.option("--engine", default="auto", show_default=True, help=f"{', '.join(ENGINES)}; auto: the fastest that is worth its start.")
+@click.option("--milestones/--no-milestones", default=True, show_default=True, help="Measure log p-hat where stages of the learning rate end, too.")
 @click.option("--precision", default="float32", show_default=True, help=f"Of training's matrix products: {', '.join(experiments.PRECISIONS)}.")
-def train_command(profile, data, results, device, time_limit, engine, **words) -> int:
+def train_command(profile, data, results, device, time_limit, engine, milestones, **words) -> int:
     """Train, evaluate and write records."""
     runs = experiments.plan(profile_name=profile, device=device, **words)
-    there = len(train(runs, data, results, device, time_limit, engine))
+    there = len(train(runs, data, results, device, time_limit, engine, milestones))
     return 0 if there == len(runs) else UNFINISHED
 
 

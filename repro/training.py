@@ -83,13 +83,15 @@ def fit(
     stack: int | None = None,
     commit: str = "unknown",
     engine: str = "eager",
+    milestones: bool = True,
 ) -> Fit:
     """Train all ``experiments`` side by side; go on from ``state_file`` where it exists and keep it up to date.
 
     Stops with its state saved when ``stop()`` is true: at a step, or between two chunks of an evaluation. ``progress`` is
     called about once a second. ``stack`` runs make one program: all of them on an accelerator; one on the CPU, where a
-    larger stack is no faster. ``commit`` names the code; ``engine`` is one of program.ENGINES. Raises ReproError, with epoch
-    and step, where a loss is not finite; the last good state is then kept.
+    larger stack is no faster. ``commit`` names the code; ``engine`` is one of program.ENGINES. log p-hat is measured at the
+    ``milestones`` before the end where they are wanted. Raises ReproError, with epoch and step, where a loss is not finite; the
+    last good state is then kept.
     """
     begun, size = time.monotonic(), stack or (1 if alone(experiments, device) else len(experiments))
     if len({e.shared for e in experiments}) != 1:
@@ -123,7 +125,7 @@ def fit(
                 if stop():
                     raise _Halt
             _check_finite(run, state_file)
-            _end_epoch(run, dataset, save, stop, progress)
+            _end_epoch(run, dataset, save, stop, progress, milestones and run.epoch + 1 in MILESTONES)
             save(now=run.finished)
             progress(run)
     except _Halt:
@@ -135,13 +137,13 @@ class _Halt(Exception):  # noqa: N818
     """Training is to stop here, with its state saved."""
 
 
-def _end_epoch(run: Fit, dataset: Dataset, save, stop, progress) -> None:
+def _end_epoch(run: Fit, dataset: Dataset, save, stop, progress, milestone: bool) -> None:
     """Evaluate each program, add a line to every curve, and draw the next epoch's order.
 
     At a milestone before the last epoch log p-hat is measured too. That is long, so what is done is saved in between.
     """
     first, skip = run.experiments[0], len(run.pending)
-    milestone = run.epoch + 1 in MILESTONES and run.epoch + 1 < first.epochs
+    milestone = milestone and run.epoch + 1 < first.epochs
     samples, called = {"iwae_64": 64}, told_apart(run.experiments)
     samples |= {"log_px": PROFILES[first.profile].log_px_samples} if milestone else {}
     save(now=milestone)

@@ -175,6 +175,13 @@ def test_a_milestone_evaluation_can_be_stopped_and_goes_on_where_it_was(small, t
     assert training.fit(runs(), digits, tmp_path / "state.pt", commit="another").commits == ["unknown"]  # it trained nothing
 
 
+def test_without_milestones_training_and_the_bound_are_the_same(small):
+    fits = [training.fit(runs("iwae", epochs=2), few_digits(), milestones=m) for m in (True, False)]
+    with_them, without = (fit.curves[0] for fit in fits)
+    assert ["log_px" in line for line in with_them] == [True, False]
+    assert without == [{k: v for k, v in line.items() if not k.startswith("log_px")} for line in with_them]
+
+
 def test_the_state_of_other_runs_is_refused(small, tmp_path):
     training.fit(runs("vae", epochs=1), few_digits(), tmp_path / "state.pt")
     with pytest.raises(ReproError, match="the state of other runs"):

@@ -381,9 +381,10 @@ def audit(data, results, device, omniglot, count) -> None:
     """Measure the report's released weights again, those that have no record yet; sum up its logs; tell its drawers apart."""
     import pandas as pd
 
-    if not (records.results_folder(results) / "published" / "logs.csv").exists():
-        origin = records.provenance() | {"blobs": {f: b for f, b in published.BLOBS.items() if f.endswith(".h5")}}
-        print(f"wrote {records.write_table('logs', published.log_blocks(published.experiments(omniglot), data), origin, results)}", flush=True)
+    for name, summary in (("logs", published.log_blocks), ("checkpoints", published.checkpoints)):
+        if not (records.results_folder(results) / "published" / f"{name}.csv").exists():
+            origin = records.provenance() | {"blobs": {f: b for f, b in published.BLOBS.items() if f.endswith(".h5")}}
+            print(f"wrote {records.write_table(name, summary(published.experiments(omniglot), data), origin, results)}", flush=True)
     todo = [e for e in published.experiments(omniglot) if not records.exists(e, results)]
     print(f"{len(todo)} of {len(published.experiments(omniglot))} models to measure")
     for e in todo[:count]:

@@ -52,6 +52,7 @@ BLOBS = {  # file -> git's name for it: sha1("blob <size>\\0" + bytes)
     "3_other_datasets/model_PIWAE_M8_k8_omniglot.pt": "5817690183f5b183a29f4520dec92e68cdad6319",
 }
 GROUPS = {("mnist", "reference"): "1_reference_model", ("mnist", "larger"): "2_bigger_model", ("omniglot", "reference"): "3_other_datasets"}
+BATCHES = {"iwae": 64, "piwae": 8, "miwae": 8, "ciwae": 1, "vae": 1}  # --k, of the commands that made them
 STEMS = {"iwae": "MIVAE_M1_k64", "piwae": "PIWAE_M8_k8", "miwae": "MIVAE_M8_k8", "ciwae": "CIVAE_beta0.5", "vae": "MIVAE_M1_k1"}
 SUFFIX = {"1_reference_model": "_repeat10", "2_bigger_model": "", "3_other_datasets": "_omniglot"}
 LAYERS = {"fc11": "hidden1", "fc12": "hidden2", "fc21": "mu", "fc22": "sigma", "fc31": "hidden1", "fc32": "hidden2", "fc4": "logits"}
@@ -95,12 +96,17 @@ def weights(e: Experiment, folder: str | Path | None = None) -> dict[str, Tensor
 
 
 def log(e: Experiment, folder: str | Path | None = None) -> dict[str, np.ndarray]:
-    """What the released code wrote each epoch, in nats: ``iwae_64`` and ``log_px`` as it calls them, each [epochs]."""
+    """What the released code wrote each epoch, in nats: ``iwae_64`` and ``log_px`` as it calls them, each [epochs].
+
+    ``choice``: log p-hat of the first ``BATCHES`` shuffled batches of 20 test images, by which it chooses its best checkpoint.
+    """
     import h5py
+
+    names = {"iwae_64": "metrics_iwae_64", "log_px": "metrics_iwae_5000", "choice": "metrics_iwae_k"}
 
     def parse(raw: bytes) -> dict[str, np.ndarray]:
         with h5py.File(io.BytesIO(raw)) as file:
-            return {ours: -file[theirs][:].astype(float) for ours, theirs in (("iwae_64", "metrics_iwae_64"), ("log_px", "metrics_iwae_5000"))}
+            return {ours: -file[theirs][:].astype(float) for ours, theirs in names.items()}
 
     return _read(e, "log", folder, parse)
 
@@ -118,11 +124,35 @@ def log_blocks(runs: list[Experiment], folder: str | Path | None = None):
 
     rows = []
     for e in runs:
-        values = {name: v[: e.epochs].reshape(-1, BLOCK) for name, v in log(e, folder).items()}
+        logged = log(e, folder)
+        values = {name: logged[name][: e.epochs].reshape(-1, BLOCK) for name in ("iwae_64", "log_px")}
         values["gap"] = values["iwae_64"] - values["log_px"]
         for i in range(e.epochs // BLOCK):
             row = {"group": f"{e.dataset.split('-')[0]}-{e.model}", "method": e.method, "last_epoch": BLOCK * (i + 1)}
             rows.append(row | {f"{n}_mean": v[i].mean() for n, v in values.items()} | {f"{n}_sd": v[i].std(ddof=1) for n, v in values.items()})
+    return pd.DataFrame(rows)
+
+
+EARLY = (40, 100)  # epochs; 100 is the released code's default
+
+
+def checkpoints(runs: list[Experiment], folder: str | Path | None = None):
+    """When each run saved the checkpoint that the released code calls its best, by its log: a pandas DataFrame, one row a run.
+
+    The epoch, its ``choice`` and log p-hat, in the mean of the 20 epochs around it and at the end; the standard deviation of
+    (choice - log p-hat) over the last 200 epochs; the highest of all epochs of each score, and of the choice's first ``EARLY``.
+    """
+    import pandas as pd
+
+    rows = []
+    for e in runs:
+        v = {name: values[: e.epochs] for name, values in log(e, folder).items()}
+        best = int(v["choice"].argmax())
+        row = {"group": f"{e.dataset.split('-')[0]}-{e.model}", "method": e.method, "epochs": e.epochs, "batches": BATCHES[e.method]}
+        row |= {"best_epoch": best + 1, "choice_sd": (v["choice"] - v["log_px"])[-200:].std(ddof=1)}
+        row |= {"log_px_there": v["log_px"][max(best - BLOCK // 2, 0) : best + BLOCK // 2].mean(), "log_px_end": v["log_px"][-BLOCK:].mean()}
+        row |= {f"highest_{name}": values.max() for name, values in v.items()}
+        rows.append(row | {f"highest_choice_by_{n}": v["choice"][:n].max() for n in EARLY})
     return pd.DataFrame(rows)
 
 

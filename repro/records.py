@@ -322,7 +322,8 @@ def read_table(name: str, results: str | Path | None = None):
     raise ReproError(f"{path} is not as it was written; restore it, or remove it and run: {again}")
 
 
-MADE_BY = {"logs": "audit", "drawers": "audit", "gradients": "gradients"}  # tables beside the records, and the command that makes each
+# tables beside the records, and the command that makes each
+MADE_BY = {"logs": "audit", "checkpoints": "audit", "drawers": "audit", "gradients": "gradients"}
 
 
 def provenance() -> dict:

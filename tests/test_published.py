@@ -133,6 +133,20 @@ def test_blocks_of_a_log_end_where_the_reports_plots_end(monkeypatch):
     assert (blocks.gap_mean == 1).all()
 
 
+def test_the_best_checkpoint_is_that_of_the_highest_choice(monkeypatch):
+    e = published.experiments()[0]
+    log_px = np.linspace(-100.0, -84.0, 3281)
+    choice = log_px + np.where(np.arange(3281) == 999, 20.0, 0.0)
+    choice[3280] = 0.0  # after the report's plots end
+    monkeypatch.setattr(published, "log", lambda e, folder: {"iwae_64": log_px - 1, "log_px": log_px, "choice": choice})
+    (row,) = published.checkpoints([e]).itertuples()
+    assert (row.best_epoch, row.epochs, row.batches) == (1000, 3280, 64)
+    assert row.highest_choice == choice[999]
+    assert row.log_px_there == pytest.approx(log_px[989:1009].mean())
+    assert (row.highest_choice_by_40, row.highest_iwae_64) == (choice[39], log_px[3279] - 1)
+    assert row.choice_sd == pytest.approx(0, abs=1e-9)
+
+
 def test_the_printed_table_is_the_logs():
     """All 30 cells of the report's Table 1, to the digit; from the committed summary of the logs."""
     blocks = audit.logs()
@@ -222,7 +236,8 @@ def test_drawers_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(command.published, "weights", lambda e, data: None)
     monkeypatch.setattr(command.evaluation, "iwae_bound", lambda model, images, seeds, purpose: images.mean(1)[None] * -100)
     monkeypatch.setattr(command.datasets, "load", lambda name, folder: data.Dataset(name, "planted", *shade.values()))
-    monkeypatch.setattr(command.published, "log_blocks", lambda runs, folder: pd.DataFrame({"a": [1]}))
+    for summary in ("log_blocks", "checkpoints"):
+        monkeypatch.setattr(command.published, summary, lambda runs, folder: pd.DataFrame({"a": [1]}))
     monkeypatch.setattr(command, "remeasure", lambda *given: None)
     assert command.main(["audit", "--results", str(tmp_path)]) == 0
     rows = records.read_table("drawers", tmp_path)[0]
@@ -242,6 +257,27 @@ def test_drawers_differ_as_the_page_says():
     assert lead["piwae"]["test"].mean() > 2 * lead["piwae"]["train"].mean() > 0
     error = np.hypot(*(lead["miwae"][split].sem() for split in ("train", "test")))
     assert abs(lead["miwae"]["test"].mean() - lead["miwae"]["train"].mean()) < 3 * error
+
+
+def test_checkpoints_were_chosen_by_as_many_images_as_the_commands_say():
+    """By 20 K: the noise of the choice is that of so many images, and of no other K; so CIWAE's was 1."""
+    for (_, _, m), record in records.released().items():
+        mine, values = audit.checkpoint_of(record.experiment), record.images["log_px"]
+        for batches in (1, 8, 64):
+            expected = values.std(ddof=1) * np.sqrt(1 / (20 * batches) - 1 / len(values))
+            assert (abs(mine.choice_sd / expected - 1) < 0.2) == (batches == published.BATCHES[m])
+
+
+def test_ssim_of_an_earlier_checkpoint_follows_log_px(monkeypatch):
+    """0.001 a nat, and a checkpoint 2 nats below the last epoch."""
+    e = next(e for e in published.experiments() if (e.method, e.dataset) == ("vae", "omniglot-lake"))
+    monkeypatch.setattr(audit, "checkpoint_of", lambda e, results: pd.Series({"log_px_there": -112.0, "log_px_end": -110.0}))
+    runs = (plan("vae", e.dataset, profile_name="short")[0], -120, 0.72), (e, -110, 0.73)
+    ours, record = (records.Record(None, run, {"log_px": {"value": log_px}, "ssim": {"value": ssim}}, {}) for run, log_px, ssim in runs)
+    assert audit.ssim_of_the_checkpoint(record, [ours]) == pytest.approx(0.728)
+    assert audit.ssim_of_the_checkpoint(record, []) is None
+    assert [audit._ssim_verdict(0.728, again, 0.7275, 0.005) for again in (0.73, 0.74)] == ["confirmed", "earlier checkpoint"]
+    assert audit._ssim_verdict(0.728, 0.74, 0.735, 0.005) == audit._ssim_verdict(0.728, 0.74, None, 0.005) == "differs"
 
 
 def test_the_released_ciwae_loses_what_the_page_says():

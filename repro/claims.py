@@ -103,6 +103,25 @@ class Numbers:
         """The epoch from which on the report's log has IWAE ahead in log p-hat."""
         return str(audit.passed(audit.lead(self.results)[method][GROUP_OF_LOG[group]]) or "never")
 
+    def best_epoch(self, group: str, method: str) -> str:
+        """The epoch of the checkpoint that the released code calls a run's best."""
+        return f"{audit.checkpoint_of(self.runs(group, method)[0].experiment, self.results).best_epoch:.0f}"
+
+    def highest(self, score: str) -> str:
+        """The highest value in any epoch of MNIST's released logs of CIWAE and the VAE: of ``iwae_64`` or ``log_px``, as logged."""
+        return with_error(self._one_batch[f"highest_{score}"].max())
+
+    def lucky(self, epochs: int) -> str:
+        """The highest log p-hat of a single test batch within so many epochs: from the lowest to the highest of the same logs."""
+        found = self._one_batch[f"highest_choice_by_{epochs}"]
+        return f"{with_error(found.min())} to {with_error(found.max())}"
+
+    @property
+    def _one_batch(self) -> pd.DataFrame:
+        """The rows of ``published.checkpoints`` whose choice is of one batch of 20 images, on MNIST."""
+        found = records.read_table("checkpoints", self.results)[0]
+        return found[(found.batches == 1) & found.group.str.startswith("mnist")]
+
     def drawers(self, method: str, split: str) -> str:
         """A released Omniglot model's IWAE-64 minus IWAE's, over the drawers of ``train`` or ``test``, with the standard error between them."""
         of = audit.by_drawer(records.read_table("drawers", self.results)[0])[split]

@@ -299,8 +299,8 @@ def _ssim(exhibit: str) -> Callable[[Numbers], Verdict]:
         verdicts = [v for what, row in rows.iterrows() if what.startswith(exhibit) for v in row if v]
         near = audit.SSIM_NEAR[3 if exhibit.startswith("Figure") else 2]
         said = f"{sum(v == 'confirmed' for v in verdicts)} of {len(verdicts)} printed values are within {near:g} of the released weights'"
-        earlier = sum(v == "earlier checkpoint" for v in verdicts)
-        said += f", and {earlier} of what an earlier checkpoint, the released code's “best”, should give" * bool(earlier)
+        other = verdicts.count(audit.CHECKPOINT)
+        said += f"; {other} fit{'s' * (other == 1)} the checkpoint that the released code calls best" * bool(other)
         return _so([v == "confirmed" for v in verdicts], "confirmed"), said
 
     return check

@@ -138,7 +138,7 @@ def betas(name: str = "figure4", profile: str = "best", results: str | Path | No
                 runs = [r for r in ours if (r.experiment.method, r.experiment.beta) == (m, beta)]
                 _by_epoch(ax, runs, "iwae_64", 1, _look(m) | {"color": shade}, f"{beta:g}")
                 if m == "ciwae-learned" and runs:
-                    axes[1, 1].plot(runs[0].curve.epoch, runs[0].curve.beta, **_look(m) | {"color": shade})
+                    axes[1, 1].plot([0, *runs[0].curve.epoch], [beta, *runs[0].curve.beta], **_look(m) | {"color": shade})
             ax.set(title=f"IWAE-64, β {kind}", xlabel="epoch", ylabel="nats" if ax is axes[0, 0] else "")
             _not_run([ax], [e for e in missing if e.method == m])
         for m, kind in kinds.items():
@@ -146,7 +146,7 @@ def betas(name: str = "figure4", profile: str = "best", results: str | Path | No
             if ends:
                 axes[1, 0].errorbar(list(ends), *zip(*ends.values(), strict=True), capsize=2, label=kind, **_look(m))
         axes[1, 0].set(title="IWAE-64 at the end", xlabel="β, fixed or at the start", ylabel="nats")
-        axes[1, 1].set(title="β while it is learned", xlabel="epoch", ylabel="β")
+        axes[1, 1].set(title="β while it is learned", xlabel="epoch", ylabel="β", yscale="log")
         for ax in (axes[0, 0], axes[1, 0]):
             if ax.get_legend_handles_labels()[0]:
                 ax.legend(title="β" if ax is axes[0, 0] else "", frameon=False, fontsize=8, title_fontsize=8)

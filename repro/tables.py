@@ -113,12 +113,12 @@ def betas(profile: str = "best", results: str | Path | None = None) -> pd.DataFr
     """Figure 4 in numbers: IWAE-64 for each (starting) value of beta, fixed and learned; where the learned beta ends."""
     ours, missing = records.shown("figure4", profile, results)
     wanted, rows = [*(r.experiment for r in ours), *missing], {}
-    for beta in dict.fromkeys(e.beta for e in wanted):
+    for beta in sorted({e.beta for e in wanted}):
         row = {}
         for m, name in (("ciwae", "fixed"), ("ciwae-learned", "learned")):
             runs = [r for r in ours if (r.experiment.method, r.experiment.beta) == (m, beta)]
             row[name] = cell(runs, "iwae_64", ours)
-        row["learned beta at the end"] = f"{np.mean([r.curve.beta.iloc[-1] for r in runs]):.3f}" if runs else MISSING
+        row["learned beta at the end"] = f"{np.mean([r.curve.beta.iloc[-1] for r in runs]):.2g}" if runs else MISSING
         rows[f"{beta:g}",] = row
     spread = {"learned beta at the end": ""}
     for m, name in (("ciwae", "fixed"), ("ciwae-learned", "learned")):

@@ -184,8 +184,9 @@ def say_what_will_happen(
     if engine == "auto" and device == "cpu" and first.epochs * steps * per_step / len(runs) > WORTH_COMPILING:
         wanted, per_step, why = training.try_engines(runs, dataset, device, "compiled")
     model = Autoencoder(MODELS[first.model], [0]).to(device)
-    begun = time.monotonic()
-    evaluation.iwae_bound(model, dataset.test[:100], [0], "estimate")
+    for _ in range(2):  # the first time is a warm-up
+        begun = time.monotonic()
+        evaluation.iwae_bound(model, dataset.test[:100], [0], "estimate")
     per_weight = (time.monotonic() - begun) / (100 * 64)
     times = 1 + milestones * sum(done < m < first.epochs for m in experiments.MILESTONES)
     weights = len(dataset.test) * (64 * (left + 1) + times * PROFILES[first.profile].log_px_samples)

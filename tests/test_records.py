@@ -180,6 +180,16 @@ def test_table1_takes_its_error_between_seeds_and_never_mixes_lengths(tmp_path):
     assert "seeds 0, 1 (1 of the 3 runs)" in table.attrs["caption"]
 
 
+def test_a_copy_without_its_git_folder_can_name_its_commit(monkeypatch):
+    monkeypatch.setenv("REPRO_COMMIT", "0" * 39 + "a")
+    monkeypatch.setattr(records.subprocess, "run", lambda *given, **how: 1 / 0)
+    origin = records.provenance()
+    assert (origin["commit"], origin["dirty"], origin["commit_from"]) == ("0" * 39 + "a", False, "REPRO_COMMIT")
+    monkeypatch.setenv("REPRO_COMMIT", "main")
+    with pytest.raises(ReproError, match="REPRO_COMMIT is 'main'; give all 40 digits"):
+        records.provenance()
+
+
 def test_the_small_digits_stand_beside_nobodys_numbers(tmp_path):
     write(tmp_path, plan("vae", profile_name="smoke")[0])
     assert set(tables.table1("smoke", tmp_path).index.get_level_values("source")) == {"ours, 4 epochs"}

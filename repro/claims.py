@@ -153,6 +153,37 @@ class Numbers:
         curves = [r.curve.set_index("epoch")[metric] for r in self.runs(group, method, "ours")]
         return float(np.mean([curve.get(epoch, np.nan) for curve in curves])) if curves else np.nan
 
+    def reached(self, group: str, method: str, epoch: int, metric: str = "iwae_64") -> str:
+        """``after``, as text."""
+        value = self.after(group, method, epoch, metric)
+        return tables.MISSING if np.isnan(value) else with_error(value)
+
+    def of_beta(self, method: str, beta: float, metric: str = "iwae_64") -> str:
+        """A metric of our run of Figure 4 with this beta, fixed (``ciwae``) or at the start (``ciwae-learned``)."""
+        return tables.cell(self._by_beta(method).get(beta, []), metric, records.shown("figure4", results=self.results)[0])
+
+    def over_betas(self, method: str) -> str:
+        """IWAE-64 over the betas of Figure 4: mean ± standard deviation, our own runs."""
+        found = self.scores(method)
+        return with_error(found.mean(), found.std(ddof=1)) if len(found) > 1 else tables.MISSING
+
+    def between_betas(self, method: str) -> str:
+        """IWAE-64 over the betas of Figure 4, from the lowest to the highest: our own runs."""
+        found = self.scores(method)
+        return f"{with_error(found.min())} to {with_error(found.max())}" if len(found) > 1 else tables.MISSING
+
+    def scores(self, method: str) -> np.ndarray:
+        """IWAE-64 of our runs of Figure 4, in the order of beta."""
+        return np.array([np.mean([r.metrics["iwae_64"]["value"] for r in runs]) for runs in self._by_beta(method).values()])
+
+    def learned_beta(self, epoch: int | None = None) -> str:
+        """The highest learned beta after an epoch, the last where none is given, of all starts: our own runs."""
+        curves = [r.curve.set_index("epoch").beta for runs in self._by_beta("ciwae-learned").values() for r in runs]
+        return f"{max(c.iloc[-1] if epoch is None else c[epoch] for c in curves):.1g}" if curves else tables.MISSING
+
+    def _by_beta(self, method: str) -> dict[float, list[Record]]:
+        return tables.by_beta(records.shown("figure4", results=self.results)[0], method)
+
     def faster(self, method: str, epoch: int, metric: str = "iwae_64") -> str:
         """What the larger model has over the reference model after the same number of epochs: our own runs."""
         gain = self.after("mnist larger", method, epoch, metric) - self.after("mnist reference", method, epoch, metric)
@@ -313,11 +344,10 @@ def _betas(n: Numbers) -> Verdict:
     used, missing = records.shown("figure4", results=n.results)
     if missing:
         return "not tested yet", evidence
-    end = max(r.curve.beta.iloc[-1] for r in used if r.experiment.method == "ciwae-learned")
-    scores = {m: np.array([np.mean([r.metrics["iwae_64"]["value"] for r in runs]) for runs in tables.by_beta(used, m).values()]) for m in LEARNS}
+    scores = {m: n.scores(m) for m in LEARNS}
     spread = {m: values.std(ddof=1) for m, values in scores.items()}
     said = ", ".join(f"{name} {with_error(scores[m].mean(), spread[m])}" for m, name in LEARNS.items())
-    evidence += f"; in {_whose(used[0])}, {said}, and a learned β ends at {end:.1g} or below"
+    evidence += f"; in {_whose(used[0])}, {said}, and a learned β ends at {n.learned_beta()} or below"
     gain = scores["ciwae-learned"] - scores["ciwae"]  # from the same beta
     better = tables.Difference(gain.mean(), gain.std(ddof=1) / np.sqrt(len(gain)), len(gain) - 1).beyond(CLEAR)
     return _so([] if SHORT in evidence else [bool(spread["ciwae-learned"] < spread["ciwae"]), better]), evidence

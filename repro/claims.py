@@ -160,7 +160,10 @@ class Numbers:
 
     def of_beta(self, method: str, beta: float, metric: str = "iwae_64") -> str:
         """A metric of our run of Figure 4 with this beta, fixed (``ciwae``) or at the start (``ciwae-learned``)."""
-        return tables.cell(self._by_beta(method).get(beta, []), metric, records.shown("figure4", results=self.results)[0])
+        runs = self._by_beta(method).get(beta, [])
+        if runs and metric == "active_units":
+            return with_error(np.mean([r.metrics[metric]["value"] for r in runs]), digits=0)
+        return tables.cell(runs, metric, records.shown("figure4", results=self.results)[0])
 
     def over_betas(self, method: str) -> str:
         """IWAE-64 over the betas of Figure 4: mean ± standard deviation, our own runs."""
@@ -177,9 +180,13 @@ class Numbers:
         return np.array([np.mean([r.metrics["iwae_64"]["value"] for r in runs]) for runs in self._by_beta(method).values()])
 
     def learned_beta(self, epoch: int | None = None) -> str:
-        """The highest learned beta after an epoch, the last where none is given, of all starts: our own runs."""
+        """What no learned beta is above after an epoch, the last where none is given, whatever its start: our own runs, to a digit, rounded up."""
         curves = [r.curve.set_index("epoch").beta for runs in self._by_beta("ciwae-learned").values() for r in runs]
-        return f"{max(c.iloc[-1] if epoch is None else c[epoch] for c in curves):.1g}" if curves else tables.MISSING
+        if not curves:
+            return tables.MISSING
+        highest = max(c.iloc[-1] if epoch is None else c[epoch] for c in curves)
+        digit = 10.0 ** np.floor(np.log10(highest))
+        return f"{np.ceil(highest / digit) * digit:.1g}"
 
     def _by_beta(self, method: str) -> dict[float, list[Record]]:
         return tables.by_beta(records.shown("figure4", results=self.results)[0], method)

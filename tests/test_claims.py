@@ -222,3 +222,27 @@ def test_the_pages_speak_of_our_runs_on_omniglot():
         assert max(TABLE_METHODS, key=lambda m: mean[g, m, other]) == "piwae"
         weights = {r.experiment.method: value["value"] for r in n.runs(g) for k, value in r.metrics.items() if k.startswith(other.split("-")[0])}
         assert max(weights, key=weights.get) == "piwae"
+
+
+def test_the_pages_speak_of_our_runs_of_figure_4():
+    """beta.md: five fixed values that matter, five starts that do not and end at IWAE. Where this fails, write it anew."""
+    n = Numbers()
+    used, missing = records.shown("figure4")
+    assert (len(used), missing) == (10, [])
+    assert {(r.experiment.epochs, r.experiment.seed) for r in used} == {(13, 0)}
+    fixed, learned, iwae = n.scores("ciwae"), n.scores("ciwae-learned"), n.after("mnist reference", "iwae", 13)
+    assert fixed.min() > learned.max()
+    assert fixed.argmax() in (1, 2, 3)
+    assert [r.experiment.beta for r in used if r.experiment.method == "ciwae"] == [0.1, 0.3, 0.5, 0.7, 0.9]
+    ordered = [[r.metrics[k]["value"] for r in used if r.experiment.method == "ciwae"] for k in ("minus_kl", "active_units")]
+    assert ordered == [sorted(ordered[0]), sorted(ordered[1], reverse=True)]
+    assert learned.std(ddof=1) < fixed.std(ddof=1) / 3
+    assert max(abs(learned - iwae)) < 0.3
+    betas = {r.experiment.beta: r.curve.set_index("epoch").beta for r in used if r.experiment.method == "ciwae-learned"}
+    assert [*betas] == [0.1, 0.3, 0.5, 0.7, 0.9]
+    for start, curve in betas.items():
+        assert [start, *curve] == sorted([start, *curve], reverse=True)
+        assert curve[4] < float(n.learned_beta(4)) < 0.01
+        assert curve[13] < float(n.learned_beta()) <= 1e-6
+    again, before = (records.get(plan("ciwae", epochs=epochs, profile_name="short")[0]).curve.set_index("epoch") for epochs in (13, None))
+    assert (again[["loss", "iwae_64"]] == before.loc[:13, ["loss", "iwae_64"]]).all(axis=None)

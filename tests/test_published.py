@@ -292,6 +292,7 @@ def test_best_checkpoints_and_ends_of_training_are_as_the_pages_say():
     omniglot = found.loc["omniglot-reference"]
     for m in TABLE_METHODS:
         assert (omniglot.best_epoch[m] < 500) == (m in ("ciwae", "vae")) == (omniglot.log_px_there[m] < omniglot.log_px_end[m] - 1.2)
+        assert m in ("ciwae", "vae") or omniglot.log_px_end[m] - omniglot.log_px_there[m] < 0.4
     one_batch = found[(found.batches == 1) & (found.index.get_level_values("group") != "omniglot-reference")]
     printed = [value for value, _ in FIGURE4.values()]
     assert max(one_batch.highest_iwae_64.max(), one_batch.highest_log_px.max()) < min(printed)
@@ -307,8 +308,8 @@ def test_ssim_of_the_best_checkpoints_is_near_the_printed():
         assert table.loc["verdict", m] == audit.CHECKPOINT
         for part, printed, again in zip(*(table.loc[row, m].split(" ± ") for row in ("best checkpoint, estimated", "printed", "again")), strict=True):
             low, high = (float(v) for v in (part.split("–") * 2)[:2]) if "–" in part else (float(part),) * 2
-            assert low - 0.0021 <= float(printed) <= high + 0.0021
-            assert not low - 0.0021 <= float(again) <= high + 0.0021
+            assert low <= float(printed) <= high
+            assert not low <= float(again) <= high
 
 
 def test_ssim_of_an_earlier_checkpoint_follows_log_px(monkeypatch):

@@ -86,13 +86,18 @@ def training(name: str, profile: str = "best", results: str | Path | None = None
         axes[0, 0].set_ylim(lowest - 0.3, late.max() + 0.7)
         for ax in axes[0] if again else ():
             ax.text(0.98, 0.03, "★ these weights, measured again", transform=ax.transAxes, ha="right", fontsize=8)
-        if ours:  # the first tenth falls off the page, as above
-            late = pd.concat([r.curve[r.curve.epoch >= r.experiment.epochs / 10] for r in ours])[["iwae_64", "log_px"]].melt().value
-            margin = 0.05 * (late.max() - late.min()) or 1
-            axes[1, 0].set_ylim(late.min() - margin, late.max() + margin)
+        if ours:
+            _without_the_first_tenth(axes[1, 0], ours, "iwae_64", "log_px")
         _not_run(axes[1] if ours else (), missing)
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False, fontsize=8)
         return _finished(figure, ours)
+
+
+def _without_the_first_tenth(ax, ours: Sequence[Record], *metrics: str) -> None:
+    """Let the first tenth of training fall off the page, as it does in the report's figures."""
+    late = pd.concat([r.curve[r.curve.epoch >= r.experiment.epochs / 10] for r in ours])[[*metrics]].melt().value
+    margin = 0.05 * (late.max() - late.min()) or 1
+    ax.set_ylim(late.min() - margin, late.max() + margin)
 
 
 def _look(method: str) -> dict:
@@ -147,6 +152,9 @@ def betas(name: str = "figure4", profile: str = "best", results: str | Path | No
                 axes[1, 0].errorbar(list(ends), *zip(*ends.values(), strict=True), capsize=2, label=kind, **_look(m))
         axes[1, 0].set(title="IWAE-64 at the end", xlabel="β, fixed or at the start", ylabel="nats")
         axes[1, 1].set(title="β while it is learned", xlabel="epoch", ylabel="β", yscale="log")
+        _without_the_first_tenth(axes[0, 0], ours, "iwae_64")
+        for ax in (axes[0, 0], axes[0, 1], axes[1, 1]):
+            ax.xaxis.get_major_locator().set_params(integer=True)
         for ax in (axes[0, 0], axes[1, 0]):
             if ax.get_legend_handles_labels()[0]:
                 ax.legend(title="β" if ax is axes[0, 0] else "", frameon=False, fontsize=8, title_fontsize=8)

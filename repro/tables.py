@@ -383,7 +383,7 @@ def sources(exhibit: str, profile: str = "best", results: str | Path | None = No
     for name, used in (("Ours", ours), ("The report's weights", records.released_in(exhibit, results))):
         if used:
             links = ", ".join(_link(r, text) for r, text in zip(used, labels(used), strict=True))
-            said = "" if used is ours and exhibit in TABLES else f" {origin(used, None)}"  # the table's caption says it
+            said = "" if used is ours and exhibit.startswith("table") else f" {origin(used, None)}"  # a table's caption says it
             display(HTML(f"<p><b>{name}</b>:{said} Records: {links}.</p>"))
     display(HTML(f'<p>Made by <a href="../notebooks/{exhibit}.ipynb">notebooks/{exhibit}.ipynb</a>.</p>'))
     if missing and exhibit not in TABLES:

@@ -1,4 +1,4 @@
-"""Notebooks under nbval train in the smoke profile and into a folder that goes away, beside the committed records."""
+"""Notebooks under nbval train in the smoke profile, into a folder that goes away."""
 
 import os
 import tempfile

@@ -1,21 +1,24 @@
-"""How fast a training step and an evaluation are, beside others and beside what the machine could do.
+"""How fast a training step and an evaluation are, beside others and what the machine could do.
 
     python -m benchmarks.speed            # a few minutes
-    python -m benchmarks.speed --grid     # all of runs 1, 5, 20, batch 20, 100, reference and larger
+    python -m benchmarks.speed --grid     # runs 1, 5, 20, batch 20, 100, reference and larger
 
-Everything is timed in one process, in blocks that take turns, and given as medians over the blocks, so that what else the
-machine does falls on all alike; a ratio is the median of the ratios of blocks beside one another. Peers that are not
-installed (``pip install -e .[bench]``) are left out by name.
+Everything is timed in one process, in blocks that take turns, so that what else the machine does
+falls on all alike. Times are medians over the blocks; a ratio is the median of the ratios of blocks
+beside one another. Peers that are not installed (``pip install -e .[bench]``) are left out, and
+named.
 """
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -23,46 +26,85 @@ import click
 import torch
 
 from benchmarks import peers
-from repro import data, experiments, likelihood, models, program, records
-from repro.__main__ import pick_device
-from repro.evaluation import log_weight_sums
+from repro import plural
+from repro.bounds import T
+from repro.experiments import TABLE_METHODS, Architecture, plan
+from repro.lab import datasets
+from repro.lab.datasets import Dataset
+from repro.lab.engines import compiled, eager
+from repro.lab.evaluation import log_weight_sums
+from repro.lab.models import MODELS, Autoencoder
+from repro.lab.program import Program
+from repro.lab.randomness import Streams
+from repro.lab.run import pick_device
+from repro.provenance import code_and_date, device_name
 
-FIVE = ["iwae", "piwae", "miwae", "ciwae", "vae"]
+Calls = dict[str, Callable[[], object]]  # what is timed, by name
 
-
-def seconds(step: Callable[[], object], device: str, block: float) -> float:
-    """Mean seconds a call over calls that fill ``block`` seconds."""
-    begun, calls = time.perf_counter(), 0
-    while calls == 0 or time.perf_counter() - begun < block:
-        step()
-        calls += 1
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - begun) / calls
-
-
-def in_turns(candidates: dict[str, Callable[[], object]], device: str, rounds: int, block: float) -> dict[str, list[float]]:
-    """Seconds a call of each candidate in each round, after one block to warm up."""
-    times = {name: [] for name in candidates}
-    for i in range(rounds + 1):
-        for name, step in candidates.items():
-            once = seconds(step, device, block)
-            if i:
-                times[name].append(once)
-    return times
+FACTOR = "faster than plain"
+LOG_PX_SAMPLES = 5000
+EVALUATED = 20  # images, of
+TEST_IMAGES = 10_000
 
 
-def floor(shape: models.Architecture, batch: int, device: str, dtype: torch.dtype, rounds: int) -> dict[str, float]:
-    """The least a step of one run could take: its operations and bytes over what this machine reaches on large arrays."""
-    a, b = (torch.randn(2048, 2048, device=device).to(dtype) for _ in range(2))
-    large = torch.randn(2**24, device=device)
+@dataclass(frozen=True)
+class Clock:
+    """How calls are timed: ``rounds`` blocks of ``block`` seconds each."""
+
+    device: str
+    rounds: int
+    block: float
+
+    def seconds(self, call: Callable[[], object]) -> float:
+        """Mean seconds a call over calls that fill a block."""
+        begun = time.perf_counter()
+        calls = 0
+        while calls == 0 or time.perf_counter() - begun < self.block:
+            call()
+            calls += 1
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - begun) / calls
+
+    def in_turns(self, candidates: Calls) -> dict[str, list[float]]:
+        """Seconds a call of each candidate in each round, after one block to warm up."""
+        times: dict[str, list[float]] = {name: [] for name in candidates}
+        for i in range(self.rounds + 1):
+            for name, call in candidates.items():
+                once = self.seconds(call)
+                if i > 0:
+                    times[name].append(once)
+        return times
+
+
+def times_faster(than: Sequence[float], times: Sequence[float]) -> float:
+    """The median ratio of the times of neighbouring blocks."""
+    return median(other / mine for other, mine in zip(than, times, strict=True))
+
+
+def fast(device: str) -> str:
+    """The fastest engine on a device."""
+    return "compiled" if device == "cpu" else "compiled-graph"
+
+
+# What the machine could do
+
+
+def floor(shape: Architecture, batch: int, dtype: torch.dtype, clock: Clock) -> dict[str, float]:
+    """The least time that a step of one run could take.
+
+    It is that of its operations, or of its bytes, at what this machine reaches on large arrays.
+    """
+    side = 2048
+    a, b = (torch.randn(side, side, device=clock.device).to(dtype) for _ in range(2))
+    large = torch.randn(2**24, device=clock.device)
     copy = torch.empty_like(large)
-    times = in_turns({"product": lambda: a @ b, "copy": lambda: copy.copy_(large)}, device, rounds, 0.3)
-    operations_a_second, bytes_a_second = 2 * 2048**3 / median(times["product"]), 2 * large.nbytes / median(times["copy"])
-    h, latent, pixels, rows = shape.hidden, shape.latent, shape.pixels, batch * experiments.T
-    encoder, decoder = pixels * h + h * h + 2 * h * latent, latent * h + h * h + h * pixels
-    operations = 3 * 2 * (batch * encoder + rows * decoder) - 2 * batch * pixels * h
-    traffic = 4 * (7 * (encoder + decoder) + batch * pixels)  # Adam reads four arrays and writes three; each image is read
+    times = replace(clock, block=0.3).in_turns(
+        {"product": lambda: a @ b, "copy": lambda: copy.copy_(large)}
+    )
+    operations_a_second = 2 * side**3 / median(times["product"])
+    bytes_a_second = 2 * large.nbytes / median(times["copy"])
+    operations, traffic = _operations_and_bytes(shape, batch)
     return {
         "operations": operations,
         "bytes": traffic,
@@ -72,75 +114,184 @@ def floor(shape: models.Architecture, batch: int, device: str, dtype: torch.dtyp
     }
 
 
-def ours(methods, dataset, model, batch, device, engine, precision, seeds=1, one_stack=False) -> Callable[[], None]:
-    """A step of all runs: one stack on an accelerator, one after the other on the CPU, as ``training.fit`` does it."""
-    plan = experiments.plan(",".join(methods), dataset="digits", profile_name="smoke", model=model, seed=",".join(map(str, range(seeds))))
-    plan = [replace(e, batch_size=batch, precision=precision) for e in plan]
-    stacks = [[e] for e in plan] if device == "cpu" and not one_stack else [plan]
-    programs = [program.Program(stack, dataset, device, engine) for stack in stacks]
+def _operations_and_bytes(shape: Architecture, batch: int) -> tuple[int, int]:
+    """Of a step: the decoder sees T samples of each image, the encoder each image once."""
+    h, latent, pixels = shape.hidden, shape.latent, shape.pixels
+    encoder = pixels * h + h * h + 2 * h * latent
+    decoder = latent * h + h * h + h * pixels
+    products = 3 * 2 * (batch * encoder + batch * T * decoder)
+    at_pixels = 2 * batch * pixels * h  # no gradient goes to the images
+    of_adam = 7 * (encoder + decoder)  # it reads four arrays and writes three
+    return products - at_pixels, 4 * (of_adam + batch * pixels)
+
+
+# Training steps
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained: every method, with as many seeds as make up the number of runs."""
+
+    model: str
+    batch: int
+    methods: tuple[str, ...]
+    runs: int
+
+    @property
+    def seeds(self) -> int:
+        """Runs of each method."""
+        return self.runs // len(self.methods)
+
+
+IWAE = Case("reference", 20, ("iwae",), 1)
+CASES = [IWAE, replace(IWAE, methods=("piwae",)), replace(IWAE, methods=TABLE_METHODS, runs=5)]
+
+
+def grid_of_cases() -> list[Case]:
+    """Every combination of model, batch and number of runs that is not in ``CASES``."""
+    grid = []
+    for methods, runs in ((("iwae",), (1,)), (TABLE_METHODS, (5, 20))):
+        for model, batch, count in itertools.product(("reference", "larger"), (20, 100), runs):
+            grid.append(Case(model, batch, methods, count))
+    return [case for case in grid if case not in CASES]
+
+
+def ours(
+    case: Case,
+    dataset: Dataset,
+    device: str,
+    engine: str,
+    precision: str = "float32",
+    one_stack: bool = False,
+) -> Callable[[], None]:
+    """A step of all runs, as ``training.fit`` takes it.
+
+    The runs are one stack on an accelerator, and go one after the other on the CPU unless
+    ``one_stack`` says otherwise.
+    """
+    runs = plan(
+        case.methods,
+        dataset="digits",
+        profile_name="smoke",
+        model=case.model,
+        seed=[*range(case.seeds)],
+    )
+    runs = [replace(e, batch_size=case.batch, precision=precision) for e in runs]
+    stacks = [[e] for e in runs] if device == "cpu" and not one_stack else [runs]
+    programs = [Program(stack, dataset, device, engine) for stack in stacks]
+    steps = 0
 
     def step() -> None:
-        for p in programs:
-            if steps[0] % p.steps_per_epoch == 0:
-                p.start_epoch(0)
-            p.step()
-        steps[0] += 1
+        nonlocal steps
+        for program in programs:
+            if steps % program.steps_per_epoch == 0:
+                program.start_epoch(0)
+            program.step()
+        steps += 1
 
-    steps = [0]
     return step
 
 
-def case(dataset, model: str, batch: int, methods: list[str], runs: int, device: str, rounds: int, block: float, skip: set[str]) -> list[dict]:
-    """Milliseconds a step, all runs together, of ours and of every peer; and how many times faster than the plain loop."""
-    shape, images = models.MODELS[model], dataset.train
-    names, seeds = (methods, runs // len(methods))
-    engines = [("eager", "float32"), (fast(device), "float32"), (fast(device), "bf16")]
-    engines += [("graph", "float32"), (fast(device), "tf32")] if device == "cuda" else []
-    candidates = {f"ours, {e}, {p}": ours(names, dataset, model, batch, device, e, p, seeds) for e, p in engines}
-    scale = {}
-    if device == "cpu" and runs > 1:
-        candidates["ours, compiled, float32, one stack"] = ours(names, dataset, model, batch, device, "compiled", "float32", seeds, one_stack=True)
-    for peer in ("plain", "pythae"):
-        if peer not in skip and not (peer == "pythae" and set(names) - {"iwae", "miwae", "ciwae", "piwae"}):
-            steps = [getattr(peers, peer)(m, images, shape, batch, device) for m in names]
-            candidates[peer] = lambda steps=steps: [step() for step in steps]
-            scale[peer] = seeds  # one run at a time: further seeds cost the same again
+def _ours_with_every_engine(case: Case, dataset: Dataset, device: str) -> Calls:
+    kinds = [("eager", "float32"), (fast(device), "float32"), (fast(device), "bf16")]
+    if device == "cuda":
+        kinds += [("graph", "float32"), (fast(device), "tf32")]
+    calls: Calls = {}
+    for engine, precision in kinds:
+        calls[f"ours, {engine}, {precision}"] = ours(case, dataset, device, engine, precision)
+    if device == "cpu" and case.runs > 1:
+        calls["ours, compiled, float32, one stack"] = ours(
+            case, dataset, device, "compiled", one_stack=True
+        )
+    return calls
+
+
+def _peers(
+    case: Case, dataset: Dataset, device: str, skip: set[str]
+) -> tuple[Calls, dict[str, float]]:
+    """The steps of others, and by what a call's time is multiplied to be that of all runs."""
+    shape = MODELS[case.model]
+    calls: Calls = {}
+    scale: dict[str, float] = {}
+    known = {"plain": peers.LAYOUTS, "pythae": peers.PYTHAE}
+    for name, methods in known.items():
+        if name in skip or not set(case.methods) <= set(methods):
+            continue
+        peer = getattr(peers, name)
+        steps = [peer(m, dataset.train, shape, case.batch, device) for m in case.methods]
+        calls[name] = lambda steps=steps: [step() for step in steps]
+        scale[name] = case.seeds  # one run at a time: further seeds cost the same again
     if "jax" not in skip:
         chunk = 10 if device == "cpu" else 1000
-        candidates["jax"] = peers.jax(names * seeds, images, shape, batch, chunk)
+        methods = [*case.methods] * case.seeds
+        calls["jax"] = peers.jax(methods, dataset.train, shape, case.batch, chunk)
         scale["jax"] = 1 / chunk
-    times = {name: [t * scale.get(name, 1) for t in ts] for name, ts in in_turns(candidates, device, rounds, block).items()}
-    plain = times.get("plain")
-    return [
-        {"model": model, "batch": batch, "methods": ",".join(names), "runs": runs, "what": name, "ms": 1e3 * median(ts), "blocks": ts}
-        | ({"faster than plain": median(p / t for p, t in zip(plain, ts, strict=True))} if plain else {})
-        for name, ts in times.items()
-    ]
+    return calls, scale
 
 
-def fast(device: str) -> str:
-    """The fastest engine on a device."""
-    return "compiled" if device == "cpu" else "compiled-graph"
+def time_case(case: Case, dataset: Dataset, clock: Clock, skip: set[str]) -> list[dict]:
+    """Milliseconds a step, all runs together, of ours and of every peer.
 
-
-def evaluation(dataset, model: str, device: str, rounds: int) -> list[dict]:
-    """Seconds that log p-hat of 10,000 images with K = 5000 takes, from 20 images; and the peak memory of a process that does it."""
-    x = torch.bernoulli(dataset.test[None, :20]).to(device)
-    candidates = {}
-    for name in ("plain", "ours, eager", f"ours, {fast(device)}"):
-        if name == "plain":
-            evaluate = peers.plain_evaluation(dataset.test, models.MODELS[model], device)
-            candidates[name] = lambda evaluate=evaluate: evaluate(5000)
-        else:
-            net = models.Autoencoder(models.MODELS[model], [0]).to(device)
-            net.how = likelihood.eager if name.endswith("eager") else likelihood.compiled
-            candidates[name] = lambda net=net: log_weight_sums(net, x, 5000, data.Streams([0], "benchmark", device).normal)["iwae"].cpu()
-    times = in_turns(candidates, device, rounds, 0.0)
+    Also how many times faster than the plain loop each is.
+    """
+    others, scale = _peers(case, dataset, clock.device, skip)
+    calls = _ours_with_every_engine(case, dataset, clock.device) | others
+    times = {}
+    for name, blocks in clock.in_turns(calls).items():
+        times[name] = [seconds * scale.get(name, 1) for seconds in blocks]
     rows = []
-    for name, ts in times.items():
-        ratio = median(p / t for p, t in zip(times["plain"], ts, strict=True))
-        row = {"model": model, "what": name, "seconds": 500 * median(ts), "faster than plain": ratio}
-        if device == "cpu" and Path("/proc/self/status").exists():
+    for name, blocks in times.items():
+        row = {
+            "model": case.model,
+            "batch": case.batch,
+            "methods": ",".join(case.methods),
+            "runs": case.runs,
+            "what": name,
+            "ms": 1e3 * median(blocks),
+            "blocks": blocks,
+        }
+        if "plain" in times:
+            row[FACTOR] = times_faster(times["plain"], blocks)
+        rows.append(row)
+    return rows
+
+
+# Evaluation
+
+
+def evaluation_of(what: str, dataset: Dataset, device: str) -> Callable[[], object]:
+    """log p-hat of ``EVALUATED`` images: ``plain``, or ours with an engine as its last word."""
+    if what == "plain":
+        evaluate = peers.plain_evaluation(dataset.test, MODELS["reference"], device)
+        return lambda: evaluate(LOG_PX_SAMPLES)
+    x = torch.bernoulli(dataset.test[None, :EVALUATED]).to(device)
+    net = Autoencoder(MODELS["reference"], [0]).to(device)
+    net.prepare = eager if what.endswith("eager") else compiled
+
+    def evaluate_ours() -> torch.Tensor:
+        noise = Streams([0], "benchmark", device).normal
+        return log_weight_sums(net, x, LOG_PX_SAMPLES, noise)["iwae"].cpu()
+
+    return evaluate_ours
+
+
+def time_evaluation(dataset: Dataset, clock: Clock) -> list[dict]:
+    """Seconds that log p-hat of ``TEST_IMAGES`` images takes, from ``EVALUATED`` images.
+
+    Also the peak memory of a process that does it.
+    """
+    names = ("plain", "ours, eager", f"ours, {fast(clock.device)}")
+    calls = {name: evaluation_of(name, dataset, clock.device) for name in names}
+    times = replace(clock, rounds=max(3, clock.rounds // 2), block=0.0).in_turns(calls)
+    rows = []
+    for name, blocks in times.items():
+        row = {
+            "model": "reference",
+            "what": name,
+            "seconds": TEST_IMAGES / EVALUATED * median(blocks),
+            FACTOR: times_faster(times["plain"], blocks),
+        }
+        if clock.device == "cpu" and Path("/proc/self/status").exists():
             again = [sys.executable, "-m", "benchmarks.speed", "--memory", name]
             done = subprocess.run(again, capture_output=True, text=True, check=True)
             row["peak memory, MB"] = float(done.stdout)
@@ -150,54 +301,118 @@ def evaluation(dataset, model: str, device: str, rounds: int) -> list[dict]:
 
 def peak_memory(what: str) -> float:
     """Peak resident memory in MB of this process after one evaluation."""
-    dataset = data.load("digits")
-    if what == "plain":
-        peers.plain_evaluation(dataset.test, models.MODELS["reference"], "cpu")(5000)
-    else:
-        net = models.Autoencoder(models.MODELS["reference"], [0])
-        net.how = likelihood.eager if what.endswith("eager") else likelihood.compiled
-        log_weight_sums(net, torch.bernoulli(dataset.test[None, :20]), 5000, data.Streams([0], "benchmark").normal)
-    (peak,) = (line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    evaluation_of(what, datasets.load("digits"), "cpu")()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
     return int(peak) / 1024
 
 
-def growth(dataset, device: str, rounds: int, block: float) -> list[dict]:
-    """Milliseconds a step of ours as the number of runs, of samples K and of images in a batch grow, one at a time."""
-    rows = []
-    for what, values in (("runs", (1, 2, 5, 10, 20)), ("batch", (5, 10, 20, 50, 100))):
-        candidates = {}
-        for value in values:
-            runs, batch = (value, 20) if what == "runs" else (1, value)
-            candidates[str(value)] = ours(["iwae"], dataset, "reference", batch, device, fast(device), "float32", runs)
-        rows += [{"grows": what, "to": int(n), "ms": 1e3 * median(ts)} for n, ts in in_turns(candidates, device, rounds, block).items()]
-    candidates = {}
+# How the cost of a step grows
+
+
+def growth(dataset: Dataset, clock: Clock) -> list[dict]:
+    """Milliseconds a step of ours as one thing grows: runs, images in a batch, or samples K."""
+    engine = fast(clock.device)
+    of_runs: Calls = {}
+    for runs in (1, 2, 5, 10, 20):
+        of_runs[str(runs)] = ours(replace(IWAE, runs=runs), dataset, clock.device, engine)
+    of_batch: Calls = {}
+    for batch in (5, 10, 20, 50, 100):
+        of_batch[str(batch)] = ours(replace(IWAE, batch=batch), dataset, clock.device, engine)
+    of_samples: Calls = {}
     for K in (16, 32, 64, 128, 256):
-        model, g = models.Autoencoder(models.MODELS["reference"], [0]).to(device), torch.Generator(device).manual_seed(0)
-        model.how = likelihood.compiled
-        x, eps = dataset.train[None, :20].round().to(device), torch.randn(1, K, 20, 50, device=device, generator=g)
-        candidates[str(K)] = lambda model=model, x=x, eps=eps: model.gradients(x, eps, lambda log_w: (-log_w.softmax(1) / 20,) * 2)
-    return rows + [
-        {"grows": "K, gradient only", "to": int(n), "ms": 1e3 * median(ts)} for n, ts in in_turns(candidates, device, rounds, block).items()
-    ]
+        of_samples[str(K)] = _gradient(dataset, clock.device, K)
+    growing = {"runs": of_runs, "batch": of_batch, "K, gradient only": of_samples}
+    rows = []
+    for what, calls in growing.items():
+        for size, blocks in clock.in_turns(calls).items():
+            rows.append({"grows": what, "to": int(size), "ms": 1e3 * median(blocks)})
+    return rows
+
+
+def _gradient(dataset: Dataset, device: str, K: int) -> Callable[[], object]:
+    """IWAE's gradient with K samples, compiled."""
+    model = Autoencoder(MODELS["reference"], [0]).to(device)
+    model.prepare = compiled
+    x = dataset.train[None, :20].round().to(device)
+    g = torch.Generator(device).manual_seed(0)
+    eps = torch.randn(1, K, 20, model.shape.latent, device=device, generator=g)
+
+    def weigh(log_w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        of_both = -log_w.softmax(1) / 20
+        return of_both, of_both
+
+    return lambda: model.gradients(x, eps, weigh)
+
+
+# What a user sees
 
 
 def draw(result: dict, path: Path) -> None:
-    """A bar chart of the first case: milliseconds a step, with the floor."""
+    """A bar chart of one run of IWAE and one of PIWAE: milliseconds a step, with the floor."""
     import matplotlib.pyplot as plt
 
-    rows = [r for r in result["steps"] if r["methods"] in ("iwae", "piwae") and r["batch"] == 20 and r["model"] == "reference" and r["runs"] == 1]
+    rows = []
+    for row in result["steps"]:
+        if (row["model"], row["batch"], row["runs"]) == (IWAE.model, IWAE.batch, IWAE.runs):
+            rows.append(row)
     names = list(dict.fromkeys(r["what"] for r in rows))
     figure, axis = plt.subplots(figsize=(7, 0.42 * len(names) + 1.1), layout="constrained")
     for offset, method, colour in ((-0.2, "iwae", "#0173b2"), (0.2, "piwae", "#de8f05")):
         mine = [r for r in rows if r["methods"] == method]
-        bars = axis.barh([names.index(r["what"]) + offset for r in mine], [r["ms"] for r in mine], 0.38, color=colour, label=method.upper())
+        places = [names.index(r["what"]) + offset for r in mine]
+        times = [r["ms"] for r in mine]
+        bars = axis.barh(places, times, 0.38, color=colour, label=method.upper())
         axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
-    axis.axvline(1e3 * result["floor"]["float32"]["seconds"], color="0.4", linestyle=":", label="least, float32")
-    axis.set(yticks=range(len(names)), yticklabels=names, xlabel=f"milliseconds a step, batch 20, reference model; {result['provenance']['device']}")
+    least = 1e3 * result["floor"]["float32"]["seconds"]
+    axis.axvline(least, color="0.4", linestyle=":", label="least, float32")
+    device = result["provenance"]["device"]
+    axis.set(
+        yticks=range(len(names)),
+        yticklabels=names,
+        xlabel=f"milliseconds a step, batch 20, reference model; {device}",
+    )
     axis.invert_yaxis()
     axis.legend(frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
+
+
+def print_floor(name: str, f: dict[str, float]) -> None:
+    """The least time of a step, and what it comes from."""
+    print(
+        f"least time of an IWAE step, {name}: {1e3 * f['seconds']:.2f} ms = "
+        f"{f['operations'] / 1e9:.2f} GFLOP at {f['GFLOP/s']:.0f} GFLOP/s"
+    )
+
+
+def print_step(row: dict) -> None:
+    """One line of a case."""
+    line = f"  {row['what']:34}{row['ms']:10.3f} ms a step"
+    line += f"{1e3 * row['runs'] / row['ms']:10.1f} steps/s in all"
+    if FACTOR in row:
+        line += f"   {row[FACTOR]:6.2f}x plain"
+    print(line, flush=True)
+
+
+def print_evaluation(row: dict) -> None:
+    """One line of the evaluation's table."""
+    line = f"  {row['what']:34}{row['seconds']:10.1f} s   {row[FACTOR]:6.2f}x plain"
+    if "peak memory, MB" in row:
+        line += f"   {row['peak memory, MB']:.0f} MB"
+    print(line, flush=True)
+
+
+def left_out(without: str) -> set[str]:
+    """Peers that the user does not want, and those that are not installed."""
+    skip = set(without.split(","))
+    for peer in ("pythae", "jax"):
+        try:
+            importlib.import_module(peer)
+        except ImportError:
+            skip.add(peer)
+            print(f"{peer} is not installed and left out")
+    return skip
 
 
 @click.command()
@@ -208,45 +423,48 @@ def draw(result: dict, path: Path) -> None:
 @click.option("--without", default="", help="Peers to leave out: plain, pythae, jax.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for speed.json and speed.svg.")
 @click.option("--memory", hidden=True)
-def main(device, rounds, block, grid, without, out, memory) -> None:
+def main(
+    device: str,
+    rounds: int,
+    block: float,
+    grid: bool,
+    without: str,
+    out: Path | None,
+    memory: str | None,
+) -> None:
     """Time everything and print the tables."""
     if memory:
         print(peak_memory(memory))
         return
-    torch._dynamo.config.recompile_limit = 64  # growth() meets many shapes in one process
-    device, dataset, skip = pick_device(device), data.load("digits"), set(filter(None, without.split(",")))
-    for peer in ("pythae", "jax"):
-        try:
-            __import__(peer)
-        except ImportError:
-            skip.add(peer)
-            print(f"{peer} is not installed and left out")
-    reference = models.MODELS["reference"]
-    result = {"provenance": records.provenance() | {"device": records.device_name(device)}}
-    result["floor"] = {n: floor(reference, 20, device, d, rounds) for n, d in (("float32", torch.float32), ("bf16", torch.bfloat16))}
-    for name, f in result["floor"].items():
-        print(f"least time of an IWAE step, {name}: {1e3 * f['seconds']:.2f} ms = {f['operations'] / 1e9:.2f} GFLOP at {f['GFLOP/s']:.0f} GFLOP/s")
-    cases = [("reference", 20, ["iwae"], 1), ("reference", 20, ["piwae"], 1), ("reference", 20, FIVE, 5)]
-    if grid:
-        cases += [(m, b, ["iwae"], 1) for m in ("reference", "larger") for b in (20, 100) if (m, b) != ("reference", 20)]
-        cases += [(m, b, FIVE, r) for m in ("reference", "larger") for b in (20, 100) for r in (5, 20) if (m, b, r) != ("reference", 20, 5)]
+    torch._dynamo.config.recompile_limit = 64  # ``growth`` meets many shapes in one process
+    clock = Clock(pick_device(device), rounds, block)
+    dataset = datasets.load("digits")
+    skip = left_out(without)
+    result: dict = {"provenance": code_and_date() | {"device": device_name(clock.device)}}
+
+    result["floor"] = {}
+    for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        result["floor"][name] = floor(MODELS["reference"], 20, dtype, clock)
+        print_floor(name, result["floor"][name])
+
     result["steps"] = []
-    for model, batch, methods, runs in cases:
-        print(f"\n{runs} run{'s' * (runs > 1)} of {', '.join(methods)}; {model}, batch {batch}", flush=True)
-        rows = case(dataset, model, batch, methods, runs, device, rounds, block, skip)
-        result["steps"] += rows
-        for r in rows:
-            ratio = f"   {r['faster than plain']:6.2f}x plain" if "faster than plain" in r else ""
-            print(f"  {r['what']:34}{r['ms']:10.3f} ms a step{1e3 * runs / r['ms']:10.1f} steps/s in all{ratio}", flush=True)
-    print("\nlog p-hat, K = 5000, 10,000 images, reference")
-    result["evaluation"] = evaluation(dataset, "reference", device, max(3, rounds // 2))
-    for r in result["evaluation"]:
-        memory = f"   {r['peak memory, MB']:.0f} MB" if "peak memory, MB" in r else ""
-        print(f"  {r['what']:34}{r['seconds']:10.1f} s   {r['faster than plain']:6.2f}x plain{memory}", flush=True)
-    print("\nhow the cost of a step grows")
-    result["growth"] = growth(dataset, device, rounds, block)
-    for r in result["growth"]:
-        print(f"  {r['grows']:18}{r['to']:6}{r['ms']:10.2f} ms")
+    for case in CASES + grid_of_cases() if grid else CASES:
+        methods = ", ".join(case.methods)
+        print(f"\n{plural(case.runs, 'run')} of {methods}; {case.model}, batch {case.batch}")
+        for row in time_case(case, dataset, clock, skip):
+            result["steps"].append(row)
+            print_step(row)
+
+    print(f"\nlog p-hat, K = {LOG_PX_SAMPLES}, {TEST_IMAGES:,} images, reference")
+    result["evaluation"] = time_evaluation(dataset, clock)
+    for row in result["evaluation"]:
+        print_evaluation(row)
+
+    print("\nhow the cost of a step grows", flush=True)
+    result["growth"] = growth(dataset, clock)
+    for row in result["growth"]:
+        print(f"  {row['grows']:18}{row['to']:6}{row['ms']:10.2f} ms")
+
     if out:
         out.mkdir(parents=True, exist_ok=True)
         (out / "speed.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -1,18 +1,17 @@
 """Every method is a pair of bounds on the same log-weights.
 
-``log_w[..., M, K, batch]`` holds log p(x, z) - log q(z | x) in nats for T = M K samples of each image. A bound maps it
-to ``[..., batch]``. The generative network (theta) ascends one bound and the inference network (phi) another; in VAE,
-IWAE, MIWAE and CIWAE the two are the same.
+``log_w[..., M, K, batch]`` holds log p(x, z) - log q(z | x) in nats for the T = M K samples of each
+image. A bound maps it to ``[..., batch]``. The generative network (theta) ascends one bound and the
+inference network (phi) another; in VAE, IWAE, MIWAE and CIWAE the two are the same.
 
-To add a bound of your own, write it here and give it a line in ``METHODS``; nothing else changes. ::
+To add a bound of your own, write it at the end of this file and give it a line in ``METHODS``.
+Nothing else changes. ::
 
     def renyi(log_w):
         return 2 * log_mean_exp(log_w / 2, (-3, -2))
 
     METHODS["renyi"] = both(renyi)
 """
-
-from __future__ import annotations
 
 import functools
 import inspect
@@ -27,32 +26,45 @@ from repro import ReproError
 
 Bound = Callable[..., Tensor]
 
+T = 64  # samples per image, the same for every method that is compared
+
 
 def log_mean_exp(log_w: Tensor, dims: int | tuple[int, ...]) -> Tensor:
     """log (1/n) sum exp(log_w) over ``dims``, in nats, without overflow."""
     dims = (dims,) if isinstance(dims, int) else dims
-    return log_w.logsumexp(dims) - math.log(math.prod(log_w.shape[d] for d in dims))
+    count = math.prod([log_w.shape[d] for d in dims])
+    return log_w.logsumexp(dims) - math.log(count)
 
 
 def vae(log_w: Tensor) -> Tensor:
-    """ELBO, (1/MK) sum log w: [..., M, K, batch] -> [..., batch] (Rainforth et al., eq. 1; the report, eq. 5)."""
+    """The ELBO, (1/MK) sum log w: [..., M, K, batch] -> [..., batch].
+
+    Rainforth et al., eq. 1; the report, eq. 5.
+    """
     return log_w.mean((-3, -2))
 
 
 def iwae(log_w: Tensor) -> Tensor:
-    """log (1/MK) sum w over all samples: [..., M, K, batch] -> [..., batch] (Burda et al., eq. 8; the report, eq. 6)."""
+    """log (1/MK) sum w over all samples: [..., M, K, batch] -> [..., batch].
+
+    Burda et al., eq. 8; the report, eq. 6.
+    """
     return log_mean_exp(log_w, (-3, -2))
 
 
 def miwae(log_w: Tensor) -> Tensor:
-    """(1/M) sum_m log (1/K) sum_k w: [..., M, K, batch] -> [..., batch] (Rainforth et al., sec. 4; the report, eq. 11)."""
+    """(1/M) sum_m log (1/K) sum_k w: [..., M, K, batch] -> [..., batch].
+
+    Rainforth et al., section 5; the report, eq. 11.
+    """
     return log_mean_exp(log_w, -2).mean(-2)
 
 
 def ciwae(log_w: Tensor, beta: Tensor | float) -> Tensor:
-    """beta VAE + (1 - beta) IWAE on the same samples: [..., M, K, batch] -> [..., batch] (the report, eq. 12, 13).
+    """beta VAE + (1 - beta) IWAE, on the same samples, with beta in [0, 1].
 
-    ``beta`` is a number in [0, 1].
+    [..., M, K, batch] -> [..., batch]. Rainforth et al., section 5; the report,
+    eq. 12 and 13.
     """
     return beta * vae(log_w) + (1 - beta) * iwae(log_w)
 
@@ -61,8 +73,8 @@ def ciwae(log_w: Tensor, beta: Tensor | float) -> Tensor:
 class Objective:
     """What each network ascends.
 
-    ``M`` is given where the method leaves no choice (VAE: K = 1; IWAE and CIWAE: M = 1) and is None where it does.
-    ``learns_beta``: beta = sigmoid(b) ascends phi's bound together with the networks.
+    ``M`` is given if the method leaves no choice (VAE: K = 1; IWAE and CIWAE: M = 1) and is None if
+    it does. With ``learns_beta``, beta = sigmoid(b) ascends phi's bound together with the networks.
     """
 
     theta: Bound
@@ -72,13 +84,24 @@ class Objective:
 
     @property
     def takes_beta(self) -> bool:
-        """True where a bound has a parameter called beta."""
+        """True if a bound has a parameter called beta."""
         return _takes_beta(self.theta) or _takes_beta(self.phi)
 
-    def __call__(self, log_w_theta: Tensor, log_w_phi: Tensor, beta: Tensor | float | None = None) -> tuple[Tensor, Tensor]:
-        """The two bounds, each [..., batch]; beta, a number or one for each run [run, 1], receives a gradient from phi's bound alone."""
+    def __call__(
+        self, log_w_theta: Tensor, log_w_phi: Tensor, beta: Tensor | float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Theta's and phi's bound, each [..., batch].
+
+        ``beta`` is a number, or one number for each run, [run, 1]. It receives a gradient from
+        phi's bound alone.
+        """
         fixed = beta.detach() if isinstance(beta, Tensor) else beta
         return _apply(self.theta, log_w_theta, fixed), _apply(self.phi, log_w_phi, beta)
+
+
+def both(bound: Bound, M: int | None = None, learns_beta: bool = False) -> Objective:
+    """The same bound for both networks."""
+    return Objective(theta=bound, phi=bound, M=M, learns_beta=learns_beta)
 
 
 @functools.cache
@@ -87,42 +110,66 @@ def _takes_beta(bound: Bound) -> bool:
 
 
 def _apply(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:
+    """The bound of log_w; a beta for each run reaches the bound as a number all the same."""
     if not _takes_beta(bound):
         return bound(log_w)
-    if isinstance(beta, Tensor) and beta.dim():  # to the bound it is a number all the same
-        return torch.func.vmap(bound)(log_w, beta[:, 0]) if len(beta) > 1 else bound(log_w, beta[0, 0])
-    return bound(log_w, beta)
+    if not isinstance(beta, Tensor) or beta.dim() == 0:
+        return bound(log_w, beta)
+    if len(beta) == 1:
+        return bound(log_w, beta[0, 0])
+    return torch.func.vmap(bound)(log_w, beta[:, 0])
+
+
+TRIAL_BATCH = 7  # images in the trial of ``check``, unlike any number of samples
 
 
 def check(name: str, objective: object) -> None:
-    """Raise ReproError, one line, where an objective is not a pair of differentiable bounds [..., M, K, batch] -> [..., batch]."""
+    """Try an objective on two runs of random log-weights.
+
+    Raises ReproError, one line, if it is not a pair of differentiable bounds
+    [..., M, K, batch] -> [..., batch] that keep runs apart.
+    """
     if not isinstance(objective, Objective):
-        raise ReproError(f"METHODS['{name}'] is no Objective; write METHODS['{name}'] = both(...) in repro/bounds.py")
+        raise ReproError(
+            f"METHODS['{name}'] is not an Objective; "
+            f"write METHODS['{name}'] = both(...) in repro/bounds.py"
+        )
     M = objective.M or 16
-    log_w = torch.randn(2, M, T // M, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
-    beta, wanted = torch.tensor([[0.3], [0.7]], dtype=torch.float64), f"[..., M, K, batch] to [..., batch], here {[*log_w.shape]} to [2, 7]"
+    shape = (2, M, T // M, TRIAL_BATCH)
+    g = torch.Generator().manual_seed(0)
+    log_w = torch.randn(*shape, generator=g, dtype=torch.float64).requires_grad_()
+    beta = torch.tensor([[0.3], [0.7]], dtype=torch.float64)
+    wanted = f"[..., M, K, batch] to [..., batch], here {[*shape]} to [2, {TRIAL_BATCH}]"
     try:
         together = objective(log_w, log_w, beta)
-        apart = [objective(log_w[run : run + 1], log_w[run : run + 1], beta[run : run + 1]) for run in range(2)]
+        first = objective(log_w[:1], log_w[:1], beta[:1])
+        second = objective(log_w[1:], log_w[1:], beta[1:])
     except Exception as error:
         said = str(error).strip().splitlines() or [""]
-        raise ReproError(f"a bound of '{name}' fails ({type(error).__name__}: {said[0]}); it must map {wanted}") from None
-    for net, value, alone in zip(("generative", "inference"), together, zip(*apart, strict=True), strict=True):
-        bound = f"the {net} network's bound of '{name}'"
-        if not isinstance(value, Tensor) or value.shape != (2, 7):
-            raise ReproError(f"{bound} gives {[*value.shape] if isinstance(value, Tensor) else type(value).__name__}; it must map {wanted}")
-        if not value.requires_grad:
-            raise ReproError(f"{bound} has no gradient; compute it from log_w with torch, and detach nothing")
-        if not torch.allclose(value, torch.cat(alone)):
-            raise ReproError(f"{bound} mixes runs that are trained together; reduce the dimensions -3 and -2 (M and K), no others")
+        raise ReproError(
+            f"a bound of '{name}' fails ({type(error).__name__}: {said[0]}); it must map {wanted}"
+        ) from None
+    for i, network in enumerate(("generative", "inference")):
+        bound = f"the {network} network's bound of '{name}'"
+        _check_values(bound, together[i], (first[i], second[i]), wanted)
 
 
-def both(bound: Bound, M: int | None = None, learns_beta: bool = False) -> Objective:
-    """The same bound for both networks."""
-    return Objective(theta=bound, phi=bound, M=M, learns_beta=learns_beta)
+def _check_values(bound: str, value: object, alone: tuple, wanted: str) -> None:
+    """Raise if a bound's values for two runs are of the wrong shape, constant, or mixed."""
+    if not isinstance(value, Tensor):
+        raise ReproError(f"{bound} gives {type(value).__name__}; it must map {wanted}")
+    if value.shape != (2, TRIAL_BATCH):
+        raise ReproError(f"{bound} gives {[*value.shape]}; it must map {wanted}")
+    if not value.requires_grad:
+        raise ReproError(
+            f"{bound} has no gradient; compute it from log_w with torch, and detach nothing"
+        )
+    if not torch.allclose(value, torch.cat(alone)):
+        raise ReproError(
+            f"{bound} mixes runs that are trained together; "
+            "reduce the dimensions -3 and -2 (M and K), no others"
+        )
 
-
-T = 64  # samples per image, the same for every method that is compared
 
 METHODS = {
     "iwae": both(iwae, M=1),
@@ -130,5 +177,5 @@ METHODS = {
     "miwae": both(miwae),
     "ciwae": both(ciwae, M=1),
     "vae": both(vae, M=T),
-    "ciwae-learned": both(ciwae, M=1, learns_beta=True),  # the report, sec. 3.7
+    "ciwae-learned": both(ciwae, M=1, learns_beta=True),  # section 3.7
 }

@@ -1,52 +1,66 @@
-"""Results on disk: ``results/<profile>/<group>/<run>/``, written whole or not at all, checked when read.
+"""Results on disk: written whole or not at all, checked when read, never replaced.
 
-A record holds ``config.json`` (the Experiment), ``curve.csv`` (a line per epoch), ``metrics.json`` (values with standard
-errors), ``reconstructions.npz`` (the grid that figures draw), ``model.safetensors`` (the weights; may be left out) and
-``provenance.json`` (commit, versions, device, data, and the SHA-256 of the other files), and ``images.npz`` (the metrics of
-every test image). Where the weights are the report's, they are left out, as is the curve.
+An ``Archive`` is a folder of records, ``<profile>/<group>/<run>/``, and of tables beside them. A
+record holds
+
+- ``config.json``: the ``Experiment``;
+- ``curve.csv``: a line for each epoch;
+- ``metrics.json``: values on the test set with their standard errors;
+- ``images.npz``: the metrics of every test image;
+- ``reconstructions.npz``: the images that figures draw;
+- ``model.safetensors``: the weights, which may be left out;
+- ``provenance.json``: commit, versions, device, data, and the SHA-256 of the other files.
+
+Records of the report's own weights have neither weights nor a curve.
 """
 
 from __future__ import annotations
 
 import csv
-import datetime
 import hashlib
 import json
 import math
 import os
-import platform
-import re
 import shutil
-import subprocess
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
 
-from repro import ReproError, __version__, experiments
+from repro import ReproError, exhibits
 from repro.bounds import METHODS
-from repro.experiments import Experiment
+from repro.experiments import OMNIGLOT, PROFILES, Experiment, profile, with_epochs
 
 METRICS = ("iwae_64", "log_px", "minus_kl", "elbo", "ssim", "ess", "active_units")
 CURVE = ("epoch", "learning_rate", "loss", "iwae_64", "iwae_64_se", "log_px", "log_px_se", "beta")
-PROVENANCE = ("commit", "dirty", "versions", "device", "seconds", "date", "data", "log_px_samples", "files")
-CHANGES = "+changes"  # after a commit's hash: the code held changes that are not in it
+PROVENANCE = (
+    "commit", "dirty", "versions", "device", "seconds", "date", "data", "log_px_samples", "files",
+)  # fmt: skip
 FILES = ("config.json", "curve.csv", "metrics.json", "reconstructions.npz")
+WEIGHTS = "model.safetensors"
+
+# Tables beside the records, and the command that makes each.
+MADE_BY = {"logs": "audit", "checkpoints": "audit", "drawers": "audit", "gradients": "gradients"}
 
 
 def root() -> Path:
-    """The project's folder: the nearest one upwards that holds ``notebooks/train.ipynb``; else the current one."""
+    """The project's folder: the nearest one upwards with the training notebook, else this one."""
     here = Path.cwd()
-    return next((p for p in (here, *here.parents) if (p / "notebooks" / "train.ipynb").exists()), here)
+    above = (p for p in (here, *here.parents) if (p / "notebooks" / "train.ipynb").exists())
+    return next(above, here)
 
 
 def results_folder(given: str | Path | None = None) -> Path:
-    """Where records are: as given, else ``REPRO_RESULTS_DIR``, else ``results`` in the project's folder."""
+    """Where records are: as given, else ``REPRO_RESULTS_DIR``, else the project's ``results``."""
     return Path(given or os.environ.get("REPRO_RESULTS_DIR") or root() / "results")
+
+
+class UnknownMethodError(ReproError):
+    """A record is of a bound that is not in ``METHODS`` now."""
 
 
 @dataclass(frozen=True)
@@ -60,310 +74,388 @@ class Record:
 
     @cached_property
     def curve(self):
-        """One line per epoch, as a pandas DataFrame with the columns of ``CURVE``."""
+        """One line for each epoch, as a pandas DataFrame with the columns of ``CURVE``."""
         import pandas as pd
 
         return pd.read_csv(self.path / "curve.csv")
 
     @cached_property
     def reconstructions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Binary inputs and their reconstructions, both [64, 784]; the latter to the nearest 1/255."""
+        """Binary inputs and their reconstructions, both [64, 784], the latter in steps of 1/255."""
         with np.load(self.path / "reconstructions.npz") as grids:
             return grids["inputs"], grids["reconstructions"] / np.float32(255)
 
     @cached_property
     def reconstructions_elsewhere(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The same for the dataset it was not trained on (``data.ELSEWHERE``); None where it was not tested there."""
+        """The same for the dataset that it was not trained on; None if it was not tested there."""
         with np.load(self.path / "reconstructions.npz") as grids:
             if "inputs_elsewhere" not in grids:
                 return None
-            return grids["inputs_elsewhere"], grids["reconstructions_elsewhere"] / np.float32(255)
+            values = grids["reconstructions_elsewhere"] / np.float32(255)
+            return grids["inputs_elsewhere"], values
 
     @cached_property
     def images(self) -> dict[str, np.ndarray]:
-        """Metrics of every test image, each [n] in the order of the test set; empty where they were not kept."""
+        """Metrics of every test image, each [n] in the test set's order; empty if not kept."""
         if not (self.path / "images.npz").exists():
             return {}
         with np.load(self.path / "images.npz") as values:
             return {name: values[name].astype(float) for name in values}
 
-    def weights(self) -> dict[str, Tensor]:
-        """The trained parameters by name. Raises ReproError where the record was kept without them."""
+    def weights(self) -> dict:
+        """The trained parameters by name, as tensors, if the record was kept with them."""
         from safetensors.torch import load_file
 
-        file = self.path / "model.safetensors"
-        if not file.exists():
-            if self.experiment.profile == "published":
-                raise ReproError(
-                    f"{self.path} is of the report's weights, which are not kept here; `python -m repro audit` fetches and measures them"
-                )
-            raise ReproError(f"{self.path} holds no weights; remove it and train again: {self.experiment.command}")
-        return load_file(file)
+        file = self.path / WEIGHTS
+        if file.exists():
+            return load_file(file)
+        if self.experiment.profile == "published":
+            raise ReproError(
+                f"{self.path} is of the report's weights, which are not kept here; "
+                "`python -m repro audit` fetches and measures them"
+            )
+        raise ReproError(
+            f"{self.path} holds no weights; remove it and train again: {self.experiment.command}"
+        )
 
 
-def path_of(experiment: Experiment, results: str | Path | None = None) -> Path:
-    """The folder of an experiment's record, there or not."""
-    return results_folder(results) / experiment.profile / experiment.group / experiment.name
+class Selection(NamedTuple):
+    """What an exhibit shows: records of every seed, the runs it still wants, and their profile."""
+
+    used: list[Record]
+    missing: list[Experiment]
+    profile: str
+
+    @property
+    def wanted(self) -> list[Experiment]:
+        """Every run that the exhibit shows or still wants."""
+        return [*(r.experiment for r in self.used), *self.missing]
 
 
-def exists(experiment: Experiment, results: str | Path | None = None) -> bool:
-    """True where a whole record is in place."""
-    return all((path_of(experiment, results) / f).exists() for f in (*FILES, "provenance.json"))
+class Archive:
+    """A folder of records. Each record is read and verified once for each Archive."""
+
+    def __init__(self, folder: str | Path | None = None):
+        self.folder = results_folder(folder)
+        self._read: dict[Path, Record] = {}
+
+    @classmethod
+    def of(cls, given: Archive | str | Path | None) -> Archive:
+        """An archive as it is, or the one in a folder; None is the project's own."""
+        return given if isinstance(given, Archive) else cls(given)
+
+    # Records
+
+    def path_of(self, experiment: Experiment) -> Path:
+        """The folder of an experiment's record, whether or not it is there."""
+        return self.folder / experiment.profile / experiment.group / experiment.name
+
+    def holds(self, experiment: Experiment) -> bool:
+        """True if a whole record is in place."""
+        path = self.path_of(experiment)
+        return all((path / f).exists() for f in (*FILES, "provenance.json"))
+
+    def get(self, experiment: Experiment) -> Record:
+        """An experiment's record. Without one, ReproError names the command that makes it."""
+        path = self.path_of(experiment)
+        if not self.holds(experiment):
+            raise ReproError(f"no record of {path}; make it with: {experiment.command}")
+        return self.read(path)
+
+    def read(self, path: Path) -> Record:
+        """The record in one of the archive's folders, verified when it is first asked for."""
+        if path not in self._read:
+            self._read[path] = read(path)
+        return self._read[path]
+
+    def records(self, profile_name: str) -> list[Record]:
+        """Every record of a profile, in the order of their paths.
+
+        Records of methods that do not exist now are left out, with a warning.
+        """
+        found = []
+        for config in sorted((self.folder / profile_name).glob("*/*/config.json")):
+            if config.parent.name.endswith(".partial"):
+                continue
+            try:
+                found.append(self.read(config.parent))
+            except UnknownMethodError as left_out:
+                warnings.warn(str(left_out), stacklevel=2)
+        return found
+
+    def write(
+        self,
+        experiment: Experiment,
+        curve: list[dict],
+        metrics: dict[str, dict[str, float]],
+        grids: Mapping,
+        images: dict[str, np.ndarray] | None,
+        weights: dict | None,
+        origin: dict,
+    ) -> Path:
+        """Write a record under a temporary name and rename it when it is whole.
+
+        ``grids`` holds inputs and reconstructions, and both again with ``_elsewhere``, as tensors;
+        ``images`` the metrics of every test image, each [n]; ``origin`` the provenance. A whole
+        record is never replaced.
+        """
+        path = self.path_of(experiment)
+        if self.holds(experiment):
+            raise ReproError(
+                f"{path} exists and records are never replaced; remove it first to make it again"
+            )
+        partial = path.with_name(path.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _write_json(partial / "config.json", experiment.as_dict())
+        _write_json(partial / "metrics.json", metrics)
+        _write_curve(partial / "curve.csv", curve)
+        _write_arrays(partial, grids, images, weights)
+        files = {p.name: _sha256(p) for p in sorted(partial.iterdir())}
+        _write_json(partial / "provenance.json", origin | {"files": files})
+        shutil.rmtree(path, ignore_errors=True)  # what is there is not a whole record
+        os.replace(partial, path)
+        self._read.pop(path, None)
+        return path
+
+    # What exhibits show
+
+    @cached_property
+    def released(self) -> dict[tuple[str, str, str], Record]:
+        """The report's released weights, measured again, by family of dataset, model and method.
+
+        Of Omniglot, the version with more records is taken; of two as good, Burda's.
+        """
+        found = self.records("published")
+        versions = [r.experiment.dataset for r in found if r.experiment.family == "omniglot"]
+        version = max(("omniglot", "omniglot-lake"), key=versions.count)
+        of_version = [r for r in found if r.experiment.dataset in ("mnist", version)]
+        keys = [(r.experiment.family, r.experiment.model, r.experiment.method) for r in of_version]
+        return dict(zip(keys, of_version, strict=True))
+
+    def released_in(self, exhibit: str) -> list[Record]:
+        """The records of the report's weights that an exhibit shows; Figure 4 has none."""
+        if exhibit == "figure4":
+            return []
+        keys = [(e.family, e.model, e.method) for e in exhibits.runs_of(exhibit, "short")]
+        return [self.released[k] for k in keys if k in self.released]
+
+    def select(self, exhibit: str, profile_name: str = "best") -> Selection:
+        """The records that an exhibit shows, of every seed, and the runs that it still wants.
+
+        All are of one profile and of one version of Omniglot. ``best`` is the profile with most of
+        the wanted runs; of two as good, full. Of one dataset and model, all are of one length of
+        training: the longest with half of the wanted runs, else the one with most. What is missing
+        is wanted at that length.
+        """
+        names = ["short", "full"] if profile_name == "best" else [profile(profile_name).name]
+        candidates = [
+            self._candidate(exhibit, name, version)
+            for name in names
+            for version in (OMNIGLOT, "omniglot")
+        ]
+        most = max(c.found for c in candidates)
+        best = [c for c in candidates if c.found == most]
+        if most and names[-1] in [c.selection.profile for c in best]:
+            best = [c for c in best if c.selection.profile == names[-1]]
+        return best[0].selection
+
+    def _candidate(self, exhibit: str, profile_name: str, omniglot: str) -> _Candidate:
+        """What there is of an exhibit in one profile and on one version of Omniglot."""
+        wanted = exhibits.runs_of(exhibit, profile_name, omniglot)
+        found = [r for r in self.records(profile_name) if _serves(exhibit, r)]
+        used: list[Record] = []
+        missing: list[Experiment] = []
+        for group in dict.fromkeys(e.group for e in wanted):
+            runs = [e for e in wanted if e.group == group]
+            if exhibit != "figure4":
+                runs = with_epochs(runs, _length(runs, found))
+            for e in runs:
+                of_run = of_any_seed(e, found)
+                used += of_run
+                if not of_run:
+                    missing.append(e)
+        selection = Selection(used, missing, profile_name)
+        return _Candidate(selection, len(wanted) - len(missing))
+
+    # Tables beside the records
+
+    def table_path(self, name: str) -> Path:
+        """The file of a table."""
+        return self.folder / "published" / f"{name}.csv"
+
+    def write_table(self, name: str, table, origin: dict, numbers: str = "%.5f") -> Path:
+        """Write a DataFrame, its ``numbers`` formatted, and beside it where it comes from."""
+        path = self.table_path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        table.to_csv(partial, index=False, float_format=numbers, lineterminator="\n")
+        _write_json(path.with_suffix(".json"), origin | {"files": {path.name: _sha256(partial)}})
+        os.replace(partial, path)
+        return path
+
+    def table(self, name: str):
+        """A table of ``write_table`` and its provenance, verified."""
+        import pandas as pd
+
+        path = self.table_path(name)
+        command = f"python -m repro {MADE_BY.get(name, name)}"
+        if not path.exists():
+            raise ReproError(f"there is no {path}; make it with: {command}")
+        try:
+            origin = _read_json(path.with_suffix(".json"))
+            if origin["files"][path.name] == _sha256(path):
+                return pd.read_csv(path), origin
+        except (FileNotFoundError, ValueError, KeyError):
+            pass
+        raise ReproError(
+            f"{path} is not as it was written; restore it, or remove it and run: {command}"
+        )
 
 
-def write(
-    experiment: Experiment,
-    curve: list[dict],
-    metrics: dict[str, dict[str, float]],
-    grids: dict[str, Tensor],
-    images: dict[str, np.ndarray] | None,
-    weights: dict[str, Tensor] | None,
-    provenance: dict,
-    results: str | Path | None = None,
-) -> Path:
-    """Write a record under a temporary name and rename it when whole. A whole record is never replaced.
+class _Candidate(NamedTuple):
+    selection: Selection
+    found: int  # of the wanted runs
 
-    ``grids``: inputs and reconstructions, and both again with ``_elsewhere``; ``images``: metrics of every test image, each [n].
+
+def _serves(exhibit: str, record: Record) -> bool:
+    """Whether a record has what an exhibit shows: some need SSIM on the other dataset, too."""
+    if exhibit not in ("table2", "figure7"):
+        return True
+    return any(name.startswith("ssim_on_") for name in record.metrics)
+
+
+def _length(wanted: list[Experiment], found: list[Record]) -> int:
+    """The longest length of training with half of the wanted runs, else the one with most.
+
+    Without any, the profile's.
     """
-    from safetensors.torch import save_file
-
-    path = path_of(experiment, results)
-    if exists(experiment, results):
-        raise ReproError(f"{path} exists and records are never replaced; remove it first to make it again")
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _write_json(partial / "config.json", experiment.as_dict())
-    _write_json(partial / "metrics.json", metrics)
-    with open(partial / "curve.csv", "w", newline="") as file:
-        table = csv.DictWriter(file, CURVE, lineterminator="\n")
-        table.writeheader()
-        table.writerows(curve)
-    grey = {name: np.round(grid.numpy() * (1 if name.startswith("inputs") else 255)).astype(np.uint8) for name, grid in grids.items()}
-    np.savez_compressed(partial / "reconstructions.npz", **grey)
-    if weights:
-        save_file(weights, partial / "model.safetensors")
-    if images:
-        np.savez_compressed(partial / "images.npz", **{name: values.astype(np.float32) for name, values in images.items()})
-    files = {p.name: _sha256(p) for p in sorted(partial.iterdir())}
-    _write_json(partial / "provenance.json", provenance | {"files": files})
-    shutil.rmtree(path, ignore_errors=True)  # what is there is not a whole record
-    os.replace(partial, path)
-    return path
+    counts = {}
+    for epochs in {r.experiment.epochs for r in found}:
+        runs = with_epochs(wanted, epochs)
+        counts[epochs] = len([e for e in runs if of_any_seed(e, found)])
+    enough = min(max(counts.values(), default=0), (len(wanted) + 1) // 2)
+    if not enough:
+        return wanted[0].epochs
+    return max(epochs for epochs, count in counts.items() if count >= enough)
 
 
-class UnknownMethodError(ReproError):
-    """A record is of a bound that is not in ``METHODS``, now."""
+def of_any_seed(wanted: Experiment, found: Iterable[Record]) -> list[Record]:
+    """The records of this experiment, whatever their seed."""
+    return [r for r in found if replace(r.experiment, seed=wanted.seed) == wanted]
+
+
+def omniglot_of(runs: Iterable[Record]) -> str:
+    """The version of Omniglot of these records; without any, the one that is available."""
+    versions = (r.experiment.dataset for r in runs if r.experiment.family == "omniglot")
+    return next(versions, OMNIGLOT)
 
 
 def read(path: str | Path) -> Record:
-    """The record in ``path``, checked: every file there and unchanged, every field present, every number finite."""
-    path, again = Path(path).resolve(), "train again"
+    """The record in ``path``: files there and unchanged, fields present, numbers finite."""
+    path = Path(path).resolve()
     if not (path / "config.json").is_file():
-        raise ReproError(f"there is no record in {path}; name the folder of one run, results/PROFILE/GROUP/RUN")
+        raise ReproError(
+            f"there is no record in {path}; name the folder of one run, results/PROFILE/GROUP/RUN"
+        )
+    again = "train again"
     try:
-        experiment = Experiment(**_read_json(path / "config.json"))
-        if experiment.method not in METHODS:
-            raise UnknownMethodError(
-                f"{path} is of a method '{experiment.method}' that repro/bounds.py does not have; put it back, or move the record away"
-            )
+        experiment = _experiment_in(path)
         again = f"run: {experiment.command}"
-        metrics, provenance = _read_json(path / "metrics.json"), _read_json(path / "provenance.json")
-        wrong = _faults(path, experiment, metrics, provenance)
+        metrics = _read_json(path / "metrics.json")
+        record = Record(path, experiment, metrics, _read_json(path / "provenance.json"))
+        fault = _fault(record)
     except FileNotFoundError as error:
-        raise ReproError(f"{path} is no whole record ({Path(error.filename).name} is missing); remove it and {again}") from None
+        name = Path(error.filename).name
+        raise ReproError(
+            f"{path} is not a whole record ({name} is missing); remove it and {again}"
+        ) from None
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ReproError(f"{path} cannot be read ({type(error).__name__}: {error}); remove it and {again}") from None
-    if wrong:
-        raise ReproError(f"{path} is not as it was written ({wrong}); restore it, or remove it and {again}")
-    return Record(path, experiment, metrics, provenance)
+        raise ReproError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); remove it and {again}"
+        ) from None
+    if fault:
+        raise ReproError(
+            f"{path} is not as it was written ({fault}); restore it, or remove it and {again}"
+        )
+    return record
 
 
-def _faults(path: Path, experiment: Experiment, metrics: dict, provenance: dict) -> str:
+def _experiment_in(path: Path) -> Experiment:
+    experiment = Experiment(**_read_json(path / "config.json"))
+    if experiment.method not in METHODS:
+        raise UnknownMethodError(
+            f"{path} is of a method '{experiment.method}' that repro/bounds.py does not have; "
+            "put it back, or move the record away"
+        )
+    return experiment
+
+
+def _fault(record: Record) -> str:
     """What is wrong with a record, or an empty string."""
-    missing = [k for k in METRICS if k not in metrics] + [k for k in PROVENANCE if k not in provenance]
-    if missing:
-        return f"no {missing[0]}"
-    if (path.parent.parent.name, path.parent.name, path.name) != (experiment.profile, experiment.group, experiment.name):
+    path, experiment = record.path, record.experiment
+    for fields, content in ((METRICS, record.metrics), (PROVENANCE, record.provenance)):
+        for field in fields:
+            if field not in content:
+                return f"no {field}"
+    place = (path.parent.parent.name, path.parent.name, path.name)
+    if place != (experiment.profile, experiment.group, experiment.name):
         return f"it is the record of {experiment.profile}/{experiment.group}/{experiment.name}"
-    if not all(math.isfinite(m[k]) for m in metrics.values() for k in ("value", "se")):
+    numbers = [m[k] for m in record.metrics.values() for k in ("value", "se")]
+    if not all(map(math.isfinite, numbers)):
         return "a metric is not finite"
-    if not {*FILES} <= {*provenance["files"]}:
+    hashes = record.provenance["files"]
+    return _fault_of_files(path, hashes) or _fault_of_curve(path, experiment)
+
+
+def _fault_of_files(path: Path, hashes: dict[str, str]) -> str:
+    """What is wrong with a record's files, given their hashes."""
+    if not {*FILES} <= {*hashes}:
         return "a file has no hash"
-    for name, sha256 in provenance["files"].items():
-        there = (path / name).exists()
-        if not there and name != "model.safetensors":
-            return f"{name} is missing"
-        if there and _sha256(path / name) != sha256:
+    for name, sha256 in hashes.items():
+        file = path / name
+        if not file.exists():
+            if name != WEIGHTS:
+                return f"{name} is missing"
+        elif _sha256(file) != sha256:
             return f"{name} has changed"
+    return ""
+
+
+def _fault_of_curve(path: Path, experiment: Experiment) -> str:
+    """What is wrong with a record's curve: a line for each epoch, every number finite."""
     with open(path / "curve.csv", newline="") as file:
         lines = list(csv.DictReader(file))
-    trained = experiments.PROFILES[experiment.profile].trained_here
-    if [line["epoch"] for line in lines] != [str(i + 1) for i in range(experiment.epochs if trained else 0)]:
+    epochs = experiment.epochs if PROFILES[experiment.profile].trained_here else 0
+    if [line["epoch"] for line in lines] != [str(i + 1) for i in range(epochs)]:
         return f"curve.csv does not have {experiment.epochs} epochs"
-    if not all(math.isfinite(float(line[k])) for line in lines for k in ("loss", "iwae_64", "iwae_64_se")):
+    numbers = [float(line[k]) for line in lines for k in ("loss", "iwae_64", "iwae_64_se")]
+    if not all(map(math.isfinite, numbers)):
         return "a number in curve.csv is not finite"
     return ""
 
 
-def get(experiment: Experiment, results: str | Path | None = None) -> Record:
-    """An experiment's record. Raises ReproError with the command that makes it where there is none."""
-    if not exists(experiment, results):
-        raise ReproError(f"no record of {path_of(experiment, results)}; make it with: {experiment.command}")
-    return read(path_of(experiment, results))
+def _write_curve(path: Path, curve: list[dict]) -> None:
+    with open(path, "w", newline="") as file:
+        table = csv.DictWriter(file, CURVE, lineterminator="\n")
+        table.writeheader()
+        table.writerows(curve)
 
 
-def read_all(profile: str, results: str | Path | None = None) -> list[Record]:
-    """Every record of a profile, in order of their paths; with a warning, not those of methods that are not there now."""
-    folder, found = results_folder(results) / profile, []
-    for path in sorted(folder.glob("*/*/config.json")):
-        try:
-            found += [] if path.parent.name.endswith(".partial") else [read(path.parent)]
-        except UnknownMethodError as left_out:
-            warnings.warn(str(left_out), stacklevel=2)
-    return found
+def _write_arrays(folder: Path, grids: Mapping, images: dict | None, weights: dict | None) -> None:
+    """Write images as bytes from 0 to 255, binary ones as 0 and 1, and what else is kept."""
+    from safetensors.torch import save_file
 
-
-def released(results: str | Path | None = None) -> dict[tuple[str, str, str], Record]:
-    """The report's released weights, measured again, by dataset, model and method.
-
-    Omniglot goes by that name whichever version the weights were measured on: the one with more records, Burda's before Lake's.
-    """
-    found = read_all("published", results)
-    versions = [r.experiment.dataset for r in found if r.experiment.dataset.startswith("omniglot")]
-    version = max(("omniglot", "omniglot-lake"), key=versions.count)
-    of_version = (r for r in found if r.experiment.dataset in ("mnist", version))
-    return {(r.experiment.dataset.split("-")[0], r.experiment.model, r.experiment.method): r for r in of_version}
-
-
-def omniglot_of(runs: Iterable[Record]) -> str:
-    """The version of Omniglot that these records were trained on, or measured on; the one that can be had everywhere where none was."""
-    return next((r.experiment.dataset for r in runs if r.experiment.dataset.startswith("omniglot")), experiments.OMNIGLOT)
-
-
-def released_in(exhibit: str, results: str | Path | None = None) -> list[Record]:
-    """The records of the report's weights that an exhibit shows; Figure 4's were not released."""
-    wanted = [] if exhibit == "figure4" else experiments.exhibit(exhibit, "short")
-    found = released(results)
-    keys = [(e.dataset.split("-")[0], e.model, e.method) for e in wanted]
-    return [found[k] for k in keys if k in found]
-
-
-def shown(exhibit: str, profile: str = "best", results: str | Path | None = None) -> tuple[list[Record], list[Experiment]]:
-    """The records that an exhibit shows, of every seed, and the experiments that it still wants.
-
-    All are of one profile and of one version of Omniglot; ``best`` is the profile with most of the wanted runs, full before
-    short. Of one dataset and model, all are of one length of training: the longest with half
-    of the wanted runs, else the one with most; what is missing is wanted at that length.
-    """
-    names = ("full", "short") if profile == "best" else (experiments.profile(profile).name,)
-    candidates = [_shown(exhibit, name, version, results) for name in reversed(names) for version in (experiments.OMNIGLOT, "omniglot")]
-    most = max(len(wanted) - len(missing) for wanted, _, missing in candidates)
-    best = [c for c in candidates if len(c[0]) - len(c[2]) == most]
-    _, used, missing = best[0] if most == 0 else max(best, key=lambda c: c[0][0].profile == names[0])
-    return used, missing
-
-
-def _shown(exhibit: str, profile: str, omniglot: str, results) -> tuple[list[Experiment], list[Record], list[Experiment]]:
-    """Of one profile and version of Omniglot: what is wanted, what there is of it, what is missing."""
-    wanted, used, missing = experiments.exhibit(exhibit, profile, omniglot), [], []
-    found = [r for r in read_all(profile, results) if _serves(exhibit, r)]
-    for group in dict.fromkeys(e.group for e in wanted):
-        runs = [e for e in wanted if e.group == group]
-        runs = experiments.with_epochs(runs, runs[0].epochs if exhibit == "figure4" else _length(runs, found))
-        used += [r for e in runs for r in of_any_seed(e, found)]
-        missing += [e for e in runs if not of_any_seed(e, found)]
-    return wanted, used, missing
-
-
-def _serves(exhibit: str, record: Record) -> bool:
-    """Whether a record has what an exhibit draws: Table 2 and Figure 7 want it tested on the other dataset too."""
-    return exhibit not in ("table2", "figure7") or any(name.startswith("ssim_on_") for name in record.metrics)
-
-
-def _length(wanted: list[Experiment], found: list[Record]) -> int:
-    """The longest length of training with half of the wanted runs, else the one with most; the profile's where there is none."""
-    counts = {n: sum(bool(of_any_seed(e, found)) for e in experiments.with_epochs(wanted, n)) for n in {r.experiment.epochs for r in found}}
-    most = min(max(counts.values(), default=0), (len(wanted) + 1) // 2)
-    return max(n for n in counts if counts[n] >= most) if most else wanted[0].epochs
-
-
-def of_any_seed(wanted: Experiment, found: list[Record]) -> list[Record]:
-    """The records that are of this experiment but for the seed."""
-    return [r for r in found if replace(r.experiment, seed=wanted.seed) == wanted]
-
-
-def write_table(name: str, table, origin: dict, results: str | Path | None = None, numbers: str = "%.5f") -> Path:
-    """A pandas DataFrame as ``results/published/<name>.csv``, and where it comes from, with its SHA-256, as ``<name>.json``.
-
-    ``numbers`` formats them.
-    """
-    path = results_folder(results) / "published" / f"{name}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    table.to_csv(partial, index=False, float_format=numbers, lineterminator="\n")
-    _write_json(path.with_suffix(".json"), origin | {"files": {path.name: _sha256(partial)}})
-    os.replace(partial, path)
-    return path
-
-
-def read_table(name: str, results: str | Path | None = None):
-    """``write_table``'s DataFrame and provenance, checked. Raises ReproError where it is not there or not as it was written."""
-    import pandas as pd
-
-    path, again = results_folder(results) / "published" / f"{name}.csv", f"python -m repro {MADE_BY.get(name, name)}"
-    if not path.exists():
-        raise ReproError(f"there is no {path}; make it with: {again}")
-    try:
-        origin = _read_json(path.with_suffix(".json"))
-        if origin["files"][path.name] == _sha256(path):
-            return pd.read_csv(path), origin
-    except (FileNotFoundError, ValueError, KeyError):
-        pass
-    raise ReproError(f"{path} is not as it was written; restore it, or remove it and run: {again}")
-
-
-# tables beside the records, and the command that makes each
-MADE_BY = {"logs": "audit", "checkpoints": "audit", "drawers": "audit", "gradients": "gradients"}
-
-
-def provenance() -> dict:
-    """Where numbers come from: the code's commit and state, versions, and today's date.
-
-    ``REPRO_COMMIT`` names the commit of a copy that has left its git folder behind; whoever sets it vouches that nothing was changed.
-    """
-    import torch
-
-    versions = {"repro": __version__, "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-    if named := os.environ.get("REPRO_COMMIT"):
-        if not re.fullmatch("[0-9a-f]{40}", named):
-            raise ReproError(f"REPRO_COMMIT is '{named}'; give all 40 digits that `git rev-parse HEAD` prints")
-        return {"commit": named, "dirty": False, "commit_from": "REPRO_COMMIT", "versions": versions, "date": date}
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", Path(__file__).parent, *words], capture_output=True, text=True)
-        except OSError:  # no git here
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    changes = git("status", "--porcelain", "--untracked-files=no", "--", str(Path(__file__).parent))
-    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes), "versions": versions, "date": date}
-
-
-def device_name(device) -> str:
-    """The processor's name, with the number of threads on a CPU."""
-    import torch
-
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    except OSError:
-        names = []
-    threads = torch.get_num_threads()
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {threads} thread{'s' * (threads > 1)}"
+    grey = {}
+    for name, grid in grids.items():
+        steps = 1 if name.startswith("inputs") else 255
+        grey[name] = np.round(grid.numpy() * steps).astype(np.uint8)
+    np.savez_compressed(folder / "reconstructions.npz", **grey)
+    if weights:
+        save_file(weights, folder / WEIGHTS)
+    if images:
+        single = {name: values.astype(np.float32) for name, values in images.items()}
+        np.savez_compressed(folder / "images.npz", **single)
 
 
 def _sha256(path: Path) -> str:

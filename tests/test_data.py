@@ -1,6 +1,8 @@
-"""Datasets are verified before they are used; a bad file is one clear line. Random numbers do not depend on company."""
+"""Datasets are verified before they are used, and random numbers do not depend on company."""
 
 import gzip
+import hashlib
+import io
 import os
 import zipfile
 from pathlib import Path
@@ -9,25 +11,26 @@ import numpy as np
 import pytest
 import torch
 
-from repro import ReproError, data
-from repro.data import Streams
+from repro import ReproError
+from repro.lab import datasets
+from repro.lab.randomness import Streams
 
 SHARED = Path(os.environ.get("REPRO_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data")
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real files: set REPRO_DATA_DIR")
 
 
 def test_digits_need_no_network_and_are_probabilities():
-    digits = data.load("digits")
+    digits = datasets.load("digits")
     assert digits.train.shape == (1500, 784)
     assert digits.test.shape == (297, 784)
     assert digits.train.min() == 0
     assert digits.train.max() <= 1
-    assert digits.sha256 == data.load("digits").sha256
+    assert digits.sha256 == datasets.load("digits").sha256
 
 
 @real
 def test_mnist_is_read_and_verified():
-    mnist = data.load("mnist", SHARED)
+    mnist = datasets.load("mnist", SHARED)
     assert mnist.train.shape == (60_000, 784)
     assert mnist.test.shape == (10_000, 784)
     assert mnist.train.max() == 1
@@ -37,7 +40,7 @@ def test_mnist_is_read_and_verified():
 @real
 @pytest.mark.slow
 def test_omniglot_from_the_drawings_is_read_and_verified():
-    omniglot = data.load("omniglot-lake", SHARED)
+    omniglot = datasets.load("omniglot-lake", SHARED)
     assert omniglot.train.shape == (24_345, 784)
     assert omniglot.test.shape == (8_115, 784)
     assert omniglot.train.min() >= 0
@@ -47,7 +50,11 @@ def test_omniglot_from_the_drawings_is_read_and_verified():
 
 def test_burdas_columns_become_upright_images():
     image = np.arange(784.0).reshape(28, 28)
-    train, test = data.burda_images({"data": np.stack([image.ravel(order="F")] * 3, 1), "testdata": image.reshape(784, 1, order="F")})
+    columns = {
+        "data": np.stack([image.ravel(order="F")] * 3, 1),
+        "testdata": image.reshape(784, 1, order="F"),
+    }
+    train, test = datasets.burda_images(columns)
     assert train.shape == (3, 784)
     assert np.array_equal(train[2], image.ravel())
     assert np.array_equal(test[0], image.ravel())
@@ -58,11 +65,15 @@ def put(folder, name, content):
     (folder / name).write_bytes(content)
 
 
+ANOTHER_FILE = gzip.compress(b"\0" * 1000)
+TRUNCATED_FILE = gzip.compress(os.urandom(1000))[:500]
+
+
 @pytest.mark.parametrize(
     ("dataset", "name", "content"),
     [
-        ("mnist", "train-images-idx3-ubyte.gz", gzip.compress(b"\0" * 1000)),  # a whole file, but another one
-        ("mnist", "train-images-idx3-ubyte.gz", gzip.compress(os.urandom(1000))[:500]),  # truncated
+        ("mnist", "train-images-idx3-ubyte.gz", ANOTHER_FILE),
+        ("mnist", "train-images-idx3-ubyte.gz", TRUNCATED_FILE),
         ("mnist", "train-images-idx3-ubyte.gz", b"<html>not found</html>"),
         ("omniglot", "chardata.mat", b"MATLAB"),
         ("omniglot-lake", "images_background.zip", b"PK\3\4"),
@@ -71,7 +82,7 @@ def put(folder, name, content):
 def test_a_damaged_file_is_one_line_that_says_what_to_do(tmp_path, dataset, name, content):
     put(tmp_path, f"{dataset.split('-')[0]}/{name}", content)
     with pytest.raises(ReproError) as error:
-        data.load(dataset, tmp_path)
+        datasets.load(dataset, tmp_path)
     line = str(error.value)
     assert "\n" not in line
     for part in (str(tmp_path), name, "damaged", "by hand", "https://"):
@@ -79,61 +90,67 @@ def test_a_damaged_file_is_one_line_that_says_what_to_do(tmp_path, dataset, name
 
 
 def test_a_drawing_that_was_changed_is_noticed(tmp_path):
+    from PIL import Image
+
+    png = io.BytesIO()
+    Image.new("1", (105, 105), 1).save(png, "png")
     (tmp_path / "omniglot").mkdir()
     with zipfile.ZipFile(tmp_path / "omniglot" / "images_background.zip", "w") as archive:
-        import io
-
-        from PIL import Image
-
-        png = io.BytesIO()
-        Image.new("1", (105, 105), 1).save(png, "png")
         archive.writestr("images_background/A/character01/0001_01.png", png.getvalue())
-    with pytest.raises(ReproError, match="its contents have .*SHA-256 of the drawings 51ca506c"):
-        data.load("omniglot-lake", tmp_path)
+    with pytest.raises(ReproError, match=r"its contents have .*SHA-256 of the drawings 51ca506c"):
+        datasets.load("omniglot-lake", tmp_path)
 
 
 def test_a_missing_file_is_one_line_that_says_where_to_put_it(tmp_path):
-    with pytest.raises(ReproError, match=r"mnist/train-images.* is missing; get https://.*SHA-256 ba891046.* put it at .*mnist"):
-        data.load("mnist", tmp_path)
+    line = (
+        r"mnist/train-images.* is missing; "
+        r"get https://.*SHA-256 ba891046.* put it at .*mnist"
+    )
+    with pytest.raises(ReproError, match=line):
+        datasets.load("mnist", tmp_path)
 
 
 def test_no_network_is_one_line(tmp_path, monkeypatch):
     monkeypatch.delenv("REPRO_DATA_DIR", raising=False)
-    monkeypatch.setattr(data, "cache", lambda: tmp_path)
-    monkeypatch.setattr(data, "MNIST_URL", "http://127.0.0.1:9/")
-    with pytest.raises(ReproError, match="could not be fetched .* put it at"):
-        data.load("mnist")
+    monkeypatch.setattr(datasets, "cache", lambda: tmp_path)
+    monkeypatch.setattr(datasets, "MNIST_URL", "http://127.0.0.1:9/")
+    with pytest.raises(ReproError, match=r"could not be fetched .* put it at"):
+        datasets.load("mnist")
 
 
 def test_a_fetched_file_is_kept_and_read_again(tmp_path, monkeypatch):
     import pooch
 
+    content = b"\0" * (16 + 784)
+    sha256 = hashlib.sha256(content).hexdigest()
     calls = []
     monkeypatch.delenv("REPRO_DATA_DIR", raising=False)
-    monkeypatch.setattr(data, "cache", lambda: tmp_path)
-    monkeypatch.setattr(data, "MNIST", {name: __import__("hashlib").sha256(b"\0" * (16 + 784)).hexdigest() for name in data.MNIST})
+    monkeypatch.setattr(datasets, "cache", lambda: tmp_path)
+    monkeypatch.setattr(datasets, "MNIST_FILES", dict.fromkeys(datasets.MNIST_FILES, sha256))
 
     def retrieve(url, known_hash, fname, path, progressbar):
         calls.append(url)
         assert progressbar
-        put(Path(path), fname, gzip.compress(b"\0" * (16 + 784)))
+        put(Path(path), fname, gzip.compress(content))
 
     monkeypatch.setattr(pooch, "retrieve", retrieve)
     for _ in range(2):
-        assert data.load("mnist").train.shape == (1, 784)
-    assert [url.rsplit("/", 1)[1] for url in calls] == list(data.MNIST)
+        assert datasets.load("mnist").train.shape == (1, 784)
+    assert [url.rsplit("/", 1)[1] for url in calls] == list(datasets.MNIST_FILES)
 
 
 def test_an_unknown_dataset_is_one_line_with_a_suggestion():
     with pytest.raises(ReproError, match="unknown dataset 'omniglott'; did you mean 'omniglot'"):
-        data.load("omniglott")
+        datasets.load("omniglott")
 
 
 def test_random_numbers_do_not_depend_on_companions():
-    alone, company = Streams([3], "noise"), Streams([1, 3, 3, 2], "noise")
+    alone = Streams([3], "noise")
+    company = Streams([1, 3, 3, 2], "noise")
     probabilities = torch.rand(1, 7, 13)
     for draw in (lambda s: s.normal((5, 7, 2)), lambda s: s.binarise(probabilities)):
-        one, many = draw(alone), draw(company)
+        one = draw(alone)
+        many = draw(company)
         assert torch.equal(one[0], many[1])
         assert torch.equal(many[1], many[2])
         assert not torch.equal(many[0], many[1])
@@ -144,7 +161,8 @@ def test_random_numbers_do_not_depend_on_companions():
 def test_binarisation_is_fresh_at_every_visit_and_has_the_right_mean():
     images = torch.full((1, 1, 20_000), 0.3)
     stream = Streams([0], "binarise")
-    first, second = stream.binarise(images), stream.binarise(images)
+    first = stream.binarise(images)
+    second = stream.binarise(images)
     assert set(first.unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(first, second)
     assert abs(first.mean().item() - 0.3) < 0.02

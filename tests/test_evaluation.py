@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from repro import evaluation
-from repro.data import Streams
-from repro.models import Architecture, Autoencoder
-from tests.test_bounds import paper_log_w
+from repro.lab import evaluation
+from repro.lab.models import Architecture, Autoencoder
+from repro.lab.randomness import Streams
+from tests.helpers import paper_log_w
 
 IMAGES, K, RUNS = 7, 15, 2
 
@@ -20,10 +20,14 @@ def model():
 
 
 def test_streamed_bounds_are_the_brute_force_ones_in_float64(model, monkeypatch):
-    """The same samples through torch.distributions in float64, all at once: the chunks (3 images, 4 samples) leave no trace."""
-    monkeypatch.setitem(evaluation.IMAGES, "cpu", 3)
-    monkeypatch.setattr(evaluation, "SAMPLES", 4)
-    x, drawn = torch.rand(RUNS, IMAGES, 16).round(), []
+    """They are those of the same samples through torch.distributions in float64, all at once.
+
+    The chunks, of 3 images and 4 samples, leave no trace.
+    """
+    monkeypatch.setitem(evaluation.CHUNK_IMAGES, "cpu", 3)
+    monkeypatch.setattr(evaluation, "CHUNK_SAMPLES", 4)
+    x = torch.rand(RUNS, IMAGES, 16).round()
+    drawn = []
 
     def noise(shape):
         drawn.append(torch.randn(RUNS, *shape))
@@ -31,26 +35,34 @@ def test_streamed_bounds_are_the_brute_force_ones_in_float64(model, monkeypatch)
 
     ours = evaluation.log_weight_sums(model, x, K, noise)
     chunks = math.ceil(K / 4)
-    eps = torch.cat([torch.cat(drawn[i : i + chunks], 1) for i in range(0, len(drawn), chunks)], 2).double()
+    of_images = [torch.cat(drawn[i : i + chunks], 1) for i in range(0, len(drawn), chunks)]
+    eps = torch.cat(of_images, 2).double()
     model.double()
     for run in range(RUNS):
         w = paper_log_w(model, run, x[run].double(), eps[run]).exp()
         assert w.shape == (K, IMAGES)
-        for name, value in (("elbo", w.log().mean(0)), ("iwae", w.mean(0).log()), ("ess", w.sum(0) ** 2 / (w**2).sum(0))):
+        expected = {
+            "elbo": w.log().mean(0),
+            "iwae": w.mean(0).log(),
+            "ess": w.sum(0) ** 2 / (w**2).sum(0),
+        }
+        for name, value in expected.items():
             torch.testing.assert_close(ours[name][run], value, rtol=2e-6, atol=2e-6)
 
 
 def test_iwae_and_log_px_agree_with_an_independent_estimate(model):
-    """IWAE-64 and log p-hat, from seeds of their own, against float64 brute force with other samples."""
+    """IWAE-64 and log p-hat agree with float64 brute force on other samples."""
     images = torch.rand(40, 16)
     (metrics, _) = evaluation.evaluate(model, images, [0, 1], log_px_samples=1000)
     x = Streams([0, 1], "evaluate: binarise").binarise(images[None])[0].double()
     model.double()
     for name, samples, repeats in (("iwae_64", 64, 40), ("log_px", 1000, 10)):
-        eps = torch.randn(samples * repeats, 40, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+        g = torch.Generator().manual_seed(7)
+        eps = torch.randn(samples * repeats, 40, 3, dtype=torch.float64, generator=g)
         with torch.no_grad():
             log_w = paper_log_w(model, 0, x, eps).view(repeats, samples, 40)
-        values = (log_w.logsumexp(1) - math.log(samples)).mean(1)  # one estimate of the test set's mean for each repeat
+        # Each repeat gives one estimate of the test set's mean.
+        values = (log_w.logsumexp(1) - math.log(samples)).mean(1)
         error = values.std().item() * (1 + 1 / repeats) ** 0.5
         assert abs(metrics[name]["value"] - values.mean().item()) < 4 * error
     assert metrics["minus_kl"]["value"] < 3 * metrics["minus_kl"]["se"]
@@ -67,7 +79,11 @@ def test_evaluation_is_deterministic_and_blind_to_companions(model):
 
 
 def stated_ssim(x, y, side=28):
-    """The protocol's formula, pixel by pixel: 11x11 Gaussian, sigma 1.5, L = 1, biased covariance, zeros outside."""
+    """The protocol's formula, pixel by pixel.
+
+    The window is 11x11 and Gaussian with sigma 1.5, L = 1, covariances are biased, and there are
+    zeros outside of the image.
+    """
     offsets = np.arange(-5, 6)
     window = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5**2))
     window /= window.sum()
@@ -75,25 +91,33 @@ def stated_ssim(x, y, side=28):
     total = 0.0
     for i in range(side):
         for j in range(side):
-            a, b = x[i : i + 11, j : j + 11], y[i : i + 11, j : j + 11]
-            ma, mb = (window * a).sum(), (window * b).sum()
-            va, vb, cov = ((window * p).sum() for p in ((a - ma) ** 2, (b - mb) ** 2, (a - ma) * (b - mb)))
-            total += (2 * ma * mb + 0.01**2) * (2 * cov + 0.03**2) / ((ma**2 + mb**2 + 0.01**2) * (va + vb + 0.03**2))
+            a = x[i : i + 11, j : j + 11]
+            b = y[i : i + 11, j : j + 11]
+            mean_a = (window * a).sum()
+            mean_b = (window * b).sum()
+            variances = (window * ((a - mean_a) ** 2 + (b - mean_b) ** 2)).sum()
+            covariance = (window * (a - mean_a) * (b - mean_b)).sum()
+            luminance = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
+            structure = (2 * covariance + 0.03**2) / (variances + 0.03**2)
+            total += luminance * structure
     return total / side**2
 
 
 def test_ssim_is_the_stated_formula():
     rng = np.random.default_rng(0)
-    x, y = (rng.random((5, 784)) > 0.8).astype(np.float32), rng.random((5, 784)).astype(np.float32)
+    x = (rng.random((5, 784)) > 0.8).astype(np.float32)
+    y = rng.random((5, 784)).astype(np.float32)
     y[:3] = 0.7 * x[:3] + 0.3 * y[:3]
     ours = evaluation.ssim(x, y, chunk=2)
-    np.testing.assert_allclose(ours, [stated_ssim(a, b) for a, b in zip(x, y, strict=True)], rtol=0, atol=1e-6)
+    stated = [stated_ssim(a, b) for a, b in zip(x, y, strict=True)]
+    np.testing.assert_allclose(ours, stated, rtol=0, atol=1e-6)
     np.testing.assert_allclose(evaluation.ssim(x, x), 1)
 
 
 def test_active_units_are_counted_with_their_error():
     rng = np.random.default_rng(0)
-    mu = rng.normal(size=(2000, 5)) * np.array([1, 0.5, 0.1, 0.01, 0])  # the third sits at the threshold
+    spreads = np.array([1, 0.5, 0.1, 0.01, 0])  # the third one is at the threshold
+    mu = rng.normal(size=(2000, 5)) * spreads
     counted = evaluation.active_units(mu)
     assert counted["value"] in (2, 3)
     assert 0.1 < counted["se"] < 0.8
@@ -102,6 +126,6 @@ def test_active_units_are_counted_with_their_error():
 
 def test_mean_and_error():
     values = np.array([1.0, 2.0, 4.0])
-    m = evaluation.mean_and_error(values)
+    m = evaluation.over_images(values)
     assert m["value"] == pytest.approx(7 / 3)
     assert m["se"] == pytest.approx(values.std(ddof=1) / 3**0.5)

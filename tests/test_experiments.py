@@ -1,9 +1,24 @@
 """A user's words become experiments, or one line that says what is wrong."""
 
+import itertools
+import shlex
+
 import pytest
 
 from repro import ReproError
-from repro.experiments import MILESTONES, PROFILES, commands, exhibit, plan, profile, told_apart, wanted
+from repro.exhibits import runs_of, wanted
+from repro.experiments import MILESTONES, PROFILES, commands, plan, profile, told_apart
+from repro.face.cli import train_command
+
+# Options of the command that are no part of an experiment.
+OTHER_OPTIONS = ("data", "results", "device", "time_limit", "engine", "milestones")
+
+
+def planned(command):
+    """The experiments that a printed command plans."""
+    options = train_command.make_context("train", shlex.split(command)[4:]).params
+    words = {name: value for name, value in options.items() if name not in OTHER_OPTIONS}
+    return plan(profile_name=words.pop("profile"), **words)
 
 
 def names(**words):
@@ -11,9 +26,17 @@ def names(**words):
 
 
 def test_defaults_are_the_papers():
-    assert names() == ["iwae-M1-K64-seed0", "piwae-M8-K8-seed0", "miwae-M8-K8-seed0", "ciwae-M1-K64-beta0.5-seed0", "vae-M64-K1-seed0"]
-    e = plan("piwae", profile_name="full")[0]
-    assert (e.dataset, e.model, e.M, e.K, e.epochs, e.batch_size) == ("mnist", "reference", 8, 8, 3280, 20)
+    assert names() == [
+        "iwae-M1-K64-seed0",
+        "piwae-M8-K8-seed0",
+        "miwae-M8-K8-seed0",
+        "ciwae-M1-K64-beta0.5-seed0",
+        "vae-M64-K1-seed0",
+    ]
+    (e,) = plan("piwae", profile_name="full")
+    assert (e.dataset, e.model) == ("mnist", "reference")
+    assert (e.M, e.K) == (8, 8)
+    assert (e.epochs, e.batch_size) == (3280, 20)
     assert plan("piwae", dataset="omniglot-lake", profile_name="full")[0].epochs == 1000
     assert MILESTONES[-1] == sum(3**i for i in range(8)) == PROFILES["full"].epochs["mnist"]
 
@@ -21,7 +44,12 @@ def test_defaults_are_the_papers():
 def test_lists_layouts_and_departures_show_in_the_name():
     assert names(method="miwae", M=4) == ["miwae-M4-K16-seed0"]
     assert names(method="miwae", K="2") == ["miwae-M32-K2-seed0"]
-    assert names(method="piwae,vae", seed="0,1", epochs=4) == [f"{m}-seed{s}-epochs4" for s in (0, 1) for m in ("piwae-M8-K8", "vae-M64-K1")]
+    assert names(method="piwae,vae", seed="0,1", epochs=4) == [
+        "piwae-M8-K8-seed0-epochs4",
+        "vae-M64-K1-seed0-epochs4",
+        "piwae-M8-K8-seed1-epochs4",
+        "vae-M64-K1-seed1-epochs4",
+    ]
     assert names(method="ciwae", beta=0) == ["ciwae-M1-K64-beta0-seed0"]
     assert len(names(method="all,ciwae-learned,vae")) == 6
     assert plan("vae", init="burda", profile_name="short")[0].group == "mnist-reference-burda"
@@ -40,9 +68,16 @@ def test_lists_layouts_and_departures_show_in_the_name():
         ({"method": "ciwae", "beta": "nan"}, "beta is nan; give a number between 0"),
         ({"method": "ciwae-learned", "beta": 0}, "neither end included"),
         ({"method": "vae", "beta": 0.5}, "vae has no beta"),
-        ({"method": "miwae", "M": 8, "K": 9}, r"with M = 8 and K = 9 there is no M\*K = 64, at which every method is compared; say M=8 and K=8"),
+        (
+            {"method": "miwae", "M": 8, "K": 9},
+            r"with M = 8 and K = 9 there is no M\*K = 64, at which every method is compared; "
+            "say M=8 and K=8",
+        ),
         ({"method": "miwae", "M": 5}, "with M = 5 there is no"),
-        ({"method": "iwae", "M": 8, "K": 8}, "iwae has M = 1 and K = 64; for M = 8, K = 8 use miwae or piwae"),
+        (
+            {"method": "iwae", "M": 8, "K": 8},
+            "iwae has M = 1 and K = 64; for M = 8, K = 8 use miwae or piwae",
+        ),
         ({"method": "miwae", "M": 0}, "M is '0'; give a whole number of at least 1"),
         ({"epochs": 0}, "epochs is '0'"),
         ({"epochs": 2.5}, "epochs is '2.5'; give a whole number"),
@@ -65,39 +100,33 @@ def test_auto_is_smoke_without_an_accelerator(monkeypatch):
     assert profile().name == "full"
     monkeypatch.setenv("REPRO_PROFILE", "short")
     assert profile().name == "short"
-    with pytest.raises(ReproError, match="unknown profile 'shrt'; did you mean 'short'?"):
+    with pytest.raises(ReproError, match=r"unknown profile 'shrt'; did you mean 'short'\?"):
         profile("shrt")
 
 
 def test_the_printed_command_makes_the_same_experiment():
-    import shlex
-
-    from repro.__main__ import train_command
-
-    several = [
-        *wanted("short"),
-        *wanted("full"),
-        *plan("miwae,ciwae", "omniglot-lake", M=None, beta=0.25, seed=3, epochs=7, profile_name="full", init="burda", precision="bf16"),
-    ]
-    for e in [*several, *plan("piwae", M=16, profile_name="smoke")]:
-        words = train_command.make_context("train", shlex.split(e.command)[4:]).params
-        words = {k: v for k, v in words.items() if k not in ("data", "results", "device", "time_limit", "engine", "milestones")}
-        assert plan(profile_name=words.pop("profile"), **words) == [e]
+    departures = plan(
+        "miwae,ciwae",
+        "omniglot-lake",
+        M=None,
+        beta=0.25,
+        seed=3,
+        epochs=7,
+        profile_name="full",
+        init="burda",
+        precision="bf16",
+    )
+    layout = plan("piwae", M=16, profile_name="smoke")
+    for e in [*wanted("short"), *wanted("full"), *departures, *layout]:
+        assert planned(e.command) == [e]
 
 
 def test_a_command_that_lists_methods_and_betas_makes_just_these_runs():
-    import shlex
-
-    from repro.__main__ import train_command
-
     for profile_name in ("smoke", "short", "full"):
-        runs, made = wanted(profile_name), []
-        for command in commands(runs):
-            words = train_command.make_context("train", shlex.split(command)[4:]).params
-            words = {k: v for k, v in words.items() if k not in ("data", "results", "device", "time_limit", "engine", "milestones")}
-            made += plan(profile_name=words.pop("profile"), **words)
+        runs = wanted(profile_name)
+        made = itertools.chain(*map(planned, commands(runs)))
         assert set(made) == set(runs)
-    part = exhibit("figure4", "full")
+    part = runs_of("figure4", "full")
     assert len(commands(part)) == 1
     assert len(commands([*part[:2], part[5]])) == 3  # no one command makes just these
 
@@ -112,4 +141,5 @@ def test_a_progress_line_tells_runs_apart_in_few_words():
 
 
 def test_several_betas_are_several_runs_of_the_methods_that_have_one():
-    assert [(e.method, e.beta) for e in plan("vae,ciwae", beta="0.1,0.9", profile_name="smoke")] == [("vae", None), ("ciwae", 0.1), ("ciwae", 0.9)]
+    runs = plan("vae,ciwae", beta="0.1,0.9", profile_name="smoke")
+    assert [(e.method, e.beta) for e in runs] == [("vae", None), ("ciwae", 0.1), ("ciwae", 0.9)]

@@ -1,147 +1,196 @@
 """Figures draw what the records say; the committed notebooks show what would be drawn today."""
 
 import json
-import shutil
-from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from IPython.core.pylabtools import print_figure
 
-from repro import ReproError, audit, experiments, figures, records, verify
-from repro.experiments import EXHIBITS, plan
-from tests.test_records import write
+from repro import ReproError, exhibits, figures, records
+from repro.experiments import plan
+from repro.records import Archive
+from repro.report import logs
+from repro.report.figures.by_epoch import WINDOWS, draw_by_epoch
+from repro.report.figures.style import COLOURS, MARKERS, look
+from repro.report.verify import looks_the_same
+from tests.helpers import ROOT, copy_logs, write_record
 
-ROOT = Path(__file__).parents[1]
-
-
-def committed_images(name):
-    notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())
-    outputs = [o for c in notebook["cells"] for o in c.get("outputs", [])]
-    return [o["data"]["image/png"] for o in outputs if "image/png" in o.get("data", {})]
-
-
-@pytest.mark.parametrize("name", [*(n for n in EXHIBITS if n.startswith("figure")), "snr", "audit"])
-def test_the_committed_notebooks_show_what_the_records_say_now(name):
-    """nbval compares text only, so the images are compared here; `make notebooks` brings them into step."""
-    from IPython.core.pylabtools import print_figure
-
-    audit = [figures.printed_and_corrected, figures.logged_gaps, figures.leads, figures.logged_log_px]
-    studies = {"audit": audit, "snr": [figures.signal_to_noise]}
-    drawn = [f() for f in studies[name]] if name in studies else [figures.draw(name)]
-    there = committed_images(name)
-    assert len(there) == len(drawn)
-    for figure, committed in zip(drawn, there, strict=True):
-        assert verify.same("image/png", committed, print_figure(figure, fmt="png", bbox_inches="tight", base64=True)), "run `make notebooks`"
-
-
-def test_a_value_that_has_moved_is_seen():
-    """One star of Figure 1 by half a nat, one printed SSIM of Figure 5."""
-    from IPython.core.pylabtools import print_figure
-
-    figure = figures.draw("figure1")
-    before = print_figure(figure, fmt="png", base64=True)
-    star = next(line for line in figure.axes[0].get_lines() if line.get_marker() == "*")
-    star.set_ydata([y + 0.5 for y in star.get_ydata()])
-    assert not verify.same("image/png", before, print_figure(figure, fmt="png", base64=True))
-    figure = figures.draw("figure5")
-    before = print_figure(figure, fmt="png", base64=True)
-    title = figure.axes[1].title
-    title.set_text(title.get_text().replace("0.816", "0.826"))
-    assert not verify.same("image/png", before, print_figure(figure, fmt="png", base64=True))
-    assert verify.same("image/png", before, before)
-
-
-def lines(ax):
-    """The drawn lines by their colour."""
-    return {line.get_color(): line for line in ax.get_lines() if len(line.get_xdata()) > 1}
+FIGURES_OF_STUDIES = {
+    "audit": [
+        figures.printed_and_corrected,
+        figures.logged_gaps,
+        figures.leads,
+        figures.logged_log_px,
+    ],
+    "snr": [figures.signal_to_noise],
+}
+REPORTS_FIGURES = [name for name in exhibits.EXHIBITS if name.startswith("figure")]
 
 
 @pytest.fixture
 def results(tmp_path):
-    (tmp_path / "published").mkdir()
-    for name in ("logs.csv", "logs.json"):
-        shutil.copy(ROOT / "results" / "published" / name, tmp_path / "published")
+    """A folder of results with the summary of the report's logs."""
+    copy_logs(tmp_path)
     return tmp_path
+
+
+def committed_images(name):
+    notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())
+    outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
+    return [o["data"]["image/png"] for o in outputs if "image/png" in o.get("data", {})]
+
+
+def png(figure, **how):
+    return print_figure(figure, fmt="png", base64=True, **how)
+
+
+def curves(ax):
+    """The drawn lines of several points by their colour."""
+    return {line.get_color(): line for line in ax.get_lines() if len(line.get_xdata()) > 1}
+
+
+# Notebooks
+
+
+@pytest.mark.parametrize("name", [*REPORTS_FIGURES, *FIGURES_OF_STUDIES])
+def test_the_committed_notebooks_show_what_the_records_say_now(name):
+    """nbval compares text only, so images are compared here; `make notebooks` makes them anew."""
+    if name in FIGURES_OF_STUDIES:
+        drawn = [draw() for draw in FIGURES_OF_STUDIES[name]]
+    else:
+        drawn = [figures.draw(name)]
+    there = committed_images(name)
+    assert len(there) == len(drawn)
+    for figure, committed in zip(drawn, there, strict=True):
+        again = png(figure, bbox_inches="tight")
+        assert looks_the_same("image/png", committed, again), "run `make notebooks`"
+
+
+def test_a_value_that_has_moved_by_half_a_nat_is_seen():
+    figure = figures.draw("figure1")
+    before = png(figure)
+    star = next(line for line in figure.axes[0].get_lines() if line.get_marker() == "*")
+    star.set_ydata([y + 0.5 for y in star.get_ydata()])
+    assert not looks_the_same("image/png", before, png(figure))
+
+
+def test_another_digit_in_a_title_is_seen():
+    figure = figures.draw("figure5")
+    before = png(figure)
+    title = figure.axes[1].title
+    title.set_text(title.get_text().replace("0.816", "0.826"))
+    assert not looks_the_same("image/png", before, png(figure))
+    assert looks_the_same("image/png", before, before)
+
+
+# Curves
 
 
 def test_curves_are_the_records_and_gaps_are_marked(results):
     for value, e in zip((-90.0, -91.0), plan("iwae,piwae", profile_name="short"), strict=True):
-        write(results, e, value)
-    figure = figures.draw("figure1", "short", results)
-    ours = lines(figure.axes[2])
-    assert ours[figures.COLOURS["iwae"]].get_ydata().tolist() == [-90.0] * 40
-    assert ours[figures.COLOURS["piwae"]].get_ydata().tolist() == [-91.0] * 40
-    assert set(ours) == {figures.COLOURS["iwae"], figures.COLOURS["piwae"]}
-    assert any("not run: MIWAE(8,8), CIWAE(0.5), VAE" in t.get_text() for t in figure.axes[2].texts)
+        write_record(results, e, value)
+    ax = figures.draw("figure1", "short", results).axes[2]
+    ours = curves(ax)
+    assert ours[COLOURS["iwae"]].get_ydata().tolist() == [-90.0] * 40
+    assert ours[COLOURS["piwae"]].get_ydata().tolist() == [-91.0] * 40
+    assert set(ours) == {COLOURS["iwae"], COLOURS["piwae"]}
+    said = [text.get_text() for text in ax.texts]
+    assert any("not run: MIWAE(8,8), CIWAE(0.5), VAE" in text for text in said)
 
 
 def test_logged_curves_are_the_committed_summary(results):
-    from repro import audit
-
     figure = figures.draw("figure3", "short", results)
-    blocks = audit.logs(results)
-    mine = blocks[(blocks.group == "mnist-larger") & (blocks.method == "vae")]
-    assert lines(figure.axes[1])[figures.COLOURS["vae"]].get_ydata().tolist() == mine.log_px_mean.tolist()
+    blocks = logs.blocks_of_logs(Archive(results))
+    of_vae = blocks[(blocks.group == "mnist-larger") & (blocks.method == "vae")]
+    drawn = curves(figure.axes[1])[COLOURS["vae"]].get_ydata()
+    assert drawn.tolist() == of_vae.log_px_mean.tolist()
 
 
 def test_the_reports_rolling_window_is_used_on_runs_long_enough(results):
     (e,) = plan("vae", profile_name="full")
-    path = write(results, e)
-    curve = records.read(path).curve
-    curve["iwae_64"] = -100.0 + (curve.epoch % 10)
-    record = records.read(path)
-    record.__dict__["curve"] = curve
-    ax = figures.plt.figure().subplots()
-    figures._by_epoch(ax, [record], "iwae_64", figures.WINDOWS["figure1"], figures._look("vae"))
+    record = records.read(write_record(results, e))
+    record.curve["iwae_64"] = -100.0 + (record.curve.epoch % 10)
+    ax = plt.figure().subplots()
+    draw_by_epoch(ax, [record], "iwae_64", WINDOWS["figure1"], look("vae"))
     drawn = ax.get_lines()[0].get_ydata()
+    plt.close()
     assert drawn[9:] == pytest.approx(-95.5)
     assert drawn[0] == -99
 
 
 def test_several_seeds_are_a_mean_and_a_band_of_its_standard_error(results):
     for seed, value in ((0, -90.0), (1, -92.0)):
-        write(results, plan("vae", seed=seed, profile_name="short")[0], value)
-    figure = figures.draw("figure1", "short", results)
-    assert lines(figure.axes[2])[figures.COLOURS["vae"]].get_ydata()[0] == -91
-    (band,) = figure.axes[2].collections
+        write_record(results, plan("vae", seed=seed, profile_name="short")[0], value)
+    ax = figures.draw("figure1", "short", results).axes[2]
+    assert curves(ax)[COLOURS["vae"]].get_ydata()[0] == -91
+    (band,) = ax.collections
     assert np.ptp(band.get_paths()[0].vertices[:, 1]) == pytest.approx(2.0)
 
 
-def test_leads_are_the_logs_and_beside_them_ours_in_pairs(results):
+@pytest.fixture
+def leads(results):
+    """The axes of the figure of leads, with records of two seeds on MNIST, and its records."""
     for method, values in (("iwae", (-90.0, -95.0)), ("piwae", (-89.0, -91.0))):
         for seed, value in enumerate(values):
-            write(results, plan(method, seed=seed, profile_name="short")[0], value)
-    mnist, _, larger = figures.leads("short", results).axes
-    logged, ours = (line for line in mnist.get_lines() if line.get_color() == figures.COLOURS["piwae"])
-    assert logged.get_ydata()[-1] == audit.lead(results)["piwae"]["mnist-reference", 3280]
+            write_record(results, plan(method, seed=seed, profile_name="short")[0], value)
+    return figures.leads("short", results).axes, Archive(results)
+
+
+def test_leads_are_the_logs_and_beside_them_ours_in_pairs(leads):
+    (mnist, _, _), archive = leads
+    of_piwae = [line for line in mnist.get_lines() if line.get_color() == COLOURS["piwae"]]
+    logged, ours = of_piwae
+    at_the_end = logs.leads_in_logs(archive)["piwae"]["mnist-reference", 3280]
+    assert logged.get_ydata()[-1] == at_the_end
     assert ours.get_ydata()[-1] == pytest.approx(2.5)  # 1 with one seed, 4 with the other
-    assert [len(line.get_xdata()) for line in larger.get_lines() if line.get_linestyle() == "None"] == [0, 0]
+
+
+def test_without_records_there_are_no_leads_of_ours(leads):
+    (_, _, larger), _ = leads
+    ours = [line for line in larger.get_lines() if line.get_linestyle() == "None"]
+    assert [len(line.get_xdata()) for line in ours] == [0, 0]
 
 
 def test_fixed_and_learned_betas_are_told_apart(results):
-    for e in experiments.exhibit("figure4", "short"):
-        write(results, e, -90.0 if e.method == "ciwae" else -89.0)
-    figure = figures.draw("figure4", "short", results)
-    assert all(line.get_ydata()[-1] == -90 for line in figure.axes[0].get_lines())
-    assert all(line.get_ydata()[-1] == -89 for line in figure.axes[1].get_lines())
-    assert len(figure.axes[0].get_lines()) == len(experiments.BETAS)
+    for e in exhibits.runs_of("figure4", "short"):
+        write_record(results, e, -90.0 if e.method == "ciwae" else -89.0)
+    fixed, learned = figures.draw("figure4", "short", results).axes[:2]
+    assert all(line.get_ydata()[-1] == -90 for line in fixed.get_lines())
+    assert all(line.get_ydata()[-1] == -89 for line in learned.get_lines())
+    assert len(fixed.get_lines()) == len(exhibits.BETAS)
 
 
-@pytest.mark.parametrize("name", [*figures.FIGURES])
-def test_every_figure_can_be_drawn_of_nothing_and_saved_twice_alike(name, results, tmp_path):
+# Every figure
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_every_figure_can_be_drawn_of_nothing(name, results):
     figure = figures.draw(name, "short", results)
-    first, second = (figures.save(figures.draw(name, "short", results), tmp_path / f"{i}.svg").read_bytes() for i in (1, 2))
-    assert first == second
     assert figure.get_size_inches().min() > 0
     assert figure.axes
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_every_figure_is_saved_twice_alike(name, results, tmp_path):
+    saved = []
+    for copy in ("1.svg", "2.svg"):
+        path = figures.save(figures.draw(name, "short", results), tmp_path / copy)
+        saved.append(path.read_bytes())
+    assert saved[0] == saved[1]
 
 
 def test_an_unknown_figure_is_one_line():
     with pytest.raises(ReproError, match="unknown figure 'figure9'"):
         figures.draw("figure9")
-    with pytest.raises(ReproError, match="figure2 needs more than the smoke profile has; give profile short or full"):
+
+
+def test_a_figure_that_the_smoke_profile_cannot_draw_is_one_line():
+    said = "figure2 needs more than the smoke profile has; give profile short or full"
+    with pytest.raises(ReproError, match=said):
         figures.draw("figure2", "smoke")
 
 
-def test_colours_are_one_for_each_method():
-    assert len(set(figures.COLOURS.values())) == len(figures.COLOURS) == len(set(figures.MARKERS.values()))
+def test_colours_and_markers_are_one_for_each_method():
+    assert len(set(COLOURS.values())) == len(COLOURS)
+    assert len(set(MARKERS.values())) == len(COLOURS)

@@ -4,17 +4,26 @@ import pytest
 import torch
 
 from repro.bounds import METHODS
-from repro.models import MODELS, Architecture, Autoencoder
+from repro.lab.models import MODELS, Architecture, Autoencoder
+
+
+def count_of_parameters(name):
+    return sum(p.numel() for p in Autoencoder(MODELS[name], seeds=[0]).parameters())
 
 
 @pytest.mark.parametrize(("name", "count"), [("reference", 425_284), ("larger", 973_624)])
 def test_parameter_count_is_the_reports(name, count):
-    assert sum(p.numel() for p in Autoencoder(MODELS[name], seeds=[0]).parameters()) == count
+    assert count_of_parameters(name) == count
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_architecture_knows_how_many_parameters_its_networks_have(name):
+    assert MODELS[name].parameters == count_of_parameters(name)
 
 
 def test_default_initialisation_is_torch_linears():
-    model, linear = Autoencoder(MODELS["reference"], seeds=[3]), torch.nn.Linear(784, 200)
-    ours = model.encoder.hidden1
+    ours = Autoencoder(MODELS["reference"], seeds=[3]).encoder.hidden1
+    linear = torch.nn.Linear(784, 200)
     for a, b in ((ours.weight, linear.weight), (ours.bias, linear.bias)):
         assert max(a.abs().max(), b.abs().max()) <= 784**-0.5
         assert abs(a.std().item() / (784**-0.5 / 3**0.5) - 1) < 0.15
@@ -34,7 +43,8 @@ def test_burda_initialisation_is_glorot_with_the_mean_image_in_the_output_bias()
 
 def test_same_seed_starts_from_the_same_weights_in_any_company():
     shape = Architecture(hidden=11, latent=3, pixels=13)
-    alone, stacked = Autoencoder(shape, seeds=[5]), Autoencoder(shape, seeds=[4, 5, 5])
+    alone = Autoencoder(shape, seeds=[5])
+    stacked = Autoencoder(shape, seeds=[4, 5, 5])
     for p, q in zip(alone.parameters(), stacked.parameters(), strict=True):
         assert torch.equal(p[0], q[1])
         assert torch.equal(q[1], q[2])
@@ -42,13 +52,15 @@ def test_same_seed_starts_from_the_same_weights_in_any_company():
 
 
 def test_stacked_runs_have_the_gradients_of_runs_alone():
-    shape, x = Architecture(hidden=11, latent=2, pixels=13), torch.rand(7, 13, dtype=torch.float64).round()
+    shape = Architecture(hidden=11, latent=2, pixels=13)
+    x = torch.rand(7, 13, dtype=torch.float64).round()
     eps = torch.randn(15, 7, 2, dtype=torch.float64)
 
     def gradients(seeds):
         model = Autoencoder(shape, seeds).double()
-        log_w = model.log_weights(x.expand(len(seeds), -1, -1), 3, 5, lambda s: eps.expand(len(seeds), -1, -1, -1))
-        theta, phi = METHODS["piwae"](*log_w)
+        batch = x.expand(len(seeds), -1, -1)
+        noise = eps.expand(len(seeds), -1, -1, -1)
+        theta, phi = METHODS["piwae"](*model.log_weights(batch, 3, 5, lambda shape: noise))
         return torch.autograd.grad((theta + phi).sum(), list(model.parameters()))
 
     for alone, stacked in zip(gradients([8]), gradients([7, 8, 9]), strict=True):
@@ -57,7 +69,8 @@ def test_stacked_runs_have_the_gradients_of_runs_alone():
 
 def test_run_state_goes_round():
     shape = Architecture(hidden=11, latent=3, pixels=13)
-    a, b = Autoencoder(shape, seeds=[0, 1]), Autoencoder(shape, seeds=[2])
+    a = Autoencoder(shape, seeds=[0, 1])
+    b = Autoencoder(shape, seeds=[2])
     b.load_run_state(0, a.run_state(1))
     for p, q in zip(a.parameters(), b.parameters(), strict=True):
         assert torch.equal(p[1], q[0])

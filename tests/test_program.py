@@ -9,12 +9,15 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from repro import ReproError, experiments, likelihood, program, training
+from benchmarks import peers
+from repro import ReproError, experiments
 from repro.bounds import METHODS
-from repro.models import MODELS, Architecture, Autoencoder
-from repro.program import Program
-from repro.training import try_engines
-from tests.test_training import SMALL, few_digits
+from repro.experiments import TABLE_METHODS
+from repro.lab import engines, likelihood, training
+from repro.lab.models import ADAM_EPS, MODELS, Architecture, Autoencoder
+from repro.lab.program import Program, plain_step
+from repro.lab.training import try_engines
+from tests.helpers import SMALL, double_precision, few_digits, in_double, twin_draws
 
 M, K, BATCH, RUNS = 3, 5, 7, 2
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler here")
@@ -31,40 +34,102 @@ def plan(method, seed="0", precision="float32"):
 
 def problem(pixels, runs=RUNS, init="default"):
     g = torch.Generator().manual_seed(1)
-    model = Autoencoder(Architecture(hidden=11, latent=2, pixels=pixels), [*range(runs)], init, torch.rand(pixels, generator=g)).double()
+    shape = Architecture(hidden=11, latent=2, pixels=pixels)
+    mean_image = torch.rand(pixels, generator=g)
+    model = Autoencoder(shape, [*range(runs)], init, mean_image).double()
     x = torch.rand(runs, BATCH, pixels, generator=g, dtype=torch.float64).round()
     return model, x, torch.randn(runs, M * K, BATCH, 2, generator=g, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("pixels", [13, pytest.param(48, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("init", ["default", "burda"])
-@pytest.mark.parametrize("how", [likelihood.eager, pytest.param(likelihood.compiled, marks=[pytest.mark.slow, needs_compiler])])
-def test_gradients_without_autograd_are_those_with_it(how, init, pixels):
+@pytest.mark.parametrize(
+    "prepare",
+    [engines.eager, pytest.param(engines.compiled, marks=[pytest.mark.slow, needs_compiler])],
+)
+def test_gradients_without_autograd_are_those_with_it(prepare, init, pixels):
     model, x, eps = problem(pixels, init=init)
+    model.prepare = prepare
+    beta = torch.full((RUNS, 1), 0.3, dtype=x.dtype)
     for objective in METHODS.values():
 
         def weigh(log_w, objective=objective):
             with torch.enable_grad():
                 two = log_w.clone().requires_grad_(), log_w.clone().requires_grad_()
-                theta, phi = objective(*(w.unflatten(1, (M, K)) for w in two), torch.full((RUNS, 1), 0.3, dtype=x.dtype))
+                theta, phi = objective(*(w.unflatten(1, (M, K)) for w in two), beta)
                 return torch.autograd.grad((theta + phi).sum(), two)
 
-        model.how = how
         ours = torch.cat(model.gradients(x, eps, weigh), 1)
-        theta, phi = objective(*model.log_weights(x, M, K, lambda shape: eps), torch.full((RUNS, 1), 0.3, dtype=x.dtype))
-        expected = torch.cat([g.flatten(1) for g in torch.autograd.grad((theta + phi).sum(), list(model.parameters()))], 1)
+        theta, phi = objective(*model.log_weights(x, M, K, lambda shape: eps), beta)
+        gradients = torch.autograd.grad((theta + phi).sum(), list(model.parameters()))
+        expected = torch.cat([g.flatten(1) for g in gradients], 1)
         assert (ours - expected).norm() <= 1e-12 * expected.norm()
         with torch.no_grad():
-            torch.testing.assert_close(model(x, eps)[0], model.log_weights(x, M, K, lambda shape: eps)[0].flatten(1, 2), rtol=1e-12, atol=0)
+            torch.testing.assert_close(
+                model(x, eps)[0],
+                model.log_weights(x, M, K, lambda shape: eps)[0].flatten(1, 2),
+                rtol=1e-12,
+                atol=0,
+            )
+
+
+@pytest.mark.parametrize("method", [*TABLE_METHODS, "ciwae-learned"])
+def test_the_fast_step_is_the_plain_step(small, method):
+    """After five steps a program of two runs is where the step as the paper writes it gets."""
+    with double_precision():
+        digits = in_double(few_digits())
+        fast = Program(plan(method, seed="0,1"), digits)
+        start = Autoencoder(SMALL, fast.seeds)
+        plain, bounds, beta = after_plain_steps(5, fast, digits)
+        for _ in range(5):
+            fast.step()
+    torch.testing.assert_close(-fast.losses[:5], bounds, rtol=1e-9, atol=0)
+    for name, p in plain.named_parameters():
+        assert p.dtype == torch.float64
+        assert (fast.model.get_parameter(name) - p).norm() <= 1e-9 * p.norm(), name
+        assert not torch.equal(p, start.get_parameter(name)), name
+    if METHODS[method].learns_beta:
+        torch.testing.assert_close(fast.beta, beta, rtol=1e-9, atol=0)
+        assert (beta < 0.5).all()
+
+
+def after_plain_steps(steps, program, dataset):
+    """The networks after so many plain steps, theta's bound [step, run], and beta [run].
+
+    The runs are those of ``program``, and each step has the batch and the noise that it will see.
+    """
+    first = program.experiments[0]
+    objective = METHODS[first.method]
+    model = Autoencoder(MODELS[first.model], program.seeds)
+    b = torch.nn.Parameter(torch.zeros(len(program.seeds), 1))  # beta = sigmoid(b) starts at 0.5
+    parameters = [*model.encoder.parameters(), *model.decoder.parameters()]
+    if objective.learns_beta:
+        parameters.append(b)
+    rate = program.learning_rate.item()
+    adam = torch.optim.Adam(parameters, lr=rate, eps=ADAM_EPS[first.init])
+    draws = twin_draws(program, dataset)
+    bounds = []
+    for _ in range(steps):
+        x, noise = next(draws)
+        eps = noise(first.M * first.K)
+        beta = b.sigmoid() if objective.learns_beta else first.beta
+        bounds.append(plain_step(model, objective, adam, x, eps, (first.M, first.K), beta))
+    return model, torch.stack(bounds), b.detach().sigmoid()[:, 0]
 
 
 @pytest.mark.slow
 @needs_compiler
 def test_compiled_log_weights_are_exact_at_extreme_logits():
-    """Single precision: log(1 + exp(l)) as a product of factors neither overflows nor loses more than rounding."""
-    logits = torch.linspace(-120, 120, 3 * 5 * 7 * 784).view(1, 15, 7, 784)[..., torch.randperm(784, generator=torch.Generator().manual_seed(0))]
-    value, sigmoid = likelihood.compiled(likelihood._log_partition_and_sigmoid)(logits)
-    torch.testing.assert_close(value.double(), torch.nn.functional.softplus(logits.double()).sum(-1), rtol=1e-6, atol=1e-3)
+    """It is so in single precision, where log(1 + exp(l)) is a product of factors.
+
+    The product neither overflows nor loses more than rounding.
+    """
+    order = torch.randperm(784, generator=torch.Generator().manual_seed(0))
+    logits = torch.linspace(-120, 120, 3 * 5 * 7 * 784).view(1, 15, 7, 784)[..., order]
+    function = engines.compiled(likelihood._log_partition_and_sigmoid)
+    value, sigmoid = function(logits)
+    expected = torch.nn.functional.softplus(logits.double()).sum(-1)
+    torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=1e-3)
     torch.testing.assert_close(sigmoid.double(), logits.double().sigmoid(), rtol=1e-5, atol=1e-30)
 
 
@@ -77,8 +142,12 @@ def after(steps, engine="eager", precision="float32", method="piwae,ciwae-learne
 
 @pytest.mark.parametrize("done", [0, 3, 24])
 def test_capturing_a_graph_leaves_no_trace_wherever_in_its_epoch_training_goes_on(small, done):
-    """Elsewhere than on CUDA the step stands in for its graph, after the same steps on the side; 25 make an epoch here."""
-    plain, graph = after(done), after(0, "graph")
+    """On the CPU the step stands in for its graph, after the same steps on the side.
+
+    25 steps make an epoch here.
+    """
+    plain = after(done)
+    graph = after(0, "graph")
     graph.set_state(plain.get_state())
     for stack in (plain, graph):
         stack.step()
@@ -88,14 +157,15 @@ def test_capturing_a_graph_leaves_no_trace_wherever_in_its_epoch_training_goes_o
 
 
 def test_a_program_goes_on_from_a_state_in_place(small):
-    whole, half = after(7), after(4)
-    state, other = half.get_state(), after(2)
+    whole = after(7)
+    state = after(4).get_state()
+    other = after(2)
     places = {name: tensor.data_ptr() for name, tensor in other.state.items()}
     other.set_state(state)
     for _ in range(3):
         other.step()
     for name, tensor in other.state.items():
-        assert tensor.data_ptr() == places[name], "a captured graph would go on reading the old place"
+        assert tensor.data_ptr() == places[name], "a captured graph would read the old place"
         assert torch.equal(tensor, whole.state[name])
 
 
@@ -106,9 +176,10 @@ def test_an_engine_that_cannot_be_had_falls_back_with_its_reason(small, monkeypa
         except RuntimeError:
             raise ValueError("what follows from it") from None
 
-    monkeypatch.setattr(program, "compiled", compiled)
+    monkeypatch.setattr(engines, "compiled", compiled)
     engine, seconds, why = try_engines(plan("vae"), few_digits(500), engine="compiled")
-    assert (engine, why) == ("eager", "compiled engine not to be had here (RuntimeError: no compiler)")
+    assert engine == "eager"
+    assert why == "the compiled engine is not available here (RuntimeError: no compiler)"
     assert seconds > 0
     with pytest.raises(ReproError, match="unknown engine 'compield'; did you mean 'compiled'"):
         try_engines(plan("vae"), few_digits(500), engine="compield")
@@ -117,7 +188,8 @@ def test_an_engine_that_cannot_be_had_falls_back_with_its_reason(small, monkeypa
 @pytest.mark.slow
 @needs_compiler
 def test_the_compiled_engine_follows_the_eager_one(small):
-    a, b = after(20, "compiled", method="vae").state, after(20, method="vae").state
+    a = after(20, "compiled", method="vae").state
+    b = after(20, method="vae").state
     assert (a["decoder"] - b["decoder"]).norm() <= 1e-4 * b["decoder"].norm()
     torch.testing.assert_close(a["losses"], b["losses"], rtol=1e-4, atol=1e-2)
 
@@ -125,15 +197,25 @@ def test_the_compiled_engine_follows_the_eager_one(small):
 def test_bf16_gradients_are_near_and_parameters_stay_float32(small):
     stack = after(20, precision="bf16")
     assert {p.dtype for p in stack.model.parameters()} == {torch.float32}
-    x, eps = stack.images[None, :20].expand(6, -1, -1).round(), torch.randn(6, 64, 20, 5, generator=torch.Generator().manual_seed(0))
-    full, half = (torch.cat(stack.model.gradients(x, eps, stack._weigh, dtype), 1) for dtype in (None, torch.bfloat16))
+    x = stack.images[None, :20].expand(6, -1, -1).round()
+    eps = torch.randn(6, 64, 20, 5, generator=torch.Generator().manual_seed(0))
+
+    def derivatives(log_w):
+        weighed = stack.weigh(log_w)
+        return weighed.a, weighed.b
+
+    full = torch.cat(stack.model.gradients(x, eps, derivatives), 1)
+    half = torch.cat(stack.model.gradients(x, eps, derivatives, torch.bfloat16), 1)
     error = (half - full).norm(dim=1) / full.norm(dim=1)
     assert 1e-6 < error.min() < error.max() < 0.02
 
 
 @pytest.mark.slow
 def test_training_curves_of_the_precisions_agree(small):
-    """IWAE-64 after 3 epochs, bf16 against float32 with the same seeds: the mean of the paired differences is below 3 standard errors."""
+    """IWAE-64 after 3 epochs is the same with bf16 as with float32 and the same seeds.
+
+    The mean of the paired differences is below 3 standard errors.
+    """
     ends = []
     for precision in ("float32", "bf16"):
         fit = training.fit(plan("iwae,piwae", "0,1,2,3", precision=precision), few_digits(1500, 40))
@@ -146,32 +228,43 @@ def test_training_curves_of_the_precisions_agree(small):
 
 INTERPRETED = """
 import torch
-from repro import kernels, likelihood
+from repro.lab import likelihood
+from repro.lab.kernels import fused_last_layer
 
 g = torch.Generator().manual_seed(0)
 for runs, T, batch, hidden, pixels in ((2, 5, 7, 11, 37), (3, 13, 5, 200, 64)):
     x = torch.rand(1, batch, pixels, generator=g).round().expand(runs, -1, -1)
     h2 = torch.randn(runs, T * batch, hidden, generator=g).tanh()
     flat = torch.randn(runs, pixels * (hidden + 1), generator=g) * 0.3
-    w3, b3 = flat[:, : pixels * hidden].view(runs, pixels, hidden), flat[:, pixels * hidden :]
+    w3 = flat[:, : pixels * hidden].view(runs, pixels, hidden)
+    b3 = flat[:, pixels * hidden :]
     plain = likelihood.last_layer(x.double(), h2.double(), w3.double(), b3.double())
-    for a, b in zip(kernels.last_layer(x, h2, w3, b3), plain, strict=True):
+    for a, b in zip(fused_last_layer(x, h2, w3, b3), plain, strict=True):
         assert (a.double() - b).norm() <= 1e-6 * b.norm()
 """
 
 
 @pytest.mark.skipif(not find_spec("triton"), reason="triton is not installed")
 def test_the_kernel_of_the_last_layer_gives_what_the_plain_one_gives():
-    """On Triton's interpreter, which has no bfloat16 products, with runs, rows, units and pixels that fill no tile."""
-    done = subprocess.run([sys.executable, "-c", INTERPRETED], env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    """It runs on Triton's interpreter, which has no bfloat16 products.
+
+    Its runs, rows, units and pixels fill no tile.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", INTERPRETED],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("method", ["iwae", "piwae", "miwae", "ciwae", "vae"])
+@pytest.mark.parametrize("method", TABLE_METHODS)
 def test_the_plain_loop_of_the_benchmark_starts_from_the_same_loss(method):
-    """What ours is timed against does the same work: its first loss is ours but for weights and noise."""
-    from benchmarks import peers
+    """What ours is timed against does the same work.
 
+    Its first loss is ours but for weights and noise.
+    """
     torch.manual_seed(0)
     plain = peers.plain(method, few_digits(500).train, MODELS["reference"], 20, "cpu")()
     ours = after(1, method=method).losses[0].mean().item()

@@ -1,55 +1,199 @@
-"""The project's own rules: imports run one way, files are in step, nothing is left of where it was built."""
+"""The project's own rules: who imports whom, how code is written, and that files are in step."""
 
 import ast
+import collections
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LAYERS = [  # a module imports only from layers above its own
-    {"repro"},
-    {"repro.bounds", "repro.data", "repro.likelihood"},
-    {"repro.kernels", "repro.models", "repro.reported"},
-    {"repro.experiments"},
-    {"repro.evaluation", "repro.program", "repro.published", "repro.records", "repro.snr"},
-    {"repro.released", "repro.tables", "repro.verify"},
-    {"repro.training"},
-    {"repro.audit"},
-    {"repro.claims", "repro.figures"},
-    {"repro.__main__", "repro.papermill_plugin", "repro.sphinx_ext"},
-]
+PACKAGE = ROOT / "repro"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+# Lines of code, without the docstring, above which a function needs a reason.
+LONGEST = 30
+LONG_FUNCTIONS = {
+    "experiments.py plan": "the thirteen words that a user may say",
+    "lab/kernels.py _last_layer_tile": "one kernel, whose loop cannot be divided",
+    "lab/run.py _train_missing": "the order of events of a training, told once",
+}
 
 
-def test_imports_run_one_way():
-    layer = {name: i for i, names in enumerate(LAYERS) for name in names}
-    for path in (ROOT / "repro").glob("*.py"):
-        module = "repro" if path.stem == "__init__" else f"repro.{path.stem}"
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "repro":
-                named = {f"repro.{a.name}" for a in node.names} & layer.keys() if node.module == "repro" else {node.module}
-                for imported in named or {"repro"}:
-                    inward = layer[imported] < layer[module] or module == "repro.papermill_plugin"
-                    assert inward, f"{module} imports {imported}"
+def tree_of(path):
+    return ast.parse(path.read_text())
+
+
+def imported_by(path):
+    """The modules of this package that a file imports, at its top or in a function."""
+    found = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("repro"):
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("repro")}
+    return found
+
+
+def room_of(path):
+    """``lab``, ``report`` or ``face``; an empty string for what both halves speak."""
+    folder, *_ = path.relative_to(PACKAGE).parts
+    return folder if (PACKAGE / folder).is_dir() else ""
+
+
+@pytest.mark.parametrize(
+    ("room", "never"),
+    [("", ("lab", "report", "face")), ("lab", ("report", "face")), ("report", ("lab", "face"))],
+)
+def test_no_room_imports_what_it_must_not_know(room, never):
+    paths = [path for path in MODULES if room_of(path) == room and path.name != "__main__.py"]
+    assert len(paths) >= 7
+    for path in paths:
+        for module in imported_by(path):
+            parts = module.split(".")
+            assert len(parts) == 1 or parts[1] not in never, f"{path} imports {module}"
+
+
+def test_imports_have_no_circle():
+    """A module that another imports at its top must not need that other one, over any detour."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in MODULES}
+    arrows = {}
+    for name, path in names.items():
+        own = name.removesuffix(".__init__")
+        arrows[own] = (imported_by(path) & {n.removesuffix(".__init__") for n in names}) - {own}
+    arrows = {name: targets - {"repro"} for name, targets in arrows.items()}
+    done = set()
+    while arrows:
+        free = [name for name, targets in arrows.items() if targets <= done]
+        assert free, f"these import one another: {sorted(arrows)}"
+        done |= set(free)
+        arrows = {name: targets for name, targets in arrows.items() if name not in done}
+
+
+def public_definitions(path):
+    """Names that a module defines at its top, without those that begin with an underscore."""
+    for node in tree_of(path).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        for target in targets:
+            if isinstance(target, ast.Name):
+                yield target.id
+
+
+def test_a_public_name_means_one_thing():
+    homes = collections.defaultdict(set)
+    for path in MODULES:
+        for name in public_definitions(path):
+            if not name.startswith("_"):
+                homes[name].add(str(path.relative_to(ROOT)))
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+    modules = {path.stem for path in MODULES} | {p.name for p in PACKAGE.rglob("*") if p.is_dir()}
+    assert homes.keys() & modules == set()
+
+
+def is_sequence(node):
+    return isinstance(node, (ast.List, ast.Tuple, ast.JoinedStr)) or (
+        isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+
+
+def test_no_condition_is_a_multiplier():
+    """Text or a list times a condition: ``[x] * (a > b)``, ``"s" * (n > 1)``, ``"s" * bool(n)``."""
+    for path in MODULES:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+                sides = (node.left, node.right)
+                if any(map(is_sequence, sides)):
+                    others = [side for side in sides if not is_sequence(side)]
+                    for other in others:
+                        assert not isinstance(other, (ast.Compare, ast.BoolOp, ast.UnaryOp)), path
+                        called = getattr(getattr(other, "func", None), "id", "")
+                        assert called != "bool", f"{path}:{node.lineno}"
+
+
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp)
+
+
+def test_no_comprehension_contains_two_others():
+    for path in MODULES:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, (*COMPREHENSIONS, ast.GeneratorExp)):
+                inner = [n for n in ast.walk(node) if isinstance(n, COMPREHENSIONS)]
+                assert len(inner) <= 2, f"{path}:{node.lineno}"
+
+
+def test_no_f_string_contains_another():
+    for path in MODULES:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.FormattedValue):
+                inner = [n for n in ast.walk(node.value) if isinstance(n, ast.JoinedStr)]
+                assert not inner, f"{path}:{node.lineno}"
+
+
+def lines_of_code(function):
+    """Lines of a function without its docstring."""
+    lines = function.end_lineno - function.lineno + 1
+    if ast.get_docstring(function):
+        doc = function.body[0]
+        lines -= doc.end_lineno - doc.lineno + 1
+    return lines
+
+
+def test_a_long_function_has_its_reason():
+    found = set()
+    for path in MODULES:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.FunctionDef) and lines_of_code(node) > LONGEST:
+                found.add(f"{path.relative_to(PACKAGE)} {node.name}")
+    assert found == set(LONG_FUNCTIONS)
+
+
+def test_every_room_says_what_is_in_it():
+    for room in ("lab", "report", "face"):
+        body = tree_of(PACKAGE / room / "__init__.py").body
+        assigned = {n.targets[0].id: n.value for n in body if isinstance(n, ast.Assign)}
+        named = set(ast.literal_eval(assigned["__all__"]))
+        there = {p.stem for p in (PACKAGE / room).iterdir() if p.name[0] not in "_."}
+        assert named == there
+
+
+def test_training_imports_nothing_but_torch_and_numpy():
+    code = "import sys, repro.lab.training; print([m for m in sys.argv[1:] if m in sys.modules])"
+    names = "pooch papermill seaborn matplotlib pandas scipy sklearn skimage IPython click"
+    words = [sys.executable, "-c", code, *names.split(), "safetensors"]
+    assert subprocess.check_output(words, text=True).strip() == "[]"
+
+
+def test_an_install_holds_every_folder_of_the_package():
+    from setuptools import find_packages
+
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = set(find_packages(ROOT, include=config["packages"]["find"]["include"]))
+    folders = {path.parent for path in MODULES}
+    assert found == {".".join(folder.relative_to(ROOT).parts) for folder in folders}
 
 
 def test_environment_is_in_step_with_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = {*project["dependencies"], *extras["test"], *extras["book"]}
-    listed = set(re.findall(r"^      - ([^-].*)$", (ROOT / "environment.yml").read_text(), re.M))
-    assert listed == wanted
-    assert f"python{project['requires-python']}" in (ROOT / "environment.yml").read_text()
+    environment = (ROOT / "environment.yml").read_text()
+    assert set(re.findall(r"^      - ([^-].*)$", environment, re.M)) == wanted
+    assert f"python{project['requires-python']}" in environment
 
 
 def test_the_lock_holds_every_dependency_and_one_build_of_torch():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    locked = {line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "requirements.txt").read_text().split()}
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["test"], *project["optional-dependencies"]["book"]]:
+    extras = project["optional-dependencies"]
+    lock = (ROOT / "requirements.txt").read_text()
+    locked = {line.split("==")[0].lower().replace("_", "-") for line in lock.split()}
+    for requirement in [*project["dependencies"], *extras["test"], *extras["book"]]:
         assert re.split("[<>=]", requirement)[0].lower() in locked, requirement
-    assert "torch==2.13.0\n" in (ROOT / "requirements.txt").read_text()
+    assert "torch==2.13.0\n" in lock
 
 
 def test_the_readmes_commands_are_in_the_makefile():
@@ -59,28 +203,33 @@ def test_the_readmes_commands_are_in_the_makefile():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_notebooks_hold_no_logic():
+LOGIC = (ast.FunctionDef, ast.For, ast.While, ast.If, ast.Lambda)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_a_notebook_holds_no_logic(path):
     import nbformat
 
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
-        notebook = nbformat.read(path, as_version=4)
-        nbformat.validate(notebook)
-        assert "repro" in notebook.metadata, "the papermill plugin knows our notebooks by this"
-        assert sum("parameters" in c.metadata.get("tags", []) for c in notebook.cells) == 1
-        for c in notebook.cells:
-            assert "execution" not in c.metadata, f"{path.name} holds timings: make notebooks"
-            if c.cell_type == "code":
-                tree = ast.parse(c.source)
-                assert not [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.For, ast.While, ast.If, ast.Lambda))]
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert "repro" in notebook.metadata, "the papermill plugin knows our notebooks by this"
+    tagged = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    for cell in notebook.cells:
+        assert "execution" not in cell.metadata, "it holds timings: make notebooks"
+        if cell.cell_type == "code":
+            assert not [n for n in ast.walk(ast.parse(cell.source)) if isinstance(n, LOGIC)]
+
+
+TEXT = {".py", ".md", ".yml", ".toml", ".txt", ".json", ".ipynb", ".cff", ""}
 
 
 def test_nothing_tracked_names_a_machine_or_a_registry():
-    tracked = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True)
-    if tracked.returncode:
-        pytest.fail("not a git checkout")
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True)
+    assert listed.returncode == 0, "not a git checkout"
     places = ["/wo" + "rk/", "/ro" + "ot/", "/ho" + "me/", "pypi" + ".org", "python" + "hosted"]
-    for name in tracked.stdout.split():
+    for name in listed.stdout.split():
         path = ROOT / name
-        if path.suffix in {".py", ".md", ".yml", ".toml", ".txt", ".json", ".ipynb", ".cff", ""} and path.is_file():
+        if path.suffix in TEXT and path.is_file():
             text = path.read_text()
             assert not [p for p in places if p in text], name

@@ -1,14 +1,16 @@
-"""The released code's training steps, against the same steps written with autograd and two optimisers."""
+"""The released code's training steps, against the same steps with autograd and two optimisers."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
 from repro import ReproError, experiments
 from repro.bounds import iwae, miwae
-from repro.models import MODELS, Autoencoder
-from repro.released import Released
-from repro.training import make
-from tests.test_training import SMALL, few_digits
+from repro.lab.models import MODELS, Autoencoder
+from repro.lab.released_training import ReleasedProgram
+from repro.lab.training import make
+from tests.helpers import SMALL, few_digits, twin_draws
 
 
 @pytest.fixture(autouse=True)
@@ -20,25 +22,25 @@ def plan(method, **words):
     return experiments.plan(method, profile_name="smoke", protocol="released", **words)
 
 
-def draws(stack):
-    """Batches and noise as ``stack`` will see them, from a twin of it."""
-    twin = make(stack.experiments, few_digits(500))
-    for i in range(stack.steps_per_epoch):
-        batch = twin.order[:, i * 20 : (i + 1) * 20]
-        yield twin.streams["binarise"].binarise(twin.images[batch]), lambda T: twin.streams["noise"].normal((T, 20, 5))
-
-
 def test_piwae_steps_the_encoder_then_the_decoder_on_fresh_samples():
     stack = make(plan("piwae"), few_digits(500))
-    assert isinstance(stack, Released)
+    assert isinstance(stack, ReleasedProgram)
+    draws = twin_draws(stack, few_digits(500))
     model = Autoencoder(MODELS["reference"], [0])
-    adams = [torch.optim.Adam(part.parameters(), lr=1e-3) for part in (model.encoder, model.decoder)]
-    for _, (x, noise) in zip(range(4), draws(stack), strict=False):
-        for adam, bound, (M, K) in zip(adams, (miwae, iwae), ((10, 10), (1, 10)), strict=True):
-            _, log_w = model(x, noise(M * K)) if bound is miwae else model(x, noise(M * K))[::-1]
-            adam.zero_grad()
-            (-bound(log_w.unflatten(1, (M, K))).mean(-1)).sum().backward()
-            adam.step()
+    of_encoder = torch.optim.Adam(model.encoder.parameters(), lr=1e-3)
+    of_decoder = torch.optim.Adam(model.decoder.parameters(), lr=1e-3)
+
+    def ascend(adam, bound):
+        adam.zero_grad()
+        (-bound.mean(-1)).sum().backward()
+        adam.step()
+
+    for _ in range(4):
+        x, noise = next(draws)
+        _, log_w_phi = model(x, noise(10 * 10))
+        ascend(of_encoder, miwae(log_w_phi.unflatten(1, (10, 10))))
+        log_w_theta, _ = model(x, noise(1 * 10))
+        ascend(of_decoder, iwae(log_w_theta.unflatten(1, (1, 10))))
         stack.step()
     for a, b in zip(model.parameters(), stack.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
@@ -46,8 +48,8 @@ def test_piwae_steps_the_encoder_then_the_decoder_on_fresh_samples():
 
 def test_ciwae_at_one_sample_is_a_vae_with_two_whatever_the_name():
     released = make(plan("ciwae"), few_digits(500))
-    vae = experiments.plan("vae", profile_name="smoke")[0]
-    two_samples = make([experiments.replace(vae, M=2, K=1)], few_digits(500))
+    (vae,) = experiments.plan("vae", profile_name="smoke")
+    two_samples = make([replace(vae, M=2, K=1)], few_digits(500))
     for _ in range(5):
         released.step()
         two_samples.step()
@@ -76,12 +78,12 @@ def test_a_free_beta_descends_through_zero_and_the_objective_is_no_bound_then():
 
 
 def test_at_one_sample_beta_has_nothing_to_descend():
-    """Both terms have the same expectation: beta walks, without a direction."""
+    """Both terms have the same expectation, so beta walks without a direction."""
     stack = make(plan("ciwae-learned"), few_digits(500))
     gradients = []
     for _ in range(25):
         stack.step()
-        gradients.append(stack.beta_logit.grad.item())
+        gradients.append(stack.beta_parameter.grad.item())
     gradients = torch.tensor(gradients)
     assert gradients.mean().abs() < 4 * gradients.std() / 5
 

@@ -1,0 +1,114 @@
+"""Sphinx extension: executed notebooks under ``book/notebooks``, and numbers for the prose.
+
+An exhibit is taken from ``_build/notebooks`` (what ``make report`` has just executed) if it is
+there and not older than the records or the notebook; otherwise from ``notebooks`` (as committed).
+This machine's smoke runs come from ``_build/notebooks/smoke``; as long as there are none, a page
+says how to make them.
+
+Prose draws its numbers from the records: ``n.value(...)`` in double braces in a page calls
+``report.prose.Numbers``. Pages are read again when records change. The records and notebooks that
+exhibits link to are copied beside the pages.
+"""
+
+from pathlib import Path
+
+from repro.exhibits import EXHIBITS, STUDIES
+from repro.report.prose import Numbers
+
+COMMITTED = (*EXHIBITS, *STUDIES)
+SMOKE_PAGES = ("train", "table1")
+NOT_YET = (
+    "# This machine's {name}\n\nNothing has been trained here yet: "
+    "`make report` trains every method on the small digits and fills this page.\n"
+)
+
+
+def bring(app, config) -> None:
+    """Copy notebooks, touching only those that differ, and give pages their numbers."""
+    project = Path(app.srcdir).parent
+    config.myst_substitutions = {"n": Numbers(str(project / "results"))}
+    built = project / "_build" / "notebooks"
+    target = project / "book" / "notebooks"
+    newest_record = max(p.stat().st_mtime for p in _records(project / "results"))
+    for name in COMMITTED:
+        committed = project / "notebooks" / f"{name}.ipynb"
+        fresh = built / f"{name}.ipynb"
+        newest = max(newest_record, committed.stat().st_mtime)
+        is_fresh = fresh.exists() and fresh.stat().st_mtime >= newest
+        _copy(fresh if is_fresh else committed, target / f"{name}.ipynb")
+    for name in SMOKE_PAGES:
+        _bring_smoke(built / "smoke" / f"{name}.ipynb", target / "smoke" / name)
+
+
+def _records(results: Path) -> list[Path]:
+    """The files whose change makes exhibits stale."""
+    found = [p for p in results.glob("*/*/*/metrics.json") if p.parents[2].name != "smoke"]
+    return [*found, *results.glob("*/*.csv")]
+
+
+def _bring_smoke(source: Path, page: Path) -> None:
+    """This machine's notebook as a page, or a page that says how to make it."""
+    if not source.exists():
+        page.with_suffix(".ipynb").unlink(missing_ok=True)
+        _write(page.with_suffix(".md"), NOT_YET.format(name=page.name).encode())
+        return
+    import nbformat
+
+    page.with_suffix(".md").unlink(missing_ok=True)
+    notebook = nbformat.read(source, as_version=4)
+    title = notebook.cells[0]
+    title.source = title.source.replace("# ", "# This machine: ", 1)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            _move_links_down(output)
+    _write(page.with_suffix(".ipynb"), nbformat.writes(notebook).encode())
+
+
+def _move_links_down(output) -> None:
+    """The page lies one folder further down than where the notebook's links start from."""
+    html = output.get("data", {}).get("text/html")
+    if html:
+        output["data"]["text/html"] = html.replace('href="../', 'href="../../')
+
+
+def without_thebe(app, pagename, templatename, context, doctree) -> None:
+    """Leave out the scripts of live code cells, which name an address on the network."""
+    scripts = context.get("script_files", [])
+    scripts[:] = [s for s in scripts if "thebe" not in _described(s).lower()]
+
+
+def _described(script) -> str:
+    return f"{getattr(script, 'filename', script)}{getattr(script, 'attributes', '')}"
+
+
+def take_along(app, error) -> None:
+    """Copy what exhibits link to, where ``../results`` and ``../notebooks`` find it."""
+    if error or app.builder.format != "html":
+        return
+    project = Path(app.srcdir).parent
+    out = Path(app.outdir)
+    for profile in ("short", "full", "published"):
+        for pattern in ("*/*/*.json", "*/*/*.csv"):
+            for path in (project / "results" / profile).glob(pattern):
+                _copy(path, out / path.relative_to(project))
+    for name in COMMITTED:
+        notebook = Path("notebooks") / f"{name}.ipynb"
+        _copy(Path(app.srcdir) / notebook, out / notebook)
+
+
+def _copy(source: Path, target: Path) -> None:
+    _write(target, source.read_bytes())
+
+
+def _write(target: Path, content: bytes) -> None:
+    if not target.exists() or target.read_bytes() != content:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def setup(app):
+    """Run before anything looks for source files."""
+    app.connect("config-inited", bring, priority=100)
+    app.connect("html-page-context", without_thebe, priority=900)
+    app.connect("build-finished", take_along)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,11 @@
+"""What trains and measures. It knows nothing of tables, figures or prose.
+
+``datasets`` and ``randomness`` feed ``models``; ``program`` advances stacked runs by one step and
+``training`` by many; ``evaluation`` measures a trained model, ``snr`` its gradients; ``run`` puts
+them together and writes records.
+"""
+
+__all__ = [
+    "datasets", "engines", "evaluation", "kernels", "likelihood", "models", "program", "progress",
+    "randomness", "released_files", "released_training", "run", "snr", "training",
+]  # fmt: skip

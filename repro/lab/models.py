@@ -1,0 +1,230 @@
+"""The two networks, for many runs at once, and the log-weights that they give.
+
+Every parameter carries a leading run axis: weights ``[run, out, in]``, biases ``[run, out]``. All
+runs of one program share the architecture and nothing else.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from repro.experiments import MODELS, Architecture
+from repro.lab import likelihood
+from repro.lab.engines import eager
+from repro.lab.likelihood import affine
+from repro.lab.randomness import generator
+
+__all__ = ["ADAM_EPS", "MODELS", "Architecture", "Autoencoder", "sample"]
+
+Noise = Callable[[Sequence[int]], Tensor]  # shape -> standard normal [run, *shape]
+
+# By ``init``: how sigma comes from the encoder's last layer, and what Adam adds to its denominator.
+POSITIVE = {"default": F.softplus, "burda": torch.exp}
+ADAM_EPS = {"default": 1e-8, "burda": 1e-4}
+
+
+class Linear(nn.Module):
+    """x [run, n, in] -> [run, n, out], one affine map for each run."""
+
+    def __init__(self, runs: int, fan_in: int, fan_out: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(runs, fan_out, fan_in))
+        self.bias = nn.Parameter(torch.empty(runs, fan_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """W x + b."""
+        return affine(x, self.weight, self.bias)
+
+    @torch.no_grad()
+    def initialise(self, run: int, init: str, g: torch.Generator) -> None:
+        """Draw one run's weights and biases.
+
+        ``default``: U(-1/sqrt(in), 1/sqrt(in)) for both, as torch.nn.Linear. ``burda``: Glorot
+        uniform weights, zero biases.
+        """
+        _, fan_out, fan_in = self.weight.shape
+        limit = math.sqrt(6 / (fan_in + fan_out)) if init == "burda" else 1 / math.sqrt(fan_in)
+        self.weight[run].uniform_(-limit, limit, generator=g)
+        self.bias[run].uniform_(-limit, limit, generator=g)
+        if init == "burda":
+            self.bias[run].zero_()
+
+
+class Encoder(nn.Module):
+    """q(z|x): x [run, batch, pixels] -> mu, sigma [run, batch, latent]."""
+
+    def __init__(self, runs: int, shape: Architecture, positive: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.hidden1 = Linear(runs, shape.pixels, shape.hidden)
+        self.hidden2 = Linear(runs, shape.hidden, shape.hidden)
+        self.mu = Linear(runs, shape.hidden, shape.latent)
+        self.sigma = Linear(runs, shape.hidden, shape.latent)
+        self.positive = positive
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mu and sigma at x."""
+        return encode(self.positive, x, list(self.parameters()))
+
+
+def encode(positive, x, encoder) -> tuple[Tensor, Tensor]:
+    """Mu and sigma [run, batch, latent] of q(z|x) at x [run, batch, pixels].
+
+    ``encoder`` holds the weights and biases of its layers; ``positive`` makes sigma positive.
+    """
+    w1, b1, w2, b2, w_mu, b_mu, w_sigma, b_sigma = encoder
+    h = torch.tanh(affine(torch.tanh(affine(x, w1, b1)), w2, b2))
+    return affine(h, w_mu, b_mu), positive(affine(h, w_sigma, b_sigma))
+
+
+def sample(positive, x, eps, encoder) -> tuple[Tensor, Tensor]:
+    """z = mu + sigma eps [run, T, batch, latent], and log p(z) - log q(z|x) [run, T, batch]."""
+    mu, sigma = (moment[:, None] for moment in encode(positive, x, encoder))
+    z = mu + sigma * eps
+    return z, (0.5 * (eps * eps - z * z) + sigma.log()).sum(-1)
+
+
+class Decoder(nn.Module):
+    """p(x|z): z [run, n, latent] -> logits [run, n, pixels]."""
+
+    def __init__(self, runs: int, shape: Architecture):
+        super().__init__()
+        self.hidden1 = Linear(runs, shape.latent, shape.hidden)
+        self.hidden2 = Linear(runs, shape.hidden, shape.hidden)
+        self.logits = Linear(runs, shape.hidden, shape.pixels)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Logits of the pixels at z."""
+        return self.logits(torch.tanh(self.hidden2(torch.tanh(self.hidden1(z)))))
+
+    def log_px_z(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(x|z) in nats, twice.
+
+        x [run, batch, pixels], z [run, T, batch, latent] -> two [run, T, batch]. The numbers are
+        equal. The first is differentiable in the decoder's parameters only, the second in z only,
+        so that two bounds can share one backward pass.
+        """
+        return likelihood.LogLikelihood.apply(x, z, *self.parameters())
+
+
+def _log_w(positive, x, eps, encoder, decoder) -> Tensor:
+    """log w [run, T, batch]."""
+    z, log_ratio = sample(positive, x, eps, encoder)
+    return likelihood.log_px_z(x, z, decoder) + log_ratio
+
+
+def _log_w_and_saved(positive, dtype, last_layer, x, eps, encoder, decoder) -> tuple[Tensor, ...]:
+    """log w [run, T, batch] and what ``_gradients`` needs."""
+    z, log_ratio = sample(positive, x, eps, encoder)
+    log_px_z, *saved = likelihood.log_px_z_and_saved(dtype, last_layer, x, z, decoder)
+    return log_px_z + log_ratio, *saved
+
+
+def _gradients(positive, a, b, x, eps, encoder, saved) -> tuple[Tensor, Tensor]:
+    """The gradient at the encoder's and at the decoder's parameters, each [run, parameters]."""
+    dz, *of_decoder = likelihood.decoder_gradients(a, b, saved)
+    _, pull_back = torch.func.vjp(lambda *layers: sample(positive, x, eps, layers), *encoder)
+    of_encoder = pull_back((dz, b))
+    return _flat(of_encoder), _flat(of_decoder)
+
+
+def _flat(gradients: Sequence[Tensor]) -> Tensor:
+    return torch.cat([g.flatten(1) for g in gradients], 1)
+
+
+class Autoencoder(nn.Module):
+    """One encoder and one decoder for each seed; runs of one seed start from the same weights.
+
+    ``mean_image`` [pixels] sets the decoder's output bias if ``init="burda"``. ``prepare`` makes a
+    function of tensors ready to run, for all that needs no autograd: ``engines.eager`` or
+    ``engines.compiled``; ``last_layer`` is likelihood's, or a kernel for it.
+    """
+
+    def __init__(
+        self,
+        shape: Architecture,
+        seeds: Sequence[int],
+        init: str = "default",
+        mean_image: Tensor | None = None,
+    ):
+        super().__init__()
+        self.shape = shape
+        self.prepare = eager
+        self.last_layer = likelihood.last_layer
+        self.encoder = Encoder(len(seeds), shape, POSITIVE[init])
+        self.decoder = Decoder(len(seeds), shape)
+        for run, seed in enumerate(seeds):
+            g = generator(seed, "init")
+            for layer in self.modules():
+                if isinstance(layer, Linear):
+                    layer.initialise(run, init, g)
+        if init == "burda":
+            with torch.no_grad():
+                self.decoder.logits.bias.copy_(mean_image.clamp(0.001, 0.999).logit())
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return self.decoder.logits.bias.device
+
+    def forward(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """log w = log p(x, z) - log q(z|x) in nats, twice, at z = mu + sigma eps.
+
+        x [run, batch, pixels], eps [run, T, batch, latent] -> two [run, T, batch]. The numbers are
+        equal; the first is differentiable in theta only, the second in phi only.
+        """
+        encoder = list(self.encoder.parameters())
+        if not torch.is_grad_enabled():
+            decoder = list(self.decoder.parameters())
+            log_w = self.prepare(_log_w)(self.encoder.positive, x, eps, encoder, decoder)
+            return log_w, log_w
+        z, log_ratio = sample(self.encoder.positive, x, eps, encoder)
+        log_px_z_theta, log_px_z_phi = self.decoder.log_px_z(x, z)
+        return log_px_z_theta + log_ratio.detach(), log_px_z_phi + log_ratio
+
+    def gradients(
+        self,
+        x: Tensor,
+        eps: Tensor,
+        weigh: Callable[[Tensor], tuple[Tensor, Tensor]],
+        dtype: torch.dtype | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """``forward`` and a backward pass without autograd.
+
+        Returns the gradient at the encoder's and at the decoder's parameters, each
+        [run, parameters], in their order. ``weigh`` maps log w [run, T, batch] to a and b of the
+        same shape, the derivatives of what theta and phi ascend. The matrix products over samples
+        take and give ``dtype``; by default that of the parameters.
+        """
+        encoder = [p.detach() for p in self.encoder.parameters()]
+        decoder = [p.detach() for p in self.decoder.parameters()]
+        positive = self.encoder.positive
+        values = self.prepare(_log_w_and_saved)
+        log_w, *saved = values(
+            positive, dtype or x.dtype, self.last_layer, x, eps, encoder, decoder
+        )
+        a, b = weigh(log_w)
+        return self.prepare(_gradients)(positive, a, b, x, eps, encoder, saved)
+
+    def log_weights(self, x: Tensor, M: int, K: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        """``forward`` at M K fresh samples: x [run, batch, pixels] -> two [run, M, K, batch]."""
+        theta, phi = self(x, noise((M * K, x.shape[1], self.shape.latent)))
+        return theta.unflatten(1, (M, K)), phi.unflatten(1, (M, K))
+
+    def reconstruct(self, x: Tensor, noise: Noise) -> Tensor:
+        """sigmoid(logits) at one sample of q(z|x): x [run, batch, pixels] -> the same shape."""
+        eps = noise((1, x.shape[1], self.shape.latent))
+        z, _ = sample(self.encoder.positive, x, eps, list(self.encoder.parameters()))
+        return self.decoder(z[:, 0]).sigmoid()
+
+    def run_state(self, run: int) -> dict[str, Tensor]:
+        """One run's parameters, by name, without the run axis."""
+        return {name: p[run].detach().cpu().contiguous() for name, p in self.named_parameters()}
+
+    def load_run_state(self, run: int, state: dict[str, Tensor]) -> None:
+        """Set one run's parameters from ``run_state``'s dictionary."""
+        with torch.no_grad():
+            for name, p in self.named_parameters():
+                p[run].copy_(state[name])

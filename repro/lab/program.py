@@ -1,0 +1,325 @@
+"""Stacked runs as one program, and its training step.
+
+``plain_step`` is the step as the paper writes it, in six lines of automatic differentiation.
+``Program.step`` does the same for many runs at once, with one backward pass for both networks and
+nothing moved in memory; a test compares the two.
+"""
+
+import bisect
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from repro.bounds import METHODS, Objective
+from repro.experiments import MILESTONES, Experiment
+from repro.lab.datasets import Dataset
+from repro.lab.engines import ENGINES
+from repro.lab.models import ADAM_EPS, MODELS, Autoencoder
+from repro.lab.randomness import Streams
+
+
+def plain_step(
+    model: Autoencoder,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    eps: Tensor,
+    layout: tuple[int, int],
+    beta: Tensor | float | None = None,
+) -> Tensor:
+    """One training step, written plainly; returns theta's bound, [run].
+
+    x [run, batch, pixels] is binary, eps [run, M K, batch, latent] standard
+    normal, and ``layout`` is (M, K). Each network ascends its own bound.
+    """
+    # Equal numbers: the first depends on theta alone, the second on phi.
+    log_w_theta, log_w_phi = (w.unflatten(1, layout) for w in model(x, eps))
+    theta, phi = objective(log_w_theta, log_w_phi, beta)  # [run, batch]
+    loss = -(theta + phi).mean(-1).sum()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return theta.detach().mean(-1)
+
+
+def learning_rate(epoch: int) -> float:
+    """1e-3 10^(-i/7) in stage i, of 3^i epochs; the first epoch is 0 (Burda et al., sec. 5)."""
+    stage = bisect.bisect_right(MILESTONES[:-1], epoch)
+    return 1e-3 * 10 ** (-stage / 7)
+
+
+class Weighed(NamedTuple):
+    """What the bounds make of the log-weights of a step."""
+
+    loss: Tensor  # the negative of theta's bound, [run]
+    a: Tensor  # d(theta's loss)/d(log w), [run, T, batch]
+    b: Tensor  # d(phi's loss)/d(log w), [run, T, batch]
+    beta: Tensor  # d(phi's loss)/d(beta's parameter), [run]
+
+
+class Program:
+    """Stacked runs, their optimiser and their random numbers; ``step`` advances all of them.
+
+    ``engine`` is a name in ``engines.ENGINES``. Everything that a step reads or writes stays at one
+    place in memory, so that a CUDA graph can be replayed; ``state`` names it.
+    """
+
+    def __init__(
+        self,
+        experiments: Sequence[Experiment],
+        dataset: Dataset,
+        device: str | torch.device = "cpu",
+        engine: str = "eager",
+    ):
+        self.experiments = list(experiments)
+        self.device = torch.device(device)
+        first = self.experiments[0]
+        self.batch_size = first.batch_size
+        self.precision = first.precision
+        self.T = first.M * first.K
+        self.seeds = [e.seed for e in experiments]
+        self.images = dataset.train.to(self.device)
+        self.steps_per_epoch = len(self.images) // self.batch_size  # the rest sits the epoch out
+        self.streams = {
+            purpose: Streams(self.seeds, purpose, device)
+            for purpose in ("order", "binarise", "noise")
+        }
+        self.model = Autoencoder(
+            MODELS[first.model], self.seeds, first.init, dataset.train.mean(0)
+        ).to(self.device)
+        self._set_engine(engine)
+        self._set_objectives()
+        self._set_optimizer(ADAM_EPS[first.init])
+        self._set_buffers()
+        self.start_epoch(0)
+
+    def _set_engine(self, name: str) -> None:
+        """How the step's functions run."""
+        self.engine = ENGINES[name]
+        self.model.prepare = self.engine.prepare
+        if self.engine.kernel:
+            from repro.lab.kernels import fused_last_layer
+
+            self.model.last_layer = fused_last_layer
+        self.replay = None if self.engine.graph else self._advance
+
+    def _set_objectives(self) -> None:
+        """Which runs share a pair of bounds and a layout, and each run's beta."""
+        groups: dict[tuple[Objective, int, int], list[int]] = {}
+        for run, e in enumerate(self.experiments):
+            groups.setdefault((METHODS[e.method], e.M, e.K), []).append(run)
+        self.groups = {key: torch.tensor(runs, device=self.device) for key, runs in groups.items()}
+        self.place = torch.cat([*self.groups.values()]).argsort()
+        betas = [0.5 if e.beta is None else e.beta for e in self.experiments]
+        learns = [METHODS[e.method].learns_beta for e in self.experiments]
+        self.fixed_beta = torch.tensor(betas, device=self.device)
+        self.learns = torch.tensor(learns, device=self.device)
+
+    def _set_optimizer(self, eps: float) -> None:
+        """Adam on three tensors: the encoders, the decoders, and the parameters of beta."""
+        networks = (self.model.encoder, self.model.decoder)
+        self.parameters = [self._flattened(network) for network in networks]
+        self.beta_parameter = torch.nn.Parameter(self._initial_beta_parameter())
+        self.learning_rate = torch.zeros((), device=self.device)
+        self.optimizer = torch.optim.Adam(
+            [*self.parameters, self.beta_parameter],
+            lr=self.learning_rate,
+            eps=eps,
+            fused=True,
+            capturable=self.device.type == "cuda",
+        )
+        self._make_moments()
+
+    def _initial_beta_parameter(self) -> Tensor:
+        """b with sigmoid(b) = beta, for the runs that learn it."""
+        return torch.where(self.learns, self.fixed_beta, 0.5).logit()
+
+    @property
+    def beta(self) -> Tensor:
+        """The weight of the VAE's bound in each run's CIWAE, [run]: sigmoid(b) if it is learned."""
+        return torch.where(self.learns, self.beta_parameter.sigmoid(), self.fixed_beta)
+
+    @staticmethod
+    def _flattened(network: torch.nn.Module) -> torch.nn.Parameter:
+        """One tensor [run, parameters] for Adam, of which the network's parameters become views."""
+        flat = torch.nn.Parameter(
+            torch.cat([p.detach().flatten(1) for p in network.parameters()], 1)
+        )
+        first = 0
+        for p in network.parameters():
+            size = p[0].numel()
+            p.data = flat.data[:, first : first + size].view(p.shape)
+            first += size
+        return flat
+
+    def _make_moments(self) -> None:
+        """Let Adam make its tensors now, all zero, so that a state can be copied into them."""
+        for p in (*self.parameters, self.beta_parameter):
+            p.grad = torch.zeros_like(p)
+        with warnings.catch_warnings():  # on CUDA, that this step is not captured
+            warnings.simplefilter("ignore")
+            self.optimizer.step()
+        for tensor in self._moments():
+            tensor.zero_()
+
+    def _moments(self) -> list[Tensor]:
+        parameters = (*self.parameters, self.beta_parameter)
+        return [tensor for p in parameters for tensor in self.optimizer.state[p].values()]
+
+    def _set_buffers(self) -> None:
+        """What an epoch's steps read and write besides parameters."""
+        count = len(self.images)
+        distinct = len(set(self.seeds))
+        self.index = torch.zeros(1, dtype=torch.long, device=self.device)  # of the next step
+        self.offsets = torch.arange(self.batch_size, device=self.device)
+        self.order = torch.zeros(distinct, count, dtype=torch.long, device=self.device)
+        self.losses = torch.zeros(self.steps_per_epoch, len(self.seeds), device=self.device)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Draw the epoch's order and set its learning rate."""
+        self.learning_rate.fill_(learning_rate(epoch))
+        self.order.copy_(self.streams["order"].permutations(len(self.images)))
+        self.losses.zero_()
+        self.index.zero_()
+
+    def step(self) -> None:
+        """Update every run on the epoch's next batch; its loss goes to ``losses``."""
+        if self.replay is None:
+            self.replay = self._capture()
+        self.replay()
+
+    @torch.no_grad()
+    def _advance(self) -> None:
+        batch = self.order.index_select(1, self.index * self.batch_size + self.offsets)
+        loss = self.update(self.streams["binarise"].binarise(self.images[batch]))
+        self.losses.index_copy_(0, self.index, loss[None])
+        self.index += 1
+
+    def update(self, x: Tensor) -> Tensor:
+        """Update every run on its binary batch x [run, batch, pixels]; returns the loss, [run]."""
+        weighed, gradients = self.gradients(x, self.T, self.weigh)
+        for p, gradient in zip(self.parameters, gradients, strict=True):
+            p.grad = gradient
+        self.beta_parameter.grad = weighed.beta
+        self.optimizer.step()
+        return weighed.loss
+
+    def gradients(
+        self, x: Tensor, T: int, weigh: Callable[[Tensor], Weighed]
+    ) -> tuple[Weighed, tuple[Tensor, Tensor]]:
+        """``weigh``'s result and both networks' gradients at T fresh samples."""
+        eps = self.streams["noise"].normal((T, self.batch_size, self.model.shape.latent))
+        dtype = torch.bfloat16 if self.precision == "bf16" else None
+        results: list[Weighed] = []
+
+        def derivatives(log_w: Tensor) -> tuple[Tensor, Tensor]:
+            results.append(weigh(log_w))
+            return results[0].a, results[0].b
+
+        with matmul_precision(self.precision):
+            gradients = self.model.gradients(x, eps, derivatives, dtype)
+        return results[0], gradients
+
+    @torch.enable_grad()
+    def weigh(self, log_w: Tensor) -> Weighed:
+        """Differentiate each run's pair of bounds with respect to log w [run, T, batch]."""
+        log_w_theta = log_w.clone().requires_grad_()
+        log_w_phi = log_w.requires_grad_()
+        theta, phi = self.objectives(log_w_theta, log_w_phi)
+        loss = -(theta + phi).mean(-1).sum()
+        leaves = [log_w_theta, log_w_phi, self.beta_parameter]
+        a, b, of_beta = torch.autograd.grad(loss, leaves, materialize_grads=True)
+        return Weighed(-theta.detach().mean(-1), a, b, of_beta)
+
+    def objectives(self, log_w_theta: Tensor, log_w_phi: Tensor) -> tuple[Tensor, Tensor]:
+        """Each run's pair of bounds: two [run, T, batch] -> two [run, batch]."""
+        beta = self.beta[:, None]
+        if len(self.groups) == 1:
+            ((objective, *layout),) = self.groups
+            theta = log_w_theta.unflatten(1, layout)
+            return objective(theta, log_w_phi.unflatten(1, layout), beta)
+        pairs = []
+        for (objective, *layout), runs in self.groups.items():
+            theta = log_w_theta.index_select(0, runs).unflatten(1, layout)
+            phi = log_w_phi.index_select(0, runs).unflatten(1, layout)
+            pairs.append(objective(theta, phi, beta.index_select(0, runs)))
+        of_theta, of_phi = zip(*pairs, strict=True)
+        return (
+            torch.cat(of_theta).index_select(0, self.place),
+            torch.cat(of_phi).index_select(0, self.place),
+        )
+
+    def _capture(self) -> Callable[[], None]:
+        """The step as a CUDA graph; elsewhere the step itself, after the same preparation."""
+        state = self.get_state()
+        replay = self._advance
+        if self.device.type == "cuda":
+            replay = self._captured_on_cuda()
+        else:
+            self._warm_up()
+        self.set_state(state)
+        return replay
+
+    def _captured_on_cuda(self) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        side = torch.cuda.Stream()
+        for purpose in ("binarise", "noise"):
+            for g in self.streams[purpose].generators:
+                graph.register_generator_state(g)
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            self._warm_up()
+        torch.cuda.current_stream().wait_stream(side)
+        with torch.cuda.graph(graph, stream=side):
+            self._advance()
+        return graph.replay
+
+    def _warm_up(self) -> None:
+        """Steps whose results are thrown away: they compile, and libraries make workspaces."""
+        for _ in range(3):
+            self.index.zero_()  # late in an epoch there may be no three batches left
+            self._advance()
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that the next step depends on, at their place."""
+        tensors = {
+            "encoder": self.parameters[0],
+            "decoder": self.parameters[1],
+            "beta": self.beta_parameter,
+            "learning_rate": self.learning_rate,
+            "order": self.order,
+            "losses": self.losses,
+            "index": self.index,
+        }
+        tensors |= {f"moment{i}": tensor for i, tensor in enumerate(self._moments())}
+        return {name: tensor.detach() for name, tensor in tensors.items()}
+
+    def get_state(self) -> dict:
+        """A copy of all that the next step depends on."""
+        return {
+            "tensors": {name: tensor.clone() for name, tensor in self.state.items()},
+            "streams": {purpose: s.get_state() for purpose, s in self.streams.items()},
+        }
+
+    def set_state(self, saved: dict) -> None:
+        """Go on from ``get_state``'s dictionary."""
+        for name, tensor in self.state.items():
+            tensor.copy_(saved["tensors"][name])
+        for purpose, states in saved["streams"].items():
+            self.streams[purpose].set_state(states)
+
+
+@contextlib.contextmanager
+def matmul_precision(precision: str) -> Iterator[None]:
+    """Matrix products of float32 in TensorFloat-32 if ``precision`` says so."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

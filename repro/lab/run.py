@@ -1,0 +1,467 @@
+"""From experiments to records: train, evaluate, and measure the report's weights again."""
+
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from repro import ReproError, exhibits, one_of, studies
+from repro.experiments import MILESTONES, OMNIGLOT, PROFILES, Experiment, told_apart
+from repro.lab import datasets, evaluation, released_files, snr, training
+from repro.lab.datasets import Dataset
+from repro.lab.engines import ENGINE_CHOICES, fastest
+from repro.lab.models import MODELS, Autoencoder
+from repro.lab.progress import Progress, duration, interrupts
+from repro.provenance import code_and_date, code_of, device_name
+from repro.records import Archive, Record
+
+WORTH_COMPILING = (
+    300.0  # seconds that a run trains on the CPU, to be worth half a minute's compiling
+)
+LONG = 600.0  # seconds from which on a training is announced as long
+BINARISATIONS = 5  # of the test set, to see how much the choice of one matters
+KEPT_FOR_IMAGES = ("elbo", "iwae_64", "log_px", "ssim")  # metrics of which every image is kept
+
+
+def pick_device(name: str = "auto") -> str:
+    """The device called ``name``, if it is available; ``auto`` prefers the accelerator."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+        known = torch.device(name).type in ("cpu", "cuda")
+    except (RuntimeError, AssertionError):
+        known = False
+    if not known:
+        others = "cpu or cuda" if torch.cuda.is_available() else "cpu"
+        raise ReproError(f"device '{name}' is not available here; use {others}")
+    return name
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a list of runs is to be trained, and where their records go."""
+
+    archive: Archive
+    data: str | Path | None
+    device: str
+    engine: str
+    milestones: bool
+    begun: float
+    time_limit: float | None
+
+    def late(self) -> bool:
+        """True if the time limit is over."""
+        return self.time_limit is not None and time.monotonic() - self.begun > self.time_limit
+
+
+def train(
+    runs: list[Experiment],
+    data: str | Path | None = None,
+    results: str | Path | Archive | None = None,
+    device: str = "auto",
+    time_limit: float | None = None,
+    engine: str = "auto",
+    milestones: bool = True,
+) -> list[Record]:
+    """Train ``runs`` side by side, evaluate each and write its record.
+
+    A run that has a record is not trained again. Returns the records; there are fewer than ``runs``
+    if ``time_limit`` (seconds, from this call on) or an interrupt came first. The same call goes on
+    from there. The limit is checked between two steps, and between two evaluations of trained runs.
+    With ``milestones``, log p-hat is measured at milestones, too, which on the CPU takes minutes
+    each, and not at the end alone.
+    """
+    if time_limit is not None and not time_limit >= 0:
+        raise ReproError(f"the time limit is {time_limit:g}; give seconds, 0 or more")
+    archive = Archive.of(results)
+    device = pick_device(device)
+    engine = one_of("engine", engine, ENGINE_CHOICES)
+    order = Order(archive, data, device, engine, milestones, time.monotonic(), time_limit)
+    missing = [e for e in runs if not archive.holds(e)]
+    for e in runs:
+        if e not in missing:
+            place = archive.path_of(e)
+            print(f"{place} is there already; remove it first to make it again", flush=True)
+    state = _state_of(runs, archive)
+    if missing:
+        with only_one(missing, archive):
+            _train_missing(order, missing, state)
+    else:
+        state.unlink(missing_ok=True)
+    return [archive.get(e) for e in runs if archive.holds(e)]
+
+
+def _state_of(runs: list[Experiment], archive: Archive) -> Path:
+    """The file of the training's state, beside the records."""
+    name = f"unfinished-{training.fingerprint(runs)}.pt"
+    return archive.path_of(runs[0]).with_name(name)
+
+
+def _train_missing(order: Order, runs: list[Experiment], state: Path) -> None:
+    """Train runs, or go on with the training in ``state``, and write their records."""
+    origin = code_and_date()
+    kept = training.unfinished(state) if state.exists() else None
+    if kept:  # runs that have their records by now were trained with the others
+        runs = kept.experiments
+    dataset = datasets.load(runs[0].dataset, order.data)
+    other = datasets.load_other(runs[0].dataset, order.data)
+    engine = announce(order, runs, dataset, kept)
+    with interrupts() as interrupted, Progress(runs[0].epochs) as bar:
+
+        def stop() -> bool:
+            return interrupted() or order.late()
+
+        how = {"commit": code_of(origin), "engine": engine, "milestones": order.milestones}
+        fit = training.fit(runs, dataset, state, order.device, stop, bar.training, **how)
+        trained_now = fit.epoch > (kept.epochs if kept else 0)
+        put_off = trained_now and stop()
+    if not fit.finished:
+        print(
+            f"stopped at epoch {fit.epoch + 1}, step {fit.step}; "
+            "the same command goes on from there",
+            flush=True,
+        )
+    elif put_off or not write_records(order, fit, dataset, other, origin):
+        print(
+            "trained, and stopped before all was evaluated; the same command goes on from there",
+            flush=True,
+        )
+    else:
+        state.unlink(missing_ok=True)
+        print(f"done in {duration(time.monotonic() - order.begun)}", flush=True)
+
+
+@contextlib.contextmanager
+def only_one(runs: list[Experiment], archive: Archive) -> Iterator[None]:
+    """Raise ReproError if another process trains one of ``runs``."""
+    from filelock import FileLock, Timeout
+
+    with contextlib.ExitStack() as held:
+        for path in map(archive.path_of, runs):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.with_name(f"unfinished-{path.name}.lock")
+            try:
+                held.enter_context(FileLock(file, timeout=0))
+            except Timeout:
+                raise ReproError(
+                    f"{path} is being trained already, by another process; "
+                    "wait for it, or name another folder for the results"
+                ) from None
+            held.callback(file.unlink, missing_ok=True)
+        yield
+
+
+def announce(
+    order: Order, runs: list[Experiment], dataset: Dataset, kept: training.Unfinished | None
+) -> str:
+    """Say what is going to be trained and how long that should take. Returns the engine to use.
+
+    ``kept`` is the training that is gone on with. The time is estimated from a short measurement.
+    """
+    first = runs[0]
+    done = kept.epochs if kept else 0
+    steps = len(dataset.train) // first.batch_size
+    begins = f", going on from epoch {done + 1}" if kept else ""
+    epochs = "1 epoch" if first.epochs == 1 else f"{first.epochs} epochs"
+    print(f"{first.profile} profile: {', '.join(e.name for e in runs)}")
+    print(f"{first.model} model on {dataset.variant}; {device_name(order.device)}")
+    print(f"{epochs} of {steps} steps{begins}", end="; ", flush=True)
+    asked = kept.engine if kept and order.engine == "auto" else order.engine
+    trial = _try_engine(asked, runs, dataset, order.device)
+    training_seconds = (first.epochs - done) * steps * trial.seconds
+    total = training_seconds + _evaluation_seconds(order, runs, dataset, done)
+    print(
+        f"{trial.engine} engine, {first.precision}; should take about {duration(total)}", flush=True
+    )
+    if trial.why:
+        print(f"{trial.why}: {trial.engine} instead, which is slower", flush=True)
+    if total > LONG:
+        print(
+            "that is long: --epochs makes it shorter, --profile smoke tries it out, "
+            "--time-limit does it in parts",
+            flush=True,
+        )
+    return trial.engine
+
+
+def _try_engine(
+    asked: str, runs: list[Experiment], dataset: Dataset, device: str
+) -> training.Trial:
+    """The engine asked for, or a simpler one that works here; ``auto`` weighs its start-up."""
+    if asked != "auto":
+        return training.try_engines(runs, dataset, device, asked)
+    if device != "cpu":
+        return training.try_engines(runs, dataset, device, "compiled-graph")
+    trial = training.try_engines(runs, dataset, device, "eager")
+    steps = runs[0].epochs * (len(dataset.train) // runs[0].batch_size)
+    if steps * trial.seconds / len(runs) <= WORTH_COMPILING:
+        return trial
+    return training.try_engines(runs, dataset, device, "compiled")
+
+
+def _evaluation_seconds(order: Order, runs: list[Experiment], dataset: Dataset, done: int) -> float:
+    """How long all evaluations from epoch ``done`` on should take."""
+    first = runs[0]
+    model = Autoencoder(MODELS[first.model], [0]).to(order.device)
+    for _ in range(2):  # the first time is a warm-up
+        begun = time.monotonic()
+        evaluation.iwae_bound(model, dataset.test[:100], [0], "estimate")
+    seconds_per_weight = (time.monotonic() - begun) / (100 * 64)
+    times_of_log_px = 1
+    if order.milestones:
+        times_of_log_px += len([m for m in MILESTONES if done < m < first.epochs])
+    samples = 64 * (first.epochs - done + 1)
+    samples += times_of_log_px * PROFILES[first.profile].log_px_samples
+    return seconds_per_weight * samples * len(dataset.test) * len(runs)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What a record says of a trained model."""
+
+    metrics: dict[str, dict[str, float]]
+    grids: dict[str, torch.Tensor]
+    images: dict
+
+
+def assess(
+    model: Autoencoder,
+    dataset: Dataset,
+    other: Dataset | None,
+    seeds: list[int],
+    samples: int,
+    title: str,
+) -> list[Assessment]:
+    """Measure each run of a model, on the dataset that it was not trained on, too.
+
+    ``samples`` is K of log p-hat; ``title`` stands beside the progress bar.
+    """
+    with Progress(1, f"log p-hat of {title}") as bar:
+        values = evaluation.measure(model, dataset.test, seeds, samples, bar.fraction)
+    inputs, again = evaluation.reconstruction_grids(model, dataset.test, seeds)
+    grids = {"inputs": inputs, "reconstructions": again}
+    elsewhere: list[dict] = [{} for _ in seeds]
+    if other:
+        name = f"ssim_on_{other.name}"
+        similarities = evaluation.ssim_elsewhere(model, other.test, seeds)
+        elsewhere = [{name: similarity} for similarity in similarities]
+        inputs, again = evaluation.reconstruction_grids(model, other.test, seeds)
+        grids |= {"inputs_elsewhere": inputs, "reconstructions_elsewhere": again}
+    found = []
+    for run, seed in enumerate(seeds):
+        metrics = evaluation.summary(values[run], seed) | elsewhere[run]
+        grids_of_run = {name: grid[run] for name, grid in grids.items()}
+        images = {name: values[run][name] for name in KEPT_FOR_IMAGES}
+        found.append(Assessment(metrics, grids_of_run, images))
+    return found
+
+
+def write_records(
+    order: Order, fit: training.Fit, dataset: Dataset, other: Dataset | None, origin: dict
+) -> bool:
+    """Evaluate each trained run that has no record yet, and write one.
+
+    Returns False if it became late in between; at least one record is written first.
+    """
+    origin = origin | _about_training(order, fit, dataset)
+    curves = dict(zip(fit.experiments, fit.curves, strict=True))
+    called = told_apart(fit.experiments)
+    seconds = round(fit.seconds / len(fit.experiments), 1)
+    written = False
+    for stack in fit.programs:
+        todo = [e for e in stack.experiments if not order.archive.holds(e)]
+        if not todo:
+            continue
+        if written and order.late():
+            return False
+        begun = time.monotonic()
+        title = ", ".join(called[e] for e in stack.experiments)
+        samples = origin["log_px_samples"]
+        found = assess(stack.model, dataset, other, stack.seeds, samples, title)
+        of_each = round((time.monotonic() - begun) / len(stack.seeds), 1)
+        complete = origin | {"seconds": {"training": seconds, "evaluation": of_each}}
+        for run, e in enumerate(stack.experiments):
+            if e in todo:
+                weights = stack.model.run_state(run)
+                _write_record(order.archive, e, curves[e], found[run], weights, complete)
+        written = True
+    return True
+
+
+def _about_training(order: Order, fit: training.Fit, dataset: Dataset) -> dict:
+    """What a provenance says of a training, whichever of its runs it is of."""
+    first = fit.experiments[0]
+    return {
+        "trained_by": fit.commits,
+        "engines": fit.engines,
+        "precision": first.precision,
+        "device": device_name(order.device),
+        "data": dataset.origin,
+        "log_px_samples": PROFILES[first.profile].log_px_samples,
+    }
+
+
+def _write_record(
+    archive: Archive,
+    e: Experiment,
+    curve: list[dict],
+    found: Assessment,
+    weights: dict | None,
+    origin: dict,
+) -> None:
+    """Write a record; the curve's last line gets the final log p-hat."""
+    if curve:
+        log_px = found.metrics["log_px"]
+        last = curve[-1] | {"log_px": log_px["value"], "log_px_se": log_px["se"]}
+        curve = [*curve[:-1], last]
+    path = archive.write(e, curve, found.metrics, found.grids, found.images, weights, origin)
+    print(f"wrote {path}", flush=True)
+
+
+def evaluate_again(
+    record: Record, samples: int | None, data: str | Path | None, device: str
+) -> dict[str, dict[str, float]]:
+    """Every metric of a record's weights, measured again; ``samples`` is K of log p-hat."""
+    device = pick_device(device)
+    e = record.experiment
+    model = Autoencoder(MODELS[e.model], [e.seed], e.init, torch.zeros(MODELS[e.model].pixels))
+    model.load_run_state(0, record.weights())
+    dataset = datasets.load(e.dataset, data)
+    K = samples or record.provenance["log_px_samples"]
+    with Progress(1, "log p-hat") as bar:
+        (metrics,) = evaluation.evaluate(model.to(device), dataset.test, [e.seed], K, bar.fraction)
+    return metrics
+
+
+def released_model(e: Experiment, data: str | Path | None, device: str) -> Autoencoder:
+    """The model with the report's released weights of a run."""
+    model = Autoencoder(MODELS[e.model], [e.seed])
+    model.load_run_state(0, released_files.released_weights(e, data))
+    model = model.to(device)
+    model.prepare = fastest()
+    return model
+
+
+def remeasure(
+    e: Experiment, archive: Archive, data: str | Path | None = None, device: str = "auto"
+) -> Record:
+    """Measure the report's released weights of a run with this project's evaluation; record it."""
+    begun = time.monotonic()
+    device = pick_device(device)
+    dataset = datasets.load(e.dataset, data)
+    other = datasets.load_other(e.dataset, data)
+    samples = PROFILES[e.profile].log_px_samples
+    model = released_model(e, data, device)
+    (found,) = assess(model, dataset, other, [e.seed], samples, f"{e.group} {e.method}")
+    (spread,) = evaluation.other_binarisations(model, dataset.test, [e.seed], BINARISATIONS)
+    for name, sd in spread.items():
+        found.metrics[name]["binarisation_sd"] = sd
+    origin = code_and_date() | {
+        "device": device_name(device),
+        "data": dataset.origin,
+        "log_px_samples": samples,
+        "precision": "float32",
+        "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
+        "binarisations": BINARISATIONS,
+        "weights": released_files.origin_of_weights(e),
+    }
+    _write_record(archive, e, [], found, None, origin)
+    return archive.get(e)
+
+
+def sum_up_logs(archive: Archive, runs: list[Experiment], data: str | Path | None) -> None:
+    """Write what the report's logs say, unless it is there: in blocks, and of checkpoints."""
+    summaries: dict[str, Callable] = {
+        "logs": released_files.log_blocks,
+        "checkpoints": released_files.log_checkpoints,
+    }
+    for name, summary in summaries.items():
+        if not archive.table_path(name).exists():
+            origin = code_and_date() | {
+                "blobs": released_files.blobs(exhibits.released_runs(), "log")
+            }
+            path = archive.write_table(name, summary(runs, data), origin)
+            print(f"wrote {path}", flush=True)
+
+
+def tell_drawers_apart(archive: Archive, data: str | Path | None, device: str) -> None:
+    """Write IWAE-64 of the report's Omniglot models by drawer, unless it is there."""
+    import pandas as pd
+
+    if archive.table_path("drawers").exists():
+        return
+    device = pick_device(device)
+    dataset = datasets.load(OMNIGLOT, data)
+    runs = [e for e in exhibits.released_runs() if e.dataset == OMNIGLOT]
+    rows: list[dict] = []
+    with Progress(1, "drawers") as bar:
+        for e in runs:
+            rows += iwae_64_by_drawer(e, dataset, data, device)
+            bar.fraction(len(rows) / (20 * len(runs)))
+    origin = code_and_date() | {
+        "device": device_name(device),
+        "blobs": released_files.blobs(runs, "model"),
+        "data": dataset.origin,
+    }
+    print(f"wrote {archive.write_table('drawers', pd.DataFrame(rows), origin)}", flush=True)
+
+
+def iwae_64_by_drawer(
+    e: Experiment, dataset: Dataset, data: str | Path | None, device: str
+) -> Iterator[dict]:
+    """IWAE-64 of released Omniglot weights by drawer, on the drawings of each third character."""
+    model = released_model(e, data, device)
+    for split, drawers in datasets.DRAWERS.items():
+        images = getattr(dataset, split)
+        of_characters = images.unflatten(0, (-1, len(drawers)))[::3]  # [character, drawer, pixels]
+        flat = of_characters.flatten(0, 1)
+        values = evaluation.iwae_bound(model, flat, [e.seed], f"drawers: {split}")
+        values = values.view(-1, len(drawers))
+        means = values.mean(0).tolist()
+        spreads = values.std(0).tolist()
+        for drawer, mean, sd in zip(drawers, means, spreads, strict=True):
+            yield {
+                "method": e.method,
+                "drawer": drawer,
+                "split": split,
+                "images": len(values),
+                "iwae_64": mean,
+                "iwae_64_sd": sd,
+            }
+
+
+def measure_gradients(archive: Archive, data: str | Path | None, device: str) -> Path:
+    """Write the signal and noise of gradients in a linear Gaussian model and in networks."""
+    import pandas as pd
+
+    begun = time.monotonic()
+    device = pick_device(device)
+    of_iwae = [e for e in exhibits.released_runs() if e.method == "iwae"]
+    trained = next(e for e in of_iwae if e.setting == "mnist-reference")
+    dataset = datasets.load(trained.dataset, data)
+    images = dataset.train.to(device)
+    untrained = Autoencoder(MODELS[trained.model], [trained.seed])
+    of_report = Autoencoder(MODELS[trained.model], [trained.seed])
+    of_report.load_run_state(0, released_files.released_weights(trained, data))
+    parts = [snr.in_linear_gaussian(where) for where in studies.LINEAR_GAUSSIAN]
+    for where, model in zip(studies.NETWORKS, (untrained, of_report), strict=True):
+        parts.append(snr.in_network(where, model.to(device), images))
+    rows: list[dict] = []
+    with Progress(1, "gradients") as bar:
+        for measured in itertools.chain(*parts):
+            rows.append(measured)
+            bar.fraction(len(rows) / studies.MEASUREMENTS)
+    origin = code_and_date() | {
+        "device": device_name(device),
+        "weights": released_files.origin_of_weights(trained),
+        "data": dataset.origin | {"split": "train"},
+        "seed": trained.seed,
+        "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
+    }
+    origin |= studies.AS_RECORDED
+    return archive.write_table("gradients", pd.DataFrame(rows), origin, numbers="%.7g")

@@ -1,0 +1,179 @@
+"""The signal-to-noise ratio of gradient estimates, in a linear Gaussian model and in networks.
+
+The linear Gaussian model is that of Rainforth et al., section 4: z ~ N(mu, I) and x ~ N(z, I) in
+D = 20 dimensions; q(z|x) = N(A x + b, 2/3 I). theta is mu; of phi the gradient at b is measured.
+The best parameters are mu*, A = I/2 and b = mu*/2; each is offset by Gaussian noise of a given
+standard deviation. In a network, theta and phi are all parameters of the decoder and the encoder.
+
+There is one ratio for all parameters of a network together: its square is the squared norm of
+E Delta over the trace of Cov Delta. Measurements are rows with ``where``, ``method``, ``M``, ``K``,
+``draw`` (of a problem, or of a batch of images), the squared signal and the squared noise of both
+gradients, and the effective sample size of the M K weights. ``report.gradients`` makes ratios of
+them.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from repro.bounds import METHODS, Objective
+from repro.lab.models import Autoencoder
+from repro.lab.randomness import Streams
+from repro.studies import (
+    BETA,
+    GRADIENT_BATCH_SIZE,
+    GRADIENT_BATCHES,
+    LAYOUTS,
+    LINEAR_GAUSSIAN,
+    PROBLEMS,
+    REPLICATES,
+    Layout,
+)
+
+D = 20  # dimensions of the linear Gaussian model
+Q_SIGMA = (2 / 3) ** 0.5  # standard deviation of its q
+AT_ONCE = 100  # replicates in memory
+
+
+def problem(seed: int, offset: float) -> tuple[Tensor, Tensor, Tensor]:
+    """An observation x, the generative parameter mu, and the mean A x + b of q, each [D]."""
+    g = torch.Generator().manual_seed(seed)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+    best = noise(D)
+    x = best + noise(D) * 2**0.5
+    mu = best + offset * noise(D)
+    A = torch.eye(D, dtype=torch.float64) / 2 + offset * noise(D, D)
+    mean = A @ x + best / 2 + offset * noise(D)
+    return x, mu, mean
+
+
+def gradient_estimates(
+    layout: Layout, replicates: int, seed: int, offset: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Estimates of the gradients at mu and at b, [replicates, D], and the ESS, [replicates]."""
+    g = torch.Generator().manual_seed(seed + 1)
+    where = problem(seed, offset)
+    found = []
+    for first in range(0, replicates, AT_ONCE):
+        count = min(AT_ONCE, replicates - first)
+        eps = torch.randn(layout.M, layout.K, count, D, generator=g, dtype=torch.float64)
+        found.append(_estimates_at(where, METHODS[layout.method], eps))
+    at_mu, at_b, ess = zip(*found, strict=True)
+    return torch.cat(at_mu), torch.cat(at_b), torch.cat(ess)
+
+
+def _estimates_at(
+    where: tuple[Tensor, Tensor, Tensor], objective: Objective, eps: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients at mu and at b, and the ESS, for eps [M, K, replicates, D].
+
+    log w = log p(x, z) - log q(z|x) up to a constant; theta ascends its bound and phi its own.
+    """
+    x, mu, mean = where
+    count = eps.shape[2]
+    at_mu = mu.expand(count, D).clone().requires_grad_()
+    at_b = mean.expand(count, D).clone().requires_grad_()  # mean = A x + b, so d/db is d/dmean
+    z = at_b + Q_SIGMA * eps
+    log_w = (eps.square() - (z - at_mu).square() - (x - z).square()).sum(-1) / 2
+    theta, phi = objective(log_w, log_w, BETA)
+    (of_theta,) = torch.autograd.grad(theta.sum(), at_mu, retain_graph=True)
+    (of_phi,) = torch.autograd.grad(phi.sum(), at_b)
+    return of_theta, of_phi, effective_sample_size(log_w)
+
+
+def network_gradients(
+    model: Autoencoder, x: Tensor, objective: Objective, layout: tuple[int, int], noise
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One estimate of the gradient of the mean bound of x [1, batch, pixels], and the mean ESS.
+
+    The gradient at all of theta and at all of phi, each [parameters].
+    """
+    log_w_theta, log_w_phi = model.log_weights(x, *layout, noise)
+    theta, phi = objective(log_w_theta, log_w_phi, BETA)
+    of_theta = _gradient(theta.mean(), model.decoder)
+    of_phi = _gradient(phi.mean(), model.encoder)
+    return of_theta, of_phi, effective_sample_size(log_w_theta).mean()
+
+
+def _gradient(value: Tensor, network: torch.nn.Module) -> Tensor:
+    """The gradient at all of a network's parameters, in one vector."""
+    parts = torch.autograd.grad(value, [*network.parameters()], retain_graph=True)
+    return torch.cat([part.flatten() for part in parts])
+
+
+def effective_sample_size(log_w: Tensor) -> Tensor:
+    """(sum w)^2 / sum w^2 over all samples: [..., M, K, batch] -> [..., batch]."""
+    log_w = log_w.detach()
+    return (2 * log_w.logsumexp((-3, -2)) - (2 * log_w).logsumexp((-3, -2))).exp()
+
+
+def signal_and_noise(estimates: Tensor) -> tuple[float, float]:
+    """The squared norm of E Delta and the trace of Cov Delta, from estimates [n, D].
+
+    Without bias: the squared norm of a mean of n estimates exceeds that of the expectation by
+    their variance / n, which is subtracted.
+    """
+    variance, mean = torch.var_mean(estimates.double(), 0)
+    noise = variance.sum()
+    signal = mean.square().sum() - noise / len(estimates)
+    return float(signal), float(noise)
+
+
+def row(where: str, layout: Layout, draw: int, estimates: tuple[Tensor, Tensor, Tensor]) -> dict:
+    """A measurement, from estimates [n, parameters] of both gradients and the weights' ESS."""
+    theta, phi, ess = estimates
+    theta_signal, theta_noise = signal_and_noise(theta)
+    phi_signal, phi_noise = signal_and_noise(phi)
+    return {
+        "where": where,
+        "method": layout.method,
+        "M": layout.M,
+        "K": layout.K,
+        "draw": draw,
+        "theta_signal": theta_signal,
+        "theta_noise": theta_noise,
+        "phi_signal": phi_signal,
+        "phi_noise": phi_noise,
+        "ess": float(ess.mean()),
+    }
+
+
+def in_linear_gaussian(where: str, problems: int = PROBLEMS) -> Iterator[dict]:
+    """Rows for every layout in so many problems, as ``LINEAR_GAUSSIAN[where]`` says."""
+    offset, replicates = LINEAR_GAUSSIAN[where]
+    for seed in range(problems):
+        for layout in LAYOUTS:
+            yield row(where, layout, seed, gradient_estimates(layout, replicates, seed, offset))
+
+
+def in_network(
+    where: str,
+    model: Autoencoder,
+    images: Tensor,
+    batches: int = GRADIENT_BATCHES,
+    replicates: int = REPLICATES,
+    batch_size: int = GRADIENT_BATCH_SIZE,
+) -> Iterator[dict]:
+    """Rows for every layout and so many batches of ``images`` [n, pixels], in a model of one run.
+
+    A batch and its binarisation stay as they are; only the samples of z differ from one replicate
+    to the next, and layouts with as many samples see the same ones.
+    """
+    for seed in range(batches):
+        g = torch.Generator().manual_seed(seed)
+        chosen = torch.randperm(len(images), generator=g)[:batch_size]
+        binarise = Streams([seed], "gradients: binarise", images.device).binarise
+        x = binarise(images[chosen][None])
+        for layout in LAYOUTS:
+            noise = Streams([seed], "gradients: noise", images.device).normal
+            objective = METHODS[layout.method]
+            found = [
+                network_gradients(model, x, objective, (layout.M, layout.K), noise)
+                for _ in range(replicates)
+            ]
+            theta, phi, ess = (torch.stack(parts) for parts in zip(*found, strict=True))
+            yield row(where, layout, seed, (theta, phi, ess))

@@ -1,0 +1,460 @@
+"""What the paper and the report claim, and what the records say of it.
+
+A claim's check returns a ``Verdict``: an outcome and the evidence in Markdown. The outcome follows
+from estimates; the evidence is made of the same estimates, and nothing reads it back.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from repro import ReproError, exhibits
+from repro.bounds import T
+from repro.experiments import MODELS, TABLE_METHODS
+from repro.report import audit, gradients, similarity, tables
+from repro.report.audit import CellVerdict
+from repro.report.captions import FAMILY_TITLES
+from repro.report.estimates import CLEAR, ErrorOf, Estimate, number
+from repro.report.evidence import NAMES_OF_SETTINGS, Evidence, Source, rounded_up
+from repro.report.gradients import exponent_of, ratio, with_jackknife
+from repro.report.reported import FIGURE4, TABLE1
+from repro.report.similarity import SsimVerdict
+from repro.studies import AT_T, COUNTS, THEORY, Layout
+
+
+class Outcome(StrEnum):
+    """What became of a claim."""
+
+    HOLDS = "holds"
+    HOLDS_IN_PART = "holds in part"
+    FAILS = "does not hold"
+    CONFIRMED = "confirmed"
+    CONFIRMED_IN_PART = "confirmed in part"
+    CORRECTED = "corrected"
+    NOT_SETTLED = "not settled"
+    UNTESTED = "not tested yet"
+
+
+class Verdict(NamedTuple):
+    """An outcome, and the evidence for it in Markdown."""
+
+    outcome: Outcome
+    evidence: str
+
+
+Check = Callable[[Evidence], Verdict]
+NO_RECORDS = Verdict(Outcome.UNTESTED, "no records")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, in our words; where it is tested; and the test."""
+
+    who: str
+    text: str
+    page: str
+    check: Check
+
+
+def as_markdown(evidence: Evidence) -> str:
+    """The claims table."""
+    lines = ["| who | claim | verdict | evidence | exhibit |", "|---|---|---|---|---|"]
+    for claim in CLAIMS:
+        outcome, said = claim.check(evidence)
+        page = _link(claim.page)
+        lines.append(f"| {claim.who} | {claim.text} | **{outcome}** | {said} | {page} |")
+    return "\n".join(lines)
+
+
+def _link(page: str) -> str:
+    """A link to a page, as Table 1, Figure 1 or Audit."""
+    name = page.removeprefix("notebooks/")
+    title = "Gradients" if name == "snr" else name.capitalize()
+    if title[-1].isdigit():
+        title = f"{title[:-1]} {title[-1]}"
+    return f"{{doc}}`{title} <{page}>`"
+
+
+def summed_up(tests: Iterable[bool], confirming: bool = False) -> Outcome:
+    """The outcome of several tests; ``confirming`` is for printed values."""
+    tests = list(tests)
+    if not tests:
+        return Outcome.UNTESTED
+    if not any(tests):
+        return Outcome.FAILS
+    if all(tests):
+        return Outcome.CONFIRMED if confirming else Outcome.HOLDS
+    return Outcome.CONFIRMED_IN_PART if confirming else Outcome.HOLDS_IN_PART
+
+
+# Claims about methods: differences from IWAE
+
+
+class Difference(NamedTuple):
+    """How far a method is ahead of IWAE."""
+
+    source: Source
+    group: str
+    method: str
+    estimate: Estimate
+
+
+def differences_from_iwae(
+    evidence: Evidence, metric: str, methods: Sequence[str], groups: Sequence[str]
+) -> list[Difference]:
+    """Each method's difference from IWAE, wherever its error is known."""
+    found = []
+    for whose in ("weights", "ours"):
+        for group in groups:
+            for method in methods:
+                estimate = evidence.apart(group, method, "iwae", metric, whose)
+                if estimate and estimate.se is not None:
+                    source = Source.of(evidence.runs(group, method, whose)[0])
+                    found.append(Difference(source, group, method, estimate))
+    return found
+
+
+def _by_source(differences: Iterable[Difference]) -> dict[Source, list[Difference]]:
+    """The differences of each source, in the order in which the sources come."""
+    found: dict[Source, list[Difference]] = {}
+    for d in differences:
+        found.setdefault(d.source, []).append(d)
+    return found
+
+
+def ahead(
+    metric: str,
+    methods: Sequence[str],
+    groups: Sequence[str] = NAMES_OF_SETTINGS,
+    caveat: str = "",
+    released: Sequence[str] | None = None,
+) -> Check:
+    """Whether the methods are ahead of IWAE by more than ``CLEAR`` paired standard errors.
+
+    Only whole trainings count. ``released`` names the methods of which the report's weights are a
+    test; by default all.
+    """
+    tested = methods if released is None else released
+
+    def check(evidence: Evidence) -> Verdict:
+        found = differences_from_iwae(evidence, metric, methods, groups)
+        tests = [d for d in found if not d.source.released or d.method in tested]
+        said = []
+        for source, mine in _by_source(tests).items():
+            clear = len([d for d in mine if d.estimate.beyond(CLEAR)])
+            said.append(f"{clear} of {len(mine)} comparisons of {source}")
+        whole = [d.estimate.beyond(CLEAR) for d in tests if d.source.whole]
+        return Verdict(summed_up(whole), ("; ".join(said) or "no records of ours yet") + caveat)
+
+    return check
+
+
+def not_behind(
+    methods: Sequence[str], groups: Sequence[str], caveat: str = "", released: bool = True
+) -> Check:
+    """Whether log p-hat is not below IWAE's by more than ``CLEAR`` paired standard errors.
+
+    Only whole trainings count. ``released`` says whether the report's weights are a test of it.
+    """
+
+    def check(evidence: Evidence) -> Verdict:
+        found = differences_from_iwae(evidence, "log_px", methods, groups)
+        said = []
+        for source, mine in _by_source(found).items():
+            values = [f"{d.estimate} ({d.method.upper()}, {_title(d.group)})" for d in mine]
+            said.append(f"{source}: {', '.join(values)}")
+        tests = [d for d in found if d.source.whole and (released or not d.source.released)]
+        kept = [not (-d.estimate).beyond(CLEAR) for d in tests]
+        evidence_said = "; ".join(said) or "no records"
+        return Verdict(summed_up(kept), f"log p̂ minus IWAE's, {evidence_said}{caveat}")
+
+    return check
+
+
+def _title(group: str) -> str:
+    """A setting as MNIST, Omniglot, or MNIST, larger."""
+    family, model = group.split()
+    title = FAMILY_TITLES[family]
+    return title if model == "reference" else f"{title}, {model}"
+
+
+def larger_model(evidence: Evidence) -> Verdict:
+    """Whether a larger model gains more in log p-hat than a better method does."""
+    log_px = {}
+    for group in ("mnist reference", "mnist larger"):
+        runs = tables.by_method(evidence.runs(group))
+        if not all(runs.values()):
+            return NO_RECORDS
+        log_px[group] = {m: of[0].metrics["log_px"]["value"] for m, of in runs.items()}
+    reference = log_px["mnist reference"]
+    gains = [log_px["mnist larger"][m] - reference[m] for m in TABLE_METHODS]
+    near = [reference[m] for m in ("iwae", "piwae", "miwae")]
+    spreads = (np.ptp(near), np.ptp(list(reference.values())))
+    said = (
+        f"log p̂ gains {min(gains):.2f} to {max(gains):.2f} nats; IWAE, PIWAE and MIWAE differ by "
+        f"{spreads[0]:.2f}, all five by {spreads[1]:.2f}"
+    )
+    return Verdict(summed_up(bool(g > s) for g in gains for s in spreads), said)
+
+
+# Claims about printed values
+
+
+CALLED = {"iwae_64": "IWAE-64", "log_px": "log p̂", "minus_kl": "the gap"}
+
+
+def printed_cells(metric: str, otherwise: Outcome) -> Check:
+    """How many of Table 1's ten printed values of a metric are the weights' own."""
+    agreeing = (CellVerdict.CONFIRMED, CellVerdict.NOT_SHOWN_WRONG)
+    what = CALLED[metric]
+
+    def check(evidence: Evidence) -> Verdict:
+        cells = audit.cells_of_table1(evidence.archive)
+        measured = [c for c in cells if c.metric == metric and c.record]
+        if not measured:
+            return NO_RECORDS
+        agree = len([c for c in measured if c.verdict in agreeing])
+        said = f"{agree} of {len(measured)} printed values are {what} of the released weights"
+        return Verdict(Outcome.CONFIRMED if agree == len(measured) else otherwise, said)
+
+    return check
+
+
+def printed_ssim(exhibit: str, near: float) -> Check:
+    """Whether an exhibit's SSIM values are as near to the released weights'."""
+
+    def check(evidence: Evidence) -> Verdict:
+        verdicts = similarity.verdicts(evidence.archive, exhibit)
+        confirmed = [v is SsimVerdict.CONFIRMED for v in verdicts]
+        said = (
+            f"{sum(confirmed)} of {len(verdicts)} printed values are within {near:g} of the "
+            "released weights'"
+        )
+        other = verdicts.count(SsimVerdict.CHECKPOINT)
+        if other:
+            fit = "fits" if other == 1 else "fit"
+            said += f"; {other} {fit} the checkpoint that the released code calls best"
+        return Verdict(summed_up(confirmed, confirming=True), said)
+
+    return check
+
+
+def learned_beta(evidence: Evidence) -> Verdict:
+    """Whether a learned beta makes CIWAE robust against its start, and better."""
+    best = max(e.value for rows in TABLE1["report"].values() for e in rows["log_px"].values())
+    said = (
+        f"the printed scores ({FIGURE4['fixed']}, {FIGURE4['learned']}) lie above the best log p̂ "
+        f"of any model in the report's Table 1 ({number(best)})"
+    )
+    used, missing, _ = evidence.archive.select("figure4")
+    if missing:
+        return Verdict(Outcome.UNTESTED, said)
+    source = Source.of(used[0])
+    spreads = {m: tables.spread_over_betas(used, m) for m in exhibits.KINDS_OF_BETA}
+    kinds = [f"{kind} {spreads[m]}" for m, kind in exhibits.KINDS_OF_BETA.items()]
+    ends = rounded_up(evidence.highest_learned_beta())
+    said += f"; in {source}, {', '.join(kinds)}, and a learned β ends at {ends} or below"
+    if not source.whole:
+        return Verdict(Outcome.UNTESTED, said)
+    gains = evidence.scores("ciwae-learned") - evidence.scores("ciwae")  # from the same beta
+    se = gains.std(ddof=1) / np.sqrt(len(gains))
+    gain = Estimate(gains.mean(), se, len(gains) - 1, error_of=ErrorOf.DRAWS)
+    steadier = spreads["ciwae-learned"].se < spreads["ciwae"].se
+    return Verdict(summed_up([steadier, gain.beyond(CLEAR)]), said)
+
+
+def parameter_counts(evidence: Evidence) -> Verdict:
+    """Whether the two models have as many parameters as the report says."""
+    counts = [MODELS[model].parameters for model in ("reference", "larger")]
+    said = " and ".join(f"{count:,}" for count in counts)
+    return Verdict(summed_up([counts == [425_284, 973_624]], confirming=True), said)
+
+
+def ciwae_is_a_vae(evidence: Evidence) -> Verdict:
+    """Whether the released CIWAE is a VAE."""
+    from_vae = evidence.apart("mnist reference", "ciwae", "vae", "log_px")
+    from_iwae = evidence.apart("mnist reference", "ciwae", "iwae", "log_px")
+    if not (from_vae and from_iwae):
+        return NO_RECORDS
+    like_a_vae = abs(from_vae.value) < abs(from_iwae.value)
+    return Verdict(
+        Outcome.CORRECTED if like_a_vae else Outcome.NOT_SETTLED,
+        "the released code ran it with K = 1, a VAE of two samples: "
+        f"log p̂ is {from_vae} from the VAE's, {from_iwae} from IWAE's",
+    )
+
+
+# Claims about gradients
+
+
+def in_every_place(holds: Callable[[pd.DataFrame], bool], counting: float = 0.0) -> Check:
+    """Whether a claim ``holds`` in each place where more than ``counting`` weights count."""
+
+    def check(evidence: Evidence) -> Verdict:
+        try:
+            places = gradients.places(evidence.archive)
+        except ReproError:
+            return NO_RECORDS
+        considered = [p for p in places if gradients.effective_samples(p[1]) > counting]
+        held = [where for where, rows in considered if holds(rows)]
+        said = f"in {len(held)} of {len(considered)} places"
+        if counting:
+            said += f" where more than {counting:g} of 64 weights count"
+        if held:
+            said += f": {'; '.join(held)}"
+        return Verdict(summed_up(where in held for where, _ in considered), said)
+
+    return check
+
+
+def part_as_k_grows(rows: pd.DataFrame) -> bool:
+    """From the first to the last K, phi's SNR clearly falls and theta's clearly rises."""
+    first, last = (Layout("iwae", 1, K) for K in (COUNTS[0], COUNTS[-1]))
+
+    def clear(net: str) -> bool:
+        change = with_jackknife(rows, lambda r: ratio(r, last, net) - ratio(r, first, net))
+        return bool((change if THEORY[net] > 0 else -change).beyond(CLEAR))
+
+    return all(map(clear, THEORY))
+
+
+def at_the_theorys_rates(rows: pd.DataFrame) -> bool:
+    """Both exponents between the last two K are the theory's within 0.05, and known as well."""
+    found = {net: exponent_of(rows, net, COUNTS[-2:]) for net in THEORY}
+    return all(abs(e.value - THEORY[net]) < 0.05 > e.se for net, e in found.items())
+
+
+def clearer(rows: pd.DataFrame, method: str, net: str, times: float = 1.0) -> bool:
+    """Whether a method's SNR at T = 64 is clearly above so many times IWAE's."""
+    layouts = {layout.method: layout for layout in AT_T}
+
+    def excess(r: pd.DataFrame) -> float:
+        return ratio(r, layouts[method], net) / ratio(r, layouts["iwae"], net) - times
+
+    return bool(with_jackknife(rows, excess).beyond(CLEAR))
+
+
+def remedies_are_clearer(rows: pd.DataFrame) -> bool:
+    """Whether PIWAE, MIWAE and CIWAE give the inference network a clearer gradient."""
+    return all(clearer(rows, m, "phi") for m in ("piwae", "miwae", "ciwae"))
+
+
+def groups_do_not_matter(rows: pd.DataFrame) -> bool:
+    """Whether the generative network's gradient is as clear with IWAE as with MIWAE."""
+    return not clearer(rows, "miwae", "theta", times=1.1)
+
+
+PAPER, REPORT = "paper", "report"
+LOOSER = ("piwae", "miwae")
+HUNDRED_SAMPLES = (
+    "; of the released models MIWAE is the test, since PIWAE's inference network had 100 samples"
+)
+TWO_SAMPLES = "; the released CIWAE is a VAE of two samples and no test"
+TEN_SAMPLES = "; the released models are no test, since PIWAE's generative network had 10 samples"
+CLAIMS = (
+    Claim(
+        PAPER,
+        "A looser bound for the inference network improves IWAE-64 over IWAE's own",
+        "notebooks/table1",
+        ahead("iwae_64", LOOSER, caveat=HUNDRED_SAMPLES, released=("miwae",)),
+    ),
+    Claim(
+        PAPER,
+        "It brings $q$ closer to the posterior: a smaller gap",
+        "notebooks/table1",
+        ahead("minus_kl", LOOSER, caveat=HUNDRED_SAMPLES, released=("miwae",)),
+    ),
+    Claim(
+        PAPER,
+        "CIWAE(0.5) has a smaller gap than IWAE",
+        "notebooks/table1",
+        ahead("minus_kl", ("ciwae",), caveat=TWO_SAMPLES, released=()),
+    ),
+    Claim(
+        PAPER,
+        "PIWAE's generative network is as good as IWAE's",
+        "notebooks/table1",
+        not_behind(("piwae",), NAMES_OF_SETTINGS, TEN_SAMPLES, released=False),
+    ),
+    Claim(
+        PAPER,
+        "At the same $MK$ its remedies give the inference network a clearer gradient",
+        "notebooks/snr",
+        in_every_place(remedies_are_clearer),
+    ),
+    Claim(
+        PAPER,
+        "At the same $MK$ the generative network's gradient is as clear with one group as with "
+        "eight, to a tenth",
+        "notebooks/snr",
+        in_every_place(groups_do_not_matter),
+    ),
+    Claim(
+        PAPER,
+        "As $K$ grows the inference network's gradient becomes less clear, the generative "
+        "network's clearer",
+        "notebooks/snr",
+        in_every_place(part_as_k_grows),
+    ),
+    Claim(
+        PAPER,
+        "For large $K$ they do so as $1/\\sqrt{K}$ and $\\sqrt{K}$",
+        "notebooks/snr",
+        in_every_place(at_the_theorys_rates, counting=T / 4),
+    ),
+    Claim(
+        REPORT,
+        "MIWAE and PIWAE match IWAE's generative network or surpass it",
+        "notebooks/table1",
+        not_behind(LOOSER, NAMES_OF_SETTINGS),
+    ),
+    Claim(
+        REPORT, "Table 1, IWAE-64", "notebooks/audit", printed_cells("iwae_64", Outcome.CORRECTED)
+    ),
+    Claim(REPORT, "Table 1, log p̂", "notebooks/audit", printed_cells("log_px", Outcome.FAILS)),
+    Claim(REPORT, "Table 1, −KL", "notebooks/audit", printed_cells("minus_kl", Outcome.CORRECTED)),
+    Claim(
+        REPORT,
+        "Its CIWAE(0.5) mixes a VAE's and an IWAE's bound",
+        "notebooks/audit",
+        ciwae_is_a_vae,
+    ),
+    Claim(REPORT, "Two models of 425,284 and 973,624 parameters", "protocol", parameter_counts),
+    Claim(
+        REPORT, "A larger model gains more than a better method", "notebooks/figure3", larger_model
+    ),
+    Claim(
+        REPORT,
+        "Omniglot behaves as MNIST does",
+        "notebooks/figure2",
+        ahead("iwae_64", LOOSER, ["omniglot reference"]),
+    ),
+    Claim(
+        REPORT,
+        "SSIM on MNIST, the values of Figure 5",
+        "notebooks/figure5",
+        printed_ssim("Figure 5", similarity.NEAR[3]),
+    ),
+    Claim(
+        REPORT,
+        "SSIM on Omniglot, the values of Figure 6",
+        "notebooks/figure6",
+        printed_ssim("Figure 6", similarity.NEAR[3]),
+    ),
+    Claim(
+        REPORT,
+        "SSIM on Omniglot of models trained on MNIST, the values of Table 2",
+        "notebooks/table2",
+        printed_ssim("Table 2: mnist to omniglot", similarity.NEAR[2]),
+    ),
+    Claim(
+        REPORT,
+        "A learned $\\beta$ makes CIWAE robust and slightly better",
+        "notebooks/figure4",
+        learned_beta,
+    ),
+)

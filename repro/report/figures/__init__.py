@@ -1,0 +1,46 @@
+"""Records -> figures: what the records say, with one colour and marker for each method.
+
+``archive`` is always an ``Archive`` or the folder of one.
+"""
+
+from matplotlib.figure import Figure
+
+from repro import one_of
+from repro.report.figures.by_epoch import beta_curves, run_curves, training_curves
+from repro.report.figures.images import grids_elsewhere, method_grids, run_grids
+from repro.report.figures.of_audit import (
+    leads,
+    logged_gaps,
+    logged_log_px,
+    printed_and_corrected,
+    signal_to_noise,
+)
+from repro.report.figures.style import save
+from repro.report.tables import AnyArchive
+
+__all__ = [
+    "FIGURES", "draw", "leads", "logged_gaps", "logged_log_px", "printed_and_corrected",
+    "run_curves", "run_grids", "save", "signal_to_noise",
+]  # fmt: skip
+
+
+def _corrected(name: str, profile: str, archive: AnyArchive) -> Figure:
+    """The audit's figure, which the cover shows; it is of no profile."""
+    return printed_and_corrected(archive)
+
+
+FIGURES = {
+    "figure1": training_curves,
+    "figure2": training_curves,
+    "figure3": training_curves,
+    "figure4": beta_curves,
+    "figure5": method_grids,
+    "figure6": method_grids,
+    "figure7": grids_elsewhere,
+    "corrected": _corrected,
+}
+
+
+def draw(name: str, profile: str = "best", archive: AnyArchive = None) -> Figure:
+    """The report's ``figure1`` to ``figure7``, or the audit's ``corrected``, from the records."""
+    return FIGURES[one_of("figure", name, FIGURES)](name, profile, archive)

@@ -1,0 +1,96 @@
+"""Signal-to-noise ratios of gradients, from the measured rows of ``lab.snr``."""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from repro.records import Archive
+from repro.report.captions import METHOD_TITLES, NETWORK_TITLES
+from repro.report.estimates import ErrorOf, Estimate, number
+from repro.studies import AT_T, COUNTS, THEORY, Layout
+
+
+def places(archive: Archive) -> list[tuple[str, pd.DataFrame]]:
+    """Where gradients were measured, and the rows of each place."""
+    return [*archive.table("gradients")[0].groupby("where", sort=False)]
+
+
+def select(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    """The measurements of a layout, of the rows of one place."""
+    method, M, K = layout
+    return rows[(rows.method == method) & (rows.M == M) & (rows.K == K)]
+
+
+def ratio(rows: pd.DataFrame, layout: Layout, net: str) -> float:
+    """The SNR of a gradient: the root of mean squared signal over mean squared noise."""
+    mine = select(rows, layout)
+    return float(np.sqrt(max(mine[f"{net}_signal"].mean(), 0) / mine[f"{net}_noise"].mean()))
+
+
+def exponent(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> float:
+    """d log SNR / d log K of IWAE between the first and the last of ``counts``."""
+    first = ratio(rows, Layout("iwae", 1, counts[0]), net)
+    last = ratio(rows, Layout("iwae", 1, counts[-1]), net)
+    return float(np.log(last / first) / np.log(counts[-1] / counts[0]))
+
+
+def effective_samples(rows: pd.DataFrame) -> float:
+    """The mean effective sample size of IWAE's 64 weights."""
+    return select(rows, AT_T[0]).ess.mean()
+
+
+def with_jackknife(
+    rows: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], digits: int = 3
+) -> Estimate:
+    """A statistic of rows and its standard error, by leaving out one draw after the other."""
+    draws = rows.draw.unique()
+    without_one = [statistic(rows[rows.draw != d]) for d in draws]
+    se = float(np.sqrt((len(draws) - 1) * np.var(without_one)))
+    dof = len(draws) - 1
+    return Estimate(statistic(rows), se, dof, error_of=ErrorOf.DRAWS, digits=digits)
+
+
+def snr_of(rows: pd.DataFrame, layout: Layout, net: str) -> Estimate:
+    """``ratio`` with its error."""
+    return with_jackknife(rows, functools.partial(ratio, layout=layout, net=net))
+
+
+def exponent_of(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> Estimate:
+    """``exponent`` with its error."""
+    return with_jackknife(rows, functools.partial(exponent, net=net, counts=counts))
+
+
+def ratios_of_methods(archive: Archive) -> dict:
+    """Rows of a table: SNR, signal and noise of the five methods at T = 64, in every place."""
+    rows: dict[tuple[str, str], dict] = {}
+    for place, mine in places(archive):
+        where = f"{place}; ESS {with_jackknife(mine, effective_samples, digits=1)}"
+        for net, network in NETWORK_TITLES.items():
+            rows[where, f"{network}, SNR"] = {
+                METHOD_TITLES[layout.method]: snr_of(mine, layout, net) for layout in AT_T
+            }
+            for part in ("signal", "noise"):
+                rows[where, f"{network}, {part}"] = _multiples(mine, f"{net}_{part}")
+    return rows
+
+
+def _multiples(rows: pd.DataFrame, squared: str) -> dict[str, str]:
+    """The root of a mean square for each method at T = 64, as a multiple of IWAE's."""
+    sizes = {layout.method: select(rows, layout)[squared].mean() ** 0.5 for layout in AT_T}
+    return {METHOD_TITLES[m]: f"× {number(size / sizes['iwae'])}" for m, size in sizes.items()}
+
+
+def exponents_of_iwae(archive: Archive) -> dict:
+    """Rows of a table: exponents between one K and the next, beside the theory's."""
+    rows: dict[tuple[str, str], dict] = {}
+    for where, mine in places(archive):
+        for net, network in NETWORK_TITLES.items():
+            row: dict[str, Estimate] = {}
+            for counts in itertools.pairwise(COUNTS):
+                row[f"K {counts[0]} to {counts[1]}"] = exponent_of(mine, net, counts)
+            row["theory"] = Estimate(THEORY[net], digits=1)
+            rows[where, network] = row
+    return rows

@@ -1,0 +1,233 @@
+"""Numbers for the book's prose, drawn from the records when the book is built.
+
+A page asks for ``n.value("mnist reference", "iwae", "log_px")`` in double braces, and the
+``Estimate`` that comes back becomes text there.
+"""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import repro
+from repro import plural, records
+from repro.experiments import MODELS, TRAINED_PROFILES
+from repro.report import audit, claims, logs, tables
+from repro.report.estimates import NOT_RUN, Estimate, number, over_seeds, paired_difference
+from repro.report.evidence import Evidence, rounded_up
+from repro.report.reported import FIGURE4, TABLE1
+
+
+@dataclass(frozen=True)
+class Numbers(Evidence):
+    """What the book's prose may ask; two are equal if their records and code are."""
+
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self):
+        folder = records.results_folder(self.results)
+        files = [
+            *sorted(Path(repro.__file__).parent.rglob("*.py")),
+            *sorted(folder.glob("published/*.csv")),
+        ]
+        for profile in ("published", "short", "full"):
+            files += sorted(folder.glob(f"{profile}/*/*/metrics.json"))
+        digests = [hashlib.sha256(file.read_bytes()).digest() for file in files]
+        together = hashlib.sha256(b"".join(digests)).hexdigest()
+        object.__setattr__(self, "fingerprint", together)
+
+    def __getstate__(self) -> dict:
+        """Without the archive: the book's builder keeps a copy of this on disk."""
+        return {"results": self.results, "fingerprint": self.fingerprint}
+
+    # One setting
+
+    def value(self, group: str, method: str, metric: str, whose: str = "weights"):
+        """A metric with its error; ``ssim_on_omniglot`` is on whichever version was measured."""
+        everyone = self.runs(group, whose=whose)
+        runs = [r for r in everyone if r.experiment.method == method]
+        names = (name for r in runs for name in r.metrics if name.startswith(metric))
+        full_name = next(names, metric)
+        found = [r for r in runs if full_name in r.metrics]
+        among = [r for r in everyone if full_name in r.metrics]
+        return over_seeds(found, full_name, among, 4 if metric.startswith("ssim") else 2)
+
+    def printed(self, source: str, group: str, method: str, metric: str) -> Estimate:
+        """What the paper or the report prints in Table 1."""
+        return TABLE1[source][group.split()[1]][metric][method]
+
+    def difference(self, group: str, a: str, b: str, metric: str, whose: str = "weights"):
+        """a - b with its paired standard error."""
+        return self.apart(group, a, b, metric, whose)
+
+    def below(self, group: str, method: str):
+        """How far the released weights' ELBO lies below log p-hat: KL(q || p(z|x))."""
+        for r in self.runs(group, method):
+            return Estimate.over_images(r.images["log_px"] - r.images["elbo"])
+        return NOT_RUN
+
+    def each(self, group: str, method: str, metric: str) -> str:
+        """A metric of each of our own runs, one for each seed."""
+        runs = sorted(self.runs(group, method, "ours"), key=lambda r: r.experiment.seed)
+        return " and ".join(number(r.metrics[metric]["value"]) for r in runs) or str(NOT_RUN)
+
+    def units(self, group: str, method: str, whose: str = "weights"):
+        """Active latent units."""
+        return _mean_units(self.runs(group, method, whose))
+
+    def binarisation(self, group: str) -> str:
+        """How far another binarisation moves IWAE-64: the lowest and the highest deviation."""
+        runs = self.runs(group)
+        return _from_to([r.metrics["iwae_64"]["binarisation_sd"] for r in runs])
+
+    def bias(self, group: str, method: str):
+        """How far log p-hat is below log p: half the relative variance of the mean weight."""
+        for r in self.runs(group, method):
+            variance_of_mean = r.metrics["log_px"]["monte_carlo_se"] ** 2
+            return Estimate(variance_of_mean * len(r.images["log_px"]) / 2)
+        return NOT_RUN
+
+    # While training goes on
+
+    def lead(self, group: str, method: str, epoch: int) -> Estimate:
+        """A method's lead over IWAE in a log's log p-hat, in the 20 epochs that end there."""
+        leads = logs.leads_in_logs(self.archive)[method]
+        return Estimate(leads[group.replace(" ", "-"), epoch])
+
+    def passed(self, group: str, method: str) -> str:
+        """The epoch from which on the report's log has IWAE ahead in log p-hat."""
+        leads = logs.leads_in_logs(self.archive)[method]
+        return str(logs.passed_for_good(leads[group.replace(" ", "-")]) or "never")
+
+    def after(self, group: str, method: str, epoch: int, metric: str = "iwae_64") -> float:
+        """A metric on our runs' curves after an epoch, the mean over seeds; nan without one."""
+        curves = [r.curve.set_index("epoch")[metric] for r in self.runs(group, method, "ours")]
+        return float(np.mean([c.get(epoch, np.nan) for c in curves])) if curves else np.nan
+
+    def reached(self, group: str, method: str, epoch: int, metric: str = "iwae_64"):
+        """``after``, as an estimate."""
+        return _known(self.after(group, method, epoch, metric))
+
+    def gain(self, method: str, metric: str):
+        """What the larger model has over the reference model: the released weights, paired."""
+        larger, reference = (
+            self.runs(f"mnist {model}", method) for model in ("larger", "reference")
+        )
+        return paired_difference(larger, reference, metric)
+
+    def faster(self, method: str, epoch: int, metric: str = "iwae_64"):
+        """What the larger model has over the reference model after as many epochs: our runs."""
+        larger, reference = (
+            self.after(f"mnist {model}", method, epoch, metric) for model in ("larger", "reference")
+        )
+        return _known(larger - reference)
+
+    # The released code's best checkpoints
+
+    def best_epoch(self, group: str, method: str) -> str:
+        """The epoch of the checkpoint that the released code calls a run's best."""
+        (record,) = self.runs(group, method)
+        return f"{logs.checkpoint_of(record.experiment, self.archive).best_epoch:.0f}"
+
+    def highest(self, score: str) -> Estimate:
+        """The highest logged ``iwae_64`` or ``log_px`` of CIWAE and the VAE on MNIST."""
+        return Estimate(self._one_batch[f"highest_{score}"].max())
+
+    def lucky(self, epochs: int) -> str:
+        """The highest log p-hat of a single test batch within so many epochs of these logs."""
+        return _from_to(self._one_batch[f"highest_choice_by_{epochs}"])
+
+    @property
+    def _one_batch(self) -> pd.DataFrame:
+        """Checkpoints on MNIST whose choice is of one batch of 20 images."""
+        found = self.archive.table("checkpoints")[0]
+        return found[(found.batches == 1) & found.group.str.startswith("mnist")]
+
+    def drawers(self, method: str, split: str) -> Estimate:
+        """A released Omniglot model's IWAE-64 minus IWAE's, over the drawers of a split."""
+        of_split = audit.by_drawer(self.archive.table("drawers")[0])[split]
+        ahead = of_split[method] - of_split.iwae
+        return Estimate(ahead.mean(), ahead.sem())
+
+    # Figure 4
+
+    def figure4(self, name: str) -> Estimate:
+        """What the report says of Figure 4."""
+        return FIGURE4[name]
+
+    def of_beta(self, method: str, beta: float, metric: str = "iwae_64"):
+        """A metric of our run with this beta, fixed (``ciwae``) or at the start."""
+        runs = tables.by_beta(self.of_betas(), method).get(beta, [])
+        if metric == "active_units":
+            return _mean_units(runs)
+        return over_seeds(runs, metric, self.of_betas())
+
+    def over_betas(self, method: str):
+        """IWAE-64 over the betas: mean ± standard deviation, our own runs."""
+        return tables.spread_over_betas(self.of_betas(), method)
+
+    def between_betas(self, method: str) -> str:
+        """IWAE-64 over the betas, from the lowest to the highest: our own runs."""
+        return _from_to(self.scores(method))
+
+    def learned_beta(self, epoch: int | None = None) -> str:
+        """What no learned beta is above after an epoch, by default the last: one digit."""
+        highest = self.highest_learned_beta(epoch)
+        return str(NOT_RUN) if highest is None else rounded_up(highest)
+
+    # The work as a whole
+
+    def parameters(self, model: str) -> str:
+        """How many a model has."""
+        return f"{MODELS[model].parameters:,}"
+
+    def compute(self) -> str:
+        """Hours of training and evaluation behind our own records, and what they ran on."""
+        ours = []
+        for profile in TRAINED_PROFILES:
+            if profile != "smoke":
+                ours += self.archive.records(profile)
+        if not ours:
+            return "no runs yet"
+        hours = sum(sum(r.provenance["seconds"].values()) for r in ours) / 3600
+        devices = " and ".join(sorted({r.provenance["device"] for r in ours}))
+        return f"{len(ours)} runs, {hours:.1f} hours on {devices}"
+
+    def length(self, exhibit: str) -> str:
+        """How long our runs of an exhibit were, in words."""
+        used, missing, profile = self.archive.select(exhibit)
+        if not used:
+            return "not run yet"
+        epochs = " and ".join(dict.fromkeys(str(r.experiment.epochs) for r in used))
+        seeds = Counter(replace(r.experiment, seed=0) for r in used).values()
+        counts = " or ".join(map(str, sorted(set(seeds))))
+        noun = "seed" if max(seeds) == 1 else "seeds"
+        said = f"{profile} profile, {epochs} epochs, {counts} {noun}"
+        return f"{said}, with {plural(len(missing), 'run')} still to come" if missing else said
+
+    def audit(self) -> str:
+        """The audit's findings, as a list."""
+        return "\n".join(f"- {line}" for line in audit.findings(self.archive))
+
+    def claims(self) -> str:
+        """The claims table, in Markdown."""
+        return claims.as_markdown(self)
+
+
+def _known(value: float):
+    return NOT_RUN if np.isnan(value) else Estimate(value)
+
+
+def _from_to(values) -> str:
+    """From the lowest to the highest of several values."""
+    return f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else str(NOT_RUN)
+
+
+def _mean_units(runs: list):
+    if not runs:
+        return NOT_RUN
+    units = [r.metrics["active_units"]["value"] for r in runs]
+    return Estimate(float(np.mean(units)), digits=0)

@@ -1,0 +1,243 @@
+"""The report's SSIM values beside the released weights', and what its best checkpoints explain.
+
+``archive`` is always an ``Archive`` or the folder of one.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from repro.exhibits import SETTINGS
+from repro.experiments import TABLE_METHODS, plan
+from repro.records import Archive, Record, of_any_seed, omniglot_of
+from repro.report.captions import METHOD_TITLES, origin
+from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number
+from repro.report.logs import checkpoint_of
+from repro.report.reported import SSIM, TABLE2_OMNIGLOT, Row
+from repro.report.tables import AnyArchive, Rows, for_methods, framed, ssim_on
+
+NEAR = {3: 0.005, 2: 0.01}  # a printed SSIM of so many digits is confirmed if it is as near
+AUDITED = ["python -m repro audit"]
+
+
+class SsimVerdict(StrEnum):
+    """What a printed SSIM is."""
+
+    CONFIRMED = "confirmed"
+    CHECKPOINT = "fits best checkpoint"
+    DIFFERS = "differs"
+
+
+class Range(NamedTuple):
+    """The lowest and the highest of several estimates."""
+
+    low: float
+    high: float
+
+
+class Exhibit(NamedTuple):
+    """A row of SSIM values that the report prints."""
+
+    name: str
+    trained: str
+    tested: str
+    printed: Row
+    digits: int
+
+    @property
+    def title(self) -> str:
+        """As it stands in the table."""
+        return f"{self.name}: {self.trained} to {self.tested}"
+
+
+PRINTED = (
+    Exhibit("Figure 5", "mnist", "mnist", SSIM["mnist"]["mnist"], 3),
+    Exhibit("Figure 6", "omniglot", "omniglot", SSIM["omniglot"]["omniglot"], 3),
+    Exhibit("Table 2", "mnist", "omniglot", SSIM["mnist"]["omniglot"], 2),
+    Exhibit("Table 2", "omniglot", "omniglot", TABLE2_OMNIGLOT, 2),
+)
+
+
+class Comparison(NamedTuple):
+    """A printed SSIM, the released weights' (None if not measured), and the checkpoint's range."""
+
+    printed: Estimate
+    again: Estimate | None
+    checkpoint: dict[str, Range] | None  # of the mean, ``value``, and over images, ``sd``
+    near: float
+
+    @property
+    def verdict(self) -> SsimVerdict | None:
+        """What the printed value is; None if the weights were not measured."""
+        if self.again is None:
+            return None
+        of_mean = self.checkpoint["value"] if self.checkpoint else None
+        return ssim_verdict(self.printed.value, self.again.value, of_mean, self.near)
+
+
+def ssim_verdict(printed: float, again: float, of_mean: Range | None, near: float) -> SsimVerdict:
+    """What a printed SSIM is, given the weights' and the range of the best checkpoint's."""
+    if abs(printed - again) <= near:
+        return SsimVerdict.CONFIRMED
+    if of_mean and of_mean.low - near <= printed <= of_mean.high + near:
+        return SsimVerdict.CHECKPOINT
+    return SsimVerdict.DIFFERS
+
+
+def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
+    """Every printed SSIM beside the released weights', by exhibit and method."""
+    released = archive.released
+    young = archive.records("short")
+    found = {}
+    for exhibit in PRINTED:
+        keys = {m: (exhibit.trained, "reference", m) for m in TABLE_METHODS}
+        models = {m: released[k] for m, k in keys.items() if k in released}
+        version = exhibit.tested
+        if version == "omniglot":
+            version = omniglot_of(released.values())
+        checkpoints_of = {}
+        if exhibit.tested == exhibit.trained:
+            checkpoints_of = ssim_of_checkpoints(models, young, archive)
+        row = {}
+        for m in TABLE_METHODS:
+            again = _spread(ssim_on(models[m], version)) if m in models else None
+            printed = exhibit.printed[m]
+            row[m] = Comparison(printed, again, checkpoints_of.get(m), NEAR[exhibit.digits])
+        found[exhibit.title] = row
+    return found
+
+
+def _spread(measured: dict[str, float] | None) -> Estimate | None:
+    if measured is None:
+        return None
+    return Estimate(measured["value"], measured["sd"], error_of=ErrorOf.SPREAD, digits=3)
+
+
+def verdicts(archive: Archive, exhibits: str) -> list[SsimVerdict]:
+    """The verdicts on all measured values of the exhibits whose title starts so."""
+    rows = [row for title, row in comparisons(archive).items() if title.startswith(exhibits)]
+    return [c.verdict for row in rows for c in row.values() if c.verdict]
+
+
+def ssim_table(archive: AnyArchive = None) -> pd.DataFrame:
+    """The printed SSIM values beside the weights'; ± standard deviation over the images."""
+    archive = Archive.of(archive)
+    rows: Rows = {}
+    for title, row in comparisons(archive).items():
+        shown = {m: _shown(c) for m, c in row.items()}
+        for source in ("printed", "again", "difference", "best checkpoint, estimated", "verdict"):
+            cells = for_methods({m: of_method[source] for m, of_method in shown.items()})
+            if source != "best checkpoint, estimated" or any(cells.values()):
+                rows[title, source] = cells
+    used = [r for r in archive.released.values() if r.experiment.model == "reference"]
+    caption = "No released model is measured yet."
+    if used:
+        said = origin(used, "± standard deviation over the test images")
+        caption = f"Measured again: {said}"
+    return framed(rows, ["what", "source"], caption, [] if len(used) == 10 else AUDITED)
+
+
+def _shown(c: Comparison) -> dict[str, object]:
+    """What the table shows of a printed value, by source."""
+    shown: dict[str, object] = {"printed": c.printed, "again": NOT_RUN, "difference": ""}
+    if c.again:
+        shown["again"] = c.again
+        shown["difference"] = Estimate(c.printed.value - c.again.value, digits=3)
+    shown["best checkpoint, estimated"] = _between(c.checkpoint) if c.checkpoint else ""
+    shown["verdict"] = c.verdict or ""
+    return shown
+
+
+def _between(estimate: dict[str, Range]) -> str:
+    """As 0.714–0.718 ± 0.096–0.098."""
+    words = []
+    for part in ("value", "sd"):
+        ends = {number(end, digits=3) for end in estimate[part]}
+        words.append("–".join(sorted(ends)))
+    return " ± ".join(words)
+
+
+def ssim_of_checkpoints(
+    models: dict[str, Record], young: Sequence[Record], archive: Archive
+) -> dict[str, dict[str, Range]]:
+    """What SSIM the checkpoints that the released code calls best should have.
+
+    By how far their log p-hat is from the last epoch's. ``models``: the released ones of one
+    dataset, by method. SSIM gained for each nat is taken between ``young``, our short runs, and the
+    released weights, of every method in turn; so an estimate is a range. So is its standard
+    deviation over the images, ``sd``.
+    """
+    per_nat = [slopes for r in models.values() if (slopes := _gain_per_nat(r, young))]
+    found = {}
+    for m, record in models.items() if per_nat else ():
+        mine = checkpoint_of(record.experiment, archive)
+        if mine.continued:
+            continue
+        nats = mine.log_px_there - mine.log_px_end
+        ranges = {}
+        for part in ("value", "sd"):
+            ends = [record.metrics["ssim"][part] + slopes[part] * nats for slopes in per_nat]
+            ranges[part] = Range(float(min(ends)), float(max(ends)))
+        found[m] = ranges
+    return found
+
+
+def _gain_per_nat(record: Record, young: Sequence[Record]) -> dict[str, float] | None:
+    """SSIM's mean and spread gained for each nat of log p-hat since our short runs."""
+    e = record.experiment
+    (as_ours,) = plan(e.method, e.dataset, e.model, profile_name="short")
+    earlier = of_any_seed(as_ours, young)
+    if not earlier:
+        return None
+    nats = record.metrics["log_px"]["value"] - np.mean(
+        [r.metrics["log_px"]["value"] for r in earlier]
+    )
+    gained = {}
+    for part in ("value", "sd"):
+        before = np.mean([r.metrics["ssim"][part] for r in earlier])
+        gained[part] = (record.metrics["ssim"][part] - before) / nats
+    return gained
+
+
+def checkpoints(archive: AnyArchive = None) -> pd.DataFrame:
+    """The checkpoint that the released code calls best: by how many images it was chosen, and when.
+
+    And how training ended. The choice is log p-hat of the first K batches of 20. Its noise, the
+    standard deviation of the choice about log p-hat over the last 200 epochs of the log, is beside
+    that of the mean of so many random images. Slope: of log p-hat over the last eighth.
+    """
+    archive = Archive.of(archive)
+    released = archive.released
+    rows: Rows = {}
+    for dataset, model in SETTINGS.values():
+        for m in TABLE_METHODS:
+            if (dataset, model, m) in released:
+                row = _row_of_checkpoint(released[dataset, model, m], archive)
+                rows[f"{dataset}, {model}", METHOD_TITLES[m]] = row
+    caption = (
+        "From the released logs (results/published/checkpoints.csv). "
+        "Slope: nats of log p̂ per 1000 epochs, over the last eighth of them."
+    )
+    missing = [] if len(released) == 15 else AUDITED
+    return framed(rows, ["released logs", "method"], caption, missing)
+
+
+def _row_of_checkpoint(record: Record, archive: Archive) -> dict[str, object]:
+    mine = checkpoint_of(record.experiment, archive)
+    values = record.images["log_px"]
+    images = 20 * int(mine.batches)
+    of_so_many = values.std(ddof=1) * np.sqrt(1 / images - 1 / len(values))
+    best: dict[str, object] = {"best epoch": "continued", "log p̂ there − at the end": ""}
+    if not mine.continued:
+        best["best epoch"] = f"{mine.best_epoch:.0f} of {mine.epochs}"
+        best["log p̂ there − at the end"] = Estimate(mine.log_px_there - mine.log_px_end)
+    return {
+        "images": f"{images:,}",
+        "noise": Estimate(mine.choice_sd),
+        "of so many": Estimate(of_so_many),
+        **best,
+        "slope at the end": Estimate(mine.slope, mine.slope_se),
+    }

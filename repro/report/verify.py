@@ -1,0 +1,127 @@
+"""Is what is committed still true?
+
+Every record is read and checked again; every exhibit notebook is executed again and compared.
+"""
+
+import base64
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from repro import ReproError
+from repro.experiments import PROFILES
+from repro.provenance import CHANGES
+from repro.records import Archive
+
+# The least structural similarity, anywhere in an image, of two drawings that are the same;
+# letters' edges may differ.
+SAME = 0.7
+ABOVE = 3.0  # Monte Carlo standard errors from which on a positive gap is a fault
+UNKNOWN_CODE = "it does not say which committed code made it"
+
+
+def checked_records(archive: Archive) -> Iterator[tuple[str, str]]:
+    """For each table and record, its name and what is wrong with it, or an empty string.
+
+    Files and hashes, schema, finite numbers (``records.read``), provenance, and a gap that is
+    negative, as it must be.
+    """
+    for path in sorted((archive.folder / "published").glob("*.csv")):
+        yield f"published/{path.stem}", _fault_of_table(path.stem, archive)
+    for profile in PROFILES:
+        for config in sorted((archive.folder / profile).glob("*/*/config.json")):
+            path = config.parent
+            if profile != "smoke" and not path.name.endswith(".partial"):
+                yield f"{profile}/{path.parent.name}/{path.name}", _fault_of_record(path, archive)
+
+
+def _fault_of_record(path: Path, archive: Archive) -> str:
+    try:
+        record = archive.read(path)
+    except ReproError as error:
+        return str(error)
+    gap = record.metrics["minus_kl"]
+    if gap["value"] > ABOVE * gap["se"]:
+        return f"-KL is {gap['value']:.3f} +- {gap['se']:.3f}; it cannot be positive"
+    if not _is_committed(record.provenance):
+        return UNKNOWN_CODE
+    for metric, values in record.images.items():
+        if abs(values.mean() - record.metrics[metric]["value"]) > 1e-4:
+            return f"the mean of {metric} over images.npz is not the metric"
+    return ""
+
+
+def _fault_of_table(name: str, archive: Archive) -> str:
+    try:
+        _, origin = archive.table(name)
+    except ReproError as error:
+        return str(error)
+    return "" if _is_committed(origin) else UNKNOWN_CODE
+
+
+def _is_committed(origin: dict) -> bool:
+    """Whether a provenance names committed code, and nothing else."""
+    if not origin["commit"] or origin["dirty"]:
+        return False
+    trained_by = origin.get("trained_by", [])
+    return not any(code == "unknown" or code.endswith(CHANGES) for code in trained_by)
+
+
+def fault_of_notebook(path: Path, archive: Archive) -> str:
+    """What differs when a committed notebook is executed again, in a line; empty if nothing."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    committed = nbformat.read(path, as_version=4)
+    fresh = nbformat.read(path, as_version=4)
+    for cell in fresh.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    where = {"metadata": {"path": str(path.parent)}}
+    client = NotebookClient(fresh, timeout=600, kernel_name="python3", resources=where)
+    client.execute(env=os.environ | {"REPRO_RESULTS_DIR": str(archive.folder.resolve())})
+    for was, now in zip(committed.cells, fresh.cells, strict=True):
+        if was.cell_type == "code" and not _same_outputs(was.outputs, now.outputs):
+            return (
+                f"the cell '{was.id}' gives something else than is committed; run: make notebooks"
+            )
+    return ""
+
+
+def _same_outputs(committed: list, fresh: list) -> bool:
+    """Whether two cells show the same."""
+    was, now = list(map(_shown, committed)), list(map(_shown, fresh))
+    if [output.keys() for output in was] != [output.keys() for output in now]:
+        return False
+    for a, b in zip(was, now, strict=True):
+        if not all(looks_the_same(mime, a[mime], b[mime]) for mime in a):
+            return False
+    return True
+
+
+def _shown(output) -> dict:
+    """An output by the kinds in which it can be shown."""
+    return output.get("data", {"text": output.get("text")})
+
+
+def looks_the_same(mime: str, committed: str, fresh: str) -> bool:
+    """Whether two outputs say the same: text to the letter, images to the eye."""
+    if mime != "image/png":
+        return committed == fresh
+    from skimage.metrics import structural_similarity
+
+    a, b = (pixels_of(base64.b64decode(data)) for data in (committed, fresh))
+    if a.shape != b.shape:
+        return False
+    _, everywhere = structural_similarity(a, b, channel_axis=2, data_range=255, full=True)
+    return bool(everywhere.min() > SAME)
+
+
+def pixels_of(png: bytes) -> np.ndarray:
+    """A PNG as [height, width, 4], 0 to 255."""
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"), float)

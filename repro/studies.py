@@ -1,0 +1,53 @@
+"""What the study of gradients measures, and what the theory expects of it.
+
+``lab.snr`` measures, ``report.gradients`` shows.
+"""
+
+from typing import NamedTuple
+
+from repro.bounds import T
+
+
+class Layout(NamedTuple):
+    """A method, with its samples outside and inside the logarithm."""
+
+    method: str
+    M: int
+    K: int
+
+
+COUNTS = (1, 4, 16, 64, 256)  # K of IWAE
+AT_T = (
+    Layout("iwae", 1, T),
+    Layout("piwae", 8, 8),
+    Layout("miwae", 8, 8),
+    Layout("ciwae", 1, T),
+    Layout("vae", T, 1),
+)
+LAYOUTS = tuple(dict.fromkeys([*(Layout("iwae", 1, K) for K in COUNTS), *AT_T]))
+BETA = 0.5  # of CIWAE
+
+LINEAR_GAUSSIAN = {  # place -> offset from the best parameters, and replicates
+    "linear Gaussian, near the optimum": (0.01, 20_000),
+    "linear Gaussian, further away": (0.1, 2000),
+}
+NETWORKS = ("MNIST, untrained", "MNIST, the report's IWAE")
+PLACES = (*LINEAR_GAUSSIAN, *NETWORKS)
+PROBLEMS = 10  # in the linear Gaussian model
+
+GRADIENT_BATCHES = 5  # in networks
+GRADIENT_BATCH_SIZE = 20
+REPLICATES = 60
+
+THEORY = {"theta": 0.5, "phi": -0.5}  # d log SNR / d log K for many samples
+
+AS_RECORDED = {  # what the provenance of the measurements says of them
+    "linear_gaussian": LINEAR_GAUSSIAN,
+    "problems": PROBLEMS,
+    "beta": BETA,
+    "batches": GRADIENT_BATCHES,
+    "batch_size": GRADIENT_BATCH_SIZE,
+    "replicates": REPLICATES,
+}
+DRAWS = len(LINEAR_GAUSSIAN) * PROBLEMS + len(NETWORKS) * GRADIENT_BATCHES
+MEASUREMENTS = len(LAYOUTS) * DRAWS  # rows of the table

@@ -1,0 +1,135 @@
+"""What several tests need: small networks and data, planted records, the paper's log-weights."""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from repro.experiments import Architecture
+from repro.lab import datasets, training
+from repro.records import METRICS, Archive, Record
+from repro.studies import LAYOUTS
+
+ROOT = Path(__file__).parents[1]
+SMALL = Architecture(hidden=20, latent=5)
+PROVENANCE = {
+    "commit": "c0ffee" * 6,
+    "dirty": False,
+    "versions": {},
+    "device": "a machine",
+    "seconds": {},
+    "date": "2026-01-01",
+    "data": {"name": "digits", "variant": "digits", "sha256": ""},
+    "log_px_samples": 1000,
+}
+
+
+def few_digits(images=200, tests=20):
+    """The first of the small digits."""
+    digits = datasets.load("digits")
+    return datasets.Dataset("digits", "a few", digits.train[:images], digits.test[:tests])
+
+
+def write_record(results, experiment, value=-90.0, se=0.1, also=None):
+    """Write a record whose every metric is ``value``; its images are 1 below, at and above it."""
+    bounds = {"iwae_64": value, "iwae_64_se": se, "log_px": value, "log_px_se": se}
+    curve = [
+        {"epoch": i + 1, "learning_rate": 1e-3, "loss": 1.0} | bounds
+        for i in range(experiment.epochs)
+    ]
+    metrics = {name: {"value": value, "se": se, "sd": se} for name in METRICS} | (also or {})
+    grids = {"inputs": torch.zeros(64, 784), "reconstructions": torch.full((64, 784), 0.5)}
+    kept = ("iwae_64", "log_px", "elbo", "ssim")
+    images = {name: value + np.arange(-1.0, 2.0) for name in kept}
+    weights = {"w": torch.ones(2)}
+    return Archive(results).write(experiment, curve, metrics, grids, images, weights, PROVENANCE)
+
+
+def record_in_memory(experiment=None, metrics=None, images=None):
+    """A record with these metrics and single images, of no file."""
+    record = Record(None, experiment, metrics or {}, {})
+    record.__dict__["images"] = images or {}
+    return record
+
+
+def copy_logs(results):
+    """Put the summary of the report's logs into a folder of results, and nothing else."""
+    (results / "published").mkdir()
+    for name in ("logs.csv", "logs.json"):
+        shutil.copy(ROOT / "results" / "published" / name, results / "published")
+
+
+def copy_published(results):
+    """Put all that was measured of the report's files into a folder of results."""
+    shutil.copytree(ROOT / "results" / "published", results / "published")
+
+
+def planted_gradients(power, draws=10):
+    """Rows of ``lab.snr`` whose ratios follow a power law in K, each draw with its own size."""
+    g = np.random.default_rng(0)
+    rows = []
+    for draw in range(draws):
+        size = g.uniform(1, 2)
+        for layout in LAYOUTS:
+            row = layout._asdict() | {"draw": draw, "ess": 1.0}
+            row |= {f"{net}_signal": size * layout.K ** (2 * power[net]) for net in power}
+            row |= {f"{net}_noise": 1.0 for net in power}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def paper_log_w(model, run, x, eps):
+    """log p(x|z) + log p(z) - log q(z|x) of one run, by torch.distributions.
+
+    x [batch, pixels], eps [T, batch, latent] -> [T, batch].
+    """
+    from torch.distributions import Bernoulli, Normal
+
+    p = {name: value[run] for name, value in model.named_parameters()}
+
+    def layer(name, h):
+        return h @ p[f"{name}.weight"].T + p[f"{name}.bias"]
+
+    h = torch.tanh(layer("encoder.hidden2", torch.tanh(layer("encoder.hidden1", x))))
+    sigma = torch.nn.functional.softplus(layer("encoder.sigma", h))
+    q = Normal(layer("encoder.mu", h), sigma)
+    z = q.loc + q.scale * eps
+    h = torch.tanh(layer("decoder.hidden2", torch.tanh(layer("decoder.hidden1", z))))
+    log_px_z = Bernoulli(logits=layer("decoder.logits", h)).log_prob(x).sum(-1)
+    return log_px_z + Normal(0.0, 1.0).log_prob(z).sum(-1) - q.log_prob(z).sum(-1)
+
+
+@contextlib.contextmanager
+def double_precision():
+    """Let torch make tensors in float64."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def in_double(dataset):
+    """The same images in float64."""
+    train, test = dataset.train.double(), dataset.test.double()
+    return datasets.Dataset(dataset.name, dataset.variant, train, test)
+
+
+def twin_draws(program, dataset):
+    """The batch of each step of an epoch, and a function that draws its noise.
+
+    They are what ``program`` will see, from a twin of it. The function maps T to
+    [run, T, batch, latent].
+    """
+    twin = training.make(program.experiments, dataset)
+    size = twin.batch_size
+
+    def noise(T):
+        return twin.streams["noise"].normal((T, size, twin.model.shape.latent))
+
+    for i in range(twin.steps_per_epoch):
+        batch = twin.order[:, i * size : (i + 1) * size]
+        yield twin.streams["binarise"].binarise(twin.images[batch]), noise

@@ -21,7 +21,7 @@ from repro.exhibits import LOG_BLOCK, SETTINGS
 from repro.experiments import TABLE_METHODS, Experiment, commands, plan
 from repro.records import Archive, Record, of_any_seed
 from repro.report import similarity
-from repro.report.captions import METHOD_TITLES, METRIC_TITLES, OVER_IMAGES, origin
+from repro.report.captions import METHOD_TITLES, METRIC_TITLES, OVER_IMAGES, made_by, origin
 from repro.report.estimates import (
     CLEAR,
     NOT_RUN,
@@ -322,7 +322,7 @@ def drawers(archive: AnyArchive = None) -> pd.DataFrame:
         rows[what, "difference"] = for_methods(apart)
     caption = (
         f"{about['data']['variant']}; {found.images.iloc[0]} characters, each third; "
-        f"± standard error between drawers; {about['device']}, commit {about['commit'][:10]}."
+        f"± standard error between drawers; {made_by(about)}."
     )
     return framed(rows, ["what", "drawings"], caption)
 

@@ -104,6 +104,11 @@ def _data_and_length(record: Record) -> str:
     return ", ".join(words)
 
 
+def made_by(origin_of_table: dict) -> str:
+    """The device and the commit that made a table beside the records."""
+    return f"{origin_of_table['device']}, commit {(origin_of_table['commit'] or 'unknown')[:10]}"
+
+
 def _commits(record: Record) -> list[str]:
     """The code that trained and wrote the record, shortened, and marked if it held changes."""
     codes = [code_of(record.provenance), *record.provenance.get("trained_by", [])]

@@ -26,6 +26,7 @@ from repro.report.captions import (
     OVER_IMAGES,
     labels,
     length_of_ours,
+    made_by,
     origin,
 )
 from repro.report.estimates import (
@@ -249,7 +250,7 @@ def _of_gradients(rows: Rows, archive: Archive, about: str = "") -> pd.DataFrame
     draws = f"{p['problems']} problems, or {p['batches']} batches of {p['batch_size']}"
     caption = (
         f"{about}± standard error, by jackknife over {draws} training images. β = {p['beta']:g}. "
-        f"{p['device']}, commit {p['commit'][:10]}."
+        f"{made_by(p)}."
     )
     return framed(rows, ["where", "network"], caption)
 

@@ -68,6 +68,11 @@ def test_iwae_and_log_px_agree_with_an_independent_estimate(model):
     assert metrics["minus_kl"]["value"] < 3 * metrics["minus_kl"]["se"]
 
 
+def test_the_gap_is_iwae_64_minus_log_px_of_each_image(model):
+    for values in evaluation.measure(model, torch.rand(20, 16), [0, 1], log_px_samples=100):
+        np.testing.assert_array_equal(values["minus_kl"], values["iwae_64"] - values["log_px"])
+
+
 def test_evaluation_is_deterministic_and_blind_to_companions(model):
     images = torch.rand(20, 16)
     both = evaluation.evaluate(model, images, [0, 1], 100)

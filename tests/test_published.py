@@ -339,6 +339,18 @@ def test_tables_of_nothing_measured_say_so(tmp_path, made):
     assert table.attrs["missing"] == ["python -m repro audit"]
 
 
+def test_a_printed_cell_is_inside_its_interval_if_it_is_near_the_centre(archive):
+    """The centre is log p-hat of the weights, or 0 for the gap; near is 1.96 standard errors."""
+    cells = audit.cells_of_table1(archive)
+    outcomes = set()
+    for c in cells:
+        log_px = c.record.metrics["log_px"]["value"]
+        distance = c.printed - (0 if c.metric == "minus_kl" else log_px)
+        assert c.inside == (abs(distance) <= 1.96 * c.error)
+        outcomes.add(c.inside)
+    assert outcomes == {True, False}
+
+
 def test_measured_differences_are_paired(archive):
     """The paired table against the images of two committed records."""
     piwae, iwae = (

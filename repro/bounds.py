@@ -110,7 +110,7 @@ def _takes_beta(bound: Bound) -> bool:
 
 
 def _apply(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:
-    """The bound of log_w; a beta for each run reaches the bound as a number all the same."""
+    """The bound of log_w. If each run has its own beta, the bound still sees one number."""
     if not _takes_beta(bound):
         return bound(log_w)
     if not isinstance(beta, Tensor) or beta.dim() == 0:

@@ -187,24 +187,21 @@ class Experiment:
         if self.profile == "published":
             return "python -m repro audit"
         options = {"method": self.method} | self._layout_options()
-        if self.beta not in (None, 0.5):
-            options["beta"] = f"{self.beta:g}"
-        if self.dataset != PROFILES[self.profile].dataset:
-            options["dataset"] = self.dataset
-        if self.model != "reference":
-            options["model"] = self.model
-        if self.seed != 0:
-            options["seed"] = self.seed
-        if self.epochs != self.planned_epochs:
-            options["epochs"] = self.epochs
-        if self.init != "default":
-            options["init"] = self.init
-        if self.precision != "float32":
-            options["precision"] = self.precision
+        usual = {
+            "beta": (self.beta, None if self.beta is None else 0.5),
+            "dataset": (self.dataset, PROFILES[self.profile].dataset),
+            "model": (self.model, "reference"),
+            "seed": (self.seed, 0),
+            "epochs": (self.epochs, self.planned_epochs),
+            "init": (self.init, "default"),
+            "precision": (self.precision, "float32"),
+        }
+        options |= {name: value for name, (value, default) in usual.items() if value != default}
         options["profile"] = self.profile
-        return " ".join(
-            ["python -m repro train", *(f"--{name} {value}" for name, value in options.items())]
-        )
+        if "beta" in options:
+            options["beta"] = f"{self.beta:g}"
+        words = [f"--{name} {value}" for name, value in options.items()]
+        return " ".join(["python -m repro train", *words])
 
     def _layout_options(self) -> dict[str, object]:
         """The protocol, M and K, where a command must name them."""

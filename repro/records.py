@@ -216,6 +216,7 @@ class Archive:
         shutil.rmtree(path, ignore_errors=True)  # what is there is not a whole record
         os.replace(partial, path)
         self._read.pop(path, None)
+        self.__dict__.pop("released", None)
         return path
 
     # What exhibits show
@@ -232,6 +233,10 @@ class Archive:
         of_version = [r for r in found if r.experiment.dataset in ("mnist", version)]
         keys = [(r.experiment.family, r.experiment.model, r.experiment.method) for r in of_version]
         return dict(zip(keys, of_version, strict=True))
+
+    def released_of(self, family: str, model: str) -> list[Record]:
+        """The records there are of the report's weights of one dataset and model."""
+        return [r for key, r in self.released.items() if key[:2] == (family, model)]
 
     def released_in(self, exhibit: str) -> list[Record]:
         """The records of the report's weights that an exhibit shows; Figure 4 has none."""

@@ -11,7 +11,7 @@ from tests.helpers import few_digits, paper_log_w
 
 M, K, BATCH, RUNS = 3, 5, 7, 2
 
-# The bounds of theta and phi: Rainforth et al., section 4; the report, eq. 5 to 15.
+# The bounds of theta and phi: Rainforth et al., section 5; the report, eq. 5 to 15.
 PAPER = {
     "vae": ("vae", "vae"),
     "iwae": ("iwae", "iwae"),

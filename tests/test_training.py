@@ -269,6 +269,26 @@ def test_a_bound_that_was_changed_does_not_go_on(small, tmp_path, monkeypatch):
         training.fit(runs("mine"), few_digits(), tmp_path / "state.pt")
 
 
+def test_a_bound_that_was_only_described_anew_goes_on(small, tmp_path, monkeypatch):
+    def without_words():
+        def mine(log_w):
+            return log_w.mean((-3, -2))
+
+        return mine
+
+    def with_words():
+        def mine(log_w):
+            """The same."""
+            return log_w.mean((-3, -2))
+
+        return mine
+
+    monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(without_words()))
+    training.fit(runs("mine"), few_digits(), tmp_path / "state.pt", stop=lambda: True)
+    monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(with_words()))
+    assert training.fit(runs("mine"), few_digits(), tmp_path / "state.pt").finished
+
+
 def test_runs_are_trained_by_one_process_at_a_time(tmp_path):
     archive = Archive(tmp_path)
     with (

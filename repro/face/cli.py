@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from repro import ReproError, exhibits, one_of, records
+from repro.bounds import METHODS
 from repro.experiments import (
     DATASETS,
     INITS,
@@ -68,8 +69,7 @@ def repro_command(context: click.Context) -> None:
     "--method",
     default="all",
     show_default=True,
-    help="iwae, piwae, miwae, ciwae, vae, ciwae-learned, or several of them separated by commas; "
-    "all: Table 1's five.",
+    help=f"{choices(METHODS)}, or several of them separated by commas; all: Table 1's five.",
 )
 @click.option("--dataset", help=f"{choices(DATASETS)}. Default: the profile's.")
 @click.option("--model", default="reference", show_default=True, help=f"{choices(MODELS)}.")
@@ -240,7 +240,7 @@ def data_command(names: tuple[str, ...], data: str | None) -> None:
 def audit_command(data, results, device: str, omniglot: str, count: int | None) -> None:
     """Measure the report's released weights again, those that have no record yet.
 
-    Sums up its logs and tells its drawers apart, too.
+    Its logs are summed up, and its Omniglot models are tested on each drawer's drawings.
     """
     archive = Archive(results)
     runs = exhibits.released_runs(omniglot)
@@ -258,10 +258,7 @@ def audit_command(data, results, device: str, omniglot: str, count: int | None) 
 @results_option
 @device_option
 def gradients_command(data, results, device: str) -> None:
-    """Measure the signal-to-noise ratio of both networks' gradients.
-
-    In a linear Gaussian model and on MNIST.
-    """
+    """Measure how clear both networks' gradients are, in a small model and on MNIST."""
     archive = Archive(results)
     path = archive.table_path("gradients")
     if path.exists():

@@ -17,7 +17,7 @@ import click
 
 from repro import ReproError, one_of, records
 
-_papermill_main = click.Command.main
+_click_main = click.Command.main
 
 
 def __getattr__(name: str):
@@ -37,7 +37,7 @@ def _main_with_checks(self, args=None, *rest, **options):
         except ReproError as error:
             _give_up(error)
     try:
-        return _papermill_main(self, args, *rest, **options)
+        return _click_main(self, args, *rest, **options)
     except Exception as error:
         if self.name != "papermill" or getattr(error, "ename", None) != ReproError.__name__:
             raise

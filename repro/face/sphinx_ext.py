@@ -29,7 +29,8 @@ def bring(app, config) -> None:
     config.myst_substitutions = {"n": Numbers(str(project / "results"))}
     built = project / "_build" / "notebooks"
     target = project / "book" / "notebooks"
-    newest_record = max(p.stat().st_mtime for p in _records(project / "results"))
+    times = [p.stat().st_mtime for p in _records(project / "results")]
+    newest_record = max(times, default=0.0)
     for name in COMMITTED:
         committed = project / "notebooks" / f"{name}.ipynb"
         fresh = built / f"{name}.ipynb"

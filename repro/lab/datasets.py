@@ -142,7 +142,7 @@ LAKE_FILES = {  # file -> SHA-256 of all drawings' bits, in the order of their p
 }
 LAKE_URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 
-# Of the twenty people who drew each character; its drawings stand in this order.
+# Twenty people drew each character, and its drawings are in the order of their numbers.
 DRAWERS = {"train": range(1, 16), "test": range(16, 21)}
 
 

@@ -173,7 +173,7 @@ def ssim_of_reconstructions(model: Autoencoder, x: Tensor, noise) -> np.ndarray:
 def other_binarisations(
     model: Autoencoder, images: Tensor, seeds: Sequence[int], count: int
 ) -> list[dict[str, float]]:
-    """For each run, how far other binarisations move the means of IWAE-64 and SSIM (sd)."""
+    """For each run, the standard deviation of IWAE-64 and SSIM between binarisations."""
     means: dict[str, list[np.ndarray]] = {"iwae_64": [], "ssim": []}
     for i in range(count):
         purpose = f"binarisation {i}"

@@ -47,7 +47,7 @@ def plain_step(
 
 
 def learning_rate(epoch: int) -> float:
-    """1e-3 10^(-i/7) in stage i, of 3^i epochs; the first epoch is 0 (Burda et al., sec. 5)."""
+    """1e-3 10^(-i/7) in stage i = 0 ... 7, which lasts 3^i epochs (Burda et al., section 5)."""
     stage = bisect.bisect_right(MILESTONES[:-1], epoch)
     return 1e-3 * 10 ** (-stage / 7)
 
@@ -160,7 +160,7 @@ class Program:
         """Let Adam make its tensors now, all zero, so that a state can be copied into them."""
         for p in (*self.parameters, self.beta_parameter):
             p.grad = torch.zeros_like(p)
-        with warnings.catch_warnings():  # on CUDA, that this step is not captured
+        with warnings.catch_warnings():  # on CUDA, torch warns that no graph captures this step
             warnings.simplefilter("ignore")
             self.optimizer.step()
         for tensor in self._moments():
@@ -290,7 +290,7 @@ class Program:
         tensors = {
             "encoder": self.parameters[0],
             "decoder": self.parameters[1],
-            "beta": self.beta_parameter,
+            "beta_logit": self.beta_parameter,
             "learning_rate": self.learning_rate,
             "order": self.order,
             "losses": self.losses,

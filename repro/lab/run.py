@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from repro import ReproError, exhibits, one_of, studies
+from repro import ReproError, exhibits, one_of, plural, studies
 from repro.experiments import MILESTONES, OMNIGLOT, PROFILES, Experiment, told_apart
 from repro.lab import datasets, evaluation, released_files, snr, training
 from repro.lab.datasets import Dataset
@@ -110,13 +110,16 @@ def _train_missing(order: Order, runs: list[Experiment], state: Path) -> None:
         runs = kept.experiments
     dataset = datasets.load(runs[0].dataset, order.data)
     other = datasets.load_other(runs[0].dataset, order.data)
-    engine = announce(order, runs, dataset, kept)
+    announce(order, runs, dataset, kept)
+    asked = kept.engine if kept and order.engine == "auto" else order.engine
+    trial = _try_engine(asked, runs, dataset, order.device)
+    tell_how_long(runs[0], trial, _seconds_left(order, runs, dataset, kept, trial))
     with interrupts() as interrupted, Progress(runs[0].epochs) as bar:
 
         def stop() -> bool:
             return interrupted() or order.late()
 
-        how = {"commit": code_of(origin), "engine": engine, "milestones": order.milestones}
+        how = {"commit": code_of(origin), "engine": trial.engine, "milestones": order.milestones}
         fit = training.fit(runs, dataset, state, order.device, stop, bar.training, **how)
         trained_now = fit.epoch > (kept.epochs if kept else 0)
         put_off = trained_now and stop()
@@ -158,35 +161,30 @@ def only_one(runs: list[Experiment], archive: Archive) -> Iterator[None]:
 
 def announce(
     order: Order, runs: list[Experiment], dataset: Dataset, kept: training.Unfinished | None
-) -> str:
-    """Say what is going to be trained and how long that should take. Returns the engine to use.
-
-    ``kept`` is the training that is gone on with. The time is estimated from a short measurement.
-    """
+) -> None:
+    """Say what is going to be trained; ``kept`` is the training that is gone on with."""
     first = runs[0]
-    done = kept.epochs if kept else 0
     steps = len(dataset.train) // first.batch_size
-    begins = f", going on from epoch {done + 1}" if kept else ""
-    epochs = "1 epoch" if first.epochs == 1 else f"{first.epochs} epochs"
+    begins = f", going on from epoch {kept.epochs + 1}" if kept else ""
     print(f"{first.profile} profile: {', '.join(e.name for e in runs)}")
     print(f"{first.model} model on {dataset.variant}; {device_name(order.device)}")
-    print(f"{epochs} of {steps} steps{begins}", end="; ", flush=True)
-    asked = kept.engine if kept and order.engine == "auto" else order.engine
-    trial = _try_engine(asked, runs, dataset, order.device)
-    training_seconds = (first.epochs - done) * steps * trial.seconds
-    total = training_seconds + _evaluation_seconds(order, runs, dataset, done)
+    print(f"{plural(first.epochs, 'epoch')} of {steps} steps{begins}", end="; ", flush=True)
+
+
+def tell_how_long(first: Experiment, trial: training.Trial, seconds: float) -> None:
+    """Say which engine trains and how long it should take."""
     print(
-        f"{trial.engine} engine, {first.precision}; should take about {duration(total)}", flush=True
+        f"{trial.engine} engine, {first.precision}; should take about {duration(seconds)}",
+        flush=True,
     )
     if trial.why:
         print(f"{trial.why}: {trial.engine} instead, which is slower", flush=True)
-    if total > LONG:
+    if seconds > LONG:
         print(
             "that is long: --epochs makes it shorter, --profile smoke tries it out, "
             "--time-limit does it in parts",
             flush=True,
         )
-    return trial.engine
 
 
 def _try_engine(
@@ -204,8 +202,15 @@ def _try_engine(
     return training.try_engines(runs, dataset, device, "compiled")
 
 
-def _evaluation_seconds(order: Order, runs: list[Experiment], dataset: Dataset, done: int) -> float:
-    """How long all evaluations from epoch ``done`` on should take."""
+def _seconds_left(
+    order: Order,
+    runs: list[Experiment],
+    dataset: Dataset,
+    kept: training.Unfinished | None,
+    trial: training.Trial,
+) -> float:
+    """How long training and all evaluations should take, from a short measurement."""
+    done = kept.epochs if kept else 0
     first = runs[0]
     model = Autoencoder(MODELS[first.model], [0]).to(order.device)
     for _ in range(2):  # the first time is a warm-up
@@ -217,7 +222,9 @@ def _evaluation_seconds(order: Order, runs: list[Experiment], dataset: Dataset, 
         times_of_log_px += len([m for m in MILESTONES if done < m < first.epochs])
     samples = 64 * (first.epochs - done + 1)
     samples += times_of_log_px * PROFILES[first.profile].log_px_samples
-    return seconds_per_weight * samples * len(dataset.test) * len(runs)
+    evaluation_seconds = seconds_per_weight * samples * len(dataset.test) * len(runs)
+    steps = (first.epochs - done) * (len(dataset.train) // first.batch_size)
+    return evaluation_seconds + steps * trial.seconds
 
 
 @dataclass(frozen=True)
@@ -351,6 +358,7 @@ def remeasure(
     e: Experiment, archive: Archive, data: str | Path | None = None, device: str = "auto"
 ) -> Record:
     """Measure the report's released weights of a run with this project's evaluation; record it."""
+    origin = code_and_date()
     begun = time.monotonic()
     device = pick_device(device)
     dataset = datasets.load(e.dataset, data)
@@ -361,7 +369,7 @@ def remeasure(
     (spread,) = evaluation.other_binarisations(model, dataset.test, [e.seed], BINARISATIONS)
     for name, sd in spread.items():
         found.metrics[name]["binarisation_sd"] = sd
-    origin = code_and_date() | {
+    origin |= {
         "device": device_name(device),
         "data": dataset.origin,
         "log_px_samples": samples,
@@ -395,6 +403,7 @@ def tell_drawers_apart(archive: Archive, data: str | Path | None, device: str) -
 
     if archive.table_path("drawers").exists():
         return
+    origin = code_and_date()
     device = pick_device(device)
     dataset = datasets.load(OMNIGLOT, data)
     runs = [e for e in exhibits.released_runs() if e.dataset == OMNIGLOT]
@@ -403,7 +412,7 @@ def tell_drawers_apart(archive: Archive, data: str | Path | None, device: str) -
         for e in runs:
             rows += iwae_64_by_drawer(e, dataset, data, device)
             bar.fraction(len(rows) / (20 * len(runs)))
-    origin = code_and_date() | {
+    origin |= {
         "device": device_name(device),
         "blobs": released_files.blobs(runs, "model"),
         "data": dataset.origin,
@@ -439,6 +448,7 @@ def measure_gradients(archive: Archive, data: str | Path | None, device: str) ->
     """Write the signal and noise of gradients in a linear Gaussian model and in networks."""
     import pandas as pd
 
+    origin = code_and_date()
     begun = time.monotonic()
     device = pick_device(device)
     of_iwae = [e for e in exhibits.released_runs() if e.method == "iwae"]
@@ -456,7 +466,7 @@ def measure_gradients(archive: Archive, data: str | Path | None, device: str) ->
         for measured in itertools.chain(*parts):
             rows.append(measured)
             bar.fraction(len(rows) / studies.MEASUREMENTS)
-    origin = code_and_date() | {
+    origin |= {
         "device": device_name(device),
         "weights": released_files.origin_of_weights(trained),
         "data": dataset.origin | {"split": "train"},

@@ -7,11 +7,13 @@ compiler chooses the same kernels.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import inspect
 import json
 import os
+import textwrap
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -52,8 +54,8 @@ class Fit:
     epoch: int = 0
     step: int = 0
     pending: list[dict] = field(default_factory=list)  # lines of runs evaluated in this epoch
-    commits: list[str] = field(default_factory=list)  # of the code that trained, in turn
-    engines: list[str] = field(default_factory=list)  # that trained, in turn
+    commits: list[str] = field(default_factory=list)  # of the code that trained, first to last
+    engines: list[str] = field(default_factory=list)  # that trained, first to last
     note: str = ""  # what is being done between two steps
 
     @property
@@ -105,6 +107,7 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     where stages of the learning rate end. Raises ReproError, with epoch and step, if a loss is not
     finite; the last good state is then kept.
     """
+    begun = time.monotonic()
     if len({e.shared for e in experiments}) != 1:
         raise ReproError(
             "runs trained together must share dataset, model, M*K, epochs, profile, init, "
@@ -119,7 +122,7 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     if not run.finished:
         _append_if_new(run.commits, commit)
         _append_if_new(run.engines, engine)
-    _Loop(run, dataset, state, stop, progress, milestones).go_on()
+    _Loop(run, dataset, state, stop, progress, milestones, begun).go_on()
     return run
 
 
@@ -135,7 +138,9 @@ class _Halt(Exception):  # noqa: N818
 class _Loop:
     """Advances a Fit to its end, saving and reporting at intervals."""
 
-    def __init__(self, run: Fit, dataset: Dataset, state: _StateFile, stop, progress, milestones):
+    def __init__(
+        self, run: Fit, dataset: Dataset, state: _StateFile, stop, progress, milestones, begun
+    ):
         self.run = run
         self.dataset = dataset
         self.state = state
@@ -143,7 +148,7 @@ class _Loop:
         self.progress = progress
         self.milestones = milestones
         self.seconds_before = run.seconds
-        self.begun = self.saved = self.looked = time.monotonic()
+        self.begun = self.saved = self.looked = begun
 
     def go_on(self) -> None:
         """Train until the last epoch's end, or until ``stop`` says so."""
@@ -275,7 +280,7 @@ def fingerprint(experiments: Sequence[Experiment]) -> str:
 
 
 class _StateFile:
-    """A Fit's state on disk; of no file, it saves and loads nothing."""
+    """A Fit's state on disk. Without a path, it saves and loads nothing."""
 
     def __init__(self, path: str | Path | None):
         self.path = None if path is None else Path(path)
@@ -295,7 +300,7 @@ class _StateFile:
         state = {name: getattr(run, name) for name in KEPT}
         state["programs"] = [p.get_state() for p in run.programs]
         state["experiments"] = [e.as_dict() for e in run.experiments]
-        state["layout"] = _layout(run)
+        state["layout"] = _stacking(run)
         state["bounds"] = _sources_of_bounds(run.experiments)
         partial = self.path.with_suffix(".partial")
         try:
@@ -328,21 +333,22 @@ class _StateFile:
             raise ReproError(
                 f"{self.path} is the state of other runs; name another folder for the results"
             )
-        if state["layout"] != _layout(run):
+        if state["layout"] != _stacking(run):
             device, stacks = state["layout"]
             raise ReproError(
                 f"{self.path} was made on {device} in {len(stacks)} stacks; "
                 "go on so, or delete it to train from the start"
             )
         for method, source in _sources_of_bounds(run.experiments).items():
-            if state["bounds"] and state["bounds"].get(method) != source:
+            before = (state["bounds"] or {}).get(method, source)
+            if _without_docstrings(before) != _without_docstrings(source):
                 raise ReproError(
                     f"{self.path} was trained with another bound of '{method}'; "
                     "put that back, or delete it to train from the start"
                 )
 
 
-def _layout(run: Fit) -> list:
+def _stacking(run: Fit) -> list:
     """The kind of device, and the number of runs in each stack."""
     return [run.programs[0].device.type, [len(p.experiments) for p in run.programs]]
 
@@ -397,8 +403,20 @@ def _source(bound: Bound) -> str:
         return getattr(bound, "__qualname__", "")
 
 
+def _without_docstrings(source: str) -> str:
+    """What a piece of code does, however it is described; itself if it cannot be parsed."""
+    try:
+        tree = ast.parse(textwrap.dedent(source))
+    except SyntaxError:
+        return source
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
+            del node.body[0]
+    return ast.dump(tree)
+
+
 class Trial(NamedTuple):
-    """An engine that works here, what a step of all runs takes, and why it is not the one asked."""
+    """An engine that works, the seconds that it takes for a step of all runs, and why this one."""
 
     engine: str
     seconds: float

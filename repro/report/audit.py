@@ -21,30 +21,29 @@ from repro.exhibits import LOG_BLOCK, SETTINGS
 from repro.experiments import TABLE_METHODS, Experiment, commands, plan
 from repro.records import Archive, Record, of_any_seed
 from repro.report import similarity
-from repro.report.captions import METHOD_TITLES, METRIC_TITLES, OVER_IMAGES, made_by, origin
+from repro.report.captions import (
+    METHOD_TITLES,
+    METRIC_TITLES,
+    OVER_IMAGES,
+    about_released,
+    made_by,
+    origin,
+)
 from repro.report.estimates import (
     CLEAR,
     NOT_RUN,
+    ErrorOf,
     Estimate,
     number,
     of_metric,
     over_seeds,
     paired_difference,
 )
-from repro.report.logs import blocks_of_logs, count_of_epochs, last_block, logged, spread_of_gap
+from repro.report.logs import blocks_of_logs, last_block, logged, spread_of_gap
 from repro.report.reported import TABLE1
 from repro.report.tables import AnyArchive, Rows, for_methods, framed, paired_differences
 
 SUBSET = 64 * 20  # images in 64 batches
-AUDIT_COMMAND = "python -m repro audit"
-
-
-def about_released(used: Sequence[Record], expected: int, error: str = OVER_IMAGES) -> dict:
-    """Caption and missing commands of a table of so many released models."""
-    caption = "No released model is measured yet."
-    if used:
-        caption = f"Measured again: {origin(used, error)}"
-    return {"caption": caption, "missing": [] if len(used) == expected else [AUDIT_COMMAND]}
 
 
 # Table 1 cell by cell
@@ -76,13 +75,18 @@ class Cell(NamedTuple):
         return TABLE1["report"][self.model][self.metric][self.method].value
 
     @property
+    def paper(self) -> Estimate | None:
+        """What the paper prints, if it does."""
+        return TABLE1["paper"].get(self.model, {}).get(self.metric, {}).get(self.method)
+
+    @property
     def logged(self) -> float:
         """What the log gives, averaged as the report averages."""
         return logged(self.block, self.metric)
 
     @property
     def error(self) -> float:
-        """The standard error of (printed - corrected) had the printed cell been its metric."""
+        """The standard error of (printed - corrected), if the cell measured what its row says."""
         return comparison_errors(self.record, self.block)[self.metric]
 
     @property
@@ -130,7 +134,7 @@ def comparison_errors(record: Record, block: pd.Series) -> dict[str, float]:
     """For each metric, the standard error of (printed - corrected) if it had been measured.
 
     log p-hat: the log's spread from epoch to epoch, for one evaluation and for the mean of 20.
-    IWAE-64: the noise of the subset besides. -KL: the noise of the subset alone.
+    IWAE-64: that and the noise of the subset. -KL: the noise of the subset alone.
     """
     whole = block.log_px_sd * np.sqrt(1 + 1 / LOG_BLOCK)
     subset = subset_error(record)
@@ -183,11 +187,10 @@ def table(archive: AnyArchive = None) -> pd.DataFrame:
 
 def _shown(cell: Cell) -> dict[str, object]:
     """What the table shows of a cell, by source."""
-    paper = TABLE1["paper"].get(cell.model, {}).get(cell.metric, {}).get(cell.method, "")
     before = {"printed": Estimate(cell.printed), "logs": Estimate(cell.logged)}
     if cell.record is None:
         unknown = {"95 % from": "", "95 % to": "", "corrected": NOT_RUN, "z": "", "verdict": ""}
-        return before | unknown | {"paper": paper}
+        return before | unknown | {"paper": cell.paper or ""}
     low, high = cell.interval
     measured = {
         "95 % from": Estimate(low),
@@ -196,7 +199,7 @@ def _shown(cell: Cell) -> dict[str, object]:
         "z": Estimate(cell.z, digits=1),
         "verdict": cell.verdict,
     }
-    return before | measured | {"paper": paper}
+    return before | measured | {"paper": cell.paper or ""}
 
 
 # The released models beside one another
@@ -226,7 +229,7 @@ def _closeness(record: Record | None) -> dict[str, object]:
     titles = ("ELBO", "ELBO − log p̂(x)", "effective sample size of 64", "active units")
     if record is None:
         return dict.fromkeys(titles, NOT_RUN)
-    below = Estimate.over_images(record.images["elbo"] - record.images["log_px"])
+    below = Estimate.mean_of(record.images["elbo"] - record.images["log_px"], ErrorOf.IMAGES)
     elbo, ess, units = (of_metric(record.metrics[k]) for k in ("elbo", "ess", "active_units"))
     return dict(zip(titles, (elbo, below, ess, units.shown_with(0)), strict=True))
 
@@ -294,7 +297,7 @@ def gaps(archive: AnyArchive = None) -> pd.DataFrame:
     for (setting, method), mine in blocks.groupby(["group", "method"], sort=False):
         mean = mine.gap_mean
         spread = spread_of_gap(mine)
-        se = spread / count_of_epochs(mine) ** 0.5
+        se = spread / (LOG_BLOCK * len(mine)) ** 0.5
         rows[setting, method.upper()] = {
             "mean": Estimate(mean.mean(), se, digits=3),
             "one epoch's standard deviation": Estimate(spread),
@@ -341,7 +344,7 @@ def _by_drawer_and_minus_iwae(found: pd.DataFrame) -> dict[str, dict[str, pd.Dat
 
 
 def _mean_of_drawers(values: pd.DataFrame) -> dict[str, Estimate]:
-    return {m: Estimate(values[m].mean(), values[m].sem()) for m in values}
+    return {m: Estimate.mean_of(values[m], ErrorOf.DRAWS) for m in values}
 
 
 # Findings

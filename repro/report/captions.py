@@ -104,6 +104,17 @@ def _data_and_length(record: Record) -> str:
     return ", ".join(words)
 
 
+def about_released(used: Sequence[Record], expected: int, error: str = OVER_IMAGES) -> dict:
+    """Caption and missing commands of a table of so many released models."""
+    caption = "No released model is measured yet."
+    if used:
+        caption = f"Measured again: {origin(used, error)}"
+    return {
+        "caption": caption,
+        "missing": [] if len(used) == expected else ["python -m repro audit"],
+    }
+
+
 def made_by(origin_of_table: dict) -> str:
     """The device and the commit that made a table beside the records."""
     return f"{origin_of_table['device']}, commit {(origin_of_table['commit'] or 'unknown')[:10]}"

@@ -98,23 +98,23 @@ class Difference(NamedTuple):
     """How far a method is ahead of IWAE."""
 
     source: Source
-    group: str
+    setting: str
     method: str
     estimate: Estimate
 
 
 def differences_from_iwae(
-    evidence: Evidence, metric: str, methods: Sequence[str], groups: Sequence[str]
+    evidence: Evidence, metric: str, methods: Sequence[str], settings: Sequence[str]
 ) -> list[Difference]:
     """Each method's difference from IWAE, wherever its error is known."""
     found = []
     for whose in ("weights", "ours"):
-        for group in groups:
+        for setting in settings:
             for method in methods:
-                estimate = evidence.apart(group, method, "iwae", metric, whose)
+                estimate = evidence.apart(setting, method, "iwae", metric, whose)
                 if estimate and estimate.se is not None:
-                    source = Source.of(evidence.runs(group, method, whose)[0])
-                    found.append(Difference(source, group, method, estimate))
+                    source = Source.of(evidence.runs(setting, method, whose)[0])
+                    found.append(Difference(source, setting, method, estimate))
     return found
 
 
@@ -129,7 +129,7 @@ def _by_source(differences: Iterable[Difference]) -> dict[Source, list[Differenc
 def ahead(
     metric: str,
     methods: Sequence[str],
-    groups: Sequence[str] = NAMES_OF_SETTINGS,
+    settings: Sequence[str] = NAMES_OF_SETTINGS,
     caveat: str = "",
     released: Sequence[str] | None = None,
 ) -> Check:
@@ -141,7 +141,7 @@ def ahead(
     tested = methods if released is None else released
 
     def check(evidence: Evidence) -> Verdict:
-        found = differences_from_iwae(evidence, metric, methods, groups)
+        found = differences_from_iwae(evidence, metric, methods, settings)
         tests = [d for d in found if not d.source.released or d.method in tested]
         said = []
         for source, mine in _by_source(tests).items():
@@ -154,7 +154,7 @@ def ahead(
 
 
 def not_behind(
-    methods: Sequence[str], groups: Sequence[str], caveat: str = "", released: bool = True
+    methods: Sequence[str], settings: Sequence[str], caveat: str = "", released: bool = True
 ) -> Check:
     """Whether log p-hat is not below IWAE's by more than ``CLEAR`` paired standard errors.
 
@@ -162,10 +162,10 @@ def not_behind(
     """
 
     def check(evidence: Evidence) -> Verdict:
-        found = differences_from_iwae(evidence, "log_px", methods, groups)
+        found = differences_from_iwae(evidence, "log_px", methods, settings)
         said = []
         for source, mine in _by_source(found).items():
-            values = [f"{d.estimate} ({d.method.upper()}, {_title(d.group)})" for d in mine]
+            values = [f"{d.estimate} ({d.method.upper()}, {_title(d.setting)})" for d in mine]
             said.append(f"{source}: {', '.join(values)}")
         tests = [d for d in found if d.source.whole and (released or not d.source.released)]
         kept = [not (-d.estimate).beyond(CLEAR) for d in tests]
@@ -175,9 +175,9 @@ def not_behind(
     return check
 
 
-def _title(group: str) -> str:
+def _title(setting: str) -> str:
     """A setting as MNIST, Omniglot, or MNIST, larger."""
-    family, model = group.split()
+    family, model = setting.split()
     title = FAMILY_TITLES[family]
     return title if model == "reference" else f"{title}, {model}"
 
@@ -185,11 +185,11 @@ def _title(group: str) -> str:
 def larger_model(evidence: Evidence) -> Verdict:
     """Whether a larger model gains more in log p-hat than a better method does."""
     log_px = {}
-    for group in ("mnist reference", "mnist larger"):
-        runs = tables.by_method(evidence.runs(group))
+    for setting in ("mnist reference", "mnist larger"):
+        runs = tables.by_method(evidence.runs(setting))
         if not all(runs.values()):
             return NO_RECORDS
-        log_px[group] = {m: of[0].metrics["log_px"]["value"] for m, of in runs.items()}
+        log_px[setting] = {m: of[0].metrics["log_px"]["value"] for m, of in runs.items()}
     reference = log_px["mnist reference"]
     gains = [log_px["mnist larger"][m] - reference[m] for m in TABLE_METHODS]
     near = [reference[m] for m in ("iwae", "piwae", "miwae")]
@@ -224,8 +224,9 @@ def printed_cells(metric: str, otherwise: Outcome) -> Check:
     return check
 
 
-def printed_ssim(exhibit: str, near: float) -> Check:
-    """Whether an exhibit's SSIM values are as near to the released weights'."""
+def printed_ssim(exhibit: str, digits: int) -> Check:
+    """Whether an exhibit's SSIM values, printed to so many digits, are the weights'."""
+    near = similarity.NEAR[digits]
 
     def check(evidence: Evidence) -> Verdict:
         verdicts = similarity.verdicts(evidence.archive, exhibit)
@@ -261,8 +262,7 @@ def learned_beta(evidence: Evidence) -> Verdict:
     if not source.whole:
         return Verdict(Outcome.UNTESTED, said)
     gains = evidence.scores("ciwae-learned") - evidence.scores("ciwae")  # from the same beta
-    se = gains.std(ddof=1) / np.sqrt(len(gains))
-    gain = Estimate(gains.mean(), se, len(gains) - 1, error_of=ErrorOf.DRAWS)
+    gain = Estimate.mean_of(gains, ErrorOf.DRAWS)
     steadier = spreads["ciwae-learned"].se < spreads["ciwae"].se
     return Verdict(summed_up([steadier, gain.beyond(CLEAR)]), said)
 
@@ -388,7 +388,7 @@ CLAIMS = (
     ),
     Claim(
         PAPER,
-        "At the same $MK$ the generative network's gradient is as clear with one group as with "
+        "At the same $MK$ the generative network's gradient is as clear with one setting as with "
         "eight, to a tenth",
         "notebooks/snr",
         in_every_place(groups_do_not_matter),
@@ -437,19 +437,19 @@ CLAIMS = (
         REPORT,
         "SSIM on MNIST, the values of Figure 5",
         "notebooks/figure5",
-        printed_ssim("Figure 5", similarity.NEAR[3]),
+        printed_ssim("Figure 5", digits=3),
     ),
     Claim(
         REPORT,
         "SSIM on Omniglot, the values of Figure 6",
         "notebooks/figure6",
-        printed_ssim("Figure 6", similarity.NEAR[3]),
+        printed_ssim("Figure 6", digits=3),
     ),
     Claim(
         REPORT,
         "SSIM on Omniglot of models trained on MNIST, the values of Table 2",
         "notebooks/table2",
-        printed_ssim("Table 2: mnist to omniglot", similarity.NEAR[2]),
+        printed_ssim("Table 2: mnist to omniglot", digits=2),
     ),
     Claim(
         REPORT,

@@ -23,32 +23,35 @@ ENOUGH = 3  # degrees of freedom with which a spread between seeds is known
 class ErrorOf(Enum):
     """What an error is of."""
 
-    IMAGES = "over the test images"
-    SEEDS = "between seeds"
-    DRAWS = "between draws, by jackknife"
-    PRINTED = "as printed, or read from a log"
-    SPREAD = "standard deviation of single values, not of their mean"
+    IMAGES = "the choice of test images"
+    SEEDS = "the training"
+    DRAWS = "the choice of drawers, problems, batches or betas"
+    SPREAD = "no error, but the standard deviation of single values"
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A value, its standard error (None if unknown) and that error's degrees of freedom.
 
-    ``seeds`` counts the trainings behind it. ``digits`` is how many decimals are shown.
+    ``seeds`` counts the trainings behind it, and ``error_of`` says what the error is of (None if
+    unknown); a SPREAD has a standard deviation in place of an error. ``digits`` is how many
+    decimals are shown.
     """
 
     value: float
     se: float | None = None
     dof: float = math.inf
     seeds: int = 1
-    error_of: ErrorOf = ErrorOf.PRINTED
+    error_of: ErrorOf | None = None
     digits: int = 2
 
     @classmethod
-    def over_images(cls, values: np.ndarray, seeds: int = 1, digits: int = 2) -> Estimate:
-        """The mean of one value for each test image."""
-        se = float(values.std(ddof=1) / np.sqrt(len(values)))
-        return cls(float(values.mean()), se, len(values) - 1, seeds, ErrorOf.IMAGES, digits)
+    def mean_of(
+        cls, values: np.ndarray, error_of: ErrorOf, seeds: int = 1, digits: int = 2
+    ) -> Estimate:
+        """The mean of independent values, one for each image or draw."""
+        se = float(np.std(values, ddof=1) / np.sqrt(len(values)))
+        return cls(float(np.mean(values)), se, len(values) - 1, seeds, error_of, digits)
 
     def shown_with(self, digits: int) -> Estimate:
         """The same, shown with so many decimals."""
@@ -59,6 +62,8 @@ class Estimate:
 
     def __sub__(self, other: Estimate) -> Estimate:
         """The difference of two independent estimates; ``paired_difference`` is for paired ones."""
+        if self.error_of is not other.error_of or self.error_of is ErrorOf.SPREAD:
+            raise ValueError(f"{self.error_of} and {other.error_of} make no standard error")
         se = None
         if self.se is not None and other.se is not None:
             se = math.hypot(self.se, other.se)
@@ -124,7 +129,8 @@ def over_seeds(
 
     The error is between seeds, ``seed_spread`` / sqrt(seeds), if these runs and those ``among``
     which they stand tell that spread. Otherwise it is over the test images, each with its mean
-    over the seeds; or, if single images were not kept, at most what is given.
+    over the seeds. If single images were not kept, the mean of the seeds' own errors is given,
+    which is an upper bound.
     """
     if not runs:
         return NOT_RUN
@@ -135,10 +141,10 @@ def over_seeds(
         return Estimate(value, spread / seeds**0.5, dof, seeds, ErrorOf.SEEDS, digits)
     by_image = [images_of(r, metric) for r in runs]
     if seeds > 1 and all(images is not None for images in by_image):
-        error = Estimate.over_images(np.mean(by_image, axis=0), seeds, digits)
+        error = Estimate.mean_of(np.mean(by_image, axis=0), ErrorOf.IMAGES, seeds, digits)
         return replace(error, value=value)
-    largest = float(np.mean([m["se"] for m in found]))  # as if the seeds erred alike
-    return Estimate(value, largest, error_of=ErrorOf.IMAGES, seeds=seeds, digits=digits)
+    bound = float(np.mean([m["se"] for m in found]))
+    return Estimate(value, bound, error_of=ErrorOf.IMAGES, seeds=seeds, digits=digits)
 
 
 def paired_difference(
@@ -163,7 +169,8 @@ def paired_difference(
     if not all(_of_the_same_images(x, y) for x, y in pairs):
         return Estimate(value, None, 0, seeds)
     by_image = [images_of(x, metric) - images_of(y, metric) for x, y in pairs]
-    return replace(Estimate.over_images(np.mean(by_image, axis=0), seeds), value=value)
+    error = Estimate.mean_of(np.mean(by_image, axis=0), ErrorOf.IMAGES, seeds)
+    return replace(error, value=value)
 
 
 def _of_the_same_images(a: Record, b: Record) -> bool:

@@ -58,21 +58,21 @@ class Evidence:
         """The archive behind it."""
         return Archive(self.results)
 
-    def runs(self, group: str, method: str | None = None, whose: str = "weights") -> list[Record]:
+    def runs(self, setting: str, method: str | None = None, whose: str = "weights") -> list[Record]:
         """Records of a method, or of all, in a setting."""
-        setting = group.replace(" ", "-")
+        name = setting.replace(" ", "-")
         if whose == "weights":
             used = list(self.archive.released.values())
         else:
-            used = self.archive.select(CURVES_OF[setting]).used
-        of_setting = [r for r in used if r.experiment.setting == setting]
+            used = self.archive.select(CURVES_OF[name]).used
+        of_setting = [r for r in used if r.experiment.setting == name]
         return [r for r in of_setting if method in (None, r.experiment.method)]
 
-    def apart(self, group: str, a: str, b: str, metric: str, whose: str = "weights"):
+    def apart(self, setting: str, a: str, b: str, metric: str, whose: str = "weights"):
         """a - b, paired; its error is from all the setting's records. NOT_RUN without records."""
-        first = self.runs(group, a, whose)
-        second = self.runs(group, b, whose)
-        return paired_difference(first, second, metric, self.runs(group, whose=whose))
+        first = self.runs(setting, a, whose)
+        second = self.runs(setting, b, whose)
+        return paired_difference(first, second, metric, self.runs(setting, whose=whose))
 
     def of_betas(self) -> list[Record]:
         """Our runs of Figure 4."""
@@ -84,8 +84,8 @@ class Evidence:
 
     def highest_learned_beta(self, epoch: int | None = None) -> float | None:
         """The highest learned beta after an epoch, by default the last; None without runs."""
-        groups = tables.by_beta(self.of_betas(), "ciwae-learned").values()
-        curves = [r.curve.set_index("epoch").beta for runs in groups for r in runs]
+        settings = tables.by_beta(self.of_betas(), "ciwae-learned").values()
+        curves = [r.curve.set_index("epoch").beta for runs in settings for r in runs]
         if not curves:
             return None
         return max(c.iloc[-1] if epoch is None else c[epoch] for c in curves)

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from repro.exhibits import LOG_BLOCK
 from repro.experiments import Experiment
 from repro.records import Archive
 
@@ -48,8 +47,3 @@ def checkpoint_of(e: Experiment, archive: Archive) -> pd.Series:
     """A released run's row in the table of best checkpoints."""
     found = archive.table("checkpoints")[0].set_index(["group", "method"])
     return found.loc[e.setting, e.method]
-
-
-def count_of_epochs(blocks: pd.DataFrame) -> int:
-    """Epochs behind one run's blocks."""
-    return LOG_BLOCK * len(blocks)

@@ -16,7 +16,7 @@ import repro
 from repro import plural, records
 from repro.experiments import MODELS, TRAINED_PROFILES
 from repro.report import audit, claims, logs, tables
-from repro.report.estimates import NOT_RUN, Estimate, number, over_seeds, paired_difference
+from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds, paired_difference
 from repro.report.evidence import Evidence, rounded_up
 from repro.report.reported import FIGURE4, TABLE1
 
@@ -45,9 +45,9 @@ class Numbers(Evidence):
 
     # One setting
 
-    def value(self, group: str, method: str, metric: str, whose: str = "weights"):
+    def value(self, setting: str, method: str, metric: str, whose: str = "weights"):
         """A metric with its error; ``ssim_on_omniglot`` is on whichever version was measured."""
-        everyone = self.runs(group, whose=whose)
+        everyone = self.runs(setting, whose=whose)
         runs = [r for r in everyone if r.experiment.method == method]
         names = (name for r in runs for name in r.metrics if name.startswith(metric))
         full_name = next(names, metric)
@@ -55,61 +55,61 @@ class Numbers(Evidence):
         among = [r for r in everyone if full_name in r.metrics]
         return over_seeds(found, full_name, among, 4 if metric.startswith("ssim") else 2)
 
-    def printed(self, source: str, group: str, method: str, metric: str) -> Estimate:
+    def printed(self, source: str, setting: str, method: str, metric: str) -> Estimate:
         """What the paper or the report prints in Table 1."""
-        return TABLE1[source][group.split()[1]][metric][method]
+        return TABLE1[source][setting.split()[1]][metric][method]
 
-    def difference(self, group: str, a: str, b: str, metric: str, whose: str = "weights"):
+    def difference(self, setting: str, a: str, b: str, metric: str, whose: str = "weights"):
         """a - b with its paired standard error."""
-        return self.apart(group, a, b, metric, whose)
+        return self.apart(setting, a, b, metric, whose)
 
-    def below(self, group: str, method: str):
+    def below(self, setting: str, method: str):
         """How far the released weights' ELBO lies below log p-hat: KL(q || p(z|x))."""
-        for r in self.runs(group, method):
-            return Estimate.over_images(r.images["log_px"] - r.images["elbo"])
+        for r in self.runs(setting, method):
+            return Estimate.mean_of(r.images["log_px"] - r.images["elbo"], ErrorOf.IMAGES)
         return NOT_RUN
 
-    def each(self, group: str, method: str, metric: str) -> str:
+    def each(self, setting: str, method: str, metric: str) -> str:
         """A metric of each of our own runs, one for each seed."""
-        runs = sorted(self.runs(group, method, "ours"), key=lambda r: r.experiment.seed)
+        runs = sorted(self.runs(setting, method, "ours"), key=lambda r: r.experiment.seed)
         return " and ".join(number(r.metrics[metric]["value"]) for r in runs) or str(NOT_RUN)
 
-    def units(self, group: str, method: str, whose: str = "weights"):
+    def units(self, setting: str, method: str, whose: str = "weights"):
         """Active latent units."""
-        return _mean_units(self.runs(group, method, whose))
+        return _mean_units(self.runs(setting, method, whose))
 
-    def binarisation(self, group: str) -> str:
+    def binarisation(self, setting: str) -> str:
         """How far another binarisation moves IWAE-64: the lowest and the highest deviation."""
-        runs = self.runs(group)
+        runs = self.runs(setting)
         return _from_to([r.metrics["iwae_64"]["binarisation_sd"] for r in runs])
 
-    def bias(self, group: str, method: str):
+    def bias(self, setting: str, method: str):
         """How far log p-hat is below log p: half the relative variance of the mean weight."""
-        for r in self.runs(group, method):
+        for r in self.runs(setting, method):
             variance_of_mean = r.metrics["log_px"]["monte_carlo_se"] ** 2
             return Estimate(variance_of_mean * len(r.images["log_px"]) / 2)
         return NOT_RUN
 
     # While training goes on
 
-    def lead(self, group: str, method: str, epoch: int) -> Estimate:
+    def lead(self, setting: str, method: str, epoch: int) -> Estimate:
         """A method's lead over IWAE in a log's log p-hat, in the 20 epochs that end there."""
         leads = logs.leads_in_logs(self.archive)[method]
-        return Estimate(leads[group.replace(" ", "-"), epoch])
+        return Estimate(leads[setting.replace(" ", "-"), epoch])
 
-    def passed(self, group: str, method: str) -> str:
+    def passed(self, setting: str, method: str) -> str:
         """The epoch from which on the report's log has IWAE ahead in log p-hat."""
         leads = logs.leads_in_logs(self.archive)[method]
-        return str(logs.passed_for_good(leads[group.replace(" ", "-")]) or "never")
+        return str(logs.passed_for_good(leads[setting.replace(" ", "-")]) or "never")
 
-    def after(self, group: str, method: str, epoch: int, metric: str = "iwae_64") -> float:
+    def after(self, setting: str, method: str, epoch: int, metric: str = "iwae_64") -> float:
         """A metric on our runs' curves after an epoch, the mean over seeds; nan without one."""
-        curves = [r.curve.set_index("epoch")[metric] for r in self.runs(group, method, "ours")]
+        curves = [r.curve.set_index("epoch")[metric] for r in self.runs(setting, method, "ours")]
         return float(np.mean([c.get(epoch, np.nan) for c in curves])) if curves else np.nan
 
-    def reached(self, group: str, method: str, epoch: int, metric: str = "iwae_64"):
+    def reached(self, setting: str, method: str, epoch: int, metric: str = "iwae_64"):
         """``after``, as an estimate."""
-        return _known(self.after(group, method, epoch, metric))
+        return _known(self.after(setting, method, epoch, metric))
 
     def gain(self, method: str, metric: str):
         """What the larger model has over the reference model: the released weights, paired."""
@@ -127,9 +127,9 @@ class Numbers(Evidence):
 
     # The released code's best checkpoints
 
-    def best_epoch(self, group: str, method: str) -> str:
+    def best_epoch(self, setting: str, method: str) -> str:
         """The epoch of the checkpoint that the released code calls a run's best."""
-        (record,) = self.runs(group, method)
+        (record,) = self.runs(setting, method)
         return f"{logs.checkpoint_of(record.experiment, self.archive).best_epoch:.0f}"
 
     def highest(self, score: str) -> Estimate:
@@ -144,13 +144,13 @@ class Numbers(Evidence):
     def _one_batch(self) -> pd.DataFrame:
         """Checkpoints on MNIST whose choice is of one batch of 20 images."""
         found = self.archive.table("checkpoints")[0]
-        return found[(found.batches == 1) & found.group.str.startswith("mnist")]
+        return found[(found.batches == 1) & found.setting.str.startswith("mnist")]
 
     def drawers(self, method: str, split: str) -> Estimate:
         """A released Omniglot model's IWAE-64 minus IWAE's, over the drawers of a split."""
         of_split = audit.by_drawer(self.archive.table("drawers")[0])[split]
         ahead = of_split[method] - of_split.iwae
-        return Estimate(ahead.mean(), ahead.sem())
+        return Estimate.mean_of(ahead, ErrorOf.DRAWS)
 
     # Figure 4
 
@@ -171,10 +171,11 @@ class Numbers(Evidence):
 
     def between_betas(self, method: str) -> str:
         """IWAE-64 over the betas, from the lowest to the highest: our own runs."""
-        return _from_to(self.scores(method))
+        scores = self.scores(method)
+        return _from_to(scores) if len(scores) > 1 else str(NOT_RUN)
 
     def learned_beta(self, epoch: int | None = None) -> str:
-        """What no learned beta is above after an epoch, by default the last: one digit."""
+        """The highest learned beta after an epoch, by default the last, rounded up to a digit."""
         highest = self.highest_learned_beta(epoch)
         return str(NOT_RUN) if highest is None else rounded_up(highest)
 
@@ -223,7 +224,7 @@ def _known(value: float):
 
 def _from_to(values) -> str:
     """From the lowest to the highest of several values."""
-    return f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else str(NOT_RUN)
+    return f"{number(min(values))} to {number(max(values))}" if len(values) else str(NOT_RUN)
 
 
 def _mean_units(runs: list):

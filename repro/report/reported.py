@@ -12,9 +12,11 @@ Row = dict[str, Estimate]  # by method
 
 
 def _row(*values: float, errors: tuple[float, ...] = ()) -> Row:
-    ses = errors or [None] * len(values)
-    printed = [Estimate(value, se) for value, se in zip(values, ses, strict=True)]
-    return dict(zip(TABLE_METHODS, printed, strict=True))
+    if not errors:
+        return dict(zip(TABLE_METHODS, map(Estimate, values), strict=True))
+    runs = zip(values, errors, strict=True)
+    spreads = [Estimate(value, sd, error_of=ErrorOf.SPREAD) for value, sd in runs]
+    return dict(zip(TABLE_METHODS, spreads, strict=True))
 
 
 def _ssim(digits: int, values: tuple[float, ...], deviations: tuple[float, ...]) -> Row:

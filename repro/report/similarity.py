@@ -13,14 +13,13 @@ import pandas as pd
 from repro.exhibits import SETTINGS
 from repro.experiments import TABLE_METHODS, plan
 from repro.records import Archive, Record, of_any_seed, omniglot_of
-from repro.report.captions import METHOD_TITLES, origin
+from repro.report.captions import METHOD_TITLES, about_released
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number
 from repro.report.logs import checkpoint_of
 from repro.report.reported import SSIM, TABLE2_OMNIGLOT, Row
 from repro.report.tables import AnyArchive, Rows, for_methods, framed, ssim_on
 
-NEAR = {3: 0.005, 2: 0.01}  # a printed SSIM of so many digits is confirmed if it is as near
-AUDITED = ["python -m repro audit"]
+NEAR = {3: 0.005, 2: 0.01}  # a printed SSIM of so many digits is confirmed within this distance
 
 
 class SsimVerdict(StrEnum):
@@ -38,14 +37,13 @@ class Range(NamedTuple):
     high: float
 
 
-class Exhibit(NamedTuple):
+class PrintedRow(NamedTuple):
     """A row of SSIM values that the report prints."""
 
     name: str
     trained: str
     tested: str
     printed: Row
-    digits: int
 
     @property
     def title(self) -> str:
@@ -54,10 +52,10 @@ class Exhibit(NamedTuple):
 
 
 PRINTED = (
-    Exhibit("Figure 5", "mnist", "mnist", SSIM["mnist"]["mnist"], 3),
-    Exhibit("Figure 6", "omniglot", "omniglot", SSIM["omniglot"]["omniglot"], 3),
-    Exhibit("Table 2", "mnist", "omniglot", SSIM["mnist"]["omniglot"], 2),
-    Exhibit("Table 2", "omniglot", "omniglot", TABLE2_OMNIGLOT, 2),
+    PrintedRow("Figure 5", "mnist", "mnist", SSIM["mnist"]["mnist"]),
+    PrintedRow("Figure 6", "omniglot", "omniglot", SSIM["omniglot"]["omniglot"]),
+    PrintedRow("Table 2", "mnist", "omniglot", SSIM["mnist"]["omniglot"]),
+    PrintedRow("Table 2", "omniglot", "omniglot", TABLE2_OMNIGLOT),
 )
 
 
@@ -67,7 +65,6 @@ class Comparison(NamedTuple):
     printed: Estimate
     again: Estimate | None
     checkpoint: dict[str, Range] | None  # of the mean, ``value``, and over images, ``sd``
-    near: float
 
     @property
     def verdict(self) -> SsimVerdict | None:
@@ -75,7 +72,8 @@ class Comparison(NamedTuple):
         if self.again is None:
             return None
         of_mean = self.checkpoint["value"] if self.checkpoint else None
-        return ssim_verdict(self.printed.value, self.again.value, of_mean, self.near)
+        near = NEAR[self.printed.digits]
+        return ssim_verdict(self.printed.value, self.again.value, of_mean, near)
 
 
 def ssim_verdict(printed: float, again: float, of_mean: Range | None, near: float) -> SsimVerdict:
@@ -93,8 +91,8 @@ def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
     young = archive.records("short")
     found = {}
     for exhibit in PRINTED:
-        keys = {m: (exhibit.trained, "reference", m) for m in TABLE_METHODS}
-        models = {m: released[k] for m, k in keys.items() if k in released}
+        of_setting = archive.released_of(exhibit.trained, "reference")
+        models = {r.experiment.method: r for r in of_setting}
         version = exhibit.tested
         if version == "omniglot":
             version = omniglot_of(released.values())
@@ -105,7 +103,7 @@ def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
         for m in TABLE_METHODS:
             again = _spread(ssim_on(models[m], version)) if m in models else None
             printed = exhibit.printed[m]
-            row[m] = Comparison(printed, again, checkpoints_of.get(m), NEAR[exhibit.digits])
+            row[m] = Comparison(printed, again, checkpoints_of.get(m))
         found[exhibit.title] = row
     return found
 
@@ -116,9 +114,9 @@ def _spread(measured: dict[str, float] | None) -> Estimate | None:
     return Estimate(measured["value"], measured["sd"], error_of=ErrorOf.SPREAD, digits=3)
 
 
-def verdicts(archive: Archive, exhibits: str) -> list[SsimVerdict]:
+def verdicts(archive: Archive, title_prefix: str) -> list[SsimVerdict]:
     """The verdicts on all measured values of the exhibits whose title starts so."""
-    rows = [row for title, row in comparisons(archive).items() if title.startswith(exhibits)]
+    rows = [row for title, row in comparisons(archive).items() if title.startswith(title_prefix)]
     return [c.verdict for row in rows for c in row.values() if c.verdict]
 
 
@@ -133,11 +131,8 @@ def ssim_table(archive: AnyArchive = None) -> pd.DataFrame:
             if source != "best checkpoint, estimated" or any(cells.values()):
                 rows[title, source] = cells
     used = [r for r in archive.released.values() if r.experiment.model == "reference"]
-    caption = "No released model is measured yet."
-    if used:
-        said = origin(used, "± standard deviation over the test images")
-        caption = f"Measured again: {said}"
-    return framed(rows, ["what", "source"], caption, [] if len(used) == 10 else AUDITED)
+    error = "± standard deviation over the test images"
+    return framed(rows, ["what", "source"], **about_released(used, 10, error))
 
 
 def _shown(c: Comparison) -> dict[str, object]:
@@ -165,7 +160,7 @@ def ssim_of_checkpoints(
 ) -> dict[str, dict[str, Range]]:
     """What SSIM the checkpoints that the released code calls best should have.
 
-    By how far their log p-hat is from the last epoch's. ``models``: the released ones of one
+    It follows from the distance of their log p-hat from the last epoch's. ``models``: those of one
     dataset, by method. SSIM gained for each nat is taken between ``young``, our short runs, and the
     released weights, of every method in turn; so an estimate is a range. So is its standard
     deviation over the images, ``sd``.
@@ -221,7 +216,7 @@ def checkpoints(archive: AnyArchive = None) -> pd.DataFrame:
         "From the released logs (results/published/checkpoints.csv). "
         "Slope: nats of log p̂ per 1000 epochs, over the last eighth of them."
     )
-    missing = [] if len(released) == 15 else AUDITED
+    missing = about_released([*released.values()], 15)["missing"]
     return framed(rows, ["released logs", "method"], caption, missing)
 
 

@@ -85,8 +85,7 @@ def table1(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
         sources = {length: [r for r in selection.used if r.experiment.model == model]}
         of_mnist = selection.wanted[0].dataset == "mnist"
         if of_mnist:  # the smoke profile's digits compare with nobody's numbers
-            keys = [("mnist", model, m) for m in TABLE_METHODS]
-            sources[OF_WEIGHTS] = [archive.released[k] for k in keys if k in archive.released]
+            sources[OF_WEIGHTS] = archive.released_of("mnist", model)
         for metric, title in METRIC_TITLES.items():
             for source, runs in sources.items():
                 rows[model, title, source] = _row_of_table1(runs, metric)
@@ -113,9 +112,8 @@ def table2(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
     for trained, printed in printed_rows.items():
         ours = [r for r in selection.used if r.experiment.family == trained]
         length = length_of_ours(e for e in selection.wanted if e.family == trained)
-        keys = [(trained, "reference", m) for m in TABLE_METHODS]
-        theirs = [archive.released[k] for k in keys if k in archive.released]
         rows[trained, length] = _row_of_ssim(ours, version)
+        theirs = archive.released_of(trained, "reference")
         rows[trained, OF_WEIGHTS] = _row_of_ssim(theirs, version)
         rows[trained, "report"] = for_methods(printed)
     error = f"SSIM on {version} ± standard deviation over the test images, as the report gives it"

@@ -59,10 +59,11 @@ def _draw_cell(ax, place: int, cell: audit.Cell) -> None:
         value = cell.record.metrics[cell.metric]["value"]
         marks = {"fmt": MARKERS[cell.method], "color": COLOURS[cell.method], "capsize": 2}
         ax.errorbar(place, value, cell.error, label="the same weights, measured again", **marks)
-    paper = TABLE1["paper"].get(cell.model, {}).get(cell.metric, {}).get(cell.method)
-    if paper:
+    if cell.paper:
         x = place + 0.2
-        ax.errorbar(x, paper.value, paper.se, fmt="x", color=GREY, capsize=2, label="paper")
+        ax.errorbar(
+            x, cell.paper.value, cell.paper.se, fmt="x", color=GREY, capsize=2, label="paper"
+        )
 
 
 def logged_gaps(archive: AnyArchive = None) -> Figure:

@@ -22,7 +22,7 @@ COLOURS = {
     "ciwae-learned": "#56B4E9",
 }
 MARKERS = {"iwae": "o", "piwae": "s", "miwae": "^", "ciwae": "D", "vae": "v", "ciwae-learned": "P"}
-GREY = "#7a7a7a"  # axes and words, readable on both
+GREY = "#7a7a7a"  # of axes and words, readable on white and on black
 STYLE = {
     "axes.edgecolor": GREY,
     "axes.labelcolor": GREY,

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -137,6 +138,13 @@ def test_a_fetched_file_is_kept_and_read_again(tmp_path, monkeypatch):
     for _ in range(2):
         assert datasets.load("mnist").train.shape == (1, 784)
     assert [url.rsplit("/", 1)[1] for url in calls] == list(datasets.MNIST_FILES)
+
+
+def test_without_pooch_files_that_are_not_at_hand_are_one_line(monkeypatch):
+    monkeypatch.delenv("REPRO_DATA_DIR", raising=False)
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(ReproError, match=r"pooch.* is not installed; .* --data or REPRO_DATA_DIR"):
+        datasets.load("mnist")
 
 
 def test_an_unknown_dataset_is_one_line_with_a_suggestion():

@@ -11,7 +11,7 @@ from repro.experiments import MILESTONES, PROFILES, commands, plan, profile, tol
 from repro.face.cli import train_command
 
 # Options of the command that are no part of an experiment.
-OTHER_OPTIONS = ("data", "results", "device", "time_limit", "engine", "milestones")
+OTHER_OPTIONS = ("data", "results", "device", "time_limit", "engine", "milestones", "fallback")
 
 
 def planned(command):

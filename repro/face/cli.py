@@ -110,19 +110,28 @@ def repro_command(context: click.Context) -> None:
     help=f"{choices(ENGINE_CHOICES)}; auto: the fastest that is worth its start.",
 )
 @click.option(
+    "--fallback/--no-fallback",
+    default=True,
+    show_default=True,
+    help="If the engine is not available, train with a simpler and slower one.",
+)
+@click.option(
     "--precision",
     default="float32",
     show_default=True,
     help=f"Of training's matrix products: {choices(PRECISIONS)}.",
 )
-def train_command(profile, data, results, device, time_limit, engine, milestones, **words) -> int:
+def train_command(
+    profile, data, results, device, time_limit, engine, fallback, milestones, **words
+) -> int:
     """Train, evaluate and write records.
 
     A run that has a record is not trained again. An interrupted training goes on when the same
     command is given again; its exit status is 3.
     """
     runs = plan(profile_name=profile, device=device, **words)
-    there = len(run.train(runs, data, results, device, time_limit, engine, milestones))
+    how = (device, time_limit, engine, milestones, fallback)
+    there = len(run.train(runs, data, results, *how))
     return 0 if there == len(runs) else UNFINISHED
 
 

@@ -200,9 +200,19 @@ def _check_hash(found: str, expected: str) -> None:
 
 def cache() -> Path:
     """The folder in which fetched files are kept."""
-    import pooch
+    return Path(_pooch().os_cache("repro"))
 
-    return Path(pooch.os_cache("repro"))
+
+def _pooch():
+    """The library that fetches files, which training on files at hand does not need."""
+    try:
+        import pooch
+    except ModuleNotFoundError:
+        raise ReproError(
+            "pooch, which fetches files, is not installed; install it, or name a folder that has "
+            "the files with --data or REPRO_DATA_DIR"
+        ) from None
+    return pooch
 
 
 def verified_file(
@@ -231,8 +241,7 @@ def verified_file(
 
 
 def _fetch(url: str, path: Path, by_hand: str) -> None:
-    import pooch
-
+    pooch = _pooch()
     # It would print a hash to trust; what is read is checked against a known one.
     pooch.get_logger().setLevel("WARNING")
     try:

@@ -50,6 +50,7 @@ class Order:
     data: str | Path | None
     device: str
     engine: str
+    fallback: bool
     milestones: bool
     begun: float
     time_limit: float | None
@@ -67,6 +68,7 @@ def train(
     time_limit: float | None = None,
     engine: str = "auto",
     milestones: bool = True,
+    fallback: bool = True,
 ) -> list[Record]:
     """Train ``runs`` side by side, evaluate each and write its record.
 
@@ -74,14 +76,16 @@ def train(
     if ``time_limit`` (seconds, from this call on) or an interrupt came first. The same call goes on
     from there. The limit is checked between two steps, and between two evaluations of trained runs.
     With ``milestones``, log p-hat is measured at milestones, too, which on the CPU takes minutes
-    each, and not at the end alone.
+    each, and not at the end alone. Without ``fallback``, an engine that is not available is an
+    error; with it, a simpler and slower one trains.
     """
     if time_limit is not None and not time_limit >= 0:
         raise ReproError(f"the time limit is {time_limit:g}; give seconds, 0 or more")
     archive = Archive.of(results)
     device = pick_device(device)
     engine = one_of("engine", engine, ENGINE_CHOICES)
-    order = Order(archive, data, device, engine, milestones, time.monotonic(), time_limit)
+    begun = time.monotonic()
+    order = Order(archive, data, device, engine, fallback, milestones, begun, time_limit)
     missing = [e for e in runs if not archive.holds(e)]
     for e in runs:
         if e not in missing:
@@ -112,7 +116,7 @@ def _train_missing(order: Order, runs: list[Experiment], state: Path) -> None:
     other = datasets.load_other(runs[0].dataset, order.data)
     announce(order, runs, dataset, kept)
     asked = kept.engine if kept and order.engine == "auto" else order.engine
-    trial = _try_engine(asked, runs, dataset, order.device)
+    trial = _try_engine(order, asked, runs, dataset)
     tell_how_long(runs[0], trial, _seconds_left(order, runs, dataset, kept, trial))
     with interrupts() as interrupted, Progress(runs[0].epochs) as bar:
 
@@ -188,18 +192,22 @@ def tell_how_long(first: Experiment, trial: training.Trial, seconds: float) -> N
 
 
 def _try_engine(
-    asked: str, runs: list[Experiment], dataset: Dataset, device: str
+    order: Order, asked: str, runs: list[Experiment], dataset: Dataset
 ) -> training.Trial:
     """The engine asked for, or a simpler one that works here; ``auto`` weighs its start-up."""
+
+    def trial_of(engine: str) -> training.Trial:
+        return training.try_engines(runs, dataset, order.device, engine, order.fallback)
+
     if asked != "auto":
-        return training.try_engines(runs, dataset, device, asked)
-    if device != "cpu":
-        return training.try_engines(runs, dataset, device, "compiled-graph")
-    trial = training.try_engines(runs, dataset, device, "eager")
+        return trial_of(asked)
+    if order.device != "cpu":
+        return trial_of("compiled-graph")
+    eager = trial_of("eager")
     steps = runs[0].epochs * (len(dataset.train) // runs[0].batch_size)
-    if steps * trial.seconds / len(runs) <= WORTH_COMPILING:
-        return trial
-    return training.try_engines(runs, dataset, device, "compiled")
+    if steps * eager.seconds / len(runs) <= WORTH_COMPILING:
+        return eager
+    return trial_of("compiled")
 
 
 def _seconds_left(

@@ -428,8 +428,12 @@ def try_engines(
     dataset: Dataset,
     device: str | torch.device = "cpu",
     engine: str = "eager",
+    fallback: bool = True,
 ) -> Trial:
-    """Try ``engine``, and after it the simpler ones, on runs that are thrown away."""
+    """Try ``engine``, and after it the simpler ones, on runs that are thrown away.
+
+    Without ``fallback``, an engine that is not available raises ReproError.
+    """
     why = ""
     each_alone = alone(experiments, device)
     for candidate in with_fallbacks(engine):
@@ -440,6 +444,8 @@ def try_engines(
             if candidate.name == "eager":
                 raise
             why = f"the {engine} engine is not available here ({_first_cause(error)})"
+            if not fallback:
+                raise ReproError(why.splitlines()[0]) from None
         else:
             return Trial(candidate.name, seconds * len(experiments) / len(runs), why)
     raise AssertionError("the eager engine returns or raises")
@@ -457,9 +463,9 @@ def _seconds_of_step(program: Program) -> float:
 
 
 def _first_cause(error: BaseException) -> str:
-    """What went wrong first, in a line."""
+    """What went wrong first, in full."""
     while error.__context__:
         error = error.__context__
-    said = (str(error).strip().splitlines() or [""])[0][:100]
+    said = str(error).strip()
     name = type(error).__name__
     return f"{name}: {said}" if said else name

@@ -388,7 +388,7 @@ CLAIMS = (
     ),
     Claim(
         PAPER,
-        "At the same $MK$ the generative network's gradient is as clear with one setting as with "
+        "At the same $MK$ the generative network's gradient is as clear with one group as with "
         "eight, to a tenth",
         "notebooks/snr",
         in_every_place(groups_do_not_matter),

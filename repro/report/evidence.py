@@ -84,8 +84,8 @@ class Evidence:
 
     def highest_learned_beta(self, epoch: int | None = None) -> float | None:
         """The highest learned beta after an epoch, by default the last; None without runs."""
-        settings = tables.by_beta(self.of_betas(), "ciwae-learned").values()
-        curves = [r.curve.set_index("epoch").beta for runs in settings for r in runs]
+        of_each_start = tables.by_beta(self.of_betas(), "ciwae-learned").values()
+        curves = [r.curve.set_index("epoch").beta for runs in of_each_start for r in runs]
         if not curves:
             return None
         return max(c.iloc[-1] if epoch is None else c[epoch] for c in curves)

@@ -144,7 +144,7 @@ class Numbers(Evidence):
     def _one_batch(self) -> pd.DataFrame:
         """Checkpoints on MNIST whose choice is of one batch of 20 images."""
         found = self.archive.table("checkpoints")[0]
-        return found[(found.batches == 1) & found.setting.str.startswith("mnist")]
+        return found[(found.batches == 1) & found.group.str.startswith("mnist")]
 
     def drawers(self, method: str, split: str) -> Estimate:
         """A released Omniglot model's IWAE-64 minus IWAE's, over the drawers of a split."""

@@ -254,6 +254,22 @@ def test_a_state_with_other_contents_is_one_line(small, tmp_path):
         training.fit(runs(), few_digits(), state)
 
 
+def test_a_finished_state_is_evaluated_on_any_device_and_in_any_stacks(small, tmp_path):
+    """What a state made elsewhere has of its own is its stacks and its generators."""
+    state = tmp_path / "state.pt"
+    trained = training.fit(runs(), few_digits(), state, stack=2)
+    kept = torch.load(state)
+    kept["layout"][0] = "cuda"
+    kept["programs"][0]["streams"] = {}
+    torch.save(kept, state)
+    again = training.fit(runs(), few_digits(), state)
+    assert again.finished
+    assert again.curves == trained.curves
+    for a, b in zip(again.programs, trained.programs, strict=True):
+        for name, p in a.model.named_parameters():
+            assert torch.equal(p, b.model.get_parameter(name))
+
+
 def test_a_bound_that_was_changed_does_not_go_on(small, tmp_path, monkeypatch):
     def old(log_w):
         return log_w.mean((-3, -2))

@@ -306,10 +306,15 @@ class Program:
             "streams": {purpose: s.get_state() for purpose, s in self.streams.items()},
         }
 
-    def set_state(self, saved: dict) -> None:
-        """Go on from ``get_state``'s dictionary."""
+    def set_state(self, saved: dict, streams: bool = True) -> None:
+        """Go on from ``get_state``'s dictionary; without its ``streams`` if training is over.
+
+        The state of a generator is of one kind of device, all else can be copied to any.
+        """
         for name, tensor in self.state.items():
             tensor.copy_(saved["tensors"][name])
+        if not streams:
+            return
         for purpose, states in saved["streams"].items():
             self.streams[purpose].set_state(states)
 

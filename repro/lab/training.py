@@ -113,11 +113,15 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
             "runs trained together must share dataset, model, M*K, epochs, profile, init, "
             "batch size, protocol and precision"
         )
-    size = stack or (1 if alone(experiments, device) else len(experiments))
-    stacks = [experiments[i : i + size] for i in range(0, len(experiments), size)]
-    programs = [make(s, dataset, device, engine) for s in stacks]
-    run = Fit(list(experiments), programs, [[] for _ in experiments])
     state = _StateFile(state_file)
+    size = stack or (1 if alone(experiments, device) else len(experiments))
+    sizes = state.sizes_if_finished() or [size] * -(-len(experiments) // size)
+    programs = []
+    left = list(experiments)
+    for size in sizes:
+        programs.append(make(left[:size], dataset, device, engine))
+        left = left[size:]
+    run = Fit(list(experiments), programs, [[] for _ in experiments])
     state.load_into(run)
     if not run.finished:
         _append_if_new(run.commits, commit)
@@ -315,6 +319,17 @@ class _StateFile:
             ) from None
         os.replace(partial, self.path)
 
+    def sizes_if_finished(self) -> list[int] | None:
+        """The sizes of the stacks, if training is over and only evaluation is left.
+
+        That can be done on any device.
+        """
+        if self.path is None or not self.path.exists():
+            return None
+        state = _load(self.path)
+        with _readable(self.path):
+            return state["layout"][1] if _is_finished(state) else None
+
     def load_into(self, run: Fit) -> None:
         """Let a Fit go on from the state, if there is one of the same runs."""
         if self.path is None or not self.path.exists():
@@ -325,7 +340,7 @@ class _StateFile:
             for name in KEPT:
                 setattr(run, name, state[name])
             for program, saved in zip(run.programs, state["programs"], strict=True):
-                program.set_state(saved)
+                program.set_state(saved, streams=not _is_finished(state))
 
     def _check_is_of(self, run: Fit, state: dict) -> None:
         """Raise if the state is of other runs, another layout or other bounds."""
@@ -333,7 +348,7 @@ class _StateFile:
             raise ReproError(
                 f"{self.path} is the state of other runs; name another folder for the results"
             )
-        if state["layout"] != _stacking(run):
+        if state["layout"] != _stacking(run) and not _is_finished(state):
             device, stacks = state["layout"]
             raise ReproError(
                 f"{self.path} was made on {device} in {len(stacks)} stacks; "
@@ -351,6 +366,10 @@ class _StateFile:
 def _stacking(run: Fit) -> list:
     """The kind of device, and the number of runs in each stack."""
     return [run.programs[0].device.type, [len(p.experiments) for p in run.programs]]
+
+
+def _is_finished(state: dict) -> bool:
+    return state["epoch"] == state["experiments"][0]["epochs"]
 
 
 def _load(path: str | Path, device: str | torch.device = "cpu") -> dict:

@@ -12,12 +12,14 @@ import contextlib
 import hashlib
 import inspect
 import json
+import math
 import os
 import textwrap
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,13 +116,10 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
             "batch size, protocol and precision"
         )
     state = _StateFile(state_file)
-    size = stack or (1 if alone(experiments, device) else len(experiments))
-    sizes = state.sizes_if_finished() or [size] * -(-len(experiments) // size)
-    programs = []
-    left = list(experiments)
-    for size in sizes:
-        programs.append(make(left[:size], dataset, device, engine))
-        left = left[size:]
+    stack = stack or (1 if alone(experiments, device) else len(experiments))
+    sizes = state.sizes_if_finished() or [stack] * math.ceil(len(experiments) / stack)
+    left = iter(experiments)
+    programs = [make(list(islice(left, size)), dataset, device, engine) for size in sizes]
     run = Fit(list(experiments), programs, [[] for _ in experiments])
     state.load_into(run)
     if not run.finished:

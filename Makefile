@@ -20,7 +20,7 @@ report: $(READY)  ## train every method on the small digits, make the exhibits, 
 test: $(READY)  ## ruff, the unit tests, and the notebooks
 	ruff check
 	ruff format --check
-	pytest -q --nbval
+	OMP_NUM_THREADS=1 pytest -q --nbval -n auto --dist loadfile
 
 book: $(READY)  ## the book alone, from the committed notebooks
 	jupyter-book build book/ -W --keep-going

@@ -19,9 +19,7 @@ from repro.lab.progress import Progress, duration, interrupts
 from repro.provenance import code_and_date, code_of, device_name
 from repro.records import Archive, Record
 
-WORTH_COMPILING = (
-    300.0  # seconds that a run trains on the CPU, to be worth half a minute's compiling
-)
+WORTH_COMPILING = 300.0  # seconds of training on the CPU that are worth half a minute's compiling
 LONG = 600.0  # seconds from which on a training is announced as long
 BINARISATIONS = 5  # of the test set, to see how much the choice of one matters
 KEPT_FOR_IMAGES = ("elbo", "iwae_64", "log_px", "ssim")  # metrics of which every image is kept

@@ -104,9 +104,14 @@ def both(bound: Bound, M: int | None = None, learns_beta: bool = False) -> Objec
     return Objective(theta=bound, phi=bound, M=M, learns_beta=learns_beta)
 
 
-@functools.cache
+@torch.compiler.assume_constant_result
 def _takes_beta(bound: Bound) -> bool:
-    return "beta" in inspect.signature(bound).parameters
+    return "beta" in _parameters(bound)
+
+
+@functools.cache
+def _parameters(bound: Bound) -> frozenset[str]:
+    return frozenset(inspect.signature(bound).parameters)
 
 
 def _apply(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:

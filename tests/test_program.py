@@ -180,10 +180,12 @@ def test_an_engine_that_cannot_be_had_falls_back_with_its_reason(small, monkeypa
             raise ValueError("what follows from it") from None
 
     monkeypatch.setattr(engines, "compiled", compiled)
-    engine, seconds, why = try_engines(plan("vae"), few_digits(500), engine="compiled")
-    assert engine == "eager"
-    assert why == "the compiled engine is not available here (RuntimeError: no compiler\nand more)"
-    assert seconds > 0
+    trial = try_engines(plan("vae"), few_digits(500), engine="compiled")
+    assert trial.engine == "eager"
+    cause = "the compiled engine is not available here (RuntimeError: no compiler\nand more)"
+    assert trial.why == cause
+    assert trial.remark == ""
+    assert trial.seconds > 0
     with pytest.raises(ReproError, match="compiled engine is not available here") as error:
         try_engines(plan("vae"), few_digits(500), engine="compiled", fallback=False)
     assert len(str(error.value).splitlines()) == 1

@@ -6,6 +6,7 @@ them together and writes records.
 """
 
 __all__ = [
-    "datasets", "engines", "evaluation", "kernels", "likelihood", "models", "program", "progress",
-    "randomness", "released_files", "released_training", "run", "snr", "training",
+    "datasets", "derivatives", "engines", "evaluation", "kernels", "likelihood", "models",
+    "program", "progress", "randomness", "released_files", "released_training", "run", "snr",
+    "training",
 ]  # fmt: skip

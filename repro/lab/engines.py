@@ -1,7 +1,7 @@
 """How a training step runs: operation by operation, compiled, or as one CUDA graph."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,12 @@ def eager(function: Callable) -> Callable:
 def compiled(function: Callable) -> Callable:
     """The function compiled by torch.compile, once for every shape that it meets."""
     return torch.compile(function, dynamic=False)
+
+
+@functools.cache
+def compiled_whole(function: Callable) -> Callable:
+    """The function compiled, or an error at its first call if a part of it cannot be."""
+    return torch.compile(function, dynamic=False, fullgraph=True)
 
 
 @functools.cache
@@ -50,6 +56,22 @@ class Engine:
         """Make a function of tensors ready to run."""
         return compiled if self.compiles else eager
 
+    def prepared_whole(self, function: Callable, example: Sequence) -> tuple[Callable, str]:
+        """A function that somebody else may have written, ready to run, and a remark.
+
+        If the compiler cannot take all of it, which ``example`` shows, it runs as it is and the
+        remark, else empty, says why.
+        """
+        if not self.compiles:
+            return function, ""
+        prepared = compiled_whole(function)
+        try:
+            prepared(*example)
+        except Exception as error:
+            cause = first_cause(error).splitlines()[0]
+            return function, f"the bounds are not compiled ({cause})"
+        return prepared, ""
+
 
 ENGINES = {  # from the simplest on; each falls back to the one before it
     engine.name: engine
@@ -69,3 +91,12 @@ def with_fallbacks(name: str) -> list[Engine]:
     engines = list(ENGINES.values())
     last = engines.index(ENGINES[one_of("engine", name, ENGINES)])
     return engines[last::-1]
+
+
+def first_cause(error: BaseException) -> str:
+    """What went wrong first, in full."""
+    while error.__context__:
+        error = error.__context__
+    said = str(error).strip()
+    name = type(error).__name__
+    return f"{name}: {said}" if said else name

@@ -9,7 +9,6 @@ import bisect
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from repro.bounds import METHODS, Objective
 from repro.experiments import MILESTONES, Experiment
 from repro.lab.datasets import Dataset
+from repro.lab.derivatives import Weighed, derivatives_of, groups_of, side_by_side
 from repro.lab.engines import ENGINES
 from repro.lab.models import ADAM_EPS, MODELS, Autoencoder
 from repro.lab.randomness import Streams
@@ -52,20 +52,13 @@ def learning_rate(epoch: int) -> float:
     return 1e-3 * 10 ** (-stage / 7)
 
 
-class Weighed(NamedTuple):
-    """What the bounds make of the log-weights of a step."""
-
-    loss: Tensor  # the negative of theta's bound, [run]
-    a: Tensor  # d(theta's loss)/d(log w), [run, T, batch]
-    b: Tensor  # d(phi's loss)/d(log w), [run, T, batch]
-    beta: Tensor  # d(phi's loss)/d(beta's parameter), [run]
-
-
 class Program:
     """Stacked runs, their optimiser and their random numbers; ``step`` advances all of them.
 
-    ``engine`` is a name in ``engines.ENGINES``. Everything that a step reads or writes stays at one
-    place in memory, so that a CUDA graph can be replayed; ``state`` names it.
+    ``experiments`` are sorted so that runs of the same bounds lie side by side. ``engine`` is a
+    name in ``engines.ENGINES``; ``remark`` says what of it is not available. Everything that a step
+    reads or writes stays at one place in memory, so that a CUDA graph can be replayed; ``state``
+    names it.
     """
 
     def __init__(
@@ -75,13 +68,13 @@ class Program:
         device: str | torch.device = "cpu",
         engine: str = "eager",
     ):
-        self.experiments = list(experiments)
+        self.experiments = side_by_side(experiments)
         self.device = torch.device(device)
         first = self.experiments[0]
         self.batch_size = first.batch_size
         self.precision = first.precision
         self.T = first.M * first.K
-        self.seeds = [e.seed for e in experiments]
+        self.seeds = [e.seed for e in self.experiments]
         self.images = dataset.train.to(self.device)
         self.steps_per_epoch = len(self.images) // self.batch_size  # the rest sits the epoch out
         self.streams = {
@@ -108,16 +101,16 @@ class Program:
         self.replay = None if self.engine.graph else self._advance
 
     def _set_objectives(self) -> None:
-        """Which runs share a pair of bounds and a layout, and each run's beta."""
-        groups: dict[tuple[Objective, int, int], list[int]] = {}
-        for run, e in enumerate(self.experiments):
-            groups.setdefault((METHODS[e.method], e.M, e.K), []).append(run)
-        self.groups = {key: torch.tensor(runs, device=self.device) for key, runs in groups.items()}
-        self.place = torch.cat([*self.groups.values()]).argsort()
+        """Each run's beta, and the derivatives of its bounds."""
         betas = [0.5 if e.beta is None else e.beta for e in self.experiments]
         learns = [METHODS[e.method].learns_beta for e in self.experiments]
         self.fixed_beta = torch.tensor(betas, device=self.device)
         self.learns = torch.tensor(learns, device=self.device)
+        log_w = torch.zeros(len(betas), self.T, self.batch_size, device=self.device)
+        self.derivatives, self.remark = self.engine.prepared_whole(
+            derivatives_of(groups_of(self.experiments)),
+            (log_w, self.fixed_beta, self.learns, self.fixed_beta),
+        )
 
     def _set_optimizer(self, eps: float) -> None:
         """Adam on three tensors: the encoders, the decoders, and the parameters of beta."""
@@ -224,34 +217,9 @@ class Program:
             gradients = self.model.gradients(x, eps, derivatives, dtype)
         return results[0], gradients
 
-    @torch.enable_grad()
     def weigh(self, log_w: Tensor) -> Weighed:
         """Differentiate each run's pair of bounds with respect to log w [run, T, batch]."""
-        log_w_theta = log_w.clone().requires_grad_()
-        log_w_phi = log_w.requires_grad_()
-        theta, phi = self.objectives(log_w_theta, log_w_phi)
-        loss = -(theta + phi).mean(-1).sum()
-        leaves = [log_w_theta, log_w_phi, self.beta_parameter]
-        a, b, of_beta = torch.autograd.grad(loss, leaves, materialize_grads=True)
-        return Weighed(-theta.detach().mean(-1), a, b, of_beta)
-
-    def objectives(self, log_w_theta: Tensor, log_w_phi: Tensor) -> tuple[Tensor, Tensor]:
-        """Each run's pair of bounds: two [run, T, batch] -> two [run, batch]."""
-        beta = self.beta[:, None]
-        if len(self.groups) == 1:
-            ((objective, *layout),) = self.groups
-            theta = log_w_theta.unflatten(1, layout)
-            return objective(theta, log_w_phi.unflatten(1, layout), beta)
-        pairs = []
-        for (objective, *layout), runs in self.groups.items():
-            theta = log_w_theta.index_select(0, runs).unflatten(1, layout)
-            phi = log_w_phi.index_select(0, runs).unflatten(1, layout)
-            pairs.append(objective(theta, phi, beta.index_select(0, runs)))
-        of_theta, of_phi = zip(*pairs, strict=True)
-        return (
-            torch.cat(of_theta).index_select(0, self.place),
-            torch.cat(of_phi).index_select(0, self.place),
-        )
+        return self.derivatives(log_w, self.beta_parameter.detach(), self.learns, self.fixed_beta)
 
     def _capture(self) -> Callable[[], None]:
         """The step as a CUDA graph; elsewhere the step itself, after the same preparation."""

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from repro.bounds import METHODS, iwae, miwae
-from repro.lab.program import Program, Weighed
+from repro.lab.derivatives import Weighed
+from repro.lab.program import Program
 
 DECODER_SAMPLES = 10  # K of PIWAE's second step, which ignores the flags given
 ENCODER = 0

@@ -181,6 +181,8 @@ def tell_how_long(first: Experiment, trial: training.Trial, seconds: float) -> N
     )
     if trial.why:
         print(f"{trial.why}: {trial.engine} instead, which is slower", flush=True)
+    if trial.remark:
+        print(f"{trial.remark}, which is slower", flush=True)
     if seconds > LONG:
         print(
             "that is long: --epochs makes it shorter, --profile smoke tries it out, "

@@ -30,7 +30,7 @@ from repro import ReproError
 from repro.bounds import METHODS, Bound
 from repro.experiments import MILESTONES, PROFILES, Experiment, told_apart
 from repro.lab.datasets import Dataset
-from repro.lab.engines import with_fallbacks
+from repro.lab.engines import first_cause, with_fallbacks
 from repro.lab.evaluation import iwae_bound
 from repro.lab.program import Program, learning_rate
 from repro.lab.released_training import ReleasedProgram
@@ -59,6 +59,12 @@ class Fit:
     commits: list[str] = field(default_factory=list)  # of the code that trained, first to last
     engines: list[str] = field(default_factory=list)  # that trained, first to last
     note: str = ""  # what is being done between two steps
+
+    @classmethod
+    def of(cls, programs: list[Program]) -> Fit:
+        """The untrained runs of programs."""
+        experiments = [e for program in programs for e in program.experiments]
+        return cls(experiments, programs, curves=[[] for _ in experiments])
 
     @property
     def finished(self) -> bool:
@@ -120,7 +126,7 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     sizes = state.sizes_if_finished() or [stack] * math.ceil(len(experiments) / stack)
     left = iter(experiments)
     programs = [make(list(islice(left, size)), dataset, device, engine) for size in sizes]
-    run = Fit(list(experiments), programs, [[] for _ in experiments])
+    run = Fit.of(programs)
     state.load_into(run)
     if not run.finished:
         _append_if_new(run.commits, commit)
@@ -434,11 +440,15 @@ def _without_docstrings(source: str) -> str:
 
 
 class Trial(NamedTuple):
-    """An engine that works, the seconds that it takes for a step of all runs, and why this one."""
+    """An engine that works, and the seconds that it takes for a step of all runs.
+
+    ``why`` it is not the one asked for, and a ``remark`` on what of it is not available.
+    """
 
     engine: str
     seconds: float
-    why: str
+    why: str = ""
+    remark: str = ""
 
 
 def try_engines(
@@ -457,15 +467,17 @@ def try_engines(
     for candidate in with_fallbacks(engine):
         try:
             runs = experiments[:1] if each_alone else experiments
-            seconds = _seconds_of_step(make(runs, dataset, device, candidate.name))
+            program = make(runs, dataset, device, candidate.name)
+            seconds = _seconds_of_step(program)
         except Exception as error:
             if candidate.name == "eager":
                 raise
-            why = f"the {engine} engine is not available here ({_first_cause(error)})"
+            why = f"the {engine} engine is not available here ({first_cause(error)})"
             if not fallback:
                 raise ReproError(why.splitlines()[0]) from None
         else:
-            return Trial(candidate.name, seconds * len(experiments) / len(runs), why)
+            seconds *= len(experiments) / len(runs)
+            return Trial(candidate.name, seconds, why, program.remark)
     raise AssertionError("the eager engine returns or raises")
 
 
@@ -478,12 +490,3 @@ def _seconds_of_step(program: Program) -> float:
         program.losses[i].tolist()  # waits for the device
         durations.append(time.monotonic() - begun)
     return sorted(durations[1:])[2]
-
-
-def _first_cause(error: BaseException) -> str:
-    """What went wrong first, in full."""
-    while error.__context__:
-        error = error.__context__
-    said = str(error).strip()
-    name = type(error).__name__
-    return f"{name}: {said}" if said else name

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from repro import ReproError, exhibits, one_of, records
+from repro import ReproError, exhibits, one_of, plural, records
 from repro.bounds import METHODS
 from repro.experiments import (
     DATASETS,
@@ -232,6 +232,32 @@ def data_command(names: tuple[str, ...], data: str | None) -> None:
         found = datasets.load(name, data)
         sizes = f"{len(found.train):,} training and {len(found.test):,} test images"
         print(f"{name}: {sizes}; {found.variant}")
+
+
+@repro_command.command("check")
+@data_option
+@device_option
+def check_command(data: str | None, device: str) -> int:
+    """Try this machine: data, speed, every engine and precision, a training that is interrupted.
+
+    Ends with the engine and the precision to use. The exit status is 1 if something is at fault.
+    """
+    from repro.lab import machine
+
+    device = run.pick_device(device)
+    choices_found = []
+    faults = 0
+    for found in machine.tried(device, data):
+        if isinstance(found, machine.Choice):
+            choices_found.append(found)
+            continue
+        faults += not found.ok
+        mark = "" if found.ok else "FAULT"
+        print(f"{found.part:23} {found.what:24} {mark:5} {found.found}", flush=True)
+    for line in machine.advice(choices_found):
+        print(line)
+    print(f"{plural(faults, 'fault')} found" if faults else "nothing is at fault")
+    return 1 if faults else 0
 
 
 @repro_command.command("audit")

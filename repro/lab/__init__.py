@@ -2,11 +2,11 @@
 
 ``datasets`` and ``randomness`` feed ``models``; ``program`` advances stacked runs by one step and
 ``training`` by many; ``evaluation`` measures a trained model, ``snr`` its gradients; ``run`` puts
-them together and writes records.
+them together and writes records. ``machine`` tries all of it where it is to run.
 """
 
 __all__ = [
-    "datasets", "derivatives", "engines", "evaluation", "kernels", "likelihood", "models",
-    "program", "progress", "randomness", "released_files", "released_training", "run", "snr",
-    "training",
+    "datasets", "derivatives", "engines", "evaluation", "kernels", "likelihood", "machine",
+    "models", "program", "progress", "randomness", "released_files", "released_training", "run",
+    "snr", "training",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from repro import ReproError
 from repro.bounds import METHODS, Objective
 from repro.experiments import MILESTONES, Experiment
 from repro.lab.datasets import Dataset
@@ -95,6 +96,8 @@ class Program:
         self.engine = ENGINES[name]
         self.model.prepare = self.engine.prepare
         if self.engine.kernel:
+            if self.precision == "float32":
+                raise ReproError(f"the {name} engine is for tf32 and bf16 alone")
             from repro.lab.kernels import fused_last_layer
 
             self.model.last_layer = fused_last_layer

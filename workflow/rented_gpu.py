@@ -1,0 +1,148 @@
+"""What to do with a GPU that is rented by the hour: check it, train on it, and bring all home.
+
+On the rented machine::
+
+    python workflow/rented_gpu.py run --minutes 25 --out OUT
+
+Each part of the order below is given a share of the time, goes on from its own state if it was
+begun before, and leaves that state behind if its time is up. Whatever is done at the end lies in
+OUT as at most eight files, of 15 MB each at most. At home::
+
+    python workflow/rented_gpu.py unpack OUT
+
+puts records into ``results/`` and states beside them, where the same commands go on from them.
+"""
+
+import shlex
+import subprocess
+import sys
+import tarfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).parents[1]
+PART = 15_000_000  # bytes of one file that is brought home
+MOST_FILES = 8
+PACKED = "results.tar.gz"
+LOG = "log.txt"
+RESERVE = 0.05  # of the time is kept for packing
+UNFINISHED = 3  # exit status of a training that left its state
+
+
+@dataclass(frozen=True)
+class Part:
+    """A command of ``python -m repro``, and the share of the remaining time that it may take."""
+
+    words: str
+    share: float
+    limited: bool = True  # it knows --time-limit
+
+
+ORDER = (
+    Part("check", 1.0, limited=False),
+    Part("train --profile full --dataset omniglot-lake --no-milestones", 0.55),
+    Part("train --profile full --dataset mnist --epochs {epochs} --no-milestones", 1.0),
+)
+REHEARSAL = (
+    Part("train --profile smoke --method iwae,vae --epochs 2", 0.6),
+    Part("train --profile smoke --method piwae --epochs 2", 1.0),
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Use a GPU that is rented by the hour."""
+
+
+@main.command("run")
+@click.option("--minutes", type=float, required=True, help="How long the machine is there.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="What is brought home.")
+@click.option("--results", type=click.Path(path_type=Path), help="Where records are made.")
+@click.option("--epochs", default=364, show_default=True, help="Of MNIST's training.")
+@click.option("--rehearse", is_flag=True, help="Train something tiny instead, on any machine.")
+@click.option("--options", default="", help="Further options of every training, as one word.")
+def run_command(
+    minutes: float, out: Path, results: Path | None, epochs: int, rehearse: bool, options: str
+) -> None:
+    """Carry out the order in so many minutes and pack what came of it."""
+    end = time.monotonic() + 60 * minutes * (1 - RESERVE)
+    results = results or out.parent / "rented-results"
+    out.mkdir(parents=True, exist_ok=True)
+    for part in REHEARSAL if rehearse else ORDER:
+        left = end - time.monotonic()
+        if left <= 0:
+            print(f"no time is left for: {part.words}", flush=True)
+            break
+        words = part.words.format(epochs=epochs)
+        if part.limited:
+            words += f" {options} --time-limit {left * part.share:.0f}"
+            words += f" --results {shlex.quote(str(results))}"
+        _carry_out(words, out / LOG)
+    for path in pack(results, out):
+        print(path)
+
+
+def _carry_out(words: str, log: Path) -> None:
+    """Run a command; what it says goes to the screen and to the log."""
+    command = [sys.executable, "-m", "repro", *shlex.split(words)]
+    print(f"$ python -m repro {words}", flush=True)
+    with log.open("a") as file:
+        file.write(f"$ python -m repro {words}\n")
+        running = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for line in running.stdout:
+            print(line, end="", flush=True)
+            file.write(line)
+        status = running.wait()
+        file.write(f"exit status {status}\n")
+    if status == UNFINISHED:
+        print("its time is up; its state is kept", flush=True)
+
+
+def pack(results: Path, out: Path) -> list[Path]:
+    """Put records and states into OUT, in files small enough to be fetched."""
+    for old in out.glob(f"{PACKED}.*"):
+        old.unlink()
+    whole = out / PACKED
+    with tarfile.open(whole, "w:gz") as tar:
+        for path in sorted(results.rglob("*")):
+            if path.is_file() and path.suffix not in (".lock", ".partial"):
+                tar.add(path, path.relative_to(results).as_posix())
+    paths = []
+    with whole.open("rb") as file:
+        while piece := file.read(PART):
+            path = out / f"{PACKED}.{len(paths):02d}"
+            path.write_bytes(piece)
+            paths.append(path)
+    whole.unlink()
+    if len(paths) + 1 > MOST_FILES:
+        print(f"{len(paths)} files: more than {MOST_FILES - 1} beside the log", file=sys.stderr)
+    return paths
+
+
+@main.command("unpack")
+@click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--results", type=click.Path(path_type=Path), default=ROOT / "results")
+def unpack_command(out: Path, results: Path) -> None:
+    """Put what was brought home in OUT into the folder of results; nothing is overwritten."""
+    pieces = sorted(out.glob(f"{PACKED}.*"))
+    if not pieces:
+        raise click.ClickException(f"there is no {PACKED}.00 in {out}")
+    whole = out / PACKED
+    whole.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
+    with tarfile.open(whole) as tar:
+        for member in tar:
+            if (results / member.name).exists():
+                print(f"left alone: {results / member.name}")
+                continue
+            tar.extract(member, results, filter="data")
+            print(results / member.name)
+    whole.unlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -67,6 +68,72 @@ def ciwae(log_w: Tensor, beta: Tensor | float) -> Tensor:
     eq. 12 and 13.
     """
     return beta * vae(log_w) + (1 - beta) * iwae(log_w)
+
+
+def vr_iwae(log_w: Tensor, alpha: float = 0.5) -> Tensor:
+    """The variational Renyi bound, log ((1/MK) sum w^(1 - alpha)) / (1 - alpha).
+
+    [..., M, K, batch] -> [..., batch], alpha in [0, 1): IWAE at 0, towards the VAE at 1. Daudel,
+    Benton, Shi and Doucet (2023), eq. 5.
+    """
+    return log_mean_exp((1 - alpha) * log_w, (-3, -2)) / (1 - alpha)
+
+
+def u_miwae(log_w: Tensor) -> Tensor:
+    """MIWAE averaged over several partitions of the same samples.
+
+    [..., M, K, batch] -> [..., batch]. Its expectation is MIWAE's, its variance is lower: an
+    incomplete U-statistic. Burroni et al. (2023).
+    """
+    samples = log_w.flatten(-3, -2)  # [..., T, batch]
+    partitions = torch.tensor(_partitions(*log_w.shape[-3:-1]), device=log_w.device)
+    chosen = partitions.flatten()[:, None].expand(*samples.shape[:-2], -1, samples.shape[-1])
+    grouped = samples.gather(-2, chosen).unflatten(-2, partitions.shape)
+    return miwae(grouped).mean(-2)  # over [..., partition, batch]
+
+
+PARTITIONS = 9
+
+
+@torch.compiler.assume_constant_result
+def _partitions(M: int, K: int) -> list:
+    """Ways to put M K samples into M groups of K: [partition, M, K].
+
+    For M = K = 8 they are the lines of the affine plane of order 8, in which every two samples
+    share a group exactly once; else they are drawn once and for all.
+    """
+    return _affine_plane() if M == K == 8 else _random_partitions(M, K)
+
+
+@functools.cache
+def _affine_plane() -> list:
+    """The lines y = s x + c over GF(8), for each slope s, and the vertical ones: [9, 8, 8]."""
+    field = range(8)
+    vertical = [[8 * x + y for y in field] for x in field]
+    return [vertical, *([_line(s, c) for c in field] for s in field)]
+
+
+def _line(s: int, c: int) -> list[int]:
+    """The points 8 x + y with y = s x + c."""
+    return [8 * x + (_product(s, x) ^ c) for x in range(8)]
+
+
+def _product(a: int, b: int) -> int:
+    """The product in GF(8), whose elements are polynomials over GF(2) modulo x^3 + x + 1."""
+    result = 0
+    for bit in range(3):
+        if b >> bit & 1:
+            result ^= a << bit
+    for bit in (4, 3):
+        if result >> bit & 1:
+            result ^= 0b1011 << (bit - 3)
+    return result
+
+
+@functools.cache
+def _random_partitions(M: int, K: int) -> list:
+    g = numpy.random.default_rng(0)
+    return [g.permutation(M * K).reshape(M, K).tolist() for _ in range(PARTITIONS)]
 
 
 @dataclass(frozen=True)
@@ -126,6 +193,7 @@ def _apply(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:
 
 
 TRIAL_BATCH = 7  # images in the trial of ``check``, unlike any number of samples
+NODES = 48  # of the quadrature along a segment in ``check_smooth``
 
 
 def check(name: str, objective: object) -> None:
@@ -176,6 +244,37 @@ def _check_values(bound: str, value: object, alone: tuple, wanted: str) -> None:
         )
 
 
+def check_smooth(name: str, bound: Bound) -> None:
+    """Try whether a bound of log-weights is twice differentiable, as ``drep`` needs it.
+
+    On a segment from u to v, the integral of the gradient is the bound's difference and that of
+    the Hessian the gradient's. Raises ReproError, one line, if one is not: the bound then has a
+    jump or a kink, as with max or clamp, or hides something from differentiation, as with detach.
+    """
+    g = torch.Generator().manual_seed(1)
+    shape = (16, T // 16, TRIAL_BATCH)
+    u, v = (2 * torch.randn(*shape, generator=g, dtype=torch.float64) for _ in range(2))
+
+    def value(log_w: Tensor) -> Tensor:
+        return _apply(bound, log_w, 0.3).sum()
+
+    slope = torch.func.grad(value)
+    nodes, weights = numpy.polynomial.legendre.leggauss(NODES)
+    rise = torch.zeros((), dtype=u.dtype)
+    bend = torch.zeros_like(u)
+    for node, weight in zip(nodes, weights, strict=True):
+        at = u + (node + 1) / 2 * (v - u)
+        gradient, change = torch.func.jvp(slope, (at,), (v - u,))
+        rise += weight / 2 * (gradient * (v - u)).sum()
+        bend += weight / 2 * change
+    whole = torch.allclose(rise, value(v) - value(u), rtol=1e-6)
+    if not (whole and torch.allclose(bend, slope(v) - slope(u), rtol=1e-4, atol=1e-6)):
+        raise ReproError(
+            f"the inference network's bound of '{name}' is not twice differentiable "
+            "(is there a max, a clamp or a detach?), which the estimator drep needs; take rep"
+        )
+
+
 METHODS = {
     "iwae": both(iwae, M=1),
     "piwae": Objective(theta=iwae, phi=miwae),  # the report, eq. 14 and 15
@@ -183,4 +282,6 @@ METHODS = {
     "ciwae": both(ciwae, M=1),
     "vae": both(vae, M=T),
     "ciwae-learned": both(ciwae, M=1, learns_beta=True),  # section 3.7
+    "vr-iwae": both(vr_iwae, M=1),
+    "u-miwae": both(u_miwae),
 }

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 
 from repro import ReproError, one_of
-from repro.bounds import METHODS, T, check
+from repro.bounds import METHODS, T, check, check_smooth
 
 TABLE_METHODS = ("iwae", "piwae", "miwae", "ciwae", "vae")  # in the order of the report's Table 1
 
@@ -59,6 +59,11 @@ MODELS = {
 }
 INITS = ("default", "burda")  # PyTorch's initial weights, as in the report's code, or Burda's
 PROTOCOLS = ("paper", "released")
+ESTIMATORS = {  # of phi's gradient -> what it is
+    "rep": "reparameterised, in full",
+    "stl": "sticking the landing: q's own parameters held still where log w is differentiated",
+    "drep": "doubly reparameterised, for any smooth bound",
+}
 PRECISIONS = ("float32", "tf32", "bf16")  # of training's matrix products over samples
 BATCH_SIZE = 20
 
@@ -124,6 +129,7 @@ class Experiment:
     batch_size: int = BATCH_SIZE
     protocol: str = "paper"
     precision: str = "float32"
+    estimator: str = "rep"
 
     @property
     def shared(self) -> tuple:
@@ -179,6 +185,8 @@ class Experiment:
             words.append(self.protocol)
         if self.precision != "float32":
             words.append(self.precision)
+        if self.estimator != "rep":
+            words.append(self.estimator)
         return "-".join(words)
 
     @property
@@ -195,6 +203,7 @@ class Experiment:
             "epochs": (self.epochs, self.planned_epochs),
             "init": (self.init, "default"),
             "precision": (self.precision, "float32"),
+            "estimator": (self.estimator, "rep"),
         }
         options |= {name: value for name, (value, default) in usual.items() if value != default}
         options["profile"] = self.profile
@@ -215,8 +224,14 @@ class Experiment:
         return {}
 
     def as_dict(self) -> dict:
-        """Its fields, as ``config.json`` holds them."""
-        return asdict(self)
+        """Its fields, as ``config.json`` holds them.
+
+        The estimator is left out if it is ``rep``, as in records from before there were others.
+        """
+        fields = asdict(self)
+        if self.estimator == "rep":
+            del fields["estimator"]
+        return fields
 
 
 def profile(name: str = "auto", device: str = "auto") -> Profile:
@@ -252,14 +267,15 @@ def plan(  # noqa: PLR0913  (these are the words that a user may say)
     init="default",
     protocol="paper",
     precision="float32",
+    estimator="rep",
     device="auto",
 ) -> list[Experiment]:
     """Experiments from a user's words.
 
     ``method``, ``beta`` and ``seed`` may list several ("piwae,iwae", "0,1"); "all" is Table 1's
     five methods. ``protocol="released"`` trains as the report's released code does, where that is
-    not as the paper says. Raises ReproError, one line, if a name is unknown, beta is outside
-    [0, 1] or M K is not 64.
+    not as the paper says. ``estimator`` is a name in ``ESTIMATORS``. Raises ReproError, one line,
+    if a name is unknown, beta is outside [0, 1] or M K is not 64.
     """
     p = profile(profile_name, device)
     dataset = one_of("dataset", dataset or p.dataset, DATASETS)
@@ -273,6 +289,7 @@ def plan(  # noqa: PLR0913  (these are the words that a user may say)
         "init": one_of("init", init, INITS),
         "protocol": protocol,
         "precision": one_of("precision", precision, PRECISIONS),
+        "estimator": _estimator(estimator, methods, protocol),
     }
     seeds = dict.fromkeys(_whole("seed", s, minimum=0) for s in _split(seed))
     layout = _released_layout if protocol == "released" else _layout
@@ -301,6 +318,18 @@ def _methods(words, protocol: str) -> list[str]:
 
 
 _checked = functools.cache(check)
+_smooth = functools.cache(check_smooth)
+
+
+def _estimator(name: str, methods: list[str], protocol: str) -> str:
+    """The estimator called ``name``, if it can be had for these methods."""
+    one_of("estimator", name, ESTIMATORS)
+    if name != "rep" and protocol == "released":
+        raise ReproError("the released code has no estimator but rep; leave one of the two out")
+    if name == "drep":
+        for method in methods:
+            _smooth(method, METHODS[method].phi)
+    return name
 
 
 def told_apart(runs: list[Experiment]) -> dict[Experiment, str]:

@@ -9,6 +9,7 @@ from repro import ReproError, exhibits, one_of, plural, records
 from repro.bounds import METHODS
 from repro.experiments import (
     DATASETS,
+    ESTIMATORS,
     INITS,
     MODELS,
     OMNIGLOT,
@@ -82,6 +83,12 @@ def repro_command(context: click.Context) -> None:
     default="paper",
     show_default=True,
     help=f"{choices(PROTOCOLS)}; released: as the report's released code trains.",
+)
+@click.option(
+    "--estimator",
+    default="rep",
+    show_default=True,
+    help=f"Of the inference network's gradient: {choices(ESTIMATORS)}.",
 )
 # How long, and how often
 @click.option(

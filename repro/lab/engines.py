@@ -16,6 +16,9 @@ def eager(function: Callable) -> Callable:
     return function
 
 
+MOST_VERSIONS = 64  # of one function, for as many sets of bounds, layouts and estimators
+
+
 @functools.cache
 def compiled(function: Callable) -> Callable:
     """The function compiled by torch.compile, once for every shape that it meets."""
@@ -25,6 +28,7 @@ def compiled(function: Callable) -> Callable:
 @functools.cache
 def compiled_whole(function: Callable) -> Callable:
     """The function compiled, or an error at its first call if a part of it cannot be."""
+    torch._dynamo.config.recompile_limit = MOST_VERSIONS
     return torch.compile(function, dynamic=False, fullgraph=True)
 
 
@@ -59,17 +63,19 @@ class Engine:
     def prepared_whole(self, function: Callable, example: Sequence) -> tuple[Callable, str]:
         """A function that somebody else may have written, ready to run, and a remark.
 
-        If the compiler cannot take all of it, which ``example`` shows, it runs as it is and the
-        remark, else empty, says why.
+        If the compiler cannot take all of it or gets other numbers, which ``example`` shows, it
+        runs as it is and the remark, else empty, says why.
         """
         if not self.compiles:
             return function, ""
         prepared = compiled_whole(function)
         try:
-            prepared(*example)
+            found = prepared(*example)
         except Exception as error:
             cause = first_cause(error).splitlines()[0]
             return function, f"the bounds are not compiled ({cause})"
+        if not all(map(_near, found, function(*example))):
+            return function, "the bounds are not compiled (the compiler gets other numbers)"
         return prepared, ""
 
 
@@ -91,6 +97,11 @@ def with_fallbacks(name: str) -> list[Engine]:
     engines = list(ENGINES.values())
     last = engines.index(ENGINES[one_of("engine", name, ENGINES)])
     return engines[last::-1]
+
+
+def _near(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors differ by no more than the rounding of float32 makes of it."""
+    return bool((a - b).abs().max() <= 1e-3 * b.abs().max() + 1e-6)
 
 
 def first_cause(error: BaseException) -> str:

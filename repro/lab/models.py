@@ -79,10 +79,18 @@ def encode(positive, x, encoder) -> tuple[Tensor, Tensor]:
     return affine(h, w_mu, b_mu), positive(affine(h, w_sigma, b_sigma))
 
 
-def sample(positive, x, eps, encoder) -> tuple[Tensor, Tensor]:
-    """z = mu + sigma eps [run, T, batch, latent], and log p(z) - log q(z|x) [run, T, batch]."""
+def sample(positive, x, eps, encoder, path=None) -> tuple[Tensor, Tensor]:
+    """z = mu + sigma eps [run, T, batch, latent], and log p(z) - log q(z|x) [run, T, batch].
+
+    In the runs for which ``path`` [run, 1, 1, 1] is true, the second depends on the encoder through
+    z alone: the mu and sigma in the density of q are held still.
+    """
     mu, sigma = (moment[:, None] for moment in encode(positive, x, encoder))
     z = mu + sigma * eps
+    if path is not None:
+        mu = torch.where(path, mu.detach(), mu)
+        sigma = torch.where(path, sigma.detach(), sigma)
+        eps = (z - mu) / sigma
     return z, (0.5 * (eps * eps - z * z) + sigma.log()).sum(-1)
 
 
@@ -122,10 +130,10 @@ def _log_w_and_saved(positive, dtype, last_layer, x, eps, encoder, decoder) -> t
     return log_px_z + log_ratio, *saved
 
 
-def _gradients(positive, a, b, x, eps, encoder, saved) -> tuple[Tensor, Tensor]:
+def _gradients(positive, a, b, path, x, eps, encoder, saved) -> tuple[Tensor, Tensor]:
     """The gradient at the encoder's and at the decoder's parameters, each [run, parameters]."""
     dz, *of_decoder = likelihood.decoder_gradients(a, b, saved)
-    _, pull_back = torch.func.vjp(lambda *layers: sample(positive, x, eps, layers), *encoder)
+    _, pull_back = torch.func.vjp(lambda *layers: sample(positive, x, eps, layers, path), *encoder)
     of_encoder = pull_back((dz, b))
     return _flat(of_encoder), _flat(of_decoder)
 
@@ -190,13 +198,15 @@ class Autoencoder(nn.Module):
         eps: Tensor,
         weigh: Callable[[Tensor], tuple[Tensor, Tensor]],
         dtype: torch.dtype | None = None,
+        path: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """``forward`` and a backward pass without autograd.
 
         Returns the gradient at the encoder's and at the decoder's parameters, each
         [run, parameters], in their order. ``weigh`` maps log w [run, T, batch] to a and b of the
-        same shape, the derivatives of what theta and phi ascend. The matrix products over samples
-        take and give ``dtype``; by default that of the parameters.
+        same shape: what the gradient of each sample's log w counts for theta and for phi. For phi
+        it is taken through z alone in the runs for which ``path`` [run, 1, 1, 1] is true. The
+        matrix products over samples take and give ``dtype``; by default that of the parameters.
         """
         encoder = [p.detach() for p in self.encoder.parameters()]
         decoder = [p.detach() for p in self.decoder.parameters()]
@@ -206,7 +216,7 @@ class Autoencoder(nn.Module):
             positive, dtype or x.dtype, self.last_layer, x, eps, encoder, decoder
         )
         a, b = weigh(log_w)
-        return self.prepare(_gradients)(positive, a, b, x, eps, encoder, saved)
+        return self.prepare(_gradients)(positive, a, b, path, x, eps, encoder, saved)
 
     def log_weights(self, x: Tensor, M: int, K: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """``forward`` at M K fresh samples: x [run, batch, pixels] -> two [run, M, K, batch]."""

@@ -20,7 +20,7 @@ from repro.lab.datasets import Dataset
 from repro.lab.derivatives import Weighed, derivatives_of, groups_of, side_by_side
 from repro.lab.engines import ENGINES
 from repro.lab.models import ADAM_EPS, MODELS, Autoencoder
-from repro.lab.randomness import Streams
+from repro.lab.randomness import Streams, generator
 
 
 def plain_step(
@@ -104,12 +104,15 @@ class Program:
         self.replay = None if self.engine.graph else self._advance
 
     def _set_objectives(self) -> None:
-        """Each run's beta, and the derivatives of its bounds."""
+        """Each run's beta, the derivatives of its bounds, and which runs' gradients take a path."""
         betas = [0.5 if e.beta is None else e.beta for e in self.experiments]
         learns = [METHODS[e.method].learns_beta for e in self.experiments]
         self.fixed_beta = torch.tensor(betas, device=self.device)
         self.learns = torch.tensor(learns, device=self.device)
-        log_w = torch.zeros(len(betas), self.T, self.batch_size, device=self.device)
+        by_path = torch.tensor([e.estimator != "rep" for e in self.experiments], device=self.device)
+        self.path = by_path[:, None, None, None] if by_path.any() else None
+        shape = (len(betas), self.T, self.batch_size)
+        log_w = torch.randn(*shape, generator=generator(0, "trial")).to(self.device)
         self.derivatives, self.remark = self.engine.prepared_whole(
             derivatives_of(groups_of(self.experiments)),
             (log_w, self.fixed_beta, self.learns, self.fixed_beta),
@@ -217,7 +220,7 @@ class Program:
             return results[0].a, results[0].b
 
         with matmul_precision(self.precision):
-            gradients = self.model.gradients(x, eps, derivatives, dtype)
+            gradients = self.model.gradients(x, eps, derivatives, dtype, self.path)
         return results[0], gradients
 
     def weigh(self, log_w: Tensor) -> Weighed:

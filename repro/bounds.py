@@ -73,8 +73,8 @@ def ciwae(log_w: Tensor, beta: Tensor | float) -> Tensor:
 def vr_iwae(log_w: Tensor, alpha: float = 0.5) -> Tensor:
     """The variational Renyi bound, log ((1/MK) sum w^(1 - alpha)) / (1 - alpha).
 
-    [..., M, K, batch] -> [..., batch], alpha in [0, 1): IWAE at 0, towards the VAE at 1. Daudel,
-    Benton, Shi and Doucet (2023), eq. 5.
+    [..., M, K, batch] -> [..., batch], alpha in [0, 1): IWAE at 0, towards the VAE at 1. Daudel et
+    al. (2023).
     """
     return log_mean_exp((1 - alpha) * log_w, (-3, -2)) / (1 - alpha)
 

@@ -44,7 +44,13 @@ FILES = ("config.json", "curve.csv", "metrics.json", "reconstructions.npz")
 WEIGHTS = "model.safetensors"
 
 # Tables beside the records, and the command that makes each.
-MADE_BY = {"logs": "audit", "checkpoints": "audit", "drawers": "audit", "gradients": "gradients"}
+MADE_BY = {
+    "logs": "audit",
+    "checkpoints": "audit",
+    "drawers": "audit",
+    "gradients": "gradients",
+    "estimators": "gradients",
+}
 
 
 def root() -> Path:

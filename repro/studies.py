@@ -6,6 +6,7 @@
 from typing import NamedTuple
 
 from repro.bounds import T
+from repro.experiments import ESTIMATORS
 
 
 class Layout(NamedTuple):
@@ -39,6 +40,15 @@ GRADIENT_BATCHES = 5  # in networks
 GRADIENT_BATCH_SIZE = 20
 REPLICATES = 60
 
+OF_ESTIMATORS = (  # bounds whose gradient is estimated in every way, at T samples
+    Layout("iwae", 1, T),
+    Layout("miwae", 8, 8),
+    Layout("u-miwae", 8, 8),
+    Layout("ciwae", 1, T),
+    Layout("vr-iwae", 1, T),
+    Layout("vae", T, 1),
+)
+
 THEORY = {"theta": 0.5, "phi": -0.5}  # d log SNR / d log K for many samples
 
 AS_RECORDED = {  # what the provenance of the measurements says of them
@@ -51,3 +61,4 @@ AS_RECORDED = {  # what the provenance of the measurements says of them
 }
 DRAWS = len(LINEAR_GAUSSIAN) * PROBLEMS + len(NETWORKS) * GRADIENT_BATCHES
 MEASUREMENTS = len(LAYOUTS) * DRAWS  # rows of the table
+ESTIMATES = len(NETWORKS) * GRADIENT_BATCHES * len(OF_ESTIMATORS) * len(ESTIMATORS)

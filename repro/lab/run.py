@@ -454,32 +454,58 @@ def iwae_64_by_drawer(
 
 def measure_gradients(archive: Archive, data: str | Path | None, device: str) -> Path:
     """Write the signal and noise of gradients in a linear Gaussian model and in networks."""
+    places = _Places(data, device)
+    parts = [snr.in_linear_gaussian(where) for where in studies.LINEAR_GAUSSIAN]
+    parts += [snr.in_network(*place, places.images) for place in places.networks]
+    rows = _counted(itertools.chain(*parts), studies.MEASUREMENTS, "gradients")
+    return archive.write_table("gradients", rows, places.origin(), numbers="%.7g")
+
+
+def measure_estimators(archive: Archive, data: str | Path | None, device: str) -> Path:
+    """Write the signal and noise of every bound's gradient under every estimator, in networks."""
+    places = _Places(data, device)
+    parts = [snr.of_estimators(*place, places.images) for place in places.networks]
+    rows = _counted(itertools.chain(*parts), studies.ESTIMATES, "estimators")
+    return archive.write_table("estimators", rows, places.origin(), numbers="%.7g")
+
+
+class _Places:
+    """The networks in which gradients are measured, and where they come from."""
+
+    def __init__(self, data: str | Path | None, device: str):
+        self.code = code_and_date()
+        self.begun = time.monotonic()
+        self.device = pick_device(device)
+        of_iwae = [e for e in exhibits.released_runs() if e.method == "iwae"]
+        self.trained = next(e for e in of_iwae if e.setting == "mnist-reference")
+        e = self.trained
+        self.dataset = datasets.load(e.dataset, data)
+        self.images = self.dataset.train.to(self.device)
+        untrained = Autoencoder(MODELS[e.model], [e.seed])
+        of_report = Autoencoder(MODELS[e.model], [e.seed])
+        of_report.load_run_state(0, released_files.released_weights(e, data))
+        models = (untrained.to(self.device), of_report.to(self.device))
+        self.networks = list(zip(studies.NETWORKS, models, strict=True))
+
+    def origin(self) -> dict:
+        """The provenance of what was measured."""
+        return self.code | {
+            "device": device_name(self.device),
+            "weights": released_files.origin_of_weights(self.trained),
+            "data": self.dataset.origin | {"split": "train"},
+            "seed": self.trained.seed,
+            "seconds": {"evaluation": round(time.monotonic() - self.begun, 1)},
+            **studies.AS_RECORDED,
+        }
+
+
+def _counted(rows: Iterator[dict], count: int, title: str):
+    """All rows as a data frame, with a progress bar."""
     import pandas as pd
 
-    origin = code_and_date()
-    begun = time.monotonic()
-    device = pick_device(device)
-    of_iwae = [e for e in exhibits.released_runs() if e.method == "iwae"]
-    trained = next(e for e in of_iwae if e.setting == "mnist-reference")
-    dataset = datasets.load(trained.dataset, data)
-    images = dataset.train.to(device)
-    untrained = Autoencoder(MODELS[trained.model], [trained.seed])
-    of_report = Autoencoder(MODELS[trained.model], [trained.seed])
-    of_report.load_run_state(0, released_files.released_weights(trained, data))
-    parts = [snr.in_linear_gaussian(where) for where in studies.LINEAR_GAUSSIAN]
-    for where, model in zip(studies.NETWORKS, (untrained, of_report), strict=True):
-        parts.append(snr.in_network(where, model.to(device), images))
-    rows: list[dict] = []
-    with Progress(1, "gradients") as bar:
-        for measured in itertools.chain(*parts):
-            rows.append(measured)
-            bar.fraction(len(rows) / studies.MEASUREMENTS)
-    origin |= {
-        "device": device_name(device),
-        "weights": released_files.origin_of_weights(trained),
-        "data": dataset.origin | {"split": "train"},
-        "seed": trained.seed,
-        "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
-    }
-    origin |= studies.AS_RECORDED
-    return archive.write_table("gradients", pd.DataFrame(rows), origin, numbers="%.7g")
+    found: list[dict] = []
+    with Progress(1, title) as bar:
+        for measured in rows:
+            found.append(measured)
+            bar.fraction(len(found) / count)
+    return pd.DataFrame(found)

@@ -13,11 +13,14 @@ them.
 """
 
 from collections.abc import Iterator
+from itertools import product
 
 import torch
 from torch import Tensor
 
-from repro.bounds import METHODS, Objective
+from repro.bounds import METHODS
+from repro.experiments import ESTIMATORS
+from repro.lab.derivatives import Group, derivatives_of
 from repro.lab.models import Autoencoder
 from repro.lab.randomness import Streams
 from repro.studies import (
@@ -26,6 +29,7 @@ from repro.studies import (
     GRADIENT_BATCHES,
     LAYOUTS,
     LINEAR_GAUSSIAN,
+    OF_ESTIMATORS,
     PROBLEMS,
     REPLICATES,
     Layout,
@@ -52,57 +56,77 @@ def problem(seed: int, offset: float) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def gradient_estimates(
-    layout: Layout, replicates: int, seed: int, offset: float
+    layout: Layout, replicates: int, seed: int, offset: float, estimator: str = "rep"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Estimates of the gradients at mu and at b, [replicates, D], and the ESS, [replicates]."""
     g = torch.Generator().manual_seed(seed + 1)
     where = problem(seed, offset)
+    group = Group(METHODS[layout.method], layout.M, layout.K, estimator, first=0, count=1)
     found = []
     for first in range(0, replicates, AT_ONCE):
         count = min(AT_ONCE, replicates - first)
         eps = torch.randn(layout.M, layout.K, count, D, generator=g, dtype=torch.float64)
-        found.append(_estimates_at(where, METHODS[layout.method], eps))
+        found.append(_estimates_at(where, group, eps))
     at_mu, at_b, ess = zip(*found, strict=True)
     return torch.cat(at_mu), torch.cat(at_b), torch.cat(ess)
 
 
 def _estimates_at(
-    where: tuple[Tensor, Tensor, Tensor], objective: Objective, eps: Tensor
+    where: tuple[Tensor, Tensor, Tensor], group: Group, eps: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients at mu and at b, and the ESS, for eps [M, K, replicates, D].
 
     log w = log p(x, z) - log q(z|x) up to a constant; theta ascends its bound and phi its own.
+    d log w / d mu = z - mu. At b, d log w / dz = mu + x - 2 z in full, and eps / sigma more if q's
+    density is held still. A replicate is an image of a batch.
     """
     x, mu, mean = where
-    count = eps.shape[2]
-    at_mu = mu.expand(count, D).clone().requires_grad_()
-    at_b = mean.expand(count, D).clone().requires_grad_()  # mean = A x + b, so d/db is d/dmean
-    z = at_b + Q_SIGMA * eps
-    log_w = (eps.square() - (z - at_mu).square() - (x - z).square()).sum(-1) / 2
-    theta, phi = objective(log_w, log_w, BETA)
-    (of_theta,) = torch.autograd.grad(theta.sum(), at_mu, retain_graph=True)
-    (of_phi,) = torch.autograd.grad(phi.sum(), at_b)
-    return of_theta, of_phi, effective_sample_size(log_w)
+    z = mean + Q_SIGMA * eps
+    log_w = (eps.square() - (z - mu).square() - (x - z).square()).sum(-1) / 2
+    beta = torch.full((1,), BETA, dtype=log_w.dtype)
+    derivatives = derivatives_of((group,))
+    weighed = derivatives(log_w.flatten(0, 1)[None], beta, torch.tensor([False]), beta)
+    slope = mu + x - 2 * z
+    if group.estimator != "rep":
+        slope = slope + eps / Q_SIGMA
+    at_mu = _sum_of_samples(weighed.a, z - mu)
+    at_b = _sum_of_samples(weighed.b, slope)
+    return at_mu, at_b, effective_sample_size(log_w)
+
+
+def _sum_of_samples(derivative: Tensor, gradients: Tensor) -> Tensor:
+    """Ascent of a bound, from derivatives of the loss [1, T, replicates], of which it is the mean.
+
+    ``gradients`` are those of log w, [M, K, replicates, D]; the result is [replicates, D].
+    """
+    count = derivative.shape[-1]
+    return -count * (derivative[0, ..., None] * gradients.flatten(0, 1)).sum(0)
 
 
 def network_gradients(
-    model: Autoencoder, x: Tensor, objective: Objective, layout: tuple[int, int], noise
+    model: Autoencoder, x: Tensor, layout: Layout, noise, estimator: str = "rep"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One estimate of the gradient of the mean bound of x [1, batch, pixels], and the mean ESS.
 
     The gradient at all of theta and at all of phi, each [parameters].
     """
-    log_w_theta, log_w_phi = model.log_weights(x, *layout, noise)
-    theta, phi = objective(log_w_theta, log_w_phi, BETA)
-    of_theta = _gradient(theta.mean(), model.decoder)
-    of_phi = _gradient(phi.mean(), model.encoder)
-    return of_theta, of_phi, effective_sample_size(log_w_theta).mean()
+    group = Group(METHODS[layout.method], layout.M, layout.K, estimator, first=0, count=1)
+    beta = torch.full((1,), BETA, dtype=x.dtype, device=x.device)
+    fixed = torch.zeros(1, dtype=torch.bool, device=x.device)
+    seen: list[Tensor] = []
 
+    def weigh(log_w: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(effective_sample_size(group.log_weights(log_w)).mean())
+        weighed = derivatives_of((group,))(log_w, beta, fixed, beta)
+        return -weighed.a, -weighed.b
 
-def _gradient(value: Tensor, network: torch.nn.Module) -> Tensor:
-    """The gradient at all of a network's parameters, in one vector."""
-    parts = torch.autograd.grad(value, [*network.parameters()], retain_graph=True)
-    return torch.cat([part.flatten() for part in parts])
+    eps = noise((layout.M * layout.K, x.shape[1], model.shape.latent))
+    path = None
+    if estimator != "rep":
+        path = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=x.device)
+    with torch.no_grad():
+        of_phi, of_theta = model.gradients(x, eps, weigh, path=path)
+    return of_theta[0], of_phi[0], seen[0]
 
 
 def effective_sample_size(log_w: Tensor) -> Tensor:
@@ -164,16 +188,40 @@ def in_network(
     to the next, and layouts with as many samples see the same ones.
     """
     for seed in range(batches):
-        g = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(images), generator=g)[:batch_size]
-        binarise = Streams([seed], "gradients: binarise", images.device).binarise
-        x = binarise(images[chosen][None])
+        x = _batch(images, seed, batch_size)
         for layout in LAYOUTS:
-            noise = Streams([seed], "gradients: noise", images.device).normal
-            objective = METHODS[layout.method]
-            found = [
-                network_gradients(model, x, objective, (layout.M, layout.K), noise)
-                for _ in range(replicates)
-            ]
-            theta, phi, ess = (torch.stack(parts) for parts in zip(*found, strict=True))
-            yield row(where, layout, seed, (theta, phi, ess))
+            yield row(where, layout, seed, _replicated(model, x, layout, seed, replicates))
+
+
+def of_estimators(
+    where: str,
+    model: Autoencoder,
+    images: Tensor,
+    batches: int = GRADIENT_BATCHES,
+    replicates: int = REPLICATES,
+    batch_size: int = GRADIENT_BATCH_SIZE,
+) -> Iterator[dict]:
+    """``in_network`` for every bound and every estimator, which a row names, at T samples."""
+    for seed in range(batches):
+        x = _batch(images, seed, batch_size)
+        for layout, estimator in product(OF_ESTIMATORS, ESTIMATORS):
+            found = _replicated(model, x, layout, seed, replicates, estimator)
+            yield row(where, layout, seed, found) | {"estimator": estimator}
+
+
+def _batch(images: Tensor, seed: int, size: int) -> Tensor:
+    """A batch of ``images`` [n, pixels], binarised: [1, size, pixels]."""
+    g = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(images), generator=g)[:size]
+    binarise = Streams([seed], "gradients: binarise", images.device).binarise
+    return binarise(images[chosen][None])
+
+
+def _replicated(
+    model: Autoencoder, x: Tensor, layout: Layout, seed: int, replicates: int, estimator="rep"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """So many ``network_gradients``, with fresh samples each: three [replicates, ...]."""
+    noise = Streams([seed], "gradients: noise", x.device).normal
+    found = [network_gradients(model, x, layout, noise, estimator) for _ in range(replicates)]
+    theta, phi, ess = (torch.stack(parts) for parts in zip(*found, strict=True))
+    return theta, phi, ess

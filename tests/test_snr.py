@@ -10,13 +10,14 @@ import torch
 
 from repro import ReproError, tables
 from repro.bounds import METHODS
+from repro.experiments import ESTIMATORS
 from repro.face.cli import main
 from repro.lab import datasets, released_files, run, snr
 from repro.lab.models import MODELS, Architecture, Autoencoder
 from repro.lab.randomness import Streams
 from repro.records import Archive
 from repro.report.gradients import exponent, ratio, select, with_jackknife
-from repro.studies import AT_T, LAYOUTS, LINEAR_GAUSSIAN, PLACES, Layout
+from repro.studies import AT_T, LAYOUTS, LINEAR_GAUSSIAN, NETWORKS, OF_ESTIMATORS, PLACES, Layout
 from tests.helpers import planted_gradients
 
 NEAR, FAR = (offset for offset, _ in LINEAR_GAUSSIAN.values())
@@ -256,15 +257,27 @@ def test_the_command_writes_the_table_once(tmp_path, monkeypatch, capsys):
     def planted(where, *rest):
         return ({"where": where} | row for row in rows)
 
+    def estimated(where, *rest):
+        """Of doubly reparameterised gradients the noise is a quarter."""
+        for draw, layout, estimator in itertools.product(range(3), OF_ESTIMATORS, ESTIMATORS):
+            measured = layout._asdict() | {"where": where, "draw": draw, "estimator": estimator}
+            sizes = dict.fromkeys(("theta_signal", "theta_noise", "phi_signal", "phi_noise"), 4.0)
+            yield measured | sizes | {"phi_noise": 1.0 if estimator == "drep" else 4.0}
+
     monkeypatch.setattr(run.released_files, "released_weights", untrained)
     monkeypatch.setattr(run.datasets, "load", dark_images)
     monkeypatch.setattr(run.snr, "in_linear_gaussian", planted)
     monkeypatch.setattr(run.snr, "in_network", planted)
+    monkeypatch.setattr(run.snr, "of_estimators", estimated)
     assert main(["gradients", "--results", str(tmp_path)]) == 0
     table, origin = Archive(tmp_path).table("gradients")
     assert [*table["where"].unique()] == [*PLACES]
     assert origin["weights"]["blob"] == released_files.BLOBS[origin["weights"]["file"]]
     shown = tables.as_strings(tables.snr_exponents(tmp_path))
     assert shown.loc[(PLACES[0], "inference"), "K 4 to 16"] == "−0.500 ± 0.000"
+    shown = tables.as_strings(tables.snr_estimators(tmp_path))
+    assert [*shown.loc[(NETWORKS[1], "U-MIWAE(8,8)")]] == [
+        "1.00 ± 0.00", "1.00 ± 0.00", "1.00 ± 0.00", "2.00 ± 0.00"
+    ]  # fmt: skip
     assert main(["gradients", "--results", str(tmp_path)]) == 0
     assert "is there already" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from torch import Tensor
 from repro.bounds import METHODS, Objective
 from repro.experiments import Experiment
 
-AT_ONCE = 64  # directions in which second derivatives are taken
+DIRECTIONS = 64  # at once, in which second derivatives are taken
 
 
 class Weighed(NamedTuple):
@@ -122,4 +122,4 @@ def _curvature(group: Group, log_w: Tensor, beta: Tensor) -> Tensor:
         return (change * along).sum(1)
 
     directions = torch.eye(group.M * group.K, dtype=log_w.dtype, device=log_w.device)
-    return torch.func.vmap(second_derivative, out_dims=1, chunk_size=AT_ONCE)(directions)
+    return torch.func.vmap(second_derivative, out_dims=1, chunk_size=DIRECTIONS)(directions)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from repro.experiments import ESTIMATORS
 from repro.records import Archive
 from repro.report.captions import METHOD_TITLES, NETWORK_TITLES
 from repro.report.estimates import ErrorOf, Estimate, number
-from repro.studies import AT_T, COUNTS, THEORY, Layout
+from repro.studies import AT_T, COUNTS, OF_ESTIMATORS, THEORY, Layout
 
 
 def places(archive: Archive) -> list[tuple[str, pd.DataFrame]]:
@@ -81,6 +82,32 @@ def _multiples(rows: pd.DataFrame, squared: str) -> dict[str, str]:
     """The root of a mean square for each method at T = 64, as a multiple of IWAE's."""
     sizes = {layout.method: select(rows, layout)[squared].mean() ** 0.5 for layout in AT_T}
     return {METHOD_TITLES[m]: f"× {number(size / sizes['iwae'])}" for m, size in sizes.items()}
+
+
+def ratios_of_estimators(archive: Archive) -> dict:
+    """Rows of a table: the SNR of both gradients of each bound, phi's under each estimator."""
+    rows: dict[tuple[str, str], dict] = {}
+    measured, _ = archive.table("estimators")
+    for place, of_place in measured.groupby("where", sort=False):
+        by_estimator = {name: of_place[of_place.estimator == name] for name in ESTIMATORS}
+        for layout in OF_ESTIMATORS:
+            row = {"generative": _snr_to_two_digits(by_estimator["rep"], layout, "theta")}
+            for name, mine in by_estimator.items():
+                row[f"inference, {name}"] = _snr_to_two_digits(mine, layout, "phi")
+            rows[place, _title(layout)] = row
+    return rows
+
+
+def _snr_to_two_digits(rows: pd.DataFrame, layout: Layout, net: str) -> Estimate:
+    return snr_of(rows, layout, net).shown_with(2)
+
+
+def _title(layout: Layout) -> str:
+    """What a bound is called that may not be in the report's tables."""
+    if layout.method in METHOD_TITLES:
+        return METHOD_TITLES[layout.method]
+    grouped = f"{layout.M},{layout.K}" if layout.M > 1 else str(layout.K)
+    return f"{layout.method.upper()}({grouped})"
 
 
 def exponents_of_iwae(archive: Archive) -> dict:

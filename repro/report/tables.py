@@ -243,6 +243,18 @@ def snr_exponents(archive: AnyArchive = None) -> pd.DataFrame:
     return _of_gradients(gradients.exponents_of_iwae(archive), archive)
 
 
+def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
+    """The SNR of both gradients of each bound at T = 64, phi's under each estimator."""
+    archive = Archive.of(archive)
+    rows = gradients.ratios_of_estimators(archive)
+    p = archive.table("estimators")[1]
+    caption = (
+        f"± standard error, by jackknife over {p['batches']} batches of {p['batch_size']} "
+        f"training images, {p['replicates']} estimates each. β = {p['beta']:g}. {made_by(p)}."
+    )
+    return framed(rows, ["where", "bound"], caption)
+
+
 def _of_gradients(rows: Rows, archive: Archive, about: str = "") -> pd.DataFrame:
     p = archive.table("gradients")[1]
     draws = f"{p['problems']} problems, or {p['batches']} batches of {p['batch_size']}"

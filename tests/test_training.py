@@ -13,7 +13,7 @@ from repro.__main__ import train
 from repro.lab import datasets, training
 from repro.lab.models import MODELS
 from repro.lab.program import learning_rate
-from repro.lab.run import only_one
+from repro.lab.run import Order, _try_engine, only_one
 from repro.records import Archive
 from tests.helpers import SMALL, double_precision, few_digits, in_double
 
@@ -352,3 +352,19 @@ def test_training_goes_on_without_the_dataset_it_is_not_trained_on(monkeypatch, 
     assert datasets.load_other("digits") is None
     assert datasets.load_other("mnist") is None
     assert "SSIM on omniglot-lake will be left out" in capsys.readouterr().out
+
+
+def test_auto_takes_the_engine_by_the_length_of_training_and_not_by_a_clock(monkeypatch):
+    asked = []
+
+    def tried(runs, dataset, device, engine, fallback):
+        asked.append(engine)
+        return training.Trial(engine, seconds=1e6)
+
+    monkeypatch.setattr(training, "try_engines", tried)
+    order = Order(Archive(), None, "cpu", "auto", True, True, 0.0, None)
+    digits = datasets.load("digits")
+    for epochs in (4, 40, 1000):
+        runs_of = experiments.plan("iwae", profile_name="smoke", epochs=epochs)
+        _try_engine(order, "auto", runs_of, digits)
+    assert asked == ["eager", "eager", "compiled"]

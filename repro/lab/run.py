@@ -19,7 +19,7 @@ from repro.lab.progress import Progress, duration, interrupts
 from repro.provenance import code_and_date, code_of, device_name
 from repro.records import Archive, Record
 
-WORTH_COMPILING = 300.0  # seconds of training on the CPU that are worth half a minute's compiling
+WORTH_COMPILING = 8e9  # steps times parameters, about five minutes: then compile on the CPU
 LONG = 600.0  # seconds from which on a training is announced as long
 BINARISATIONS = 5  # of the test set, to see how much the choice of one matters
 KEPT_FOR_IMAGES = ("elbo", "iwae_64", "log_px", "ssim")  # metrics of which every image is kept
@@ -194,7 +194,11 @@ def tell_how_long(first: Experiment, trial: training.Trial, seconds: float) -> N
 def _try_engine(
     order: Order, asked: str, runs: list[Experiment], dataset: Dataset
 ) -> training.Trial:
-    """The engine asked for, or a simpler one that works here; ``auto`` weighs its start-up."""
+    """The engine asked for, or a simpler one that works here.
+
+    ``auto`` goes by the length of the training, so that the same command takes the same engine
+    however busy the machine is.
+    """
 
     def trial_of(engine: str) -> training.Trial:
         return training.try_engines(runs, dataset, order.device, engine, order.fallback)
@@ -203,11 +207,10 @@ def _try_engine(
         return trial_of(asked)
     if order.device != "cpu":
         return trial_of("compiled-graph")
-    eager = trial_of("eager")
-    steps = runs[0].epochs * (len(dataset.train) // runs[0].batch_size)
-    if steps * eager.seconds / len(runs) <= WORTH_COMPILING:
-        return eager
-    return trial_of("compiled")
+    first = runs[0]
+    steps = first.epochs * (len(dataset.train) // first.batch_size)
+    worth = steps * MODELS[first.model].parameters > WORTH_COMPILING
+    return trial_of("compiled" if worth else "eager")
 
 
 def _seconds_left(

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import os
+import random
 import sys
 import zipfile
 from pathlib import Path
@@ -66,8 +67,8 @@ def put(folder, name, content):
     (folder / name).write_bytes(content)
 
 
-ANOTHER_FILE = gzip.compress(b"\0" * 1000)
-TRUNCATED_FILE = gzip.compress(os.urandom(1000))[:500]
+ANOTHER_FILE = gzip.compress(b"\0" * 1000, mtime=0)  # the same in every process
+TRUNCATED_FILE = gzip.compress(random.Random(0).randbytes(1000), mtime=0)[:500]
 
 
 @pytest.mark.parametrize(

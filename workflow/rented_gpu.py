@@ -47,8 +47,8 @@ ORDER = (
     Part("train --profile full --dataset mnist --epochs {epochs} --no-milestones", 1.0),
 )
 REHEARSAL = (
-    Part("train --profile smoke --method iwae,vae --epochs 2", 0.6),
-    Part("train --profile smoke --method piwae --epochs 2", 1.0),
+    Part("train --profile smoke --method iwae,vae --epochs 1", 0.6),
+    Part("train --profile smoke --method piwae --epochs 1", 1.0),
 )
 
 

@@ -13,6 +13,7 @@ from repro.experiments import ESTIMATORS, plan
 from repro.lab.derivatives import Group, derivatives_of
 from repro.lab.models import MODELS, Architecture, Autoencoder
 from repro.lab.program import Program
+from repro.report.captions import label
 from tests.helpers import SMALL, few_digits
 
 M, K, BATCH = 3, 5, 7
@@ -244,6 +245,7 @@ def test_an_estimator_is_in_the_name_and_the_command_unless_it_is_rep():
     assert e.name == "iwae-M1-K64-seed0-epochs13-drep"
     assert e.as_dict()["estimator"] == "drep"
     assert "--estimator drep" in e.command
+    assert label(e) == "IWAE(64) drep"
     assert e.shared == plan("vae", profile_name="short", epochs=13)[0].shared
     with pytest.raises(ReproError, match="unknown estimator 'dreg'; did you mean 'drep'"):
         plan("iwae", profile_name="short", estimator="dreg")

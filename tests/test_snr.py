@@ -267,8 +267,11 @@ def test_the_command_writes_the_table_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run.released_files, "released_weights", untrained)
     monkeypatch.setattr(run.datasets, "load", dark_images)
     monkeypatch.setattr(run.snr, "in_linear_gaussian", planted)
-    monkeypatch.setattr(run.snr, "in_network", planted)
-    monkeypatch.setattr(run.snr, "of_estimators", estimated)
+
+    def in_network(where, model, images, *which):
+        return estimated(where) if which else planted(where)
+
+    monkeypatch.setattr(run.snr, "in_network", in_network)
     assert main(["gradients", "--results", str(tmp_path)]) == 0
     table, origin = Archive(tmp_path).table("gradients")
     assert [*table["where"].unique()] == [*PLACES]

@@ -5,7 +5,6 @@ trace in the next. ``tried`` gives one line for each thing that is tried.
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -201,7 +200,7 @@ def _noise(program: Program) -> Tried:
 
 
 def _gradient_error(program: Program) -> Tried:
-    """One gradient of every run, beside automatic differentiation in float64 on the CPU."""
+    """One gradient of every run, beside the same gradient in float64 on the CPU."""
     x = program.images[None, :20].expand(len(program.seeds), -1, -1).round().contiguous()
     before = program.streams["noise"].get_state()
     _, gradients = program.gradients(x, program.T, program.weigh)
@@ -405,6 +404,5 @@ def _fastest(choices: list[Choice]) -> Choice:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONHASHSEED", "0")
     for found in of_engine(*sys.argv[1:]):
         print(json.dumps(asdict(found)), flush=True)

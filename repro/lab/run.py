@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from repro import ReproError, exhibits, one_of, plural, studies
-from repro.experiments import MILESTONES, OMNIGLOT, PROFILES, Experiment, told_apart
+from repro.experiments import ESTIMATORS, MILESTONES, OMNIGLOT, PROFILES, Experiment, told_apart
 from repro.lab import datasets, evaluation, released_files, snr, training
 from repro.lab.datasets import Dataset
 from repro.lab.engines import ENGINE_CHOICES, fastest
@@ -467,7 +467,8 @@ def measure_gradients(archive: Archive, data: str | Path | None, device: str) ->
 def measure_estimators(archive: Archive, data: str | Path | None, device: str) -> Path:
     """Write the signal and noise of every bound's gradient under every estimator, in networks."""
     places = _Places(data, device)
-    parts = [snr.of_estimators(*place, places.images) for place in places.networks]
+    which = (studies.OF_ESTIMATORS, tuple(ESTIMATORS))
+    parts = [snr.in_network(*place, places.images, *which) for place in places.networks]
     rows = _counted(itertools.chain(*parts), studies.ESTIMATES, "estimators")
     return archive.write_table("estimators", rows, places.origin(), numbers="%.7g")
 

@@ -12,14 +12,13 @@ gradients, and the effective sample size of the M K weights. ``report.gradients`
 them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import torch
 from torch import Tensor
 
 from repro.bounds import METHODS
-from repro.experiments import ESTIMATORS
 from repro.lab.derivatives import Group, derivatives_of
 from repro.lab.models import Autoencoder
 from repro.lab.randomness import Streams
@@ -29,7 +28,6 @@ from repro.studies import (
     GRADIENT_BATCHES,
     LAYOUTS,
     LINEAR_GAUSSIAN,
-    OF_ESTIMATORS,
     PROBLEMS,
     REPLICATES,
     Layout,
@@ -178,33 +176,20 @@ def in_network(
     where: str,
     model: Autoencoder,
     images: Tensor,
+    layouts: Sequence[Layout] = LAYOUTS,
+    estimators: Sequence[str] = ("rep",),
     batches: int = GRADIENT_BATCHES,
     replicates: int = REPLICATES,
     batch_size: int = GRADIENT_BATCH_SIZE,
 ) -> Iterator[dict]:
-    """Rows for every layout and so many batches of ``images`` [n, pixels], in a model of one run.
+    """Rows for layouts, estimators and batches of ``images`` [n, pixels], in a model of one run.
 
     A batch and its binarisation stay as they are; only the samples of z differ from one replicate
     to the next, and layouts with as many samples see the same ones.
     """
     for seed in range(batches):
         x = _batch(images, seed, batch_size)
-        for layout in LAYOUTS:
-            yield row(where, layout, seed, _replicated(model, x, layout, seed, replicates))
-
-
-def of_estimators(
-    where: str,
-    model: Autoencoder,
-    images: Tensor,
-    batches: int = GRADIENT_BATCHES,
-    replicates: int = REPLICATES,
-    batch_size: int = GRADIENT_BATCH_SIZE,
-) -> Iterator[dict]:
-    """``in_network`` for every bound and every estimator, which a row names, at T samples."""
-    for seed in range(batches):
-        x = _batch(images, seed, batch_size)
-        for layout, estimator in product(OF_ESTIMATORS, ESTIMATORS):
+        for layout, estimator in product(layouts, estimators):
             found = _replicated(model, x, layout, seed, replicates, estimator)
             yield row(where, layout, seed, found) | {"estimator": estimator}
 
@@ -218,7 +203,7 @@ def _batch(images: Tensor, seed: int, size: int) -> Tensor:
 
 
 def _replicated(
-    model: Autoencoder, x: Tensor, layout: Layout, seed: int, replicates: int, estimator="rep"
+    model: Autoencoder, x: Tensor, layout: Layout, seed: int, replicates: int, estimator: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """So many ``network_gradients``, with fresh samples each: three [replicates, ...]."""
     noise = Streams([seed], "gradients: noise", x.device).normal

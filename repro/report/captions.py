@@ -32,6 +32,8 @@ def label(e: Experiment) -> str:
     """What a run is called in tables and figures, as PIWAE(8,8)."""
     if e.protocol == "released":
         return label(replace(e, protocol="paper")) + " as released"
+    if e.estimator != "rep":
+        return f"{label(replace(e, estimator='rep'))} {e.estimator}"
     if e.method == "vae":
         return "VAE"
     if e.method == "ciwae-learned":

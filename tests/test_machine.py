@@ -63,7 +63,7 @@ def test_noise_that_repeats_is_a_fault(small, monkeypatch):
 
 
 def test_an_engine_whose_process_fails_is_a_fault():
-    (found,) = machine._in_own_process("steam", "float32", "cpu")
+    (found,) = machine._in_own_process("cpu", ("steam", "float32"))
     assert not found.ok
     assert found.found.startswith("failed: KeyError")
 

@@ -1,17 +1,22 @@
 """Whether a machine trains as it should: each engine against float64, and what to use here.
 
 Every engine is tried at every precision in a process of its own, so that one that fails leaves no
-trace in the next. ``tried`` gives one line for each thing that is tried.
+trace in the next. On a GPU these processes compile side by side and take turns where time counts.
+``tried`` gives one line for each thing that is tried.
 """
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,6 +40,7 @@ STEPS = 50
 PRODUCT_SIZE = 2048  # of the square matrices whose product shows what the machine can do
 COPIED = 64 * 2**20  # bytes
 TRIAL_SECONDS = 240.0  # an engine that takes longer has failed
+TURNS = "repro-check.lock"  # of the trials that run at the same time, and of other checks
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,13 @@ def _wait(device: str) -> None:
 # An engine at a precision, in a process of its own
 
 
-def of_engine(engine: str, precision: str, device: str) -> Iterator[Finding | Choice]:
-    """All that is tried of an engine; it ends with the choice, if nothing was wrong."""
+def of_engine(
+    engine: str, precision: str, device: str, turns: str | None = None
+) -> Iterator[Finding | Choice]:
+    """All that is tried of an engine; it ends with the choice, if nothing was wrong.
+
+    ``turns`` is a file whose lock the trials that run at the same time share.
+    """
     part = f"{engine}, {precision}"
     dataset = _short_epoch(datasets.load("digits"))
     runs = _runs(device, precision)
@@ -137,15 +148,43 @@ def of_engine(engine: str, precision: str, device: str) -> Iterator[Finding | Ch
             yield Finding(part, "not worth using here", text)
             return
     right = True
-    for what, text, ok in _outcomes(program, dataset):
-        yield Finding(part, what, text, ok)
-        right = right and ok
-    milliseconds = 1e3 * _median_seconds(program.step, device)
-    yield Finding(part, f"step of {plural(len(runs), 'run')}", f"{milliseconds:.2f} ms")
-    if device == "cuda":
-        yield from _kernels(part, program)
+    with _turn(turns, alone_there=False):
+        for what, text, ok in _outcomes(program, dataset):
+            yield Finding(part, what, text, ok)
+            right = right and ok
+    with _turn(turns, alone_there=True):
+        milliseconds = 1e3 * _seconds_of_step(program)
+        if device == "cuda":
+            yield from _kernels(part, program)
+    yield Finding(part, f"step of {plural(len(runs), 'run')}", f"{milliseconds:.3f} ms")
     if right:
         yield Choice(engine, precision, milliseconds)
+
+
+@contextlib.contextmanager
+def _turn(turns: str | None, alone_there: bool) -> Iterator[None]:
+    """Hold the device's lock, with the other trials or, if ``alone_there``, without them."""
+    if turns is None:
+        yield
+        return
+    import fcntl
+
+    with open(turns) as file:
+        fcntl.flock(file, fcntl.LOCK_EX if alone_there else fcntl.LOCK_SH)
+        yield
+
+
+def _seconds_of_step(program: Program) -> float:
+    """The median over a few rounds of so many steps that starting them does not count."""
+    device = program.device.type
+    steps = 1 if device == "cpu" else STEPS
+
+    def round_of_steps():
+        program.index.zero_()
+        for _ in range(steps):
+            program.step()
+
+    return _median_seconds(round_of_steps, device) / steps
 
 
 Tried = tuple[str, str, bool]  # what was tried, what came of it, and whether that is right
@@ -307,27 +346,53 @@ def _kernels(part: str, program: Program) -> Iterator[Finding]:
             program.step()
         torch.cuda.synchronize()
     kernels = profiler.key_averages()
-    yield Finding(part, "launches of a step", f"{sum(k.count for k in kernels) / 10:.0f}")
+    busy = sum(k.device_time_total for k in kernels) / 10
+    text = f"{sum(k.count for k in kernels) / 10:.0f}, which take {busy:.0f} us"
+    yield Finding(part, "launches of a step", text)
     for k in sorted(kernels, key=lambda k: -k.device_time_total)[:15]:
         text = f"{k.count / 10:.1f} times, {k.device_time_total / 10:.1f} us: {k.key[:60]}"
         yield Finding(part, "kernel", text)
 
 
-def _in_own_process(engine: str, precision: str, device: str) -> Iterator[Finding | Choice]:
-    """``of_engine`` in a process of its own; that it ended badly is a finding."""
-    command = [sys.executable, "-m", "repro.lab.machine", engine, precision, device]
-    part = f"{engine}, {precision}"
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TRIAL_SECONDS)
-    except subprocess.TimeoutExpired:
-        yield Finding(part, "trial", f"not done after {TRIAL_SECONDS:.0f} s", ok=False)
+def of_engines(device: str) -> Iterator[Finding | Choice]:
+    """Every trial that the device is worth; on a GPU some of them at the same time."""
+    if device == "cpu":
+        for trial in trials(device):
+            yield from _in_own_process(device, trial)
         return
+    turns = Path(tempfile.gettempdir(), TURNS)
+    turns.touch()
+    together = max(1, (os.cpu_count() or 1) - 2)
+    with ThreadPoolExecutor(together) as pool:
+        each = partial(_in_own_process, device, turns=str(turns))
+        for found in pool.map(each, trials(device)):
+            yield from found
+
+
+def _in_own_process(
+    device: str, trial: tuple[str, str], turns: str | None = None
+) -> list[Finding | Choice]:
+    """``of_engine`` in a process of its own; that it ended badly is a finding."""
+    command = [sys.executable, "-m", "repro.lab.machine", *trial, device]
+    environment = dict(os.environ)
+    if turns is not None:
+        command.append(turns)
+        environment["TORCHINDUCTOR_COMPILE_THREADS"] = "3"
+    part = ", ".join(trial)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TRIAL_SECONDS, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        return [Finding(part, "trial", f"not done after {TRIAL_SECONDS:.0f} s", ok=False)]
+    found: list[Finding | Choice] = []
     for line in done.stdout.splitlines():
         fields = json.loads(line)
-        yield Choice(**fields) if "milliseconds" in fields else Finding(**fields)
+        found.append(Choice(**fields) if "milliseconds" in fields else Finding(**fields))
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or ["it said nothing"]
-        yield Finding(part, "trial", f"failed: {said[-1][:200]}", ok=False)
+        found.append(Finding(part, "trial", f"failed: {said[-1][:200]}", ok=False))
+    return found
 
 
 def trials(device: str) -> list[tuple[str, str]]:
@@ -379,8 +444,7 @@ def tried(device: str, data: str | Path | None) -> Iterator[Finding | Choice]:
     yield from of_versions(device)
     yield from of_data(data)
     yield from of_speed(device)
-    for engine, precision in trials(device):
-        yield from _in_own_process(engine, precision, device)
+    yield from of_engines(device)
     yield from of_command(device)
 
 

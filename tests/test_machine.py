@@ -74,7 +74,6 @@ def test_each_device_has_its_trials():
     assert {engine for engine, _ in of_cpu} == {"eager", "compiled", "graph", "compiled-graph"}
     of_cuda = machine.trials("cuda")
     assert ("compiled-graph", "tf32") in of_cuda
-    assert ("triton-graph", "float32") not in of_cuda
     assert ("eager", "bf16") not in of_cuda
 
 

@@ -1,11 +1,6 @@
 """One step of stacked runs: its gradient, its engines and its precisions."""
 
-import os
 import shutil
-import subprocess
-import sys
-from importlib.metadata import version
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -16,7 +11,8 @@ from repro.bounds import METHODS
 from repro.experiments import TABLE_METHODS
 from repro.lab import engines, likelihood, training
 from repro.lab.models import ADAM_EPS, MODELS, Architecture, Autoencoder
-from repro.lab.program import Program, plain_step
+from repro.lab.program import Program, adam, plain_step
+from repro.lab.randomness import generator
 from repro.lab.training import try_engines
 from tests.helpers import SMALL, double_precision, few_digits, in_double, twin_draws
 
@@ -157,7 +153,45 @@ def test_capturing_a_graph_leaves_no_trace_wherever_in_its_epoch_training_goes_o
         stack.step()
     for a, b in zip(graph.state.values(), plain.state.values(), strict=True):
         assert torch.equal(a, b)
-    assert graph.replay is not None
+    assert graph.replays
+
+
+def test_several_steps_of_one_graph_are_that_many_steps(small):
+    """On the CPU a function stands in for the graph that holds three steps."""
+    plain, several = after(8), after(0)
+
+    def three_steps():
+        for _ in range(3):
+            several._advance()
+
+    several.replays[3] = three_steps
+    taken = []
+    while sum(taken) < 8:
+        taken.append(several.advance(8 - sum(taken)))
+    assert taken == [3, 3, 1, 1]
+    for a, b in zip(several.state.values(), plain.state.values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("eps", [1e-8, 1e-4])
+def test_the_compiled_step_of_adam_is_that_of_the_library(eps):
+    """Three steps, of which the second leaves a parameter out."""
+    g = generator(0, "adam")
+    start = [torch.randn(3, 5, generator=g), torch.randn(7, generator=g)]
+    theirs = [torch.nn.Parameter(p.clone()) for p in start]
+    ours = [p.clone() for p in start]
+    rate = torch.tensor(0.01)
+    optimizer = torch.optim.Adam(theirs, lr=rate, eps=eps, fused=True)
+    moments = [[p, torch.zeros(()), torch.zeros_like(p), torch.zeros_like(p)] for p in ours]
+    for moving in ([0, 1], [1], [0, 1]):
+        gradients = [torch.randn(start[i].shape, generator=g) for i in moving]
+        optimizer.zero_grad()
+        for i, gradient in zip(moving, gradients, strict=True):
+            theirs[i].grad = gradient
+        optimizer.step()
+        adam([moments[i] for i in moving], gradients, rate, eps)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b.detach(), rtol=1e-6, atol=1e-7)
 
 
 def test_a_program_goes_on_from_a_state_in_place(small):
@@ -192,12 +226,6 @@ def test_an_engine_that_cannot_be_had_falls_back_with_its_reason(small, monkeypa
     assert len(str(error.value).splitlines()) == 1
     with pytest.raises(ReproError, match="unknown engine 'compield'; did you mean 'compiled'"):
         try_engines(plan("vae"), few_digits(500), engine="compield")
-
-
-def test_the_kernel_of_the_last_layer_is_not_for_float32(small):
-    trial = try_engines(plan("vae"), few_digits(500), engine="triton-graph")
-    assert "the triton-graph engine is for tf32 and bf16 alone" in trial.why
-    assert trial.engine != "triton-graph"
 
 
 @pytest.mark.slow
@@ -239,48 +267,6 @@ def test_training_curves_of_the_precisions_agree(small):
     assert difference.abs().mean() > 0
     assert difference.mean().abs() < 3 * difference.std() / len(difference) ** 0.5
     assert difference.abs().max() < 2
-
-
-def release(package):
-    """The first two numbers of an installed package's version; (0, 0) if it is not installed."""
-    if not find_spec(package):
-        return (0, 0)
-    return tuple(int(n) for n in version(package).split(".")[:2])
-
-
-INTERPRETER_FAILS = release("triton") <= (3, 6) and release("numpy") >= (2, 4)
-INTERPRETED = """
-import torch
-from repro.lab import likelihood
-from repro.lab.kernels import fused_last_layer
-
-g = torch.Generator().manual_seed(0)
-for runs, T, batch, hidden, pixels in ((2, 5, 7, 11, 37), (3, 13, 5, 200, 64)):
-    x = torch.rand(1, batch, pixels, generator=g).round().expand(runs, -1, -1)
-    h2 = torch.randn(runs, T * batch, hidden, generator=g).tanh()
-    flat = torch.randn(runs, pixels * (hidden + 1), generator=g) * 0.3
-    w3 = flat[:, : pixels * hidden].view(runs, pixels, hidden)
-    b3 = flat[:, pixels * hidden :]
-    plain = likelihood.last_layer(x.double(), h2.double(), w3.double(), b3.double())
-    for a, b in zip(fused_last_layer(x, h2, w3, b3), plain, strict=True):
-        assert (a.double() - b).norm() <= 1e-6 * b.norm()
-"""
-
-
-@pytest.mark.skipif(not find_spec("triton"), reason="triton is not installed")
-@pytest.mark.skipif(INTERPRETER_FAILS, reason="Triton 3.6's interpreter fails with numpy 2.4")
-def test_the_kernel_of_the_last_layer_gives_what_the_plain_one_gives():
-    """It runs on Triton's interpreter, which has no bfloat16 products.
-
-    Its runs, rows, units and pixels fill no tile.
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", INTERPRETED],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("method", TABLE_METHODS)

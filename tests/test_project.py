@@ -17,7 +17,6 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LONGEST = 30
 LONG_FUNCTIONS = {
     "experiments.py plan": "the thirteen words that a user may say",
-    "lab/kernels.py _last_layer_tile": "one kernel, whose loop cannot be divided",
     "lab/run.py _train_missing": "the order of events of a training, told once",
 }
 

@@ -46,19 +46,22 @@ def fastest() -> Preparation:
 class Engine:
     """What runs a step.
 
-    ``compiles`` its functions of tensors; has a ``kernel`` of our own for the decoder's last layer;
-    replays the whole step as one CUDA ``graph``.
+    ``compiles`` its functions of tensors; replays the whole step as one CUDA ``graph``.
     """
 
     name: str
     compiles: bool = False
-    kernel: bool = False
     graph: bool = False
 
     @property
     def prepare(self) -> Preparation:
         """Make a function of tensors ready to run."""
         return compiled if self.compiles else eager
+
+    @property
+    def counts_launches(self) -> bool:
+        """Whether small operations, too, are compiled, so that a graph launches fewer kernels."""
+        return self.compiles and self.graph
 
     def prepared_whole(self, function: Callable, example: Sequence) -> tuple[Callable, str]:
         """A function that somebody else may have written, ready to run, and a remark.
@@ -86,10 +89,35 @@ ENGINES = {  # from the simplest on; each falls back to the one before it
         Engine("compiled", compiles=True),
         Engine("graph", graph=True),
         Engine("compiled-graph", compiles=True, graph=True),
-        Engine("triton-graph", compiles=True, kernel=True, graph=True),
     )
 }
 ENGINE_CHOICES = ("auto", *ENGINES)
+
+
+class Beside:
+    """``with beside:`` lets a GPU do something at the same time as what follows, until ``join``.
+
+    It does so on a second stream of the device given; without one, one thing follows another. What
+    is used there must be kept until ``join``, so that its memory is not given to something else.
+    """
+
+    def __init__(self, device: torch.device | None = None):
+        self.stream = None if device is None else torch.cuda.Stream(device)
+
+    def __enter__(self) -> None:
+        if self.stream is not None:
+            self.first = torch.cuda.current_stream()
+            self.stream.wait_stream(self.first)
+            torch.cuda.set_stream(self.stream)
+
+    def __exit__(self, *error) -> None:
+        if self.stream is not None:
+            torch.cuda.set_stream(self.first)
+
+    def join(self) -> None:
+        """Let what follows wait for what was begun."""
+        if self.stream is not None:
+            self.first.wait_stream(self.stream)
 
 
 def with_fallbacks(name: str) -> list[Engine]:

@@ -29,64 +29,89 @@ class LogLikelihood(torch.autograd.Function):
 
         x [run, batch, pixels], z [run, T, batch, latent].
         """
-        log_p, *saved = log_px_z_and_saved(z.dtype, last_layer, x, z, parameters)
-        ctx.save_for_backward(*saved)
+        log_p, *layers = log_px_z_and_layers(z.dtype, x, z, parameters)
+        ctx.save_for_backward(*layers)
         return log_p, log_p.clone()
 
     @staticmethod
     def backward(ctx, a, b):
         """The derivatives of theta's and phi's bound -> gradients at z and at each parameter."""
-        return None, *decoder_gradients(a, b, ctx.saved_tensors)
+        layers = ctx.saved_tensors
+        of_each = gradients_of_each(layers)
+        of_z = of_each[-1].view(*b.shape, -1) * b[..., None]
+        of_last = last_layer_gradients(a, layers)
+        return None, of_z, *other_layers_gradients(a, layers, of_each), *of_last
 
 
-def log_px_z_and_saved(dtype, last_layer, x, z, decoder) -> tuple[Tensor, ...]:
-    """log p(x|z) [run, T, batch], and what ``decoder_gradients`` needs.
+def log_px_z_and_layers(dtype, x, z, decoder) -> tuple[Tensor, ...]:
+    """log p(x|z) [run, T, batch], and what the gradients need of the decoder's layers.
 
-    ``decoder`` holds the weights and biases of its three layers. Matrix products take and give
-    ``dtype``.
+    x [run, batch, pixels], z [run, T, batch, latent]; ``decoder`` holds the weights and biases of
+    its three layers. Matrix products take and give ``dtype``. The last of what is returned is
+    x - sigmoid(logits) [run, n, pixels], the gradient at the logits.
     """
     w1, b1, w2, b2, w3, b3 = decoder
     w1, w2, w3, rows = (tensor.to(dtype) for tensor in (w1, w2, w3, z.flatten(1, 2)))
     h1 = _tanh(affine(rows, w1, b1)).to(dtype)
     h2 = _tanh(affine(h1, w2, b2)).to(dtype)
-    log_p, residual, d_h2 = last_layer(x, h2, w3, b3)
-    return log_p.view(z.shape[:3]), w1, w2, rows, h1, h2, residual, d_h2
+    logits = product(h2, w3.mT).view(*z.shape[:3], -1) + b3[:, None, None]
+    if _is_compiled_for_gpu(x):
+        log_p = _log_p_in_one_pass(x, logits)
+        sigmoid = logits.sigmoid()
+    else:
+        log_partition, sigmoid = _log_partition_and_sigmoid(logits)
+        log_p = _x_logits(x, h2, w3, b3) - log_partition
+    residual = (x[:, None] - sigmoid).to(dtype).flatten(1, 2)
+    return log_p, w1, w2, w3, rows, h1, h2, residual
 
 
-def last_layer(x, h2, w3, b3) -> tuple[Tensor, Tensor, Tensor]:
-    """log p(x|z) and its gradients at the logits and at h2.
+# The gradient of each sample's log p is carried back unscaled. Its rows are weighed by
+# a = d(theta's bound)/d(log p) where a parameter's gradient is summed, and by
+# b = d(phi's bound)/d(log p) where it reaches z, both [run, T, batch]. No ratio of weights is
+# formed, and what needs no weights can be computed while the bounds are differentiated.
 
-    x [run, batch, pixels]; h2 [run, n, hidden], whose row i belongs to image i modulo batch.
-    Returns log p(x|z) [run, n], x - sigmoid(logits) [run, n, pixels] and the gradient at h2
-    [run, n, hidden].
+
+def gradients_of_each(layers) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of every sample's log p, before both activations and at z.
+
+    [run, n, hidden] twice, and [run, n, latent]; ``layers`` is from ``log_px_z_and_layers``.
     """
-    run, batch, _ = x.shape
-    logits = product(h2, w3.mT).view(run, -1, batch, x.shape[-1]) + b3[:, None, None]
-    log_partition, sigmoid = _log_partition_and_sigmoid(logits)
-    residual = (x[:, None] - sigmoid).to(h2.dtype).flatten(1, 2)
-    log_p = _x_logits(x, h2, w3, b3) - log_partition
-    return log_p.flatten(1), residual, product(residual, w3)
-
-
-def decoder_gradients(a, b, saved) -> tuple[Tensor, ...]:
-    """The gradients at z and at each parameter, from what ``log_px_z_and_saved`` saved.
-
-    a = d(theta's bound)/d(log p) and b = d(phi's bound)/d(log p), both [run, T, batch]. The
-    gradient of each sample's log p is carried back unscaled; its rows are weighed by a where a
-    parameter's gradient is summed, and by b where it reaches z. No ratio of weights is formed.
-    """
-    w1, w2, rows, h1, h2, residual, d_h2 = saved
-    shape = b.shape
+    w1, w2, w3, rows, h1, h2, residual = layers
     dtype = rows.dtype
+    wide = torch.promote_types(dtype, torch.float32)
+    d2 = (product(residual, w3) * (1 - h2.to(wide) ** 2)).to(dtype)
+    d1 = (product(d2, w2) * (1 - h1.to(wide) ** 2)).to(dtype)
+    return d2, d1, product(d1, w1)
+
+
+def last_layer_gradients(a, layers) -> tuple[Tensor, Tensor]:
+    """The gradients at the last layer's weight and bias."""
+    *_, h2, residual = layers
+    return _layer_gradients(a, residual, h2)
+
+
+def other_layers_gradients(a, layers, of_each) -> tuple[Tensor, ...]:
+    """The gradients at the weights and biases of the first two layers."""
+    _, _, _, rows, h1, _, _ = layers
+    d2, d1, _ = of_each
+    return *_layer_gradients(a, d1, rows), *_layer_gradients(a, d2, h1)
+
+
+ALIGNED = 8  # matrix products are fastest if the number of columns is a multiple of this
+
+
+def _layer_gradients(a, delta, inputs) -> tuple[Tensor, Tensor]:
+    """The gradients at a weight [run, out, in] and a bias [run, out], in one product.
+
+    delta [run, n, out] is each sample's gradient after the layer, inputs [run, n, in] are before
+    it. The bias has inputs of one, in as many columns as alignment asks for.
+    """
+    fan_in = inputs.shape[-1]
     a = a.flatten(1)[..., None]
-    b = b.flatten(1)[..., None]
-    d2 = (d_h2 * (1 - h2.to(a.dtype) ** 2)).to(dtype)
-    d1 = (product(d2, w2) * (1 - h1.to(a.dtype) ** 2)).to(dtype)
-    gradients = [(product(d1, w1) * b).view(*shape, -1)]
-    for delta, inputs in ((d1, rows), (d2, h1), (residual, h2)):
-        gradients.append(product(delta.mT, (a * inputs).to(dtype)).to(a.dtype))
-        gradients.append(product(delta.mT, a.to(dtype))[..., 0].to(a.dtype))
-    return tuple(gradients)
+    ones = a.expand(-1, -1, ALIGNED - fan_in % ALIGNED)
+    weighed = torch.cat([a * inputs, ones], -1).to(inputs.dtype)
+    gradients = product(delta.mT, weighed).to(a.dtype)
+    return gradients[..., :fan_in], gradients[..., fan_in]
 
 
 def log_px_z(x, z, decoder) -> Tensor:
@@ -95,7 +120,19 @@ def log_px_z(x, z, decoder) -> Tensor:
     h1 = _tanh(affine(z.flatten(1, 2), w1, b1))
     h2 = _tanh(affine(h1, w2, b2))
     logits = product(h2, w3.mT).view(*z.shape[:3], -1) + b3[:, None, None]
+    if _is_compiled_for_gpu(x):
+        return _log_p_in_one_pass(x, logits)
     return _x_logits(x, h2, w3, b3) - _log_partition(logits)
+
+
+def _is_compiled_for_gpu(x: Tensor) -> bool:
+    return x.is_cuda and torch.compiler.is_compiling()
+
+
+def _log_p_in_one_pass(x, logits) -> Tensor:
+    """log p(x|z), [run, T, batch], where arithmetic costs nothing beside memory."""
+    log_partition = logits.clamp(min=0) + torch.log1p(torch.exp(-logits.abs()))
+    return (x[:, None] * logits - log_partition).sum(-1)
 
 
 def _x_logits(x, h2, w3, b3) -> Tensor:

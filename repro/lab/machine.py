@@ -181,10 +181,15 @@ def _seconds_of_step(program: Program) -> float:
 
     def round_of_steps():
         program.index.zero_()
-        for _ in range(steps):
-            program.step()
+        _take_steps(program, steps)
 
     return _median_seconds(round_of_steps, device) / steps
+
+
+def _take_steps(program: Program, count: int) -> None:
+    """As training does: several at once, where a graph holds several."""
+    while count:
+        count -= program.advance(count)
 
 
 Tried = tuple[str, str, bool]  # what was tried, what came of it, and whether that is right
@@ -273,9 +278,8 @@ def _steps_against_eager(program: Program, dataset: Dataset) -> Tried:
     """Losses of 50 steps beside those of the eager engine in float32, from the same start."""
     eager = Program(_runs(program.device.type), dataset, program.device, "eager")
     other = Program(program.experiments, dataset, program.device, program.engine.name)
-    for _ in range(STEPS):
-        eager.step()
-        other.step()
+    for each in (eager, other):
+        _take_steps(each, STEPS)
     ours, theirs = other.losses[:STEPS], eager.losses[:STEPS]
     error = float(((ours - theirs).abs() / theirs.abs()).mean())
     return "50 steps against eager", f"{error:.1e}", error < LOSS_ERROR[program.precision]
@@ -314,11 +318,11 @@ def _saved_and_resumed(program: Program, dataset: Dataset) -> Tried:
 def _new_epoch(program: Program) -> Tried:
     """The next epoch takes other batches, and needs no new capture."""
     program.start_epoch(0)
-    replay = program.replay
+    replays = program.replays
     first = _three_losses(program)
     program.start_epoch(1)
     second = _three_losses(program)
-    same_replay = program.replay == replay
+    same_replay = program.replays is replays
     ok = same_replay and not torch.equal(first, second)
     return "a new epoch", "no new capture" if same_replay else "captured again", ok
 
@@ -342,8 +346,7 @@ def _kernels(part: str, program: Program) -> Iterator[Finding]:
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        for _ in range(10):
-            program.step()
+        _take_steps(program, 10)
         torch.cuda.synchronize()
     kernels = profiler.key_averages()
     busy = sum(k.device_time_total for k in kernels) / 10
@@ -399,13 +402,9 @@ def trials(device: str) -> list[tuple[str, str]]:
     """The engines that a device has, with the precisions that they are worth trying at."""
     found = []
     for engine in engines.ENGINES.values():
-        if engine.kernel and (device == "cpu" or not find_spec("triton")):
-            continue
         precisions = [p for p in PRECISIONS if p == "float32" or engine.compiles]
         if device == "cpu":
             precisions = [p for p in precisions if p == "float32" or _helps_a_cpu(engine, p)]
-        if engine.kernel:
-            precisions.remove("float32")
         found += [(engine.name, precision) for precision in precisions]
     return found
 

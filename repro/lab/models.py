@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from repro.experiments import MODELS, Architecture
 from repro.lab import likelihood
-from repro.lab.engines import eager
-from repro.lab.likelihood import affine
+from repro.lab.engines import Beside, eager
+from repro.lab.likelihood import affine, product
 from repro.lab.randomness import generator
 
 __all__ = ["ADAM_EPS", "MODELS", "Architecture", "Autoencoder", "sample"]
@@ -69,29 +69,69 @@ class Encoder(nn.Module):
         return encode(self.positive, x, list(self.parameters()))
 
 
+def encoder_layers(x, encoder) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both hidden layers [run, batch, hidden], mu, and sigma before it is made positive.
+
+    x [run, batch, pixels]; ``encoder`` holds the weights and biases of its layers. Mu and sigma,
+    [run, batch, latent], come from one product.
+    """
+    w1, b1, w2, b2, w_mu, b_mu, w_sigma, b_sigma = encoder
+    h1 = torch.tanh(affine(x, w1, b1))
+    h2 = torch.tanh(affine(h1, w2, b2))
+    both = affine(h2, torch.cat([w_mu, w_sigma], 1), torch.cat([b_mu, b_sigma], 1))
+    return h1, h2, *both.chunk(2, -1)
+
+
 def encode(positive, x, encoder) -> tuple[Tensor, Tensor]:
     """Mu and sigma [run, batch, latent] of q(z|x) at x [run, batch, pixels].
 
-    ``encoder`` holds the weights and biases of its layers; ``positive`` makes sigma positive.
+    ``positive`` makes sigma positive.
     """
-    w1, b1, w2, b2, w_mu, b_mu, w_sigma, b_sigma = encoder
-    h = torch.tanh(affine(torch.tanh(affine(x, w1, b1)), w2, b2))
-    return affine(h, w_mu, b_mu), positive(affine(h, w_sigma, b_sigma))
+    _, _, mu, raw_sigma = encoder_layers(x, encoder)
+    return mu, positive(raw_sigma)
 
 
-def sample(positive, x, eps, encoder, path=None) -> tuple[Tensor, Tensor]:
+def draw(positive, mu, raw_sigma, eps, path=None) -> tuple[Tensor, Tensor]:
     """z = mu + sigma eps [run, T, batch, latent], and log p(z) - log q(z|x) [run, T, batch].
 
-    In the runs for which ``path`` [run, 1, 1, 1] is true, the second depends on the encoder through
-    z alone: the mu and sigma in the density of q are held still.
+    In the runs for which ``path`` [run, 1, 1, 1] is true, the second depends on mu and sigma
+    through z alone: those in the density of q are held still.
     """
-    mu, sigma = (moment[:, None] for moment in encode(positive, x, encoder))
+    mu, sigma = mu[:, None], positive(raw_sigma)[:, None]
     z = mu + sigma * eps
     if path is not None:
         mu = torch.where(path, mu.detach(), mu)
         sigma = torch.where(path, sigma.detach(), sigma)
         eps = (z - mu) / sigma
     return z, (0.5 * (eps * eps - z * z) + sigma.log()).sum(-1)
+
+
+def sample(positive, x, eps, encoder) -> tuple[Tensor, Tensor]:
+    """``draw`` at x [run, batch, pixels]."""
+    _, _, mu, raw_sigma = encoder_layers(x, encoder)
+    return draw(positive, mu, raw_sigma, eps)
+
+
+def encoder_gradients(positive, b, path, x, eps, encoder, layers, at_z) -> tuple[Tensor, ...]:
+    """The gradients at the encoder's weights and biases.
+
+    b [run, T, batch] is what each sample's log w counts for, ``at_z`` [run, n, latent] the gradient
+    of its log p(x|z), and ``layers`` what ``encoder_layers`` returned.
+    """
+    _, _, w2, _, w_mu, _, w_sigma, _ = encoder
+    h1, h2, mu, raw_sigma = layers
+    _, pull_back = torch.func.vjp(
+        lambda *moments: draw(positive, *moments, eps, path), mu, raw_sigma
+    )
+    weighed = at_z.view(*b.shape, -1) * b[..., None]
+    both = torch.cat(pull_back((weighed, b)), -1)
+    d2 = product(both, torch.cat([w_mu, w_sigma], 1)) * (1 - h2**2)
+    d1 = product(d2, w2) * (1 - h1**2)
+    of_mu, of_sigma = product(both.mT, h2).chunk(2, 1)
+    of_b_mu, of_b_sigma = both.sum(1).chunk(2, 1)
+    of_first = product(d1.mT, x), d1.sum(1)
+    of_second = product(d2.mT, h1), d2.sum(1)
+    return *of_first, *of_second, of_mu, of_b_mu, of_sigma, of_b_sigma
 
 
 class Decoder(nn.Module):
@@ -123,19 +163,21 @@ def _log_w(positive, x, eps, encoder, decoder) -> Tensor:
     return likelihood.log_px_z(x, z, decoder) + log_ratio
 
 
-def _log_w_and_saved(positive, dtype, last_layer, x, eps, encoder, decoder) -> tuple[Tensor, ...]:
-    """log w [run, T, batch] and what ``_gradients`` needs."""
-    z, log_ratio = sample(positive, x, eps, encoder)
-    log_px_z, *saved = likelihood.log_px_z_and_saved(dtype, last_layer, x, z, decoder)
-    return log_px_z + log_ratio, *saved
+def _log_w_and_layers(positive, dtype, x, eps, encoder, decoder) -> tuple[Tensor, tuple, tuple]:
+    """log w [run, T, batch], and what the gradients need of the encoder's and decoder's layers."""
+    of_encoder = encoder_layers(x, encoder)
+    _, _, mu, raw_sigma = of_encoder
+    z, log_ratio = draw(positive, mu, raw_sigma, eps)
+    log_px_z, *of_decoder = likelihood.log_px_z_and_layers(dtype, x, z, decoder)
+    return log_px_z + log_ratio, of_encoder, tuple(of_decoder)
 
 
-def _gradients(positive, a, b, path, x, eps, encoder, saved) -> tuple[Tensor, Tensor]:
-    """The gradient at the encoder's and at the decoder's parameters, each [run, parameters]."""
-    dz, *of_decoder = likelihood.decoder_gradients(a, b, saved)
-    _, pull_back = torch.func.vjp(lambda *layers: sample(positive, x, eps, layers, path), *encoder)
-    of_encoder = pull_back((dz, b))
-    return _flat(of_encoder), _flat(of_decoder)
+def _encoder_gradient(*what) -> Tensor:
+    return _flat(encoder_gradients(*what))
+
+
+def _decoder_gradient(a, layers, of_each, of_last) -> Tensor:
+    return _flat([*likelihood.other_layers_gradients(a, layers, of_each), *of_last])
 
 
 def _flat(gradients: Sequence[Tensor]) -> Tensor:
@@ -147,7 +189,7 @@ class Autoencoder(nn.Module):
 
     ``mean_image`` [pixels] sets the decoder's output bias if ``init="burda"``. ``prepare`` makes a
     function of tensors ready to run, for all that needs no autograd: ``engines.eager`` or
-    ``engines.compiled``; ``last_layer`` is likelihood's, or a kernel for it.
+    ``engines.compiled``; ``beside`` runs what may run at the same time as what follows it.
     """
 
     def __init__(
@@ -160,7 +202,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.shape = shape
         self.prepare = eager
-        self.last_layer = likelihood.last_layer
+        self.beside = Beside()
         self.encoder = Encoder(len(seeds), shape, POSITIVE[init])
         self.decoder = Decoder(len(seeds), shape)
         for run, seed in enumerate(seeds):
@@ -211,12 +253,20 @@ class Autoencoder(nn.Module):
         encoder = [p.detach() for p in self.encoder.parameters()]
         decoder = [p.detach() for p in self.decoder.parameters()]
         positive = self.encoder.positive
-        values = self.prepare(_log_w_and_saved)
-        log_w, *saved = values(
-            positive, dtype or x.dtype, self.last_layer, x, eps, encoder, decoder
+        values = self.prepare(_log_w_and_layers)
+        log_w, of_encoder, of_decoder = values(positive, dtype or x.dtype, x, eps, encoder, decoder)
+        with self.beside:
+            a, b = weigh(log_w)
+            of_last = self.prepare(likelihood.last_layer_gradients)(a, of_decoder)
+        of_each = self.prepare(likelihood.gradients_of_each)(of_decoder)
+        self.beside.join()
+        with self.beside:
+            at_decoder = self.prepare(_decoder_gradient)(a, of_decoder, of_each, of_last)
+        at_encoder = self.prepare(_encoder_gradient)(
+            positive, b, path, x, eps, encoder, of_encoder, of_each[-1]
         )
-        a, b = weigh(log_w)
-        return self.prepare(_gradients)(positive, a, b, path, x, eps, encoder, saved)
+        self.beside.join()
+        return at_encoder, at_decoder
 
     def log_weights(self, x: Tensor, M: int, K: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """``forward`` at M K fresh samples: x [run, batch, pixels] -> two [run, M, K, batch]."""

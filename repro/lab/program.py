@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from repro import ReproError
 from repro.bounds import METHODS, Objective
 from repro.experiments import MILESTONES, Experiment
 from repro.lab.datasets import Dataset
 from repro.lab.derivatives import Weighed, derivatives_of, groups_of, side_by_side
-from repro.lab.engines import ENGINES
+from repro.lab.engines import ENGINES, Beside
 from repro.lab.models import ADAM_EPS, MODELS, Autoencoder
 from repro.lab.randomness import Streams, generator
 
@@ -45,6 +44,31 @@ def plain_step(
     loss.backward()
     optimizer.step()
     return theta.detach().mean(-1)
+
+
+STEPS_OF_GRAPH = (1, 10)  # the second saves the first operations of each replay
+BETAS = (0.9, 0.999)  # of Adam, as everywhere
+
+
+def adam(moments, gradients, learning_rate: Tensor, eps: float) -> None:
+    """``torch.optim.Adam``'s step in place, as a function that can be compiled.
+
+    ``moments`` holds, for each gradient, the parameter, the number of steps so far, and the running
+    means of the gradient and of its square.
+    """
+    of_mean, of_square = BETAS
+    for (parameter, step, mean, square), gradient in zip(moments, gradients, strict=True):
+        step += 1
+        mean.lerp_(gradient, 1 - of_mean)
+        square.mul_(of_square).addcmul_(gradient, gradient, value=1 - of_square)
+        rate = learning_rate / (1 - of_mean**step)
+        root = (square / (1 - of_square**step)).sqrt()
+        parameter -= rate * mean / (root + eps)
+
+
+def batch_of(images: Tensor, order: Tensor, index: Tensor, offsets: Tensor) -> Tensor:
+    """The images [seed, batch, pixels] of the step ``index`` in each seed's order."""
+    return images[order[:, index * len(offsets) + offsets]]
 
 
 def learning_rate(epoch: int) -> float:
@@ -95,13 +119,9 @@ class Program:
         """How the step's functions run."""
         self.engine = ENGINES[name]
         self.model.prepare = self.engine.prepare
-        if self.engine.kernel:
-            if self.precision == "float32":
-                raise ReproError(f"the {name} engine is for tf32 and bf16 alone")
-            from repro.lab.kernels import fused_last_layer
-
-            self.model.last_layer = fused_last_layer
-        self.replay = None if self.engine.graph else self._advance
+        if self.engine.graph and self.device.type == "cuda":
+            self.model.beside = Beside(self.device)
+        self.replays = {} if self.engine.graph else {1: self._advance}
 
     def _set_objectives(self) -> None:
         """Each run's beta, the derivatives of its bounds, and which runs' gradients take a path."""
@@ -127,6 +147,7 @@ class Program:
         self.optimizer = torch.optim.Adam(
             [*self.parameters, self.beta_parameter],
             lr=self.learning_rate,
+            betas=BETAS,
             eps=eps,
             fused=True,
             capturable=self.device.type == "cuda",
@@ -187,25 +208,47 @@ class Program:
 
     def step(self) -> None:
         """Update every run on the epoch's next batch; its loss goes to ``losses``."""
-        if self.replay is None:
-            self.replay = self._capture()
-        self.replay()
+        self.advance(1)
+
+    def advance(self, most: int) -> int:
+        """Take one step, or several if one graph holds them; at most so many. Returns how many."""
+        if not self.replays:
+            self.replays = self._capture()
+        steps = max(steps for steps in self.replays if steps <= most)
+        self.replays[steps]()
+        return steps
 
     @torch.no_grad()
     def _advance(self) -> None:
-        batch = self.order.index_select(1, self.index * self.batch_size + self.offsets)
-        loss = self.update(self.streams["binarise"].binarise(self.images[batch]))
+        take = self.engine.prepare(batch_of) if self.engine.counts_launches else batch_of
+        batch = take(self.images, self.order, self.index, self.offsets)
+        loss = self.update(self.streams["binarise"].binarise(batch))
         self.losses.index_copy_(0, self.index, loss[None])
         self.index += 1
 
     def update(self, x: Tensor) -> Tensor:
         """Update every run on its binary batch x [run, batch, pixels]; returns the loss, [run]."""
         weighed, gradients = self.gradients(x, self.T, self.weigh)
-        for p, gradient in zip(self.parameters, gradients, strict=True):
-            p.grad = gradient
-        self.beta_parameter.grad = weighed.beta
-        self.optimizer.step()
+        self.descend(*gradients, weighed.beta)
         return weighed.loss
+
+    def descend(self, *gradients: Tensor | None) -> None:
+        """Let Adam take a step: encoders, decoders, beta. What has no gradient stays as it is."""
+        moving = [
+            (p, gradient)
+            for p, gradient in zip((*self.parameters, self.beta_parameter), gradients, strict=True)
+            if gradient is not None
+        ]
+        if self.engine.counts_launches:
+            moments = [(p.detach(), *self.optimizer.state[p].values()) for p, _ in moving]
+            of_moving = [gradient for _, gradient in moving]
+            eps = self.optimizer.defaults["eps"]
+            self.engine.prepare(adam)(moments, of_moving, self.learning_rate, eps)
+            return
+        self.optimizer.zero_grad()
+        for p, gradient in moving:
+            p.grad = gradient
+        self.optimizer.step()
 
     def gradients(
         self, x: Tensor, T: int, weigh: Callable[[Tensor], Weighed]
@@ -227,30 +270,34 @@ class Program:
         """Differentiate each run's pair of bounds with respect to log w [run, T, batch]."""
         return self.derivatives(log_w, self.beta_parameter.detach(), self.learns, self.fixed_beta)
 
-    def _capture(self) -> Callable[[], None]:
-        """The step as a CUDA graph; elsewhere the step itself, after the same preparation."""
+    def _capture(self) -> dict[int, Callable[[], None]]:
+        """The step, and several of them, as CUDA graphs; elsewhere the step itself.
+
+        All of them are prepared by steps whose results are thrown away.
+        """
         state = self.get_state()
-        replay = self._advance
+        replays = {1: self._advance}
         if self.device.type == "cuda":
-            replay = self._captured_on_cuda()
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                self._warm_up()
+            torch.cuda.current_stream().wait_stream(side)
+            replays = {steps: self._graph(steps, side).replay for steps in STEPS_OF_GRAPH}
         else:
             self._warm_up()
         self.set_state(state)
-        return replay
+        return replays
 
-    def _captured_on_cuda(self) -> Callable[[], None]:
+    def _graph(self, steps: int, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
-        side = torch.cuda.Stream()
         for purpose in ("binarise", "noise"):
             for g in self.streams[purpose].generators:
                 graph.register_generator_state(g)
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            self._warm_up()
-        torch.cuda.current_stream().wait_stream(side)
-        with torch.cuda.graph(graph, stream=side):
-            self._advance()
-        return graph.replay
+        with torch.cuda.graph(graph, stream=stream):
+            for _ in range(steps):
+                self._advance()
+        return graph
 
     def _warm_up(self) -> None:
         """Steps whose results are thrown away: they compile, and libraries make workspaces."""

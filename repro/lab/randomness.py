@@ -34,14 +34,14 @@ class Streams:
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Standard normal numbers, ``[run, *shape]``."""
-        draws = [torch.randn(*shape, generator=g, device=self.device) for g in self.generators]
-        return self.runs(torch.stack(draws))
+        draws = [torch.randn(1, *shape, generator=g, device=self.device) for g in self.generators]
+        return self.runs(_joined(draws))
 
     def binarise(self, images: Tensor) -> Tensor:
         """A Bernoulli draw of each pixel: [seed or 1, n, pixels] -> 0 or 1, [run, n, pixels]."""
         images = images.expand(len(self.generators), *images.shape[1:])
-        pairs = zip(images, self.generators, strict=True)
-        return self.runs(torch.stack([torch.bernoulli(p, generator=g) for p, g in pairs]))
+        pairs = zip(images.split(1), self.generators, strict=True)
+        return self.runs(_joined([torch.bernoulli(p, generator=g) for p, g in pairs]))
 
     def permutations(self, n: int) -> Tensor:
         """A fresh order of n items for each distinct seed: [seed, n]."""
@@ -56,3 +56,8 @@ class Streams:
         """Go on from ``get_state``'s list."""
         for g, state in zip(self.generators, states, strict=True):
             g.set_state(state.cpu())
+
+
+def _joined(draws: list[Tensor]) -> Tensor:
+    """[1, ...] of each seed -> [seed, ...], without a copy of one alone."""
+    return draws[0] if len(draws) == 1 else torch.cat(draws)

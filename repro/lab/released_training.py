@@ -72,9 +72,6 @@ class ReleasedProgram(Program):
             return Weighed(loss.detach(), a, a, of_beta)
 
         weighed, gradients = self.gradients(x, T, weigh)
-        for network, gradient in enumerate(gradients):
-            moves = only in (None, network)
-            self.parameters[network].grad = gradient if moves else None  # Adam leaves out None
-        self.beta_parameter.grad = weighed.beta
-        self.optimizer.step()
+        moving = [g if only in (None, network) else None for network, g in enumerate(gradients)]
+        self.descend(*moving, weighed.beta)
         return weighed.loss

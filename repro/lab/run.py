@@ -318,7 +318,8 @@ def _about_training(order: Order, fit: training.Fit, dataset: Dataset) -> dict:
         "trained_by": fit.commits,
         "engines": fit.engines,
         "precision": first.precision,
-        "device": device_name(order.device),
+        "device": " and ".join(fit.devices),
+        "evaluated_on": device_name(order.device),
         "data": dataset.origin,
         "log_px_samples": PROFILES[first.profile].log_px_samples,
     }

@@ -34,12 +34,13 @@ from repro.lab.engines import first_cause, with_fallbacks
 from repro.lab.evaluation import iwae_bound
 from repro.lab.program import Program, learning_rate
 from repro.lab.released_training import ReleasedProgram
+from repro.provenance import device_name
 
 SAVE_EVERY = 60.0  # seconds between two states within an epoch
 CHECK_EVERY = 1.0  # seconds between two looks at the loss
 
 # What a state on disk holds of a Fit, beside its programs.
-KEPT = ("epoch", "step", "seconds", "curves", "pending", "commits", "engines")
+KEPT = ("epoch", "step", "seconds", "curves", "pending", "commits", "engines", "devices")
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Fit:
     pending: list[dict] = field(default_factory=list)  # lines of runs evaluated in this epoch
     commits: list[str] = field(default_factory=list)  # of the code that trained, first to last
     engines: list[str] = field(default_factory=list)  # that trained, first to last
+    devices: list[str] = field(default_factory=list)  # that trained, first to last
     note: str = ""  # what is being done between two steps
 
     @classmethod
@@ -131,6 +133,7 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     if not run.finished:
         _append_if_new(run.commits, commit)
         _append_if_new(run.engines, engine)
+        _append_if_new(run.devices, device_name(device))
     _Loop(run, dataset, state, stop, progress, milestones, begun).go_on()
     return run
 
@@ -175,9 +178,10 @@ class _Loop:
     def _steps_of_epoch(self) -> None:
         run = self.run
         while run.step < run.steps_per_epoch:
+            left = run.steps_per_epoch - run.step
             for program in run.programs:
-                program.step()
-            run.step += 1
+                taken = program.advance(left)
+            run.step += taken
             if time.monotonic() - self.looked > CHECK_EVERY:
                 self._check_finite()
                 self.progress(run)

@@ -64,7 +64,11 @@ ESTIMATORS = {  # of phi's gradient -> what it is
     "stl": "sticking the landing: q's own parameters held still where log w is differentiated",
     "drep": "doubly reparameterised, for any smooth bound",
 }
-PRECISIONS = ("float32", "tf32", "bf16")  # of training's matrix products over samples
+PRECISIONS = {  # of training's matrix products -> what it is called
+    "float32": "float32",
+    "tf32": "TensorFloat-32",
+    "bf16": "bfloat16",
+}
 BATCH_SIZE = 20
 
 # (M, K) of the methods that the report's released code does not train as the paper says.

@@ -33,7 +33,7 @@ import numpy as np
 
 from repro import ReproError, exhibits
 from repro.bounds import METHODS
-from repro.experiments import OMNIGLOT, PROFILES, Experiment, profile, with_epochs
+from repro.experiments import OMNIGLOT, PRECISIONS, PROFILES, Experiment, profile, with_epochs
 
 METRICS = ("iwae_64", "log_px", "minus_kl", "elbo", "ssim", "ess", "active_units")
 CURVE = ("epoch", "learning_rate", "loss", "iwae_64", "iwae_64_se", "log_px", "log_px_se", "beta")
@@ -254,16 +254,17 @@ class Archive:
     def select(self, exhibit: str, profile_name: str = "best") -> Selection:
         """The records that an exhibit shows, of every seed, and the runs that it still wants.
 
-        All are of one profile and of one version of Omniglot. ``best`` is the profile with most of
-        the wanted runs; of two as good, full. Of one dataset and model, all are of one length of
-        training: the longest with half of the wanted runs, else the one with most. What is missing
-        is wanted at that length.
+        All are of one profile, one version of Omniglot and one precision. ``best`` is the profile
+        with most of the wanted runs; of two as good, full. Of one dataset and model, all are of one
+        length of training: the longest with half of the wanted runs, else the one with most. What
+        is missing is wanted at that length.
         """
         names = ["short", "full"] if profile_name == "best" else [profile(profile_name).name]
         candidates = [
-            self._candidate(exhibit, name, version)
+            self._candidate(exhibit, name, version, precision)
             for name in names
             for version in (OMNIGLOT, "omniglot")
+            for precision in PRECISIONS
         ]
         most = max(c.found for c in candidates)
         best = [c for c in candidates if c.found == most]
@@ -271,9 +272,12 @@ class Archive:
             best = [c for c in best if c.selection.profile == names[-1]]
         return best[0].selection
 
-    def _candidate(self, exhibit: str, profile_name: str, omniglot: str) -> _Candidate:
-        """What there is of an exhibit in one profile and on one version of Omniglot."""
-        wanted = exhibits.runs_of(exhibit, profile_name, omniglot)
+    def _candidate(
+        self, exhibit: str, profile_name: str, omniglot: str, precision: str
+    ) -> _Candidate:
+        """What there is in one profile, on one version of Omniglot, at one precision."""
+        runs = exhibits.runs_of(exhibit, profile_name, omniglot)
+        wanted = [replace(e, precision=precision) for e in runs]
         found = [r for r in self.records(profile_name) if _serves(exhibit, r)]
         used: list[Record] = []
         missing: list[Experiment] = []

@@ -17,7 +17,7 @@ from repro.bounds import METHODS, Objective
 from repro.experiments import MILESTONES, Experiment
 from repro.lab.datasets import Dataset
 from repro.lab.derivatives import Weighed, derivatives_of, groups_of, side_by_side
-from repro.lab.engines import ENGINES, Beside
+from repro.lab.engines import ENGINES, Beside, keep_freed_memory
 from repro.lab.models import ADAM_EPS, MODELS, Autoencoder
 from repro.lab.randomness import Streams, generator
 
@@ -93,6 +93,7 @@ class Program:
         device: str | torch.device = "cpu",
         engine: str = "eager",
     ):
+        keep_freed_memory()
         self.experiments = side_by_side(experiments)
         self.device = torch.device(device)
         first = self.experiments[0]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from repro import plural
-from repro.experiments import PROFILES, Experiment
+from repro.experiments import PRECISIONS, PROFILES, Experiment
 from repro.provenance import CHANGES, code_of
 from repro.records import Record
 from repro.report.estimates import ENOUGH
@@ -103,6 +103,8 @@ def _data_and_length(record: Record) -> str:
         words.append(f"{e.epochs} epochs")
     else:
         words.append(f"{e.epochs} of the profile's {e.planned_epochs} epochs")
+    if e.precision != "float32":
+        words.append(f"matrix products of training in {PRECISIONS[e.precision]}")
     return ", ".join(words)
 
 

@@ -14,7 +14,8 @@ import pandas as pd
 
 import repro
 from repro import plural, records
-from repro.experiments import MODELS, TRAINED_PROFILES
+from repro.experiments import MODELS, OMNIGLOT, TABLE_METHODS, TRAINED_PROFILES, plan
+from repro.records import Record
 from repro.report import audit, claims, logs, tables
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds, paired_difference
 from repro.report.evidence import Evidence, rounded_up
@@ -179,6 +180,19 @@ class Numbers(Evidence):
         highest = self.highest_learned_beta(epoch)
         return str(NOT_RUN) if highest is None else rounded_up(highest)
 
+    def of_precision(self, which: str) -> Estimate:
+        """IWAE-64 in TF32 minus float32 on Omniglot after 40 epochs: ``largest`` or ``mean``."""
+        exact, rounded = (
+            {r.experiment.method: r.curve.set_index("epoch").iwae_64[40] for r in runs}
+            for runs in (self._on_omniglot("short", "float32"), self._on_omniglot("full", "tf32"))
+        )
+        apart = [rounded[m] - exact[m] for m in TABLE_METHODS]
+        return Estimate(float(np.abs(apart).max() if which == "largest" else np.mean(apart)))
+
+    def _on_omniglot(self, profile: str, precision: str) -> list[Record]:
+        wanted = plan("all", OMNIGLOT, profile_name=profile, precision=precision)
+        return [self.archive.get(e) for e in wanted]
+
     # The work as a whole
 
     def parameters(self, model: str) -> str:
@@ -196,6 +210,13 @@ class Numbers(Evidence):
         hours = sum(sum(r.provenance["seconds"].values()) for r in ours) / 3600
         devices = " and ".join(sorted({r.provenance["device"] for r in ours}))
         return f"{len(ours)} runs, {hours:.1f} hours on {devices}"
+
+    def minutes(self, exhibit: str) -> str:
+        """How long the training of an exhibit's runs took, all together."""
+        seconds = sum(
+            r.provenance["seconds"]["training"] for r in self.archive.select(exhibit).used
+        )
+        return f"{seconds / 60:.1f} minutes" if seconds else "no time yet"
 
     def length(self, exhibit: str) -> str:
         """How long our runs of an exhibit were, in words."""

@@ -64,6 +64,8 @@ ESTIMATORS = {  # of phi's gradient -> what it is
     "stl": "sticking the landing: q's own parameters held still where log w is differentiated",
     "drep": "doubly reparameterised, for any smooth bound",
 }
+DECODERS = ("own", *TABLE_METHODS)  # trained with the encoder, or held as it was released
+SETTINGS_WITH_WEIGHTS = ("mnist-reference", "mnist-larger", "omniglot-reference")
 PRECISIONS = {  # of training's matrix products -> what it is called
     "float32": "float32",
     "tf32": "TensorFloat-32",
@@ -134,6 +136,7 @@ class Experiment:
     protocol: str = "paper"
     precision: str = "float32"
     estimator: str = "rep"
+    decoder: str = "own"
 
     @property
     def shared(self) -> tuple:
@@ -149,6 +152,7 @@ class Experiment:
             self.batch_size,
             self.protocol,
             self.precision,
+            self.decoder,
         )
 
     @property
@@ -191,6 +195,8 @@ class Experiment:
             words.append(self.precision)
         if self.estimator != "rep":
             words.append(self.estimator)
+        if self.decoder != "own":
+            words.append(f"decoder-{self.decoder}")
         return "-".join(words)
 
     @property
@@ -208,6 +214,7 @@ class Experiment:
             "init": (self.init, "default"),
             "precision": (self.precision, "float32"),
             "estimator": (self.estimator, "rep"),
+            "decoder": (self.decoder, "own"),
         }
         options |= {name: value for name, (value, default) in usual.items() if value != default}
         options["profile"] = self.profile
@@ -230,11 +237,13 @@ class Experiment:
     def as_dict(self) -> dict:
         """Its fields, as ``config.json`` holds them.
 
-        The estimator is left out if it is ``rep``, as in records from before there were others.
+        The estimator and the decoder are left out if they are the usual ones, as in records from
+        before there were others.
         """
         fields = asdict(self)
-        if self.estimator == "rep":
-            del fields["estimator"]
+        for name, usual in (("estimator", "rep"), ("decoder", "own")):
+            if fields[name] == usual:
+                del fields[name]
         return fields
 
 
@@ -273,13 +282,15 @@ def plan(  # noqa: PLR0913  (these are the words that a user may say)
     precision="float32",
     estimator="rep",
     device="auto",
+    decoder="own",
 ) -> list[Experiment]:
     """Experiments from a user's words.
 
     ``method``, ``beta`` and ``seed`` may list several ("piwae,iwae", "0,1"); "all" is Table 1's
     five methods. ``protocol="released"`` trains as the report's released code does, where that is
-    not as the paper says. ``estimator`` is a name in ``ESTIMATORS``. Raises ReproError, one line,
-    if a name is unknown, beta is outside [0, 1] or M K is not 64.
+    not as the paper says. ``estimator`` is a name in ``ESTIMATORS``. ``decoder`` may name one of
+    Table 1's methods: then encoders alone are trained, for that released decoder. Raises
+    ReproError, one line, if a name is unknown, beta is outside [0, 1] or M K is not 64.
     """
     p = profile(profile_name, device)
     dataset = one_of("dataset", dataset or p.dataset, DATASETS)
@@ -294,6 +305,7 @@ def plan(  # noqa: PLR0913  (these are the words that a user may say)
         "protocol": protocol,
         "precision": one_of("precision", precision, PRECISIONS),
         "estimator": _estimator(estimator, methods, protocol),
+        "decoder": _decoder(decoder, dataset, model, protocol),
     }
     seeds = dict.fromkeys(_whole("seed", s, minimum=0) for s in _split(seed))
     layout = _released_layout if protocol == "released" else _layout
@@ -333,6 +345,22 @@ def _estimator(name: str, methods: list[str], protocol: str) -> str:
     if name == "drep":
         for method in methods:
             _smooth(method, METHODS[method].phi)
+    return name
+
+
+def _decoder(name: str, dataset: str, model: str, protocol: str) -> str:
+    """The decoder called ``name``, if there is one for this dataset and model."""
+    one_of("decoder", name, DECODERS)
+    if name == "own":
+        return name
+    if protocol == "released":
+        raise ReproError("the released code trains both networks; leave the decoder out")
+    setting = f"{dataset.split('-')[0]}-{model}"
+    if setting not in SETTINGS_WITH_WEIGHTS:
+        raise ReproError(
+            f"no decoder was released for {setting}; there are weights for "
+            f"{', '.join(SETTINGS_WITH_WEIGHTS)}"
+        )
     return name
 
 

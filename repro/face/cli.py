@@ -9,6 +9,7 @@ from repro import ReproError, exhibits, one_of, plural, records
 from repro.bounds import METHODS
 from repro.experiments import (
     DATASETS,
+    DECODERS,
     ESTIMATORS,
     INITS,
     MODELS,
@@ -89,6 +90,12 @@ def repro_command(context: click.Context) -> None:
     default="rep",
     show_default=True,
     help=f"Of the inference network's gradient: {choices(ESTIMATORS)}.",
+)
+@click.option(
+    "--decoder",
+    default="own",
+    show_default=True,
+    help=f"{choices(DECODERS)}; a method's: the report's weights, held while encoders are trained.",
 )
 # How long, and how often
 @click.option(

@@ -189,7 +189,8 @@ class Autoencoder(nn.Module):
 
     ``mean_image`` [pixels] sets the decoder's output bias if ``init="burda"``. ``prepare`` makes a
     function of tensors ready to run, for all that needs no autograd: ``engines.eager`` or
-    ``engines.compiled``; ``beside`` runs what may run at the same time as what follows it.
+    ``engines.compiled``; ``beside`` runs what may run at the same time as what follows it. If
+    ``decoder_is_fixed``, its gradient is not computed.
     """
 
     def __init__(
@@ -203,6 +204,7 @@ class Autoencoder(nn.Module):
         self.shape = shape
         self.prepare = eager
         self.beside = Beside()
+        self.decoder_is_fixed = False
         self.encoder = Encoder(len(seeds), shape, POSITIVE[init])
         self.decoder = Decoder(len(seeds), shape)
         for run, seed in enumerate(seeds):
@@ -241,14 +243,15 @@ class Autoencoder(nn.Module):
         weigh: Callable[[Tensor], tuple[Tensor, Tensor]],
         dtype: torch.dtype | None = None,
         path: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """``forward`` and a backward pass without autograd.
 
         Returns the gradient at the encoder's and at the decoder's parameters, each
-        [run, parameters], in their order. ``weigh`` maps log w [run, T, batch] to a and b of the
-        same shape: what the gradient of each sample's log w counts for theta and for phi. For phi
-        it is taken through z alone in the runs for which ``path`` [run, 1, 1, 1] is true. The
-        matrix products over samples take and give ``dtype``; by default that of the parameters.
+        [run, parameters], in their order; None for a decoder that is fixed. ``weigh`` maps log w
+        [run, T, batch] to a and b of the same shape: what the gradient of each sample's log w
+        counts for theta and for phi. For phi it is taken through z alone in the runs for which
+        ``path`` [run, 1, 1, 1] is true. The matrix products over samples take and give ``dtype``;
+        by default that of the parameters.
         """
         encoder = [p.detach() for p in self.encoder.parameters()]
         decoder = [p.detach() for p in self.decoder.parameters()]
@@ -257,16 +260,25 @@ class Autoencoder(nn.Module):
         log_w, of_encoder, of_decoder = values(positive, dtype or x.dtype, x, eps, encoder, decoder)
         with self.beside:
             a, b = weigh(log_w)
-            of_last = self.prepare(likelihood.last_layer_gradients)(a, of_decoder)
+            of_last = self._of_decoder(likelihood.last_layer_gradients, a, of_decoder)
         of_each = self.prepare(likelihood.gradients_of_each)(of_decoder)
         self.beside.join()
         with self.beside:
-            at_decoder = self.prepare(_decoder_gradient)(a, of_decoder, of_each, of_last)
+            at_decoder = self._of_decoder(_decoder_gradient, a, of_decoder, of_each, of_last)
         at_encoder = self.prepare(_encoder_gradient)(
             positive, b, path, x, eps, encoder, of_encoder, of_each[-1]
         )
         self.beside.join()
         return at_encoder, at_decoder
+
+    def _of_decoder(self, function: Callable, *what):
+        """What a function gives, or None if the decoder is fixed and has no use for it."""
+        return None if self.decoder_is_fixed else self.prepare(function)(*what)
+
+    def hold_decoder(self, state: dict[str, Tensor]) -> None:
+        """Give every run the decoder in ``run_state``'s dictionary."""
+        for name, parameter in self.decoder.named_parameters():
+            parameter.data[:] = state[f"decoder.{name}"]
 
     def log_weights(self, x: Tensor, M: int, K: int, noise: Noise) -> tuple[Tensor, Tensor]:
         """``forward`` at M K fresh samples: x [run, batch, pixels] -> two [run, M, K, batch]."""

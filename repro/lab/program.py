@@ -81,7 +81,8 @@ class Program:
     """Stacked runs, their optimiser and their random numbers; ``step`` advances all of them.
 
     ``experiments`` are sorted so that runs of the same bounds lie side by side. ``engine`` is a
-    name in ``engines.ENGINES``; ``remark`` says what of it is not available. Everything that a step
+    name in ``engines.ENGINES``; ``remark`` says what of it is not available. ``decoder`` is the
+    state of the one that runs hold on to, if they train encoders alone. Everything that a step
     reads or writes stays at one place in memory, so that a CUDA graph can be replayed; ``state``
     names it.
     """
@@ -92,6 +93,7 @@ class Program:
         dataset: Dataset,
         device: str | torch.device = "cpu",
         engine: str = "eager",
+        decoder: dict[str, Tensor] | None = None,
     ):
         keep_freed_memory()
         self.experiments = side_by_side(experiments)
@@ -110,6 +112,9 @@ class Program:
         self.model = Autoencoder(
             MODELS[first.model], self.seeds, first.init, dataset.train.mean(0)
         ).to(self.device)
+        self.model.decoder_is_fixed = first.decoder != "own"
+        if decoder is not None:
+            self.model.hold_decoder(decoder)
         self._set_engine(engine)
         self._set_objectives()
         self._set_optimizer(ADAM_EPS[first.init])

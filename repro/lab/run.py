@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -122,6 +122,7 @@ def _train_missing(order: Order, runs: list[Experiment], state: Path) -> None:
             return interrupted() or order.late()
 
         how = {"commit": code_of(origin), "engine": trial.engine, "milestones": order.milestones}
+        how["decoder"] = _released_decoder(runs[0], order.data)
         fit = training.fit(runs, dataset, state, order.device, stop, bar.training, **how)
         trained_now = fit.epoch > (kept.epochs if kept else 0)
         put_off = trained_now and stop()
@@ -139,6 +140,13 @@ def _train_missing(order: Order, runs: list[Experiment], state: Path) -> None:
     else:
         state.unlink(missing_ok=True)
         print(f"done in {duration(time.monotonic() - order.begun)}", flush=True)
+
+
+def _released_decoder(e: Experiment, data: str | Path | None) -> dict | None:
+    """The weights of the decoder that a run holds on to; None if it trains its own."""
+    if e.decoder == "own":
+        return None
+    return released_files.released_weights(replace(e, method=e.decoder), data)
 
 
 @contextlib.contextmanager

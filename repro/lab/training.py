@@ -106,6 +106,7 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     commit: str = "unknown",
     engine: str = "eager",
     milestones: bool = True,
+    decoder: dict[str, Tensor] | None = None,
 ) -> Fit:
     """Train all ``experiments`` side by side.
 
@@ -114,20 +115,21 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     ``progress`` is called about once a second. ``stack`` runs make one program: all of them on an
     accelerator; one on the CPU, where a larger stack is no faster. ``commit`` names the code;
     ``engine`` is a name in ``engines.ENGINES``. With ``milestones``, log p-hat is also measured
-    where stages of the learning rate end. Raises ReproError, with epoch and step, if a loss is not
+    where stages of the learning rate end. ``decoder`` is the state of the one that the runs hold on
+    to, if they train encoders alone. Raises ReproError, with epoch and step, if a loss is not
     finite; the last good state is then kept.
     """
     begun = time.monotonic()
     if len({e.shared for e in experiments}) != 1:
         raise ReproError(
             "runs trained together must share dataset, model, M*K, epochs, profile, init, "
-            "batch size, protocol and precision"
+            "batch size, protocol, precision and decoder"
         )
     state = _StateFile(state_file)
     stack = stack or (1 if alone(experiments, device) else len(experiments))
     sizes = state.sizes_if_finished() or [stack] * math.ceil(len(experiments) / stack)
     left = iter(experiments)
-    programs = [make(list(islice(left, size)), dataset, device, engine) for size in sizes]
+    programs = [make(list(islice(left, size)), dataset, device, engine, decoder) for size in sizes]
     run = Fit.of(programs)
     state.load_into(run)
     if not run.finished:

@@ -90,6 +90,7 @@ def _draw_ours(row, selection: Selection, window: int) -> None:
     for m, runs in by_method(selection.used).items():
         draw_by_epoch(row[0], runs, "iwae_64", window, look(m))
         draw_by_epoch(row[1], runs, "log_px", 1, look(m))
+    row[1].set_xlim(row[0].get_xlim())  # log p-hat may be known of the last epoch alone
     _without_the_first_tenth(row[0], selection.used, METRICS_OF_PANELS)
     _say_what_is_missing(row, selection.missing)
 

@@ -284,16 +284,24 @@ class Program:
         state = self.get_state()
         replays = {1: self._advance}
         if self.device.type == "cuda":
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                self._warm_up()
-            torch.cuda.current_stream().wait_stream(side)
-            replays = {steps: self._graph(steps, side).replay for steps in STEPS_OF_GRAPH}
+            replays = self._graphs()
         else:
             self._warm_up()
         self.set_state(state)
         return replays
+
+    def _graphs(self) -> dict[int, Callable[[], None]]:
+        """The step, and several of them, as CUDA graphs; a failure leaves the stream as it was."""
+        stream = torch.cuda.current_stream()
+        side = torch.cuda.Stream()
+        side.wait_stream(stream)
+        try:
+            with torch.cuda.stream(side):
+                self._warm_up()
+            stream.wait_stream(side)
+            return {steps: self._graph(steps, side).replay for steps in STEPS_OF_GRAPH}
+        finally:
+            torch.cuda.set_stream(stream)
 
     def _graph(self, steps: int, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()

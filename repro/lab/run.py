@@ -232,10 +232,11 @@ def _seconds_left(
     done = kept.epochs if kept else 0
     first = runs[0]
     model = Autoencoder(MODELS[first.model], [0]).to(order.device)
+    few = dataset.test[: max(100, evaluation.CHUNK_IMAGES[order.device])]  # a GPU wants many
     for _ in range(2):  # the first time is a warm-up
         begun = time.monotonic()
-        evaluation.iwae_bound(model, dataset.test[:100], [0], "estimate")
-    seconds_per_weight = (time.monotonic() - begun) / (100 * 64)
+        evaluation.iwae_bound(model, few, [0], "estimate")
+    seconds_per_weight = (time.monotonic() - begun) / (len(few) * 64)
     times_of_log_px = 1
     if order.milestones:
         times_of_log_px += len([m for m in MILESTONES if done < m < first.epochs])

@@ -16,7 +16,7 @@ import repro
 from repro import plural, records
 from repro.experiments import MODELS, OMNIGLOT, TABLE_METHODS, TRAINED_PROFILES, plan
 from repro.records import Record
-from repro.report import audit, claims, logs, tables
+from repro.report import audit, claims, logs, preregistered, tables
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds, paired_difference
 from repro.report.evidence import Evidence, rounded_up
 from repro.report.reported import FIGURE4, TABLE1
@@ -233,6 +233,10 @@ class Numbers(Evidence):
     def audit(self) -> str:
         """The audit's findings, as a list."""
         return "\n".join(f"- {line}" for line in audit.findings(self.archive))
+
+    def preregistered(self) -> str:
+        """The hypotheses of the test that was fixed in advance, in Markdown."""
+        return preregistered.as_markdown(self.archive)
 
     def claims(self) -> str:
         """The claims table, in Markdown."""

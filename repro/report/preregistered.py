@@ -1,0 +1,124 @@
+"""A test whose hypotheses, margins and numbers of runs were fixed before its first run.
+
+The page of the book says what is tested and why. Nothing here is to be changed once there are
+records.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from repro.experiments import Experiment, plan
+from repro.records import Archive
+from repro.report.estimates import number
+
+SEEDS = tuple(range(10, 30))
+LEVEL = 0.95  # of all intervals together
+RUNS = {  # the words of ``plan``
+    "dataset": "mnist",
+    "profile_name": "short",
+    "precision": "tf32",
+}
+COMMAND = (
+    "python -m repro train --profile short --dataset mnist --precision tf32 --no-milestones "
+    f"--seed {','.join(map(str, SEEDS))}"
+)
+
+
+class Hypothesis(NamedTuple):
+    """``method``'s mean of ``metric`` minus IWAE's is above ``margin``, in nats."""
+
+    words: str
+    method: str
+    metric: str
+    margin: float
+
+
+HYPOTHESES = (
+    Hypothesis("MIWAE's gap is smaller than IWAE's", "miwae", "minus_kl", 0.1),
+    Hypothesis("PIWAE's gap is smaller", "piwae", "minus_kl", 0.1),
+    Hypothesis("CIWAE(0.5)'s gap is smaller", "ciwae", "minus_kl", 0.1),
+    Hypothesis("MIWAE's IWAE-64 is higher", "miwae", "iwae_64", 0.1),
+    Hypothesis("PIWAE's IWAE-64 is higher", "piwae", "iwae_64", 0.1),
+    Hypothesis("CIWAE(0.5)'s IWAE-64 is higher", "ciwae", "iwae_64", 0.1),
+    Hypothesis("PIWAE's generative network is not worse", "piwae", "log_px", -0.1),
+    Hypothesis("MIWAE's generative network is not worse", "miwae", "log_px", -0.1),
+    Hypothesis("CIWAE(0.5)'s generative network is not worse", "ciwae", "log_px", -0.1),
+    Hypothesis("The VAE's generative network is not worse", "vae", "log_px", -0.1),
+)
+
+
+class Fate(StrEnum):
+    """What becomes of a hypothesis."""
+
+    HOLDS = "holds"
+    REFUTED = "refuted"
+    UNDECIDED = "undecided"
+
+
+class Interval(NamedTuple):
+    """A mean over seeds and both ends of its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def fate(self, margin: float) -> Fate:
+        """Where the interval lies: above the margin, below it, or across."""
+        if self.low > margin:
+            return Fate.HOLDS
+        return Fate.REFUTED if self.high < margin else Fate.UNDECIDED
+
+
+def runs_of(method: str) -> list[Experiment]:
+    """The runs of a method that the test asks for, one for each seed."""
+    return plan(method, seed=list(SEEDS), **RUNS)
+
+
+def missing(archive: Archive) -> int:
+    """How many of all these runs have no record yet."""
+    methods = ("iwae", *dict.fromkeys(h.method for h in HYPOTHESES))
+    return sum(not archive.holds(e) for m in methods for e in runs_of(m))
+
+
+def interval(differences: np.ndarray) -> Interval:
+    """The mean of paired differences with Student's interval, its level shared (Bonferroni).
+
+    ``differences`` [seed]; the intervals of all hypotheses hold together with probability LEVEL.
+    """
+    n = len(differences)
+    quantile = stats.t.ppf(1 - (1 - LEVEL) / (2 * len(HYPOTHESES)), n - 1)
+    mean = float(differences.mean())
+    half = float(quantile * differences.std(ddof=1) / n**0.5)
+    return Interval(mean, mean - half, mean + half)
+
+
+def differences(archive: Archive, hypothesis: Hypothesis) -> np.ndarray:
+    """The method's metric minus IWAE's for each seed, [seed]."""
+    pairs = zip(runs_of(hypothesis.method), runs_of("iwae"), strict=True)
+    values = [[archive.get(e).metrics[hypothesis.metric]["value"] for e in both] for both in pairs]
+    mine, of_iwae = np.array(values).T
+    return mine - of_iwae
+
+
+def as_markdown(archive: Archive) -> str:
+    """The hypotheses, and what became of them once every run has its record."""
+    left = missing(archive)
+    header = (
+        "| hypothesis | difference to IWAE | above | mean and interval | |\n|---|---|---|---|---|"
+    )
+    lines = [header]
+    for h in HYPOTHESES:
+        found, fate = "not run yet", ""
+        if not left:
+            mean, low, high = of_all = interval(differences(archive, h))
+            found = f"{number(mean)} ({number(low)} to {number(high)})"
+            fate = f"**{of_all.fate(h.margin)}**"
+        metric = {"minus_kl": "gap", "iwae_64": "IWAE-64", "log_px": r"$\log \hat p(x)$"}[h.metric]
+        lines.append(f"| {h.words} | {metric} | {number(h.margin)} | {found} | {fate} |")
+    if left:
+        lines.append("")
+        lines.append(f"{left} of {5 * len(SEEDS)} runs are still to come: `{COMMAND}`")
+    return "\n".join(lines)

@@ -1,0 +1,58 @@
+"""The test that was fixed in advance: its analysis, on records that are made up."""
+
+import numpy as np
+import pytest
+
+from repro.records import Archive
+from repro.report import preregistered
+from repro.report.preregistered import HYPOTHESES, SEEDS, Fate, Interval, interval
+from tests.helpers import write_record
+
+
+def test_the_intervals_hold_together_as_often_as_they_say():
+    """Ten independent means of 20 normal numbers: all intervals at once in 95 % of 2,000 trials."""
+    rng = np.random.default_rng(0)
+    together = 0
+    for _ in range(2000):
+        found = [interval(rng.normal(0.3, 2.0, len(SEEDS))) for _ in HYPOTHESES]
+        together += all(i.low < 0.3 < i.high for i in found)
+    assert together / 2000 == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "fate"),
+    [(0.11, 0.3, Fate.HOLDS), (-0.3, 0.09, Fate.REFUTED), (0.05, 0.2, Fate.UNDECIDED)],
+)
+def test_a_hypothesis_is_judged_by_where_its_interval_lies(low, high, fate):
+    assert Interval((low + high) / 2, low, high).fate(0.1) == fate
+
+
+def test_there_is_no_verdict_before_the_last_run(tmp_path):
+    archive = Archive(tmp_path)
+    text = preregistered.as_markdown(archive)
+    assert "100 of 100 runs are still to come" in text
+    assert not any(fate in text for fate in Fate)
+
+
+def test_the_seeds_are_new():
+    """No record of any profile has one of them before the test is run."""
+    used = {r.experiment.seed for p in ("short", "full") for r in Archive(None).records(p)}
+    whole = preregistered.missing(Archive(None)) == 0
+    assert whole or not used & set(SEEDS)
+
+
+def test_with_every_run_the_differences_are_paired_by_seed(tmp_path):
+    """PIWAE is 0.5 nats ahead of IWAE in everything, whatever the seed, and MIWAE 0.5 behind."""
+    ahead = {"iwae": 0.0, "piwae": 0.5, "miwae": -0.5, "ciwae": 0.0, "vae": 0.0}
+    rng = np.random.default_rng(0)
+    of_seed = rng.normal(-90, 5, len(SEEDS))
+    for method, lead in ahead.items():
+        for e, base in zip(preregistered.runs_of(method), of_seed, strict=True):
+            write_record(tmp_path, e, value=base + lead + rng.normal(0, 0.01))
+    text = preregistered.as_markdown(Archive(tmp_path))
+    lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()}
+    assert "**holds**" in lines["PIWAE's IWAE-64 is higher"]
+    assert "**refuted**" in lines["MIWAE's IWAE-64 is higher"]
+    assert "**holds**" in lines["The VAE's generative network is not worse"]
+    assert "**refuted**" in lines["CIWAE(0.5)'s gap is smaller"]
+    assert "still to come" not in text

@@ -6,7 +6,7 @@
 from typing import NamedTuple
 
 from repro.bounds import T
-from repro.experiments import ESTIMATORS
+from repro.experiments import ESTIMATORS, OMNIGLOT
 
 
 class Layout(NamedTuple):
@@ -32,7 +32,25 @@ LINEAR_GAUSSIAN = {  # place -> offset from the best parameters, and replicates
     "linear Gaussian, near the optimum": (0.01, 20_000),
     "linear Gaussian, further away": (0.1, 2000),
 }
-NETWORKS = ("MNIST, untrained", "MNIST, the report's IWAE")
+
+
+class Weights(NamedTuple):
+    """Weights of the reference model: ``whose`` are nobody's (untrained), the report's or ours."""
+
+    dataset: str
+    whose: str
+    method: str = "iwae"
+
+
+NETWORKS = {  # place -> weights
+    "MNIST, untrained": Weights("mnist", "nobody"),
+    "MNIST, the report's IWAE": Weights("mnist", "report"),
+}
+NETWORKS_OF_ESTIMATORS = NETWORKS | {
+    "MNIST, the report's MIWAE": Weights("mnist", "report", "miwae"),
+    "MNIST, the report's VAE": Weights("mnist", "report", "vae"),
+    "Omniglot, our IWAE": Weights(OMNIGLOT, "ours"),
+}
 PLACES = (*LINEAR_GAUSSIAN, *NETWORKS)
 PROBLEMS = 10  # in the linear Gaussian model
 
@@ -61,4 +79,4 @@ AS_RECORDED = {  # what the provenance of the measurements says of them
 }
 DRAWS = len(LINEAR_GAUSSIAN) * PROBLEMS + len(NETWORKS) * GRADIENT_BATCHES
 MEASUREMENTS = len(LAYOUTS) * DRAWS  # rows of the table
-ESTIMATES = len(NETWORKS) * GRADIENT_BATCHES * len(OF_ESTIMATORS) * len(ESTIMATORS)
+ESTIMATES = len(NETWORKS_OF_ESTIMATORS) * GRADIENT_BATCHES * len(OF_ESTIMATORS) * len(ESTIMATORS)

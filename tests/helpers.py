@@ -33,7 +33,7 @@ def few_digits(images=200, tests=20):
     return datasets.Dataset("digits", "a few", digits.train[:images], digits.test[:tests])
 
 
-def write_record(results, experiment, value=-90.0, se=0.1, also=None):
+def write_record(results, experiment, value=-90.0, se=0.1, also=None, weights=None):
     """Write a record whose every metric is ``value``; its images are 1 below, at and above it."""
     bounds = {"iwae_64": value, "iwae_64_se": se, "log_px": value, "log_px_se": se}
     curve = [
@@ -44,7 +44,7 @@ def write_record(results, experiment, value=-90.0, se=0.1, also=None):
     grids = {"inputs": torch.zeros(64, 784), "reconstructions": torch.full((64, 784), 0.5)}
     kept = ("iwae_64", "log_px", "elbo", "ssim")
     images = {name: value + np.arange(-1.0, 2.0) for name in kept}
-    weights = {"w": torch.ones(2)}
+    weights = weights or {"w": torch.ones(2)}
     return Archive(results).write(experiment, curve, metrics, grids, images, weights, PROVENANCE)
 
 

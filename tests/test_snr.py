@@ -10,15 +10,24 @@ import torch
 
 from repro import ReproError, tables
 from repro.bounds import METHODS
-from repro.experiments import ESTIMATORS
+from repro.experiments import ESTIMATORS, OMNIGLOT, plan
 from repro.face.cli import main
 from repro.lab import datasets, released_files, run, snr
 from repro.lab.models import MODELS, Architecture, Autoencoder
 from repro.lab.randomness import Streams
 from repro.records import Archive
 from repro.report.gradients import exponent, ratio, select, with_jackknife
-from repro.studies import AT_T, LAYOUTS, LINEAR_GAUSSIAN, NETWORKS, OF_ESTIMATORS, PLACES, Layout
-from tests.helpers import planted_gradients
+from repro.studies import (
+    AT_T,
+    LAYOUTS,
+    LINEAR_GAUSSIAN,
+    NETWORKS,
+    NETWORKS_OF_ESTIMATORS,
+    OF_ESTIMATORS,
+    PLACES,
+    Layout,
+)
+from tests.helpers import planted_gradients, write_record
 
 NEAR, FAR = (offset for offset, _ in LINEAR_GAUSSIAN.values())
 ONE_SAMPLE = Layout("iwae", 1, 1)
@@ -272,14 +281,20 @@ def test_the_command_writes_the_table_once(tmp_path, monkeypatch, capsys):
         return estimated(where) if which else planted(where)
 
     monkeypatch.setattr(run.snr, "in_network", in_network)
+    full = plan("iwae", OMNIGLOT, profile_name="full", epochs=1, precision="tf32")[0]
+    write_record(tmp_path, full, weights=Autoencoder(MODELS["reference"], [0]).run_state(0))
     assert main(["gradients", "--results", str(tmp_path)]) == 0
     table, origin = Archive(tmp_path).table("gradients")
     assert [*table["where"].unique()] == [*PLACES]
-    assert origin["weights"]["blob"] == released_files.BLOBS[origin["weights"]["file"]]
+    (weights,) = origin["weights"].values()
+    assert weights["blob"] == released_files.BLOBS[weights["file"]]
+    _, origin = Archive(tmp_path).table("estimators")
+    assert [*origin["weights"]] == [*NETWORKS_OF_ESTIMATORS][1:]
+    assert origin["weights"]["Omniglot, our IWAE"]["record"].endswith(full.name)
     shown = tables.as_strings(tables.snr_exponents(tmp_path))
     assert shown.loc[(PLACES[0], "inference"), "K 4 to 16"] == "−0.500 ± 0.000"
     shown = tables.as_strings(tables.snr_estimators(tmp_path))
-    assert [*shown.loc[(NETWORKS[1], "U-MIWAE(8,8)")]] == [
+    assert [*shown.loc[([*NETWORKS][1], "U-MIWAE(8,8)")]] == [
         "1.00 ± 0.00", "1.00 ± 0.00", "1.00 ± 0.00", "2.00 ± 0.00"
     ]  # fmt: skip
     assert main(["gradients", "--results", str(tmp_path)]) == 0

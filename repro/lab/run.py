@@ -467,47 +467,68 @@ def iwae_64_by_drawer(
 
 def measure_gradients(archive: Archive, data: str | Path | None, device: str) -> Path:
     """Write the signal and noise of gradients in a linear Gaussian model and in networks."""
-    places = _Places(data, device)
+    networks = _Networks(archive, data, device)
     parts = [snr.in_linear_gaussian(where) for where in studies.LINEAR_GAUSSIAN]
-    parts += [snr.in_network(*place, places.images) for place in places.networks]
+    parts += [snr.in_network(*networks.place(name)) for name in studies.NETWORKS]
     rows = _counted(itertools.chain(*parts), studies.MEASUREMENTS, "gradients")
-    return archive.write_table("gradients", rows, places.origin(), numbers="%.7g")
+    return archive.write_table("gradients", rows, networks.origin(), numbers="%.7g")
 
 
 def measure_estimators(archive: Archive, data: str | Path | None, device: str) -> Path:
     """Write the signal and noise of every bound's gradient under every estimator, in networks."""
-    places = _Places(data, device)
+    networks = _Networks(archive, data, device)
     which = (studies.OF_ESTIMATORS, tuple(ESTIMATORS))
-    parts = [snr.in_network(*place, places.images, *which) for place in places.networks]
+    names = studies.NETWORKS_OF_ESTIMATORS
+    parts = [snr.in_network(*networks.place(name), *which) for name in names]
     rows = _counted(itertools.chain(*parts), studies.ESTIMATES, "estimators")
-    return archive.write_table("estimators", rows, places.origin(), numbers="%.7g")
+    return archive.write_table("estimators", rows, networks.origin(), numbers="%.7g")
 
 
-class _Places:
+class _Networks:
     """The networks in which gradients are measured, and where they come from."""
 
-    def __init__(self, data: str | Path | None, device: str):
+    def __init__(self, archive: Archive, data: str | Path | None, device: str):
         self.code = code_and_date()
         self.begun = time.monotonic()
+        self.archive = archive
+        self.data = data
         self.device = pick_device(device)
-        of_iwae = [e for e in exhibits.released_runs() if e.method == "iwae"]
-        self.trained = next(e for e in of_iwae if e.setting == "mnist-reference")
-        e = self.trained
-        self.dataset = datasets.load(e.dataset, data)
-        self.images = self.dataset.train.to(self.device)
-        untrained = Autoencoder(MODELS[e.model], [e.seed])
-        of_report = Autoencoder(MODELS[e.model], [e.seed])
-        of_report.load_run_state(0, released_files.released_weights(e, data))
-        models = (untrained.to(self.device), of_report.to(self.device))
-        self.networks = list(zip(studies.NETWORKS, models, strict=True))
+        self.datasets: dict[str, Dataset] = {}
+        self.weights: dict[str, dict] = {}
+
+    def place(self, name: str) -> tuple[str, Autoencoder, torch.Tensor]:
+        """A place's name, model and training images."""
+        dataset, whose, method = studies.NETWORKS_OF_ESTIMATORS[name]
+        if dataset not in self.datasets:
+            self.datasets[dataset] = datasets.load(dataset, self.data)
+        model = Autoencoder(MODELS["reference"], [0])
+        if whose == "report":
+            group = f"{dataset}-reference"
+            runs = {(e.group, e.method): e for e in exhibits.released_runs()}
+            e = runs[group, method]
+            model.load_run_state(0, released_files.released_weights(e, self.data))
+            self.weights[name] = released_files.origin_of_weights(e)
+        if whose == "ours":
+            record = self._longest(dataset, method)
+            model.load_run_state(0, record.weights())
+            self.weights[name] = {"record": "/".join(record.path.parts[-3:])}
+        return name, model.to(self.device), self.datasets[dataset].train.to(self.device)
+
+    def _longest(self, dataset: str, method: str) -> Record:
+        """Our record of the full length, with its weights."""
+        wanted = (f"{dataset}-reference", method, 0)
+        for record in self.archive.records("full"):
+            e = record.experiment
+            if (e.group, e.method, e.seed) == wanted:
+                return record
+        raise ReproError(f"there is no record of {method} at full length on {dataset}")
 
     def origin(self) -> dict:
         """The provenance of what was measured."""
         return self.code | {
             "device": device_name(self.device),
-            "weights": released_files.origin_of_weights(self.trained),
-            "data": self.dataset.origin | {"split": "train"},
-            "seed": self.trained.seed,
+            "weights": self.weights,
+            "data": [d.origin | {"split": "train"} for d in self.datasets.values()],
             "seconds": {"evaluation": round(time.monotonic() - self.begun, 1)},
             **studies.AS_RECORDED,
         }

@@ -35,7 +35,7 @@ pdf: $(READY)  ## the book on paper, _build/report.pdf; needs Chromium or Chrome
 
 notebooks: $(READY)  ## execute the committed exhibit notebooks in place, draw the README's picture
 	python -m repro figures corrected --folder book && rm book/corrected.png
-	jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/table?.ipynb notebooks/figure?.ipynb notebooks/snr.ipynb notebooks/audit.ipynb
+	jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/table?.ipynb notebooks/figure?.ipynb notebooks/snr.ipynb notebooks/estimators.ipynb notebooks/audit.ipynb
 
 status: $(READY)  ## which records are there, which are missing, and the command for each
 	python -m repro status

@@ -24,6 +24,7 @@ FIGURES_OF_STUDIES = {
         figures.logged_log_px,
     ],
     "snr": [figures.signal_to_noise],
+    "estimators": [figures.bounds_and_estimators],
 }
 REPORTS_FIGURES = [name for name in exhibits.EXHIBITS if name.startswith("figure")]
 

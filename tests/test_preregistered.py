@@ -5,7 +5,7 @@ import pytest
 
 from repro.records import Archive
 from repro.report import preregistered
-from repro.report.preregistered import HYPOTHESES, SEEDS, Fate, Interval, interval
+from repro.report.preregistered import HYPOTHESES, SEEDS, Fate, Interval, family_interval
 from tests.helpers import write_record
 
 
@@ -14,7 +14,7 @@ def test_the_intervals_hold_together_as_often_as_they_say():
     rng = np.random.default_rng(0)
     together = 0
     for _ in range(2000):
-        found = [interval(rng.normal(0.3, 2.0, len(SEEDS))) for _ in HYPOTHESES]
+        found = [family_interval(rng.normal(0.3, 2.0, len(SEEDS))) for _ in HYPOTHESES]
         together += all(i.low < 0.3 < i.high for i in found)
     assert together / 2000 == pytest.approx(0.95, abs=0.015)
 
@@ -29,7 +29,7 @@ def test_a_hypothesis_is_judged_by_where_its_interval_lies(low, high, fate):
 
 def test_there_is_no_verdict_before_the_last_run(tmp_path):
     archive = Archive(tmp_path)
-    text = preregistered.as_markdown(archive)
+    text = preregistered.table_of_outcomes(archive)
     assert "100 of 100 runs are still to come" in text
     assert not any(fate in text for fate in Fate)
 
@@ -47,9 +47,9 @@ def test_with_every_run_the_differences_are_paired_by_seed(tmp_path):
     rng = np.random.default_rng(0)
     of_seed = rng.normal(-90, 5, len(SEEDS))
     for method, lead in ahead.items():
-        for e, base in zip(preregistered.runs_of(method), of_seed, strict=True):
+        for e, base in zip(preregistered.trainings_of(method), of_seed, strict=True):
             write_record(tmp_path, e, value=base + lead + rng.normal(0, 0.01))
-    text = preregistered.as_markdown(Archive(tmp_path))
+    text = preregistered.table_of_outcomes(Archive(tmp_path))
     lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()}
     assert "**holds**" in lines["PIWAE's IWAE-64 is higher"]
     assert "**refuted**" in lines["MIWAE's IWAE-64 is higher"]

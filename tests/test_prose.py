@@ -721,3 +721,54 @@ def test_away_from_the_optimum_half_of_miwaes_gain_or_more_is_lower_noise(shares
 def test_the_two_precisions_differ_by_no_more_than_seeds_do(n):
     assert abs(n.of_precision("mean").value) < 0.25
     assert n.of_precision("largest").value < 0.75
+
+
+# estimators.md
+
+UNTRAINED, RELEASED = "MNIST, untrained", "MNIST, the report's IWAE"
+
+
+@pytest.mark.parametrize("where", [UNTRAINED, RELEASED])
+def test_the_bound_matters_more_to_the_gradient_than_its_estimator(n, where):
+    of_estimator = n.clearer("iwae drep", "iwae rep", where).value
+    of_bound = n.clearer("miwae rep", "iwae drep", where).value
+    assert 1.2 < of_estimator < 2
+    assert of_bound > 1.8
+
+
+@pytest.mark.parametrize("where", [UNTRAINED, RELEASED])
+@pytest.mark.parametrize("method", ["iwae", "miwae", "ciwae", "vae"])
+def test_every_bound_gains_from_drep_but_the_vaes_in_the_untrained_network(n, where, method):
+    gain = n.clearer(f"{method} drep", f"{method} rep", where)
+    assert (gain.value > 1 + 3 * gain.se) == ((method, where) != ("vae", UNTRAINED))
+
+
+@pytest.mark.parametrize("metric", SCORES)
+def test_drep_gives_iwae_more_than_piwae(n, metric):
+    of_iwae = n.trained_apart("iwae drep", "iwae rep", metric)
+    assert of_iwae.value > 2 * n.trained_apart("piwae drep", "piwae rep", metric).value
+
+
+def test_that_drep_helps_iwae_is_clear_but_for_log_px(n):
+    clear = {m: ahead(n.trained_apart("iwae drep", "iwae rep", m)) for m in (*SCORES, "minus_kl")}
+    assert clear == {"iwae_64": True, "log_px": False, "minus_kl": True}
+
+
+def test_a_looser_bound_under_rep_is_ahead_of_iwae_under_drep(n):
+    for method in ("piwae", "miwae"):
+        assert ahead(n.trained_apart(f"{method} rep", "iwae drep", "iwae_64"))
+    gain = n.trained_apart("iwae drep", "iwae rep", "iwae_64").value
+    assert 0.35 < gain / n.trained_apart("piwae rep", "iwae rep", "iwae_64").value < 0.5
+
+
+def test_piwae_has_the_highest_log_px_after_13_epochs_and_on_omniglot_at_the_end(n):
+    others = ("iwae", "miwae", "ciwae", "vae")
+    mine = n.trained("piwae", "rep", "log_px").value
+    assert all(mine > n.trained(m, "rep", "log_px").value for m in others)
+    at_the_end = {m: mean_of_ours(n, "omniglot reference", m, "log_px") for m in TABLE_METHODS}
+    assert max(at_the_end, key=at_the_end.get) == "piwae"
+
+
+def test_miwae_and_ciwae_have_smaller_gaps_than_piwae(n):
+    gaps = [n.trained(m, "rep", "minus_kl").value for m in ("piwae", "miwae", "ciwae")]
+    assert gaps == sorted(gaps)

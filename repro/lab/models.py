@@ -91,7 +91,7 @@ def encode(positive, x, encoder) -> tuple[Tensor, Tensor]:
     return mu, positive(raw_sigma)
 
 
-def draw(positive, mu, raw_sigma, eps, path=None) -> tuple[Tensor, Tensor]:
+def draw_z(positive, mu, raw_sigma, eps, path=None) -> tuple[Tensor, Tensor]:
     """z = mu + sigma eps [run, T, batch, latent], and log p(z) - log q(z|x) [run, T, batch].
 
     In the runs for which ``path`` [run, 1, 1, 1] is true, the second depends on mu and sigma
@@ -107,9 +107,9 @@ def draw(positive, mu, raw_sigma, eps, path=None) -> tuple[Tensor, Tensor]:
 
 
 def sample(positive, x, eps, encoder) -> tuple[Tensor, Tensor]:
-    """``draw`` at x [run, batch, pixels]."""
+    """``draw_z`` at x [run, batch, pixels]."""
     _, _, mu, raw_sigma = encoder_layers(x, encoder)
-    return draw(positive, mu, raw_sigma, eps)
+    return draw_z(positive, mu, raw_sigma, eps)
 
 
 def encoder_gradients(positive, b, path, x, eps, encoder, layers, at_z) -> tuple[Tensor, ...]:
@@ -121,7 +121,7 @@ def encoder_gradients(positive, b, path, x, eps, encoder, layers, at_z) -> tuple
     _, _, w2, _, w_mu, _, w_sigma, _ = encoder
     h1, h2, mu, raw_sigma = layers
     _, pull_back = torch.func.vjp(
-        lambda *moments: draw(positive, *moments, eps, path), mu, raw_sigma
+        lambda *moments: draw_z(positive, *moments, eps, path), mu, raw_sigma
     )
     weighed = at_z.view(*b.shape, -1) * b[..., None]
     both = torch.cat(pull_back((weighed, b)), -1)
@@ -167,7 +167,7 @@ def _log_w_and_layers(positive, dtype, x, eps, encoder, decoder) -> tuple[Tensor
     """log w [run, T, batch], and what the gradients need of the encoder's and decoder's layers."""
     of_encoder = encoder_layers(x, encoder)
     _, _, mu, raw_sigma = of_encoder
-    z, log_ratio = draw(positive, mu, raw_sigma, eps)
+    z, log_ratio = draw_z(positive, mu, raw_sigma, eps)
     log_px_z, *of_decoder = likelihood.log_px_z_and_layers(dtype, x, z, decoder)
     return log_px_z + log_ratio, of_encoder, tuple(of_decoder)
 

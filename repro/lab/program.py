@@ -47,7 +47,7 @@ def plain_step(
 
 
 STEPS_OF_GRAPH = (1, 10)  # the second saves the first operations of each replay
-BETAS = (0.9, 0.999)  # of Adam, as everywhere
+DECAY_RATES = (0.9, 0.999)  # of Adam, as everywhere
 
 
 def adam(moments, gradients, learning_rate: Tensor, eps: float) -> None:
@@ -56,7 +56,7 @@ def adam(moments, gradients, learning_rate: Tensor, eps: float) -> None:
     ``moments`` holds, for each gradient, the parameter, the number of steps so far, and the running
     means of the gradient and of its square.
     """
-    of_mean, of_square = BETAS
+    of_mean, of_square = DECAY_RATES
     for (parameter, step, mean, square), gradient in zip(moments, gradients, strict=True):
         step += 1
         mean.lerp_(gradient, 1 - of_mean)
@@ -109,17 +109,21 @@ class Program:
             purpose: Streams(self.seeds, purpose, device)
             for purpose in ("order", "binarise", "noise")
         }
-        self.model = Autoencoder(
-            MODELS[first.model], self.seeds, first.init, dataset.train.mean(0)
-        ).to(self.device)
-        self.model.decoder_is_fixed = first.decoder != "own"
-        if decoder is not None:
-            self.model.hold_decoder(decoder)
+        self._set_model(dataset.train.mean(0), decoder)
         self._set_engine(engine)
         self._set_objectives()
         self._set_optimizer(ADAM_EPS[first.init])
         self._set_buffers()
         self.start_epoch(0)
+
+    def _set_model(self, mean_image: Tensor, decoder: dict[str, Tensor] | None) -> None:
+        """Both networks, with the decoder that runs hold on to, if they do."""
+        first = self.experiments[0]
+        model = Autoencoder(MODELS[first.model], self.seeds, first.init, mean_image)
+        model.decoder_is_fixed = first.decoder != "own"
+        if decoder is not None:
+            model.hold_decoder(decoder)
+        self.model = model.to(self.device)
 
     def _set_engine(self, name: str) -> None:
         """How the step's functions run."""
@@ -153,7 +157,7 @@ class Program:
         self.optimizer = torch.optim.Adam(
             [*self.parameters, self.beta_parameter],
             lr=self.learning_rate,
-            betas=BETAS,
+            betas=DECAY_RATES,
             eps=eps,
             fused=True,
             capturable=self.device.type == "cuda",

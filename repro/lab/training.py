@@ -68,6 +68,12 @@ class Fit:
         experiments = [e for program in programs for e in program.experiments]
         return cls(experiments, programs, curves=[[] for _ in experiments])
 
+    def goes_on(self, commit: str, engine: str, device: str | torch.device) -> None:
+        """Note what trains from here on."""
+        _append_if_new(self.commits, commit)
+        _append_if_new(self.engines, engine)
+        _append_if_new(self.devices, device_name(device))
+
     @property
     def finished(self) -> bool:
         """True after the last epoch."""
@@ -133,9 +139,7 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     run = Fit.of(programs)
     state.load_into(run)
     if not run.finished:
-        _append_if_new(run.commits, commit)
-        _append_if_new(run.engines, engine)
-        _append_if_new(run.devices, device_name(device))
+        run.goes_on(commit, engine, device)
     _Loop(run, dataset, state, stop, progress, milestones, begun).go_on()
     return run
 

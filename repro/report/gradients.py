@@ -98,6 +98,22 @@ def ratios_of_estimators(archive: Archive) -> dict:
     return rows
 
 
+def times_clearer(archive: Archive, a: str, b: str, where: str) -> Estimate:
+    """The SNR of phi's gradient under ``a`` over that under ``b``, each "bound estimator"."""
+    measured, _ = archive.table("estimators")
+    rows = measured[measured["where"] == where]
+    layouts = {layout.method: layout for layout in OF_ESTIMATORS}
+
+    def times(some: pd.DataFrame) -> float:
+        ratios = []
+        for words in (a, b):
+            method, estimator = words.split()
+            ratios.append(ratio(some[some.estimator == estimator], layouts[method], "phi"))
+        return ratios[0] / ratios[1]
+
+    return with_jackknife(rows, times)
+
+
 def _snr_to_two_digits(rows: pd.DataFrame, layout: Layout, net: str) -> Estimate:
     return snr_of(rows, layout, net).shown_with(2)
 

@@ -72,7 +72,7 @@ class Interval(NamedTuple):
         return Fate.REFUTED if self.high < margin else Fate.UNDECIDED
 
 
-def runs_of(method: str) -> list[Experiment]:
+def trainings_of(method: str) -> list[Experiment]:
     """The runs of a method that the test asks for, one for each seed."""
     return plan(method, seed=list(SEEDS), **RUNS)
 
@@ -80,10 +80,10 @@ def runs_of(method: str) -> list[Experiment]:
 def missing(archive: Archive) -> int:
     """How many of all these runs have no record yet."""
     methods = ("iwae", *dict.fromkeys(h.method for h in HYPOTHESES))
-    return sum(not archive.holds(e) for m in methods for e in runs_of(m))
+    return sum(not archive.holds(e) for m in methods for e in trainings_of(m))
 
 
-def interval(differences: np.ndarray) -> Interval:
+def family_interval(differences: np.ndarray) -> Interval:
     """The mean of paired differences with Student's interval, its level shared (Bonferroni).
 
     ``differences`` [seed]; the intervals of all hypotheses hold together with probability LEVEL.
@@ -97,13 +97,13 @@ def interval(differences: np.ndarray) -> Interval:
 
 def differences(archive: Archive, hypothesis: Hypothesis) -> np.ndarray:
     """The method's metric minus IWAE's for each seed, [seed]."""
-    pairs = zip(runs_of(hypothesis.method), runs_of("iwae"), strict=True)
+    pairs = zip(trainings_of(hypothesis.method), trainings_of("iwae"), strict=True)
     values = [[archive.get(e).metrics[hypothesis.metric]["value"] for e in both] for both in pairs]
     mine, of_iwae = np.array(values).T
     return mine - of_iwae
 
 
-def as_markdown(archive: Archive) -> str:
+def table_of_outcomes(archive: Archive) -> str:
     """The hypotheses, and what became of them once every run has its record."""
     left = missing(archive)
     header = (
@@ -113,7 +113,7 @@ def as_markdown(archive: Archive) -> str:
     for h in HYPOTHESES:
         found, fate = "not run yet", ""
         if not left:
-            mean, low, high = of_all = interval(differences(archive, h))
+            mean, low, high = of_all = family_interval(differences(archive, h))
             found = f"{number(mean)} ({number(low)} to {number(high)})"
             fate = f"**{of_all.fate(h.margin)}**"
         metric = {"minus_kl": "gap", "iwae_64": "IWAE-64", "log_px": r"$\log \hat p(x)$"}[h.metric]

@@ -16,8 +16,9 @@ import repro
 from repro import plural, records
 from repro.experiments import MODELS, OMNIGLOT, TABLE_METHODS, TRAINED_PROFILES, plan
 from repro.records import Record
-from repro.report import audit, claims, logs, preregistered, tables
+from repro.report import audit, claims, gradients, logs, preregistered, tables
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds, paired_difference
+from repro.report.estimators import BOTH_NETWORKS, ENCODER_ALONE, EstimatorRuns
 from repro.report.evidence import Evidence, rounded_up
 from repro.report.reported import FIGURE4, TABLE1
 
@@ -193,6 +194,29 @@ class Numbers(Evidence):
         wanted = plan("all", OMNIGLOT, profile_name=profile, precision=precision)
         return [self.archive.get(e) for e in wanted]
 
+    # Bounds and estimators
+
+    def trained(self, method: str, estimator: str, metric: str, setting=BOTH_NETWORKS):
+        """A metric after the epochs of a setting, of a bound under an estimator."""
+        return EstimatorRuns(self.archive, setting).value(method, estimator, metric)
+
+    def trained_apart(self, a: str, b: str, metric: str, setting=BOTH_NETWORKS):
+        """The metric of ``a`` minus that of ``b``, each a bound and an estimator: "iwae drep"."""
+        first, second = (tuple(words.split()) for words in (a, b))
+        return EstimatorRuns(self.archive, setting).apart(first, second, metric)
+
+    def clearer(self, a: str, b: str, where: str) -> Estimate:
+        """SNR of phi's gradient under ``a`` over that under ``b``: "iwae drep" and the like."""
+        return gradients.times_clearer(self.archive, a, b, where)
+
+    def alone(self, method: str, estimator: str, metric: str = "iwae_64"):
+        """``trained`` of encoders that were trained for the decoder of the report's IWAE."""
+        return self.trained(method, estimator, metric, ENCODER_ALONE)
+
+    def alone_apart(self, a: str, b: str, metric: str = "iwae_64"):
+        """``trained_apart`` of encoders that were trained for the decoder of the report's IWAE."""
+        return self.trained_apart(a, b, metric, ENCODER_ALONE)
+
     # The work as a whole
 
     def parameters(self, model: str) -> str:
@@ -236,7 +260,7 @@ class Numbers(Evidence):
 
     def preregistered(self) -> str:
         """The hypotheses of the test that was fixed in advance, in Markdown."""
-        return preregistered.as_markdown(self.archive)
+        return preregistered.table_of_outcomes(self.archive)
 
     def claims(self) -> str:
         """The claims table, in Markdown."""

@@ -18,7 +18,7 @@ from repro import records
 from repro.exhibits import KINDS_OF_BETA
 from repro.experiments import TABLE_METHODS, Experiment, commands
 from repro.records import Archive, Record, Selection, omniglot_of
-from repro.report import gradients
+from repro.report import estimators, gradients
 from repro.report.captions import (
     FAMILY_TITLES,
     METHOD_TITLES,
@@ -253,6 +253,27 @@ def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
         f"training images, {p['replicates']} estimates each. β = {p['beta']:g}. {made_by(p)}."
     )
     return framed(rows, ["where", "bound"], caption)
+
+
+def trained_estimators(archive: AnyArchive = None) -> pd.DataFrame:
+    """What 13 epochs of training make of each bound, under both estimators."""
+    about = "Both networks trained on MNIST."
+    return _of_estimators(Archive.of(archive), estimators.BOTH_NETWORKS, about)
+
+
+def encoders_alone(archive: AnyArchive = None) -> pd.DataFrame:
+    """What 4 epochs make of encoders trained alone, for the decoder of the report's IWAE."""
+    about = "Encoders alone, trained on MNIST for the decoder of the report's IWAE."
+    return _of_estimators(Archive.of(archive), estimators.ENCODER_ALONE, about)
+
+
+def _of_estimators(archive: Archive, setting: estimators.Setting, about: str) -> pd.DataFrame:
+    runs = estimators.EstimatorRuns(archive, setting)
+    error = "one training each, so that no error is known"
+    if runs.spread("iwae_64")[1]:
+        error = "± standard error between trainings, pooled"
+    caption = f"{about} After {setting.epochs} epochs, in nats; {error}."
+    return framed(dict(runs.table_rows()), ["metric", "bound"], caption)
 
 
 def _of_gradients(rows: Rows, archive: Archive, about: str = "") -> pd.DataFrame:

@@ -15,12 +15,13 @@ from repro.report.figures.of_audit import (
     printed_and_corrected,
     signal_to_noise,
 )
+from repro.report.figures.of_estimators import bounds_and_estimators
 from repro.report.figures.style import save
 from repro.report.tables import AnyArchive
 
 __all__ = [
-    "FIGURES", "draw", "leads", "logged_gaps", "logged_log_px", "printed_and_corrected",
-    "run_curves", "run_grids", "save", "signal_to_noise",
+    "FIGURES", "bounds_and_estimators", "draw", "leads", "logged_gaps", "logged_log_px",
+    "printed_and_corrected", "run_curves", "run_grids", "save", "signal_to_noise",
 ]  # fmt: skip
 
 

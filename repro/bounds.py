@@ -142,12 +142,14 @@ class Objective:
 
     ``M`` is given if the method leaves no choice (VAE: K = 1; IWAE and CIWAE: M = 1) and is None if
     it does. With ``learns_beta``, beta = sigmoid(b) ascends phi's bound together with the networks.
+    With ``chooses_beta``, ``lab.beta_criterion`` chooses it.
     """
 
     theta: Bound
     phi: Bound
     M: int | None = None
     learns_beta: bool = False
+    chooses_beta: bool = False
 
     @property
     def takes_beta(self) -> bool:
@@ -282,6 +284,7 @@ METHODS = {
     "ciwae": both(ciwae, M=1),
     "vae": both(vae, M=T),
     "ciwae-learned": both(ciwae, M=1, learns_beta=True),  # section 3.7
+    "ciwae-chosen": Objective(theta=iwae, phi=ciwae, M=1, chooses_beta=True),
     "vr-iwae": both(vr_iwae, M=1),
     "u-miwae": both(u_miwae),
 }

@@ -287,15 +287,18 @@ def plan(  # noqa: PLR0913  (these are the words that a user may say)
     """Experiments from a user's words.
 
     ``method``, ``beta`` and ``seed`` may list several ("piwae,iwae", "0,1"); "all" is Table 1's
-    five methods. ``protocol="released"`` trains as the report's released code does, where that is
-    not as the paper says. ``estimator`` is a name in ``ESTIMATORS``. ``decoder`` may name one of
-    Table 1's methods: then encoders alone are trained, for that released decoder. Raises
-    ReproError, one line, if a name is unknown, beta is outside [0, 1] or M K is not 64.
+    five methods; ``beta="learned"`` makes CIWAE choose its own. ``protocol="released"`` trains as
+    the report's released code does, where that is not as the paper says. ``estimator`` is a name in
+    ``ESTIMATORS``. ``decoder`` may name one of Table 1's methods: then encoders alone are trained,
+    for that released decoder. Raises ReproError, one line, if a name is unknown, beta is outside
+    [0, 1] or M K is not 64.
     """
     p = profile(profile_name, device)
     dataset = one_of("dataset", dataset or p.dataset, DATASETS)
     protocol = one_of("protocol", protocol, PROTOCOLS)
     methods = _methods(method, protocol)
+    if beta == LEARNED:
+        methods, beta = _with_chosen_beta(methods), None
     common = {
         "dataset": dataset,
         "model": one_of("model", model, MODELS),
@@ -314,7 +317,7 @@ def plan(  # noqa: PLR0913  (these are the words that a user may say)
         groups, samples = layout(name, M, K)
         for b in _betas(name, beta, methods):
             run = Experiment(name, M=groups, K=samples, beta=b, seed=seed_of_run, **common)
-            runs.append(run)
+            runs.append(replace(run, estimator="drep") if METHODS[name].chooses_beta else run)
     return runs
 
 
@@ -331,6 +334,16 @@ def _methods(words, protocol: str) -> list[str]:
     for name in names:
         _checked(one_of("method", name, METHODS), METHODS[name])
     return list(dict.fromkeys(names))
+
+
+LEARNED = "learned"  # in place of a number for beta
+
+
+def _with_chosen_beta(methods: list[str]) -> list[str]:
+    """The methods, with the CIWAE that chooses its beta in place of CIWAE."""
+    if "ciwae" not in methods:
+        raise ReproError("beta 'learned' is for method ciwae")
+    return ["ciwae-chosen" if m == "ciwae" else m for m in methods]
 
 
 _checked = functools.cache(check)

@@ -77,7 +77,9 @@ def repro_command(context: click.Context) -> None:
 @click.option("--model", default="reference", show_default=True, help=f"{choices(MODELS)}.")
 @click.option("--M", "M", help="Groups of samples; M*K = 64.")
 @click.option("--K", "K", help="Samples in a group.")
-@click.option("--beta", help="Weight of the VAE's bound in CIWAE, one or several. Default: 0.5.")
+@click.option(
+    "--beta", help="Of the VAE's bound in CIWAE, one or several, or: learned. Default: 0.5."
+)
 @click.option("--init", default="default", show_default=True, help=f"{choices(INITS)}.")
 @click.option(
     "--protocol",

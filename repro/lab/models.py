@@ -243,7 +243,7 @@ class Autoencoder(nn.Module):
         weigh: Callable[[Tensor], tuple[Tensor, Tensor]],
         dtype: torch.dtype | None = None,
         path: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor | None, ...]:
         """``forward`` and a backward pass without autograd.
 
         Returns the gradient at the encoder's and at the decoder's parameters, each
@@ -251,7 +251,8 @@ class Autoencoder(nn.Module):
         [run, T, batch] to a and b of the same shape: what the gradient of each sample's log w
         counts for theta and for phi. For phi it is taken through z alone in the runs for which
         ``path`` [run, 1, 1, 1] is true. The matrix products over samples take and give ``dtype``;
-        by default that of the parameters.
+        by default that of the parameters. What ``weigh`` returns beside a and b is taken as b is,
+        in all runs through z alone; those gradients at the encoder's parameters come last.
         """
         encoder = [p.detach() for p in self.encoder.parameters()]
         decoder = [p.detach() for p in self.decoder.parameters()]
@@ -259,17 +260,20 @@ class Autoencoder(nn.Module):
         values = self.prepare(_log_w_and_layers)
         log_w, of_encoder, of_decoder = values(positive, dtype or x.dtype, x, eps, encoder, decoder)
         with self.beside:
-            a, b = weigh(log_w)
+            a, b, *others = weigh(log_w)
             of_last = self._of_decoder(likelihood.last_layer_gradients, a, of_decoder)
         of_each = self.prepare(likelihood.gradients_of_each)(of_decoder)
         self.beside.join()
         with self.beside:
             at_decoder = self._of_decoder(_decoder_gradient, a, of_decoder, of_each, of_last)
-        at_encoder = self.prepare(_encoder_gradient)(
-            positive, b, path, x, eps, encoder, of_encoder, of_each[-1]
-        )
+        rest = (x, eps, encoder, of_encoder, of_each[-1])
+        at_encoder = self.prepare(_encoder_gradient)(positive, b, path, *rest)
+        everywhere = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=x.device)
+        further = [
+            self.prepare(_encoder_gradient)(positive, other, everywhere, *rest) for other in others
+        ]
         self.beside.join()
-        return at_encoder, at_decoder
+        return at_encoder, at_decoder, *further
 
     def _of_decoder(self, function: Callable, *what):
         """What a function gives, or None if the decoder is fixed and has no use for it."""

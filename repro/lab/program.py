@@ -15,6 +15,7 @@ from torch import Tensor
 
 from repro.bounds import METHODS, Objective
 from repro.experiments import MILESTONES, Experiment
+from repro.lab.beta_criterion import BetaCriterion, descents
 from repro.lab.datasets import Dataset
 from repro.lab.derivatives import Weighed, derivatives_of, groups_of, side_by_side
 from repro.lab.engines import ENGINES, Beside, keep_freed_memory
@@ -139,6 +140,8 @@ class Program:
         learns = [METHODS[e.method].learns_beta for e in self.experiments]
         self.fixed_beta = torch.tensor(betas, device=self.device)
         self.learns = torch.tensor(learns, device=self.device)
+        chooses = [METHODS[e.method].chooses_beta for e in self.experiments]
+        self.chooses = torch.tensor(chooses, device=self.device)
         by_path = torch.tensor([e.estimator != "rep" for e in self.experiments], device=self.device)
         self.path = by_path[:, None, None, None] if by_path.any() else None
         shape = (len(betas), self.T, self.batch_size)
@@ -163,6 +166,7 @@ class Program:
             capturable=self.device.type == "cuda",
         )
         self._make_moments()
+        self.criterion = BetaCriterion(self.parameters[0].detach()) if self.chooses.any() else None
 
     def _initial_beta_parameter(self) -> Tensor:
         """b with sigmoid(b) = beta, for the runs that learn it."""
@@ -238,8 +242,11 @@ class Program:
 
     def update(self, x: Tensor) -> Tensor:
         """Update every run on its binary batch x [run, batch, pixels]; returns the loss, [run]."""
-        weighed, gradients = self.gradients(x, self.T, self.weigh)
-        self.descend(*gradients, weighed.beta)
+        weighed, (at_encoder, at_decoder, *of_bounds) = self.gradients(x, self.T, self.weigh)
+        self.descend(at_encoder, at_decoder, weighed.beta)
+        if self.criterion is not None:
+            chosen = self.criterion.choose(*of_bounds, self.fixed_beta)
+            self.fixed_beta.copy_(torch.where(self.chooses, chosen, self.fixed_beta))
         return weighed.loss
 
     def descend(self, *gradients: Tensor | None) -> None:
@@ -262,15 +269,19 @@ class Program:
 
     def gradients(
         self, x: Tensor, T: int, weigh: Callable[[Tensor], Weighed]
-    ) -> tuple[Weighed, tuple[Tensor, Tensor]]:
-        """``weigh``'s result and both networks' gradients at T fresh samples."""
+    ) -> tuple[Weighed, tuple[Tensor | None, ...]]:
+        """``weigh``'s result and both networks' gradients at T fresh samples.
+
+        Then come, where beta is chosen, the encoder's of the VAE's and IWAE's loss.
+        """
         eps = self.streams["noise"].normal((T, self.batch_size, self.model.shape.latent))
         dtype = torch.bfloat16 if self.precision == "bf16" else None
         results: list[Weighed] = []
 
-        def derivatives(log_w: Tensor) -> tuple[Tensor, Tensor]:
+        def derivatives(log_w: Tensor) -> tuple[Tensor, ...]:
             results.append(weigh(log_w))
-            return results[0].a, results[0].b
+            further = () if self.criterion is None else self.engine.prepare(descents)(log_w)
+            return results[0].a, results[0].b, *further
 
         with matmul_precision(self.precision):
             gradients = self.model.gradients(x, eps, derivatives, dtype, self.path)
@@ -335,6 +346,8 @@ class Program:
             "losses": self.losses,
             "index": self.index,
         }
+        if self.criterion is not None:
+            tensors |= self.criterion.state | {"chosen_beta": self.fixed_beta}
         tensors |= {f"moment{i}": tensor for i, tensor in enumerate(self._moments())}
         return {name: tensor.detach() for name, tensor in tensors.items()}
 

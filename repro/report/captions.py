@@ -38,6 +38,8 @@ def label(e: Experiment) -> str:
         return "VAE"
     if e.method == "ciwae-learned":
         return "CIWAE(learned)" if e.beta == 0.5 else f"CIWAE(learned from {e.beta:g})"
+    if e.method == "ciwae-chosen":
+        return "CIWAE(chosen)"
     if e.method == "iwae":
         return f"IWAE({e.K})"
     if e.method == "ciwae":

@@ -21,6 +21,7 @@ from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seed
 from repro.report.estimators import BOTH_NETWORKS, ENCODER_ALONE, EstimatorRuns
 from repro.report.evidence import Evidence, rounded_up
 from repro.report.reported import FIGURE4, TABLE1
+from repro.studies import NETWORKS_OF_ESTIMATORS
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,11 @@ class Numbers(Evidence):
     def clearer(self, a: str, b: str, where: str) -> Estimate:
         """SNR of phi's gradient under ``a`` over that under ``b``: "iwae drep" and the like."""
         return gradients.times_clearer(self.archive, a, b, where)
+
+    def clearer_in_all(self, a: str, b: str) -> str:
+        """The lowest and the highest of ``clearer`` over all networks."""
+        places = NETWORKS_OF_ESTIMATORS
+        return _from_to([self.clearer(a, b, where).value for where in places])
 
     def alone(self, method: str, estimator: str, metric: str = "iwae_64"):
         """``trained`` of encoders that were trained for the decoder of the report's IWAE."""

@@ -48,6 +48,7 @@ MADE_BY = {
     "logs": "audit",
     "checkpoints": "audit",
     "drawers": "audit",
+    "figure4": "audit",
     "gradients": "gradients",
     "estimators": "gradients",
 }

@@ -17,7 +17,7 @@ from repro.report import audit, gradients, logs, similarity
 from repro.report.estimates import CLEAR, over_seeds
 from repro.report.evidence import NAMES_OF_SETTINGS
 from repro.report.prose import Numbers
-from repro.report.reported import FIGURE4
+from repro.report.reported import FIGURE4, TABLE1
 from repro.report.similarity import SsimVerdict
 from repro.studies import AT_T, NETWORKS_OF_ESTIMATORS
 from tests.helpers import copy_published
@@ -463,13 +463,35 @@ def test_no_epochs_scores_in_the_logs_reach_those_of_figure_4(of_one_batch):
     assert highest < min(printed_in_figure_4())
 
 
-def test_the_luckiest_batch_of_40_epochs_scores_as_a_learned_beta_in_figure_4(of_one_batch):
-    mean = of_one_batch.highest_choice_by_40.mean()
-    assert abs(mean - FIGURE4["learned"].value) < 0.5
+@pytest.fixture
+def reported_betas(n):
+    return n.archive.table("figure4")[0].set_index("curve")
 
 
-def test_the_luckiest_batch_of_100_epochs_scores_better_than_figure_4(of_one_batch):
-    assert of_one_batch.highest_choice_by_100.min() > max(printed_in_figure_4())
+@pytest.mark.parametrize("kind", ["fixed", "learned"])
+def test_the_reports_figure_4_is_parabolas_through_round_values(reported_betas, kind):
+    """To one decimal."""
+    curve = reported_betas.loc[kind]
+    assert curve.furthest < 2e-4
+    for value in logs.nodes_of(curve).values():
+        assert abs(value - round(value, 1)) < 2e-4
+
+
+def test_the_scores_printed_under_figure_4_are_the_means_of_its_curves(reported_betas):
+    means = reported_betas["mean"]
+    assert means["fixed"] == pytest.approx(FIGURE4["fixed, caption"].value, abs=0.01)
+    assert means["learned"] == pytest.approx(FIGURE4["learned"].value, abs=0.01)
+    assert abs(means["fixed"] - FIGURE4["fixed"].value) > 0.5
+
+
+def test_no_spread_of_the_curves_is_the_printed_one(reported_betas):
+    for name, kind in (("fixed", "fixed"), ("learned", "learned")):
+        assert abs(reported_betas.loc[kind, "sd"] - FIGURE4[name].se) > 0.2
+
+
+def test_the_numbers_behind_figure_4_are_above_every_log_px_of_table_1(reported_betas):
+    best = max(e.value for rows in TABLE1["report"].values() for e in rows["log_px"].values())
+    assert min(reported_betas["at_0.5"]) > best
 
 
 # The audit's notebook: best checkpoints, and how training ended

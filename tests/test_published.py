@@ -4,6 +4,7 @@ Nothing in the files is run, names are ours, and logs are cut as the report cuts
 """
 
 import copy
+import hashlib
 import io
 import os
 import pickle
@@ -474,3 +475,29 @@ def test_the_table_shows_the_ranges_of_the_best_checkpoints(archive):
         said = f"{means.low:.3f}–{means.high:.3f} ± {spreads.low:.3f}–{spreads.high:.3f}"
         assert cells.loc["best checkpoint, estimated", title] == said
         assert cells.loc["verdict", title] == "fits best checkpoint"
+
+
+def test_figure_4_is_summed_up_as_the_parabolas_nearest_to_its_curves(tmp_path, monkeypatch):
+    """Planted curves: one a parabola, one with a point moved by 0.03."""
+    beta = np.linspace(0.1, 0.9, 81).round(2)
+    fixed = 2 * beta**2 - beta - 80
+    learned = fixed + 1
+    learned[40] += 0.03
+    table = pd.DataFrame({"beta": beta, "iwae_64_fixed": fixed, "iwae_64_learned": learned})
+    path = tmp_path / "published" / "figure4.csv"
+    path.parent.mkdir()
+    table.to_csv(path, index=False)
+    with pytest.raises(ReproError, match="its contents have"):
+        released_files.figure4_parabolas(tmp_path)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(released_files, "FIGURE4_SHA256", found)
+    rows = released_files.figure4_parabolas(tmp_path).set_index("curve")
+    assert rows.loc["fixed", "at_0.5"] == pytest.approx(-80)
+    assert rows.loc["fixed", "furthest"] < 1e-9
+    assert rows.loc["learned", "furthest"] == pytest.approx(0.03, abs=0.001)
+    assert rows.points.tolist() == [81, 81]
+
+
+def test_without_the_file_the_command_says_so(tmp_path, capsys):
+    run.sum_up_figure4(Archive(tmp_path / "results"), tmp_path)
+    assert "Figure 4 will be left out" in capsys.readouterr().out

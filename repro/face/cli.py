@@ -296,6 +296,7 @@ def audit_command(data, results, device: str, omniglot: str, count: int | None) 
     archive = Archive(results)
     runs = exhibits.released_runs(omniglot)
     run.sum_up_logs(archive, runs, data)
+    run.sum_up_figure4(archive, data)
     todo = [e for e in runs if not archive.holds(e)]
     print(f"{len(todo)} of {len(runs)} models to measure")
     for e in todo[:count]:

@@ -4,6 +4,7 @@ They are at github.com/madhubabuv/TightIWAE, commit a03f441, under plotting_util
 trusted by its git blob id.
 """
 
+import hashlib
 import io
 import pickle
 from collections import OrderedDict
@@ -242,6 +243,44 @@ def parameters_in(raw: bytes) -> dict[str, Tensor]:
             for name, tensor in layer.__dict__["_parameters"].items():
                 named[f"{network}.{LAYERS[theirs]}.{name}"] = tensor.clone()
     return named
+
+
+FILE_OF_FIGURE4 = "figure4.csv"  # the points of Figure 4's two curves, read from the report's PDF
+FIGURE4_SHA256 = "4f5fc010f2a4738e62fa2c0be036b3b51855aac5d3ed5d0355c7907bb34aebec"
+NODES = (0.1, 0.5, 0.9)  # of beta
+
+
+def figure4_parabolas(folder: str | Path | None = None):
+    """The parabola nearest to each curve of the report's Figure 4, as a DataFrame.
+
+    A row for each curve: its values at ``NODES``, the largest distance of a drawn point from it,
+    and the number of points, their mean and their standard deviation.
+    """
+    import pandas as pd
+
+    def points(path: Path):
+        raw = path.read_bytes()
+        found = hashlib.sha256(raw).hexdigest()
+        if found != FIGURE4_SHA256:
+            raise ValueError(f"its contents have {found}")
+        return pd.read_csv(io.BytesIO(raw), index_col="beta")
+
+    url = "the vectors of Figure 4 in the report's PDF"
+    expected = f"SHA-256 {FIGURE4_SHA256}"
+    curves = verified_file(folder, "published", FILE_OF_FIGURE4, url, expected, points)
+    return pd.DataFrame([_parabola(name, values) for name, values in curves.items()])
+
+
+def _parabola(name: str, values) -> dict:
+    parabola = np.polynomial.Polynomial.fit(values.index, values, 2)
+    row = {"curve": name.rsplit("_", 1)[1]}
+    row |= {f"at_{beta:g}": parabola(beta) for beta in NODES}
+    return row | {
+        "furthest": np.abs(parabola(values.index.to_numpy()) - values).max(),
+        "points": len(values),
+        "mean": values.mean(),
+        "sd": values.std(ddof=1),
+    }
 
 
 def _unpickled(file: io.BytesIO) -> object:

@@ -418,6 +418,22 @@ def sum_up_logs(archive: Archive, runs: list[Experiment], data: str | Path | Non
             print(f"wrote {path}", flush=True)
 
 
+def sum_up_figure4(archive: Archive, data: str | Path | None) -> None:
+    """Write what the two curves of the report's Figure 4 are, unless it is there."""
+    if archive.table_path("figure4").exists():
+        return
+    try:
+        table = released_files.figure4_parabolas(data)
+    except ReproError as error:
+        print(f"Figure 4 will be left out: {error}", flush=True)
+        return
+    origin = code_and_date() | {
+        "from": "the vectors of Figure 4 in the report's PDF",
+        "sha256": released_files.FIGURE4_SHA256,
+    }
+    print(f"wrote {archive.write_table('figure4', table, origin)}", flush=True)
+
+
 def tell_drawers_apart(archive: Archive, data: str | Path | None, device: str) -> None:
     """Write IWAE-64 of the report's Omniglot models by drawer, unless it is there."""
     import pandas as pd

@@ -43,6 +43,11 @@ def passed_for_good(leads: pd.Series) -> int | None:
     return int(after[0]) if len(after) else None
 
 
+def nodes_of(curve: pd.Series) -> dict[float, float]:
+    """The values at three betas of a curve in the report's Figure 4."""
+    return {float(name[3:]): curve[name] for name in curve.index if name.startswith("at_")}
+
+
 def checkpoint_of(e: Experiment, archive: Archive) -> pd.Series:
     """A released run's row in the table of best checkpoints."""
     found = archive.table("checkpoints")[0].set_index(["group", "method"])

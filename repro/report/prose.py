@@ -139,10 +139,6 @@ class Numbers(Evidence):
         """The highest logged ``iwae_64`` or ``log_px`` of CIWAE and the VAE on MNIST."""
         return Estimate(self._one_batch[f"highest_{score}"].max())
 
-    def lucky(self, epochs: int) -> str:
-        """The highest log p-hat of a single test batch within so many epochs of these logs."""
-        return _from_to(self._one_batch[f"highest_choice_by_{epochs}"])
-
     @property
     def _one_batch(self) -> pd.DataFrame:
         """Checkpoints on MNIST whose choice is of one batch of 20 images."""
@@ -156,6 +152,29 @@ class Numbers(Evidence):
         return Estimate.mean_of(ahead, ErrorOf.DRAWS)
 
     # Figure 4
+
+    @property
+    def _reported_betas(self) -> pd.DataFrame:
+        return self.archive.table("figure4")[0].set_index("curve")
+
+    def points_of_figure4(self) -> str:
+        """How many points each curve of the report's Figure 4 has."""
+        (points,) = set(self._reported_betas.points)
+        return str(points)
+
+    def nodes_of_figure4(self, kind: str) -> str:
+        """The three round values of a curve of the report's Figure 4, ``fixed`` or ``learned``."""
+        values = logs.nodes_of(self._reported_betas.loc[kind]).values()
+        first, second, third = (number(value, digits=1) for value in values)
+        return f"{first}, {second} and {third}"
+
+    def furthest_in_figure4(self) -> str:
+        """The largest distance of a point of the report's Figure 4 from its parabola."""
+        return rounded_up(self._reported_betas.furthest.max())
+
+    def mean_of_figure4(self, kind: str) -> Estimate:
+        """The mean of a curve's points in the report's Figure 4."""
+        return Estimate(self._reported_betas.loc[kind, "mean"])
 
     def figure4(self, name: str) -> Estimate:
         """What the report says of Figure 4."""

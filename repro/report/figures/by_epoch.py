@@ -23,11 +23,12 @@ from repro.report.figures.style import (
     whole_epochs,
     with_origin,
 )
-from repro.report.logs import blocks_of_logs
+from repro.report.logs import blocks_of_logs, nodes_of
 from repro.report.tables import AnyArchive, by_beta, by_method
 
 WINDOWS = {"figure1": 10, "figure2": 5, "figure3": 10}  # of (a), in epochs, as in the report
 METRICS_OF_PANELS = ("iwae_64", "log_px")
+ENDS_OF_BETA = (0.1, 0.9)  # of the report's Figure 4
 
 
 def training_curves(name: str, profile: str = "best", archive: AnyArchive = None) -> Figure:
@@ -160,6 +161,22 @@ def beta_curves(name: str = "figure4", profile: str = "best", archive: AnyArchiv
             if ax.get_legend_handles_labels()[0]:
                 ax.legend(title=title, frameon=False, fontsize=8, title_fontsize=8)
         return with_origin(figure, ours)
+
+
+def reported_betas(archive: AnyArchive = None) -> Figure:
+    """The two curves of the report's Figure 4: parabolas through three round values each."""
+    table = Archive.of(archive).table("figure4")[0].set_index("curve")
+    betas = np.linspace(*ENDS_OF_BETA, 100)
+    with styled_figure(1, 1, (5, 2.8)) as (figure, ((ax,),)):
+        for method, kind in KINDS_OF_BETA.items():
+            nodes = nodes_of(table.loc[kind])
+            parabola = np.polyfit([*nodes], [*nodes.values()], 2)
+            line = look(method)
+            ax.plot(betas, np.polyval(parabola, betas), color=line["color"], label=f"β {kind}")
+            ax.plot([*nodes], [*nodes.values()], line["marker"], color=line["color"])
+        ax.set(xlabel="β, fixed or at the start", ylabel="IWAE-64, nats")
+        ax.legend(frameon=False, fontsize=8)
+    return figure
 
 
 def _draw_learned_betas(ax, runs: dict[float, list[Record]], shades: dict) -> None:

@@ -247,13 +247,13 @@ def parameters_in(raw: bytes) -> dict[str, Tensor]:
 
 FILE_OF_FIGURE4 = "figure4.csv"  # the points of Figure 4's two curves, read from the report's PDF
 FIGURE4_SHA256 = "4f5fc010f2a4738e62fa2c0be036b3b51855aac5d3ed5d0355c7907bb34aebec"
-NODES = (0.1, 0.5, 0.9)  # of beta
+NODES_OF_FIGURE4 = (0.1, 0.5, 0.9)  # of beta
 
 
 def figure4_parabolas(folder: str | Path | None = None):
     """The parabola nearest to each curve of the report's Figure 4, as a DataFrame.
 
-    A row for each curve: its values at ``NODES``, the largest distance of a drawn point from it,
+    A row for each curve: its values at ``NODES_OF_FIGURE4``, the largest distance of a drawn point from it,
     and the number of points, their mean and their standard deviation.
     """
     import pandas as pd
@@ -274,7 +274,7 @@ def figure4_parabolas(folder: str | Path | None = None):
 def _parabola(name: str, values) -> dict:
     parabola = np.polynomial.Polynomial.fit(values.index, values, 2)
     row = {"curve": name.rsplit("_", 1)[1]}
-    row |= {f"at_{beta:g}": parabola(beta) for beta in NODES}
+    row |= {f"at_{beta:g}": parabola(beta) for beta in NODES_OF_FIGURE4}
     return row | {
         "furthest": np.abs(parabola(values.index.to_numpy()) - values).max(),
         "points": len(values),

@@ -26,6 +26,7 @@ FIGURES_OF_STUDIES = {
     "snr": [figures.signal_to_noise],
     "estimators": [figures.bounds_and_estimators],
 }
+BESIDE = {"figure4": [figures.reported_betas]}  # what else a figure's notebook shows
 REPORTS_FIGURES = [name for name in exhibits.EXHIBITS if name.startswith("figure")]
 
 
@@ -60,7 +61,7 @@ def test_the_committed_notebooks_show_what_the_records_say_now(name):
     if name in FIGURES_OF_STUDIES:
         drawn = [draw() for draw in FIGURES_OF_STUDIES[name]]
     else:
-        drawn = [figures.draw(name)]
+        drawn = [figures.draw(name), *[draw() for draw in BESIDE.get(name, ())]]
     there = committed_images(name)
     assert len(there) == len(drawn)
     for figure, committed in zip(drawn, there, strict=True):

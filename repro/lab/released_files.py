@@ -253,8 +253,8 @@ NODES_OF_FIGURE4 = (0.1, 0.5, 0.9)  # of beta
 def figure4_parabolas(folder: str | Path | None = None):
     """The parabola nearest to each curve of the report's Figure 4, as a DataFrame.
 
-    A row for each curve: its values at ``NODES_OF_FIGURE4``, the largest distance of a drawn point from it,
-    and the number of points, their mean and their standard deviation.
+    A row for each curve: its values at ``NODES_OF_FIGURE4``, the largest distance of a drawn point
+    from it, and the number of points, their mean and their standard deviation.
     """
     import pandas as pd
 

@@ -36,6 +36,7 @@ class Outcome(StrEnum):
     CONFIRMED_IN_PART = "confirmed in part"
     CORRECTED = "corrected"
     NOT_SETTLED = "not settled"
+    SHORT = "short runs only"
     UNTESTED = "not tested yet"
 
 
@@ -103,6 +104,38 @@ class Difference(NamedTuple):
     estimate: Estimate
 
 
+class Side(StrEnum):
+    """Where a difference lies."""
+
+    FOR = "for"
+    AGAINST = "against"
+    UNCLEAR = "unclear"
+
+
+def side_of(difference: Estimate, level: bool = False) -> Side:
+    """Which side a difference is on, beyond ``CLEAR`` standard errors.
+
+    With ``level``, nothing more is asked of it than not to be below 0.
+    """
+    if difference.beyond(CLEAR) or (level and difference.value >= 0):
+        return Side.FOR
+    return Side.AGAINST if (-difference).beyond(CLEAR) else Side.UNCLEAR
+
+
+def weighed(differences: Sequence[Difference], level: bool = False) -> Outcome:
+    """The outcome of several comparisons, of which whole trainings count; some may be unclear."""
+    if not differences:
+        return Outcome.UNTESTED
+    found = {side_of(d.estimate, level) for d in differences if d.source.whole}
+    if not found:
+        return Outcome.SHORT
+    if found == {Side.UNCLEAR}:
+        return Outcome.NOT_SETTLED
+    if Side.FOR not in found:
+        return Outcome.FAILS
+    return Outcome.HOLDS if found == {Side.FOR} else Outcome.HOLDS_IN_PART
+
+
 def differences_from_iwae(
     evidence: Evidence, metric: str, methods: Sequence[str], settings: Sequence[str]
 ) -> list[Difference]:
@@ -111,7 +144,7 @@ def differences_from_iwae(
     for whose in ("weights", "ours"):
         for setting in settings:
             for method in methods:
-                estimate = evidence.apart(setting, method, "iwae", metric, whose)
+                estimate = evidence.apart_with_training(setting, method, "iwae", metric, whose)
                 if estimate and estimate.se is not None:
                     source = Source.of(evidence.runs(setting, method, whose)[0])
                     found.append(Difference(source, setting, method, estimate))
@@ -133,7 +166,7 @@ def ahead(
     caveat: str = "",
     released: Sequence[str] | None = None,
 ) -> Check:
-    """Whether the methods are ahead of IWAE by more than ``CLEAR`` paired standard errors.
+    """Whether the methods are ahead of IWAE by more than ``CLEAR`` standard errors.
 
     Only whole trainings count. ``released`` names the methods of which the report's weights are a
     test; by default all.
@@ -145,10 +178,9 @@ def ahead(
         tests = [d for d in found if not d.source.released or d.method in tested]
         said = []
         for source, mine in _by_source(tests).items():
-            clear = len([d for d in mine if d.estimate.beyond(CLEAR)])
-            said.append(f"{clear} of {len(mine)} comparisons of {source}")
-        whole = [d.estimate.beyond(CLEAR) for d in tests if d.source.whole]
-        return Verdict(summed_up(whole), ("; ".join(said) or "no records of ours yet") + caveat)
+            said.append(f"{source}: {_listed(mine)}")
+        evidence_said = "; ".join(said) or "no records of ours yet"
+        return Verdict(weighed(tests), f"{CALLED[metric]} minus IWAE's, {evidence_said}{caveat}")
 
     return check
 
@@ -156,7 +188,7 @@ def ahead(
 def not_behind(
     methods: Sequence[str], settings: Sequence[str], caveat: str = "", released: bool = True
 ) -> Check:
-    """Whether log p-hat is not below IWAE's by more than ``CLEAR`` paired standard errors.
+    """Whether log p-hat is level with IWAE's or above, and not below by ``CLEAR`` errors.
 
     Only whole trainings count. ``released`` says whether the report's weights are a test of it.
     """
@@ -165,14 +197,17 @@ def not_behind(
         found = differences_from_iwae(evidence, "log_px", methods, settings)
         said = []
         for source, mine in _by_source(found).items():
-            values = [f"{d.estimate} ({d.method.upper()}, {_title(d.setting)})" for d in mine]
-            said.append(f"{source}: {', '.join(values)}")
-        tests = [d for d in found if d.source.whole and (released or not d.source.released)]
-        kept = [not (-d.estimate).beyond(CLEAR) for d in tests]
+            said.append(f"{source}: {_listed(mine)}")
+        tests = [d for d in found if released or not d.source.released]
         evidence_said = "; ".join(said) or "no records"
-        return Verdict(summed_up(kept), f"log p̂ minus IWAE's, {evidence_said}{caveat}")
+        return Verdict(weighed(tests, level=True), f"log p̂ minus IWAE's, {evidence_said}{caveat}")
 
     return check
+
+
+def _listed(differences: Sequence[Difference]) -> str:
+    """Each difference with its method and setting."""
+    return ", ".join(f"{d.estimate} ({d.method.upper()}, {_title(d.setting)})" for d in differences)
 
 
 def _title(setting: str) -> str:
@@ -260,7 +295,7 @@ def learned_beta(evidence: Evidence) -> Verdict:
     ends = rounded_up(evidence.highest_learned_beta())
     said += f"; in {source}, {', '.join(kinds)}, and a learned β ends at {ends} or below"
     if not source.whole:
-        return Verdict(Outcome.UNTESTED, said)
+        return Verdict(Outcome.SHORT, said)
     gains = evidence.scores("ciwae-learned") - evidence.scores("ciwae")  # from the same beta
     gain = Estimate.mean_of(gains, ErrorOf.DRAWS)
     steadier = spreads["ciwae-learned"].se < spreads["ciwae"].se
@@ -292,21 +327,24 @@ def ciwae_is_a_vae(evidence: Evidence) -> Verdict:
 
 
 def in_every_place(holds: Callable[[pd.DataFrame], bool], counting: float = 0.0) -> Check:
-    """Whether a claim ``holds`` in each place where more than ``counting`` weights count."""
+    """Whether a claim ``holds`` in each place.
+
+    Where no more than ``counting`` weights count, the evidence says so; the verdict is of all.
+    """
 
     def check(evidence: Evidence) -> Verdict:
         try:
             places = gradients.places(evidence.archive)
         except ReproError:
             return NO_RECORDS
-        considered = [p for p in places if gradients.effective_samples(p[1]) > counting]
-        held = [where for where, rows in considered if holds(rows)]
-        said = f"in {len(held)} of {len(considered)} places"
-        if counting:
-            said += f" where more than {counting:g} of 64 weights count"
+        held = [where for where, rows in places if holds(rows)]
+        said = f"in {len(held)} of {len(places)} places"
         if held:
             said += f": {'; '.join(held)}"
-        return Verdict(summed_up(where in held for where, _ in considered), said)
+        few = [p for p in places if gradients.effective_samples(p[1]) <= counting]
+        if few:
+            said += f". In {len(few)} places fewer than {counting:g} of 64 weights count"
+        return Verdict(summed_up(where in held for where, _ in places), said)
 
     return check
 
@@ -351,23 +389,31 @@ def groups_do_not_matter(rows: pd.DataFrame) -> bool:
 PAPER, REPORT = "paper", "report"
 LOOSER = ("piwae", "miwae")
 HUNDRED_SAMPLES = (
-    "; of the released models MIWAE is the test, since PIWAE's inference network had 100 samples"
+    "; the released PIWAE is no test, since its inference network had 100 samples and its "
+    "generative network 10"
 )
 TWO_SAMPLES = "; the released CIWAE is a VAE of two samples and no test"
 TEN_SAMPLES = "; the released models are no test, since PIWAE's generative network had 10 samples"
 CLAIMS = (
     Claim(
         PAPER,
-        "A looser bound for the inference network improves IWAE-64 over IWAE's own",
-        "notebooks/table1",
-        ahead("iwae_64", LOOSER, caveat=HUNDRED_SAMPLES, released=("miwae",)),
+        "A looser bound for the inference network alone (PIWAE) improves IWAE-64",
+        "notebooks/figure2",
+        ahead("iwae_64", ("piwae",), caveat=HUNDRED_SAMPLES, released=()),
     ),
     Claim(
         PAPER,
         "It brings $q$ closer to the posterior: a smaller gap",
-        "notebooks/table1",
-        ahead("minus_kl", LOOSER, caveat=HUNDRED_SAMPLES, released=("miwae",)),
+        "notebooks/figure2",
+        ahead("minus_kl", ("piwae",), caveat=HUNDRED_SAMPLES, released=()),
     ),
+    Claim(
+        PAPER,
+        "A looser bound for both networks (MIWAE) improves IWAE-64",
+        "notebooks/table1",
+        ahead("iwae_64", ("miwae",)),
+    ),
+    Claim(PAPER, "It makes the gap smaller", "notebooks/table1", ahead("minus_kl", ("miwae",))),
     Claim(
         PAPER,
         "CIWAE(0.5) has a smaller gap than IWAE",

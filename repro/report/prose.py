@@ -214,6 +214,10 @@ class Numbers(Evidence):
         wanted = plan("all", OMNIGLOT, profile_name=profile, precision=precision)
         return [self.archive.get(e) for e in wanted]
 
+    def changed_by_training(self, metric: str) -> str:
+        """What another training gives the difference of two methods, as a standard deviation."""
+        return number(self.training_noise(metric))
+
     # Bounds and estimators
 
     def trained(self, method: str, estimator: str, metric: str, setting=BOTH_NETWORKS):

@@ -49,6 +49,7 @@ MADE_BY = {
     "checkpoints": "audit",
     "drawers": "audit",
     "figure4": "audit",
+    "best": "audit",
     "gradients": "gradients",
     "estimators": "gradients",
 }

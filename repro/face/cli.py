@@ -303,6 +303,7 @@ def audit_command(data, results, device: str, omniglot: str, count: int | None) 
         run.remeasure(e, archive, data, device)
     if count is None:
         run.tell_drawers_apart(archive, data, device)
+        run.measure_best(archive, data, device)
 
 
 @repro_command.command("gradients")

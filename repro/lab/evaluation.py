@@ -150,6 +150,13 @@ def over_images(values: np.ndarray) -> dict[str, float]:
     }
 
 
+def ssim_here(model: Autoencoder, images: Tensor, seeds: Sequence[int]) -> list[dict[str, float]]:
+    """For each run, SSIM as ``measure`` takes it, on the same binarised images and samples."""
+    x = _binarised(model, images, seeds, "evaluate: binarise")
+    noise = Streams(seeds, "evaluate: reconstruct", model.device).normal
+    return [over_images(values) for values in ssim_of_reconstructions(model, x, noise)]
+
+
 def ssim_elsewhere(
     model: Autoencoder, images: Tensor, seeds: Sequence[int]
 ) -> list[dict[str, float]]:

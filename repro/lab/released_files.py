@@ -51,6 +51,23 @@ BLOBS = {  # file -> its git blob id
     "3_other_datasets/model_MIVAE_M8_k8_omniglot.pt": "ece2d43b59d5f77ac050d83c65cec4c1d2ceee37",
     "3_other_datasets/model_PIWAE_M8_k8_omniglot.pt": "5817690183f5b183a29f4520dec92e68cdad6319",
 }
+BLOBS |= {  # the checkpoints that the released code calls best
+    "1_reference_model/model_CIVAE_beta0.5_repeat10_best.pt": "0f59f9d23ff0ca363f15c527e88421ba5edb47df",
+    "1_reference_model/model_MIVAE_M1_k1_repeat10_best.pt": "f4ccee16888e00a195a63012eb0da03bd6dc8b19",
+    "1_reference_model/model_MIVAE_M1_k64_repeat10_best.pt": "2b5c748c5f02b2aabc260318ab6a2b4d4419d85b",
+    "1_reference_model/model_MIVAE_M8_k8_repeat10_best.pt": "8fa0c3992a88d89f7a5992476ce29406f5b1e2f6",
+    "1_reference_model/model_PIWAE_M8_k8_repeat10_best.pt": "b1fce7fec78fdff22376175e4cf03c6d5c4265a1",
+    "2_bigger_model/model_CIVAE_beta0.5_best.pt": "1edd1a3e2851b98082d725b267e858cd8adae429",
+    "2_bigger_model/model_MIVAE_M1_k1_best.pt": "33bd9a200baf2f462e330ad7ef2858cfc3579fec",
+    "2_bigger_model/model_MIVAE_M1_k64_best.pt": "15a44089b70a62a674bb29e314e43dedde4380e7",
+    "2_bigger_model/model_MIVAE_M8_k8_best.pt": "da6ac404527b3e812d830caa569b805f39c8be7e",
+    "2_bigger_model/model_PIWAE_M8_k8_best.pt": "2e3f3ce7f019f2b7ac857b0fd1a1c3be3536271b",
+    "3_other_datasets/model_CIVAE_beta0.5_omniglot_best.pt": "a2eaad7bae3bc9532b9efad42fd753ed65407254",
+    "3_other_datasets/model_MIVAE_M1_k1_omniglot_best.pt": "9808fcb34d786216d939c3d635666028f65fc3a3",
+    "3_other_datasets/model_MIVAE_M1_k64_omniglot_best.pt": "20a7ebf314a47fa5d3f0c859bfbee72f12767b63",
+    "3_other_datasets/model_MIVAE_M8_k8_omniglot_best.pt": "dff0d30173e2fb999fe486c466f4eb1de3419d3c",
+    "3_other_datasets/model_PIWAE_M8_k8_omniglot_best.pt": "b3b3f223d71141f513d57bd6568a5fa8812048cd",
+}
 FOLDERS = {  # setting -> folder
     "mnist-reference": "1_reference_model",
     "mnist-larger": "2_bigger_model",
@@ -82,11 +99,18 @@ LAYERS = {  # their name for a layer -> ours
 CHOICE_BATCHES = {"iwae": 64, "piwae": 8, "miwae": 8, "ciwae": 1, "vae": 1}
 
 
+KINDS = {  # how a file's name begins and ends
+    "model": ("model", ".pt"),
+    "best": ("model", "_best.pt"),
+    "log": ("log", ".h5"),
+}
+
+
 def file_of(e: Experiment, kind: str) -> str:
-    """The released file of a run: ``kind`` is model or log."""
+    """The released file of a run: ``kind`` is a key of ``KINDS``."""
     folder = FOLDERS[e.setting]
-    ending = "pt" if kind == "model" else "h5"
-    return f"{folder}/{kind}_{STEMS[e.method]}{SUFFIXES[folder]}.{ending}"
+    beginning, ending = KINDS[kind]
+    return f"{folder}/{beginning}_{STEMS[e.method]}{SUFFIXES[folder]}{ending}"
 
 
 def origin_of_weights(e: Experiment) -> dict[str, str]:
@@ -120,6 +144,11 @@ def _verified(e: Experiment, kind: str, folder: str | Path | None, parse):
 def released_weights(e: Experiment, folder: str | Path | None = None) -> dict[str, Tensor]:
     """The released parameters of a run, as ``Autoencoder.load_run_state`` takes them."""
     return _verified(e, "model", folder, parameters_in)
+
+
+def best_weights(e: Experiment, folder: str | Path | None = None) -> dict[str, Tensor]:
+    """The parameters of the checkpoint that the released code calls best."""
+    return _verified(e, "best", folder, parameters_in)
 
 
 def released_log(e: Experiment, folder: str | Path | None = None) -> dict[str, np.ndarray]:

@@ -418,6 +418,45 @@ def sum_up_logs(archive: Archive, runs: list[Experiment], data: str | Path | Non
             print(f"wrote {path}", flush=True)
 
 
+def measure_best(archive: Archive, data: str | Path | None, device: str) -> None:
+    """Write SSIM of the checkpoints that the released code calls best, unless it is there."""
+    import pandas as pd
+
+    if archive.table_path("best").exists():
+        return
+    origin = code_and_date()
+    device = pick_device(device)
+    runs = exhibits.released_runs()
+    with Progress(1, "best checkpoints") as bar:
+        rows: list[dict] = []
+        for e in runs:
+            rows.append(ssim_of_best(e, data, device))
+            bar.fraction(len(rows) / len(runs))
+    origin |= {"device": device_name(device), "blobs": released_files.blobs(runs, "best")}
+    print(f"wrote {archive.write_table('best', pd.DataFrame(rows), origin)}", flush=True)
+
+
+def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> dict:
+    """SSIM of a run's best checkpoint, and whether its weights are the last epoch's."""
+    best = released_files.best_weights(e, data)
+    last = released_files.released_weights(e, data)
+    model = Autoencoder(MODELS[e.model], [e.seed])
+    model.load_run_state(0, best)
+    images = datasets.load(e.dataset, data).test
+    (here,) = evaluation.ssim_here(model.to(device), images, [e.seed])
+    other = datasets.load_other(e.dataset, data)
+    (elsewhere,) = evaluation.ssim_elsewhere(model, other.test, [e.seed])
+    return {
+        "group": e.setting,
+        "method": e.method,
+        "is_the_last": all(torch.equal(best[name], last[name]) for name in last),
+        "ssim": here["value"],
+        "ssim_sd": here["sd"],
+        "ssim_elsewhere": elsewhere["value"],
+        "ssim_elsewhere_sd": elsewhere["sd"],
+    }
+
+
 def sum_up_figure4(archive: Archive, data: str | Path | None) -> None:
     """Write what the two curves of the report's Figure 4 are, unless it is there."""
     if archive.table_path("figure4").exists():

@@ -20,7 +20,7 @@ import torch
 
 from repro import ReproError, audit, tables
 from repro.exhibits import released_runs
-from repro.experiments import MODELS, plan
+from repro.experiments import MODELS
 from repro.face.cli import main
 from repro.lab import datasets, evaluation, released_files, run
 from repro.lab.models import Autoencoder
@@ -28,8 +28,9 @@ from repro.records import Archive
 from repro.report import logs, similarity
 from repro.report.audit import CellVerdict
 from repro.report.captions import METRIC_TITLES
+from repro.report.estimates import Estimate
 from repro.report.reported import TABLE1
-from repro.report.similarity import Range, SsimVerdict
+from repro.report.similarity import SsimVerdict
 from tests.helpers import copy_logs, record_in_memory
 
 HERE = os.environ.get("REPRO_DATA_DIR")
@@ -397,6 +398,7 @@ def test_drawers_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(run.released_files, "log_blocks", summary)
     monkeypatch.setattr(run.released_files, "log_checkpoints", summary)
     monkeypatch.setattr(run, "remeasure", lambda *given: None)
+    monkeypatch.setattr(run, "measure_best", lambda *given: None)
     assert main(["audit", "--results", str(tmp_path)]) == 0
 
     rows = Archive(tmp_path).table("drawers")[0]
@@ -411,70 +413,47 @@ def test_drawers_are_told_apart(tmp_path, monkeypatch):
 # SSIM of other checkpoints
 
 
-@pytest.fixture
-def ssim_by_nats(monkeypatch):
-    """Released models and our short runs, between which SSIM gains 0.001 and 0.002 a nat.
-
-    The released models' best checkpoints are 2 nats below their last epoch. Their row, which a test
-    may change, comes third.
-    """
-    models, ours = {}, []
-    for method, young_ssim in (("vae", 0.72), ("iwae", 0.71)):
-        (trained,) = (e for e in released_runs() if (e.method, e.family) == (method, "omniglot"))
-        (short,) = plan(method, trained.dataset, profile_name="short")
-        at_end = {"log_px": {"value": -110.0}, "ssim": {"value": 0.73, "sd": 0.1}}
-        early = {"log_px": {"value": -120.0}, "ssim": {"value": young_ssim, "sd": 0.1}}
-        models[method] = record_in_memory(trained, at_end)
-        ours.append(record_in_memory(short, early))
-    there = pd.Series({"log_px_there": -112.0, "log_px_end": -110.0, "continued": False})
-    monkeypatch.setattr(similarity, "checkpoint_of", lambda e, archive: there)
-    return models, ours, there
-
-
-def test_ssim_of_an_earlier_checkpoint_follows_log_px(ssim_by_nats, archive):
-    models, ours, _ = ssim_by_nats
-    found = similarity.ssim_of_checkpoints(models, ours, archive)
-    assert found["vae"]["value"] == pytest.approx((0.726, 0.728))
-    assert found["vae"]["sd"] == pytest.approx((0.1, 0.1))
-
-
-def test_ssim_of_checkpoints_is_unknown_without_short_runs(ssim_by_nats, archive):
-    models, _, _ = ssim_by_nats
-    assert similarity.ssim_of_checkpoints(models, [], archive) == {}
-
-
-def test_ssim_of_the_checkpoint_of_a_continued_training_is_unknown(ssim_by_nats, archive):
-    models, ours, there = ssim_by_nats
-    there["continued"] = True
-    assert similarity.ssim_of_checkpoints(models, ours, archive) == {}
-
-
 @pytest.mark.parametrize(
-    ("printed", "verdict"),
+    ("printed", "checkpoint", "verdict"),
     [
-        (0.736, SsimVerdict.CONFIRMED),
-        (0.7325, SsimVerdict.CHECKPOINT),
-        (0.722, SsimVerdict.CHECKPOINT),
-        (0.72, SsimVerdict.DIFFERS),
+        (0.736, 0.728, SsimVerdict.CONFIRMED),
+        (0.7325, 0.728, SsimVerdict.CHECKPOINT),
+        (0.722, 0.728, SsimVerdict.DIFFERS),
+        (0.7325, None, SsimVerdict.DIFFERS),
     ],
 )
-def test_a_printed_ssim_may_be_that_of_the_best_checkpoint(printed, verdict):
-    of_checkpoint = Range(0.726, 0.728)
-    assert similarity.ssim_verdict(printed, 0.74, of_checkpoint, near=0.005) is verdict
+def test_a_printed_ssim_may_be_that_of_the_best_checkpoint(printed, checkpoint, verdict):
+    best = None if checkpoint is None else Estimate(checkpoint)
+    found = similarity.Comparison(Estimate(printed, digits=3), Estimate(0.74), best)
+    assert found.verdict is verdict
 
 
-def test_without_a_checkpoint_a_printed_ssim_that_is_not_near_differs():
-    assert similarity.ssim_verdict(0.728, 0.74, None, near=0.005) is SsimVerdict.DIFFERS
+def test_without_the_weights_there_is_no_verdict():
+    assert similarity.Comparison(Estimate(0.7, digits=3), None, Estimate(0.7)).verdict is None
 
 
-def test_the_table_shows_the_ranges_of_the_best_checkpoints(archive):
-    cells = tables.as_strings(similarity.ssim_table(archive)).loc["Figure 6: omniglot to omniglot"]
-    compared = similarity.comparisons(archive)["Figure 6: omniglot to omniglot"]
-    for method, title in (("ciwae", "CIWAE(0.5)"), ("vae", "VAE")):
-        means, spreads = (compared[method].checkpoint[part] for part in ("value", "sd"))
-        said = f"{means.low:.3f}–{means.high:.3f} ± {spreads.low:.3f}–{spreads.high:.3f}"
-        assert cells.loc["best checkpoint, estimated", title] == said
-        assert cells.loc["verdict", title] == "fits best checkpoint"
+def test_every_printed_ssim_is_the_best_checkpoints(archive):
+    """To within 0.002 where three digits are printed, and half of the last where two are."""
+    for title, row in similarity.comparisons(archive).items():
+        near = 0.0021 if title.startswith("Figure") else 0.0055
+        for c in row.values():
+            assert abs(c.printed.value - c.checkpoint.value) < near
+
+
+def test_the_best_checkpoint_is_the_last_epochs_just_where_training_was_continued(archive):
+    best = archive.table("best")[0].set_index(["group", "method"])
+    chosen = archive.table("checkpoints")[0].set_index(["group", "method"])
+    assert best.is_the_last.sum() == 4
+    assert (best.is_the_last == chosen.continued.loc[best.index]).all()
+
+
+def test_the_best_checkpoint_is_measured_as_the_last_epoch_is(monkeypatch):
+    """Of the same weights, SSIM of either is the same to the last bit."""
+    model = Autoencoder(MODELS["reference"], [0])
+    images = datasets.load("digits").test[:20]
+    (here,) = evaluation.ssim_here(model, images, [0])
+    (values,) = evaluation.measure(model, images, [0], log_px_samples=64)
+    assert here["value"] == values["ssim"].mean()
 
 
 def test_figure_4_is_summed_up_as_the_parabolas_nearest_to_its_curves(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import repro
 from repro import plural, records
 from repro.experiments import MODELS, OMNIGLOT, TABLE_METHODS, TRAINED_PROFILES, plan
 from repro.records import Record
-from repro.report import audit, claims, gradients, logs, preregistered, tables
+from repro.report import audit, claims, gradients, logs, preregistered, similarity, tables
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds, paired_difference
 from repro.report.estimators import BOTH_NETWORKS, ENCODER_ALONE, EstimatorRuns
 from repro.report.evidence import Evidence, rounded_up
@@ -144,6 +144,21 @@ class Numbers(Evidence):
         """Checkpoints on MNIST whose choice is of one batch of 20 images."""
         found = self.archive.table("checkpoints")[0]
         return found[(found.batches == 1) & found.group.str.startswith("mnist")]
+
+    def ssim_of_best(self, dataset: str, method: str) -> Estimate:
+        """SSIM of the checkpoint called best, on its own dataset; ± standard deviation."""
+        return similarity.best_checkpoints(self.archive)[dataset, method, "ssim"]
+
+    def furthest_ssim_of_best(self) -> str:
+        """The largest distance of a printed SSIM of Figures 5 and 6 from the best checkpoint's."""
+        rows = similarity.comparisons(self.archive)
+        found = [
+            abs(c.printed.value - c.checkpoint.value)
+            for title, row in rows.items()
+            if title.startswith("Figure")
+            for c in row.values()
+        ]
+        return rounded_up(max(found))
 
     def drawers(self, method: str, split: str) -> Estimate:
         """A released Omniglot model's IWAE-64 minus IWAE's, over the drawers of a split."""

@@ -3,18 +3,18 @@
 ``archive`` is always an ``Archive`` or the folder of one.
 """
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from repro import ReproError
 from repro.exhibits import SETTINGS
-from repro.experiments import TABLE_METHODS, plan
-from repro.records import Archive, Record, of_any_seed, omniglot_of
+from repro.experiments import TABLE_METHODS
+from repro.records import Archive, Record, omniglot_of
 from repro.report.captions import METHOD_TITLES, about_released
-from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number
+from repro.report.estimates import NOT_RUN, ErrorOf, Estimate
 from repro.report.logs import checkpoint_of
 from repro.report.reported import SSIM, TABLE2_OMNIGLOT, Row
 from repro.report.tables import AnyArchive, Rows, for_methods, framed, ssim_on
@@ -28,13 +28,6 @@ class SsimVerdict(StrEnum):
     CONFIRMED = "confirmed"
     CHECKPOINT = "fits best checkpoint"
     DIFFERS = "differs"
-
-
-class Range(NamedTuple):
-    """The lowest and the highest of several estimates."""
-
-    low: float
-    high: float
 
 
 class PrintedRow(NamedTuple):
@@ -60,35 +53,29 @@ PRINTED = (
 
 
 class Comparison(NamedTuple):
-    """A printed SSIM, the released weights' (None if not measured), and the checkpoint's range."""
+    """A printed SSIM, the last epoch's (None if not measured), and the best checkpoint's."""
 
     printed: Estimate
     again: Estimate | None
-    checkpoint: dict[str, Range] | None  # of the mean, ``value``, and over images, ``sd``
+    checkpoint: Estimate | None
 
     @property
     def verdict(self) -> SsimVerdict | None:
         """What the printed value is; None if the weights were not measured."""
         if self.again is None:
             return None
-        of_mean = self.checkpoint["value"] if self.checkpoint else None
         near = NEAR[self.printed.digits]
-        return ssim_verdict(self.printed.value, self.again.value, of_mean, near)
-
-
-def ssim_verdict(printed: float, again: float, of_mean: Range | None, near: float) -> SsimVerdict:
-    """What a printed SSIM is, given the weights' and the range of the best checkpoint's."""
-    if abs(printed - again) <= near:
-        return SsimVerdict.CONFIRMED
-    if of_mean and of_mean.low - near <= printed <= of_mean.high + near:
-        return SsimVerdict.CHECKPOINT
-    return SsimVerdict.DIFFERS
+        if abs(self.printed.value - self.again.value) <= near:
+            return SsimVerdict.CONFIRMED
+        if self.checkpoint and abs(self.printed.value - self.checkpoint.value) <= near:
+            return SsimVerdict.CHECKPOINT
+        return SsimVerdict.DIFFERS
 
 
 def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
     """Every printed SSIM beside the released weights', by exhibit and method."""
     released = archive.released
-    young = archive.records("short")
+    best = best_checkpoints(archive)
     found = {}
     for exhibit in PRINTED:
         of_setting = archive.released_of(exhibit.trained, "reference")
@@ -96,15 +83,28 @@ def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
         version = exhibit.tested
         if version == "omniglot":
             version = omniglot_of(released.values())
-        checkpoints_of = {}
-        if exhibit.tested == exhibit.trained:
-            checkpoints_of = ssim_of_checkpoints(models, young, archive)
+        column = "ssim" if exhibit.tested == exhibit.trained else "ssim_elsewhere"
         row = {}
         for m in TABLE_METHODS:
             again = _spread(ssim_on(models[m], version)) if m in models else None
             printed = exhibit.printed[m]
-            row[m] = Comparison(printed, again, checkpoints_of.get(m))
+            row[m] = Comparison(printed, again, best.get((exhibit.trained, m, column)))
         found[exhibit.title] = row
+    return found
+
+
+def best_checkpoints(archive: Archive) -> dict[tuple[str, str, str], Estimate]:
+    """SSIM of the best checkpoints of the reference model, by dataset, method and column."""
+    try:
+        table = archive.table("best")[0]
+    except ReproError:
+        return {}
+    found = {}
+    for row in table[table.group.str.endswith("-reference")].itertuples():
+        for column in ("ssim", "ssim_elsewhere"):
+            value, sd = getattr(row, column), getattr(row, f"{column}_sd")
+            spread = Estimate(value, sd, error_of=ErrorOf.SPREAD, digits=3)
+            found[row.group.split("-")[0], row.method, column] = spread
     return found
 
 
@@ -126,9 +126,9 @@ def ssim_table(archive: AnyArchive = None) -> pd.DataFrame:
     rows: Rows = {}
     for title, row in comparisons(archive).items():
         shown = {m: _shown(c) for m, c in row.items()}
-        for source in ("printed", "again", "difference", "best checkpoint, estimated", "verdict"):
+        for source in ("printed", "again", "difference", "best checkpoint", "verdict"):
             cells = for_methods({m: of_method[source] for m, of_method in shown.items()})
-            if source != "best checkpoint, estimated" or any(cells.values()):
+            if source != "best checkpoint" or any(cells.values()):
                 rows[title, source] = cells
     used = [r for r in archive.released.values() if r.experiment.model == "reference"]
     error = "± standard deviation over the test images"
@@ -141,60 +141,9 @@ def _shown(c: Comparison) -> dict[str, object]:
     if c.again:
         shown["again"] = c.again
         shown["difference"] = Estimate(c.printed.value - c.again.value, digits=3)
-    shown["best checkpoint, estimated"] = _between(c.checkpoint) if c.checkpoint else ""
+    shown["best checkpoint"] = c.checkpoint or ""
     shown["verdict"] = c.verdict or ""
     return shown
-
-
-def _between(estimate: dict[str, Range]) -> str:
-    """As 0.714–0.718 ± 0.096–0.098."""
-    words = []
-    for part in ("value", "sd"):
-        ends = {number(end, digits=3) for end in estimate[part]}
-        words.append("–".join(sorted(ends)))
-    return " ± ".join(words)
-
-
-def ssim_of_checkpoints(
-    models: dict[str, Record], young: Sequence[Record], archive: Archive
-) -> dict[str, dict[str, Range]]:
-    """What SSIM the checkpoints that the released code calls best should have.
-
-    It follows from the distance of their log p-hat from the last epoch's. ``models``: those of one
-    dataset, by method. SSIM gained for each nat is taken between ``young``, our short runs, and the
-    released weights, of every method in turn; so an estimate is a range. So is its standard
-    deviation over the images, ``sd``.
-    """
-    per_nat = [slopes for r in models.values() if (slopes := _gain_per_nat(r, young))]
-    found = {}
-    for m, record in models.items() if per_nat else ():
-        mine = checkpoint_of(record.experiment, archive)
-        if mine.continued:
-            continue
-        nats = mine.log_px_there - mine.log_px_end
-        ranges = {}
-        for part in ("value", "sd"):
-            ends = [record.metrics["ssim"][part] + slopes[part] * nats for slopes in per_nat]
-            ranges[part] = Range(float(min(ends)), float(max(ends)))
-        found[m] = ranges
-    return found
-
-
-def _gain_per_nat(record: Record, young: Sequence[Record]) -> dict[str, float] | None:
-    """SSIM's mean and spread gained for each nat of log p-hat since our short runs."""
-    e = record.experiment
-    (as_ours,) = plan(e.method, e.dataset, e.model, profile_name="short")
-    earlier = of_any_seed(as_ours, young)
-    if not earlier:
-        return None
-    nats = record.metrics["log_px"]["value"] - np.mean(
-        [r.metrics["log_px"]["value"] for r in earlier]
-    )
-    gained = {}
-    for part in ("value", "sd"):
-        before = np.mean([r.metrics["ssim"][part] for r in earlier])
-        gained[part] = (record.metrics["ssim"][part] - before) / nats
-    return gained
 
 
 def checkpoints(archive: AnyArchive = None) -> pd.DataFrame:

@@ -33,8 +33,15 @@ def test_every_claim_has_a_verdict_evidence_and_an_exhibit(claim, committed):
     assert claim.page or outcome is Outcome.UNTESTED
 
 
-def test_the_table_of_claims_has_a_line_for_each():
-    assert len(Numbers().claims().splitlines()) == len(CLAIMS) + 2
+def test_there_is_a_card_for_each_claim_with_its_verdict_in_words():
+    cards = Numbers().claims().split("\n\n:::{dropdown}")
+    assert len(cards) == len(CLAIMS)
+    for card, claim in zip(cards, CLAIMS, strict=True):
+        outcome, _ = claim.check(Evidence())
+        title, colour, *_ = card.splitlines()
+        assert claim.text in title
+        assert f"**{outcome.capitalize()}**" in title
+        assert colour == f":color: {claims.COLOURS_OF_OUTCOMES[outcome]}"
 
 
 @pytest.mark.parametrize(

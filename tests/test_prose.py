@@ -804,3 +804,26 @@ def test_piwae_has_the_highest_log_px_after_13_epochs_and_on_omniglot_at_the_end
 def test_miwae_and_ciwae_have_smaller_gaps_than_piwae(n):
     gaps = [n.trained(m, "rep", "minus_kl").value for m in ("piwae", "miwae", "ciwae")]
     assert gaps == sorted(gaps)
+
+
+# index.md
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_our_piwae_of_the_reports_length_is_ahead_whatever_another_training_may_change(n, score):
+    apart = n.apart_with_training("omniglot reference", "piwae", "iwae", score, "ours")
+    assert ahead(apart)
+
+
+def test_our_miwae_is_ahead_in_iwae_64_and_behind_in_log_px(n):
+    of_both = {
+        score: n.apart_with_training("omniglot reference", "miwae", "iwae", score, "ours")
+        for score in SCORES
+    }
+    assert of_both["iwae_64"].value > 2.5 * of_both["iwae_64"].se
+    assert of_both["log_px"].value < -2.5 * of_both["log_px"].se
+
+
+@pytest.mark.parametrize("setting", ["mnist larger", "omniglot reference"])
+def test_the_released_miwae_is_ahead_whatever_another_training_may_change(n, setting):
+    assert ahead(n.apart_with_training(setting, "miwae", "iwae", "iwae_64"))

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from repro.records import Archive
+from repro.report import preregistered
 from tests.helpers import ROOT
 
 SCRIPT = ROOT / "workflow" / "rented_gpu.py"
@@ -57,3 +58,12 @@ def test_no_piece_is_too_large_and_the_pieces_make_the_whole(tmp_path, monkeypat
     assert (home / "full" / "a-run" / "weights").read_bytes() == content
     assert not list(home.rglob("*.lock"))
     assert sorted(p.name for p in out.iterdir()) == [p.name for p in pieces]
+
+
+def test_the_order_ends_with_the_test_that_was_fixed_in_advance(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    import rented_gpu
+
+    words = rented_gpu.FIXED_IN_ADVANCE.replace(" --no-fallback", "")
+    assert f"python -m repro {words}" == preregistered.COMMAND
+    assert rented_gpu.ORDER[-1].words == rented_gpu.FIXED_IN_ADVANCE

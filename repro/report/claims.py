@@ -61,14 +61,30 @@ class Claim:
     check: Check
 
 
+COLOURS_OF_OUTCOMES = {
+    Outcome.HOLDS: "success",
+    Outcome.HOLDS_IN_PART: "warning",
+    Outcome.FAILS: "danger",
+    Outcome.CONFIRMED: "success",
+    Outcome.CONFIRMED_IN_PART: "warning",
+    Outcome.CORRECTED: "danger",
+    Outcome.NOT_SETTLED: "secondary",
+    Outcome.SHORT: "secondary",
+    Outcome.UNTESTED: "secondary",
+}
+
+
 def as_markdown(evidence: Evidence) -> str:
-    """The claims table."""
-    lines = ["| who | claim | verdict | evidence | exhibit |", "|---|---|---|---|---|"]
+    """The claims as cards: the verdict in words and colour, and the evidence folded."""
+    cards = []
     for claim in CLAIMS:
         outcome, said = claim.check(evidence)
-        page = _link(claim.page)
-        lines.append(f"| {claim.who} | {claim.text} | **{outcome}** | {said} | {page} |")
-    return "\n".join(lines)
+        cards.append(
+            f":::{{dropdown}} {claim.who.capitalize()}: {claim.text}. **{outcome.capitalize()}**\n"
+            f":color: {COLOURS_OF_OUTCOMES[outcome]}\n\n"
+            f"{said[0].upper()}{said[1:]}. See {_link(claim.page)}.\n:::"
+        )
+    return "\n\n".join(cards)
 
 
 def _link(page: str) -> str:

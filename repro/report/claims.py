@@ -80,7 +80,7 @@ def as_markdown(evidence: Evidence) -> str:
     for claim in CLAIMS:
         outcome, said = claim.check(evidence)
         cards.append(
-            f":::{{dropdown}} {claim.who.capitalize()}: {claim.text}. **{outcome.capitalize()}**\n"
+            f":::{{dropdown}} {outcome.capitalize()} · {claim.who}: {claim.text}\n"
             f":color: {COLOURS_OF_OUTCOMES[outcome]}\n\n"
             f"{said[0].upper()}{said[1:]}. See {_link(claim.page)}.\n:::"
         )
@@ -419,7 +419,7 @@ CLAIMS = (
     ),
     Claim(
         PAPER,
-        "It brings $q$ closer to the posterior: a smaller gap",
+        "It brings $q$ closer to the posterior: PIWAE has a smaller gap",
         "notebooks/figure2",
         ahead("minus_kl", ("piwae",), caveat=HUNDRED_SAMPLES, released=()),
     ),
@@ -429,7 +429,7 @@ CLAIMS = (
         "notebooks/table1",
         ahead("iwae_64", ("miwae",)),
     ),
-    Claim(PAPER, "It makes the gap smaller", "notebooks/table1", ahead("minus_kl", ("miwae",))),
+    Claim(PAPER, "MIWAE has a smaller gap", "notebooks/table1", ahead("minus_kl", ("miwae",))),
     Claim(
         PAPER,
         "CIWAE(0.5) has a smaller gap than IWAE",

@@ -9,12 +9,13 @@ caption that says where the numbers come from, and the commands that would make 
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from repro import records
+from repro import plural, records
 from repro.exhibits import KINDS_OF_BETA
 from repro.experiments import TABLE_METHODS, Experiment, commands
 from repro.records import Archive, Record, Selection, omniglot_of
@@ -48,11 +49,29 @@ PAIRS = (("piwae", "iwae"), ("miwae", "iwae"), ("ciwae", "iwae"), ("vae", "iwae"
 
 
 def framed(rows: Rows, levels: Sequence[str], caption: str, missing: Sequence[str] = ()):
-    """Rows by their index as a DataFrame with a caption and the commands for what is missing."""
+    """Rows by their index as a DataFrame with a caption and the commands for what is missing.
+
+    Where all estimates of a row have as many seeds, its label says how many, and its cells do not.
+    """
+    rows = dict(_with_seeds_in_label(index, row) for index, row in rows.items())
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index = pd.MultiIndex.from_tuples(table.index, names=levels)
     table.attrs = {"caption": caption, "missing": [*missing]}
     return table
+
+
+def _with_seeds_in_label(index: tuple, row: Mapping[str, object]) -> tuple[tuple, dict]:
+    estimates = [cell for cell in row.values() if isinstance(cell, Estimate)]
+    counts = {e.seeds for e in estimates}
+    kinds = {e.error_of for e in estimates}
+    if len(counts) != 1 or counts == {1} or kinds != {ErrorOf.SEEDS}:
+        return index, dict(row)
+    label = f"{index[-1]}, {plural(counts.pop(), 'seed')}"
+    shown = {
+        name: replace(cell, seeds=1) if isinstance(cell, Estimate) else cell
+        for name, cell in row.items()
+    }
+    return (*index[:-1], label), shown
 
 
 def _of_ours(rows: Rows, levels: Sequence[str], selection: Selection, error: str):

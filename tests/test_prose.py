@@ -806,6 +806,18 @@ def test_miwae_and_ciwae_have_smaller_gaps_than_piwae(n):
     assert gaps == sorted(gaps)
 
 
+def test_for_one_decoder_the_bound_gives_the_encoder_more_than_the_estimator(n):
+    of_bound = n.alone_apart("miwae rep", "iwae rep").value
+    of_estimator = n.alone_apart("iwae drep", "iwae rep").value
+    assert of_bound > of_estimator > 3 * n.training_noise("iwae_64")
+
+
+def test_log_px_of_one_decoder_is_the_lower_the_poorer_the_encoder(n):
+    of_iwae, of_miwae = (n.alone(m, "rep", "log_px").value for m in ("iwae", "miwae"))
+    assert of_iwae < of_miwae - 0.5
+    assert of_miwae < n.value("mnist reference", "iwae", "log_px").value - 0.5
+
+
 # index.md
 
 

@@ -239,3 +239,16 @@ def test_a_gradient_is_clearer_only_beyond_three_standard_errors():
     assert not claims.clearer(rows, "miwae", "phi", times=2.1)
     rows.loc[of_miwae & (rows.draw > 4), "phi_signal"] /= 30
     assert not claims.clearer(rows, "miwae", "phi")
+
+
+# Encoders alone
+
+
+def test_encoders_alone_are_told_and_do_not_count(tmp_path):
+    assert claims.encoder_alone(Evidence(str(tmp_path))).outcome is Outcome.UNTESTED
+    for method, value in (("iwae", -75.0), ("miwae", -70.0)):
+        words = {"profile_name": "short", "dataset": "mnist", "epochs": 4, "decoder": "iwae"}
+        write_record(tmp_path, plan(method, **words)[0], value)
+    outcome, said = claims.encoder_alone(Evidence(str(tmp_path)))
+    assert outcome is Outcome.SHORT
+    assert "IWAE-64 is −70.00 with MIWAE's bound and −75.00 with IWAE's" in said

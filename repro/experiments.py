@@ -298,7 +298,8 @@ def plan(  # noqa: PLR0913  (these are the words that a user may say)
     protocol = one_of("protocol", protocol, PROTOCOLS)
     methods = _methods(method, protocol)
     if beta == LEARNED:
-        methods, beta = _with_chosen_beta(methods), None
+        methods = _with_chosen_beta(methods)
+        beta = None
     common = {
         "dataset": dataset,
         "model": one_of("model", model, MODELS),

@@ -97,7 +97,8 @@ def draw_z(positive, mu, raw_sigma, eps, path=None) -> tuple[Tensor, Tensor]:
     In the runs for which ``path`` [run, 1, 1, 1] is true, the second depends on mu and sigma
     through z alone: those in the density of q are held still.
     """
-    mu, sigma = mu[:, None], positive(raw_sigma)[:, None]
+    mu = mu[:, None]
+    sigma = positive(raw_sigma)[:, None]
     z = mu + sigma * eps
     if path is not None:
         mu = torch.where(path, mu.detach(), mu)

@@ -97,10 +97,12 @@ def family_interval(differences: np.ndarray) -> Interval:
 
 def differences(archive: Archive, hypothesis: Hypothesis) -> np.ndarray:
     """The method's metric minus IWAE's for each seed, [seed]."""
-    pairs = zip(trainings_of(hypothesis.method), trainings_of("iwae"), strict=True)
-    values = [[archive.get(e).metrics[hypothesis.metric]["value"] for e in both] for both in pairs]
-    mine, of_iwae = np.array(values).T
-    return mine - of_iwae
+
+    def values(method: str) -> np.ndarray:
+        found = map(archive.get, trainings_of(method))
+        return np.array([r.metrics[hypothesis.metric]["value"] for r in found])
+
+    return values(hypothesis.method) - values("iwae")
 
 
 def table_of_outcomes(archive: Archive) -> str:
@@ -111,11 +113,13 @@ def table_of_outcomes(archive: Archive) -> str:
     )
     lines = [header]
     for h in HYPOTHESES:
-        found, fate = "not run yet", ""
+        found = "not run yet"
+        fate = ""
         if not left:
-            mean, low, high = of_all = family_interval(differences(archive, h))
-            found = f"{number(mean)} ({number(low)} to {number(high)})"
-            fate = f"**{of_all.fate(h.margin)}**"
+            interval = family_interval(differences(archive, h))
+            ends = f"{number(interval.low)} to {number(interval.high)}"
+            found = f"{number(interval.mean)} ({ends})"
+            fate = f"**{interval.fate(h.margin)}**"
         metric = {"minus_kl": "gap", "iwae_64": "IWAE-64", "log_px": r"$\log \hat p(x)$"}[h.metric]
         lines.append(f"| {h.words} | {metric} | {number(h.margin)} | {found} | {fate} |")
     if left:

@@ -15,7 +15,6 @@ import pandas as pd
 import repro
 from repro import plural, records
 from repro.experiments import MODELS, OMNIGLOT, TABLE_METHODS, TRAINED_PROFILES, plan
-from repro.records import Record
 from repro.report import audit, claims, gradients, logs, preregistered, similarity, tables
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds, paired_difference
 from repro.report.estimators import BOTH_NETWORKS, ENCODER_ALONE, EstimatorRuns
@@ -218,16 +217,16 @@ class Numbers(Evidence):
 
     def of_precision(self, which: str) -> Estimate:
         """IWAE-64 in TF32 minus float32 on Omniglot after 40 epochs: ``largest`` or ``mean``."""
-        exact, rounded = (
-            {r.experiment.method: r.curve.set_index("epoch").iwae_64[40] for r in runs}
-            for runs in (self._on_omniglot("short", "float32"), self._on_omniglot("full", "tf32"))
-        )
+        exact = self._after_40_on_omniglot("short", "float32")
+        rounded = self._after_40_on_omniglot("full", "tf32")
         apart = [rounded[m] - exact[m] for m in TABLE_METHODS]
         return Estimate(float(np.abs(apart).max() if which == "largest" else np.mean(apart)))
 
-    def _on_omniglot(self, profile: str, precision: str) -> list[Record]:
+    def _after_40_on_omniglot(self, profile: str, precision: str) -> dict[str, float]:
+        """IWAE-64 of each method."""
         wanted = plan("all", OMNIGLOT, profile_name=profile, precision=precision)
-        return [self.archive.get(e) for e in wanted]
+        found = map(self.archive.get, wanted)
+        return {r.experiment.method: r.curve.set_index("epoch").iwae_64[40] for r in found}
 
     def changed_by_training(self, metric: str) -> str:
         """What another training gives the difference of two methods, as a standard deviation."""

@@ -102,7 +102,8 @@ def best_checkpoints(archive: Archive) -> dict[tuple[str, str, str], Estimate]:
     found = {}
     for row in table[table.group.str.endswith("-reference")].itertuples():
         for column in ("ssim", "ssim_elsewhere"):
-            value, sd = getattr(row, column), getattr(row, f"{column}_sd")
+            value = getattr(row, column)
+            sd = getattr(row, f"{column}_sd")
             spread = Estimate(value, sd, error_of=ErrorOf.SPREAD, digits=3)
             found[row.group.split("-")[0], row.method, column] = spread
     return found

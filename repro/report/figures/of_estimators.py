@@ -62,7 +62,8 @@ def _draw_metric(ax, runs: EstimatorRuns, methods: list[str], metric: str) -> No
 
 def _draw(ax, methods: list[str], points: list, estimator: str) -> None:
     """One estimator's points, with bars where the error is known."""
-    aside, line = ASIDE[estimator], LINES[estimator]
+    aside = ASIDE[estimator]
+    line = LINES[estimator]
     for place, (method, point) in enumerate(zip(methods, points, strict=True)):
         if point is not NOT_RUN:
             ax.errorbar(place + aside, point.value, point.se, capsize=2, **look(method) | line)

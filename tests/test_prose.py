@@ -810,6 +810,7 @@ def test_for_one_decoder_the_bound_gives_the_encoder_more_than_the_estimator(n):
     of_bound = n.alone_apart("miwae rep", "iwae rep").value
     of_estimator = n.alone_apart("iwae drep", "iwae rep").value
     assert of_bound > of_estimator > 3 * n.training_noise("iwae_64")
+    assert n.alone_apart("miwae drep", "miwae rep").value < 0.25 * of_estimator
 
 
 def test_log_px_of_one_decoder_is_the_lower_the_poorer_the_encoder(n):

@@ -139,8 +139,7 @@ KEPT_OF_HEAP = 2**30
 def keep_freed_memory() -> None:
     """Let the C library keep what a step frees for the next one, where it can be told so.
 
-    By default glibc gives it back and gets it anew, page by page, which takes a CPU about 5 % of a
-    step.
+    By default glibc gives it back and gets it anew, page by page.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -269,10 +269,10 @@ class Autoencoder(nn.Module):
             at_decoder = self._of_decoder(_decoder_gradient, a, of_decoder, of_each, of_last)
         rest = (x, eps, encoder, of_encoder, of_each[-1])
         at_encoder = self.prepare(_encoder_gradient)(positive, b, path, *rest)
-        everywhere = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=x.device)
-        further = [
-            self.prepare(_encoder_gradient)(positive, other, everywhere, *rest) for other in others
-        ]
+        further = []
+        for other in others:
+            everywhere = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=x.device)
+            further.append(self.prepare(_encoder_gradient)(positive, other, everywhere, *rest))
         self.beside.join()
         return at_encoder, at_decoder, *further
 

@@ -12,8 +12,8 @@ from functools import cached_property
 import numpy as np
 
 from repro.exhibits import CURVES_OF, SETTINGS
-from repro.experiments import PROFILES, Experiment, plan
-from repro.records import Archive, Record
+from repro.experiments import PROFILES, plan
+from repro.records import Archive, Record, of_any_seed
 from repro.report import tables
 from repro.report.estimates import ErrorOf, Estimate, paired_difference, seed_spread
 from repro.report.reported import TABLE1
@@ -81,7 +81,10 @@ class Evidence:
         The larger of what our own seeds show, on MNIST with the reference model after 40 epochs,
         and of what the paper's four runs do there. Elsewhere it is borrowed.
         """
-        runs = [r for r in self.archive.records("short") if r.experiment in _usual(r.experiment)]
+        found = self.archive.records("short")
+        runs: list[Record] = []
+        for e in plan("all", "mnist", profile_name="short"):
+            runs += of_any_seed(e, found)
         ours, _ = seed_spread(runs, metric, paired=True)
         of_paper = [e.se for e in TABLE1["paper"]["reference"].get(metric, {}).values()]
         theirs = float(np.sqrt(np.mean(np.square(of_paper)))) if of_paper else 0.0
@@ -115,11 +118,6 @@ class Evidence:
         if not curves:
             return None
         return max(c.iloc[-1] if epoch is None else c[epoch] for c in curves)
-
-
-def _usual(e: Experiment) -> list[Experiment]:
-    """The five methods' usual runs on MNIST with the seed of ``e``."""
-    return plan("all", "mnist", profile_name="short", seed=e.seed)
 
 
 def rounded_up(value: float) -> str:

@@ -12,6 +12,7 @@ from scipy import stats
 
 from repro.experiments import Experiment, plan
 from repro.records import Archive
+from repro.report.captions import METRIC_TITLES
 from repro.report.estimates import number
 
 SEEDS = tuple(range(10, 30))
@@ -120,7 +121,7 @@ def table_of_outcomes(archive: Archive) -> str:
             ends = f"{number(interval.low)} to {number(interval.high)}"
             found = f"{number(interval.mean)} ({ends})"
             fate = f"**{interval.fate(h.margin)}**"
-        metric = {"minus_kl": "gap", "iwae_64": "IWAE-64", "log_px": r"$\log \hat p(x)$"}[h.metric]
+        metric = METRIC_TITLES[h.metric]
         lines.append(f"| {h.words} | {metric} | {number(h.margin)} | {found} | {fate} |")
     if left:
         lines.append("")

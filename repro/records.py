@@ -52,6 +52,7 @@ MADE_BY = {
     "best": "audit",
     "gradients": "gradients",
     "estimators": "gradients",
+    "samples": "gradients",
 }
 
 

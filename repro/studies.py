@@ -67,6 +67,11 @@ OF_ESTIMATORS = (  # bounds whose gradient is estimated in every way, at T sampl
     Layout("vae", T, 1),
 )
 
+OFFSETS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)  # in the linear Gaussian model, of the sweep
+SWEPT = tuple(Layout("iwae", 1, 2**power) for power in range(9))
+SWEPT_REPLICATES = 1000
+SWEPT_IN_NETWORKS = tuple(Layout("iwae", 1, K) for K in COUNTS)
+
 THEORY = {"theta": 0.5, "phi": -0.5}  # d log SNR / d log K for many samples
 
 AS_RECORDED = {  # what the provenance of the measurements says of them
@@ -76,7 +81,13 @@ AS_RECORDED = {  # what the provenance of the measurements says of them
     "batches": GRADIENT_BATCHES,
     "batch_size": GRADIENT_BATCH_SIZE,
     "replicates": REPLICATES,
+    "offsets": OFFSETS,
+    "swept_replicates": SWEPT_REPLICATES,
 }
 DRAWS = len(LINEAR_GAUSSIAN) * PROBLEMS + len(NETWORKS) * GRADIENT_BATCHES
 MEASUREMENTS = len(LAYOUTS) * DRAWS  # rows of the table
 ESTIMATES = len(NETWORKS_OF_ESTIMATORS) * GRADIENT_BATCHES * len(OF_ESTIMATORS) * len(ESTIMATORS)
+SWEEPS = len(ESTIMATORS) * (
+    len(OFFSETS) * PROBLEMS * len(SWEPT)
+    + len(NETWORKS_OF_ESTIMATORS) * GRADIENT_BATCHES * len(SWEPT_IN_NETWORKS)
+)

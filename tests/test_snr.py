@@ -23,6 +23,7 @@ from repro.studies import (
     LINEAR_GAUSSIAN,
     NETWORKS,
     NETWORKS_OF_ESTIMATORS,
+    OFFSETS,
     OF_ESTIMATORS,
     PLACES,
     Layout,
@@ -76,6 +77,19 @@ def test_gradients_are_those_of_the_density():
     ours = snr.gradient_estimates(Layout("piwae", 3, 5), 1, 0, NEAR)
     for found, expected in zip(ours, (at_mu, at_b, 1 / (w @ w)), strict=True):
         torch.testing.assert_close(found[0], expected)
+
+
+def test_the_bias_of_the_bound_is_that_of_the_closed_form():
+    """The ELBO's is minus the Kullback-Leibler divergence of two Gaussians."""
+    from torch.distributions import Independent, Normal, kl_divergence
+
+    x, mu, mean = snr.problem(0, NEAR)
+    q = Independent(Normal(mean, torch.full_like(mean, snr.Q_SIGMA)), 1)
+    posterior = Independent(Normal((mu + x) / 2, torch.full_like(mu, 0.5**0.5)), 1)
+    elbo = snr.bias_of_bound(Layout("vae", 64, 1), 0, NEAR)
+    assert elbo == pytest.approx(-float(kl_divergence(q, posterior)), rel=0.05)
+    tighter = snr.bias_of_bound(Layout("iwae", 1, 64), 0, NEAR)
+    assert elbo < tighter < 0
 
 
 @functools.cache
@@ -280,7 +294,11 @@ def test_the_command_writes_the_table_once(tmp_path, monkeypatch, capsys):
     def in_network(where, model, images, *which):
         return estimated(where) if which else planted(where)
 
+    def at_offset(offset):
+        return planted(f"offset {offset}")
+
     monkeypatch.setattr(run.snr, "in_network", in_network)
+    monkeypatch.setattr(run.snr, "at_offset", at_offset)
     full = plan("iwae", OMNIGLOT, profile_name="full", epochs=1, precision="tf32")[0]
     write_record(tmp_path, full, weights=Autoencoder(MODELS["reference"], [0]).run_state(0))
     assert main(["gradients", "--results", str(tmp_path)]) == 0
@@ -291,6 +309,8 @@ def test_the_command_writes_the_table_once(tmp_path, monkeypatch, capsys):
     _, origin = Archive(tmp_path).table("estimators")
     assert [*origin["weights"]] == [*NETWORKS_OF_ESTIMATORS][1:]
     assert origin["weights"]["Omniglot, our IWAE"]["record"].endswith(full.name)
+    swept, _ = Archive(tmp_path).table("samples")
+    assert swept["where"].nunique() == len(OFFSETS) + len(NETWORKS_OF_ESTIMATORS)
     shown = tables.as_strings(tables.snr_exponents(tmp_path))
     assert shown.loc[(PLACES[0], "inference"), "K 4 to 16"] == "−0.500 ± 0.000"
     shown = tables.as_strings(tables.snr_estimators(tmp_path))

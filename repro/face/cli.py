@@ -313,10 +313,14 @@ def audit_command(data, results, device: str, omniglot: str, count: int | None) 
 def gradients_command(data, results, device: str) -> None:
     """Measure how clear both networks' gradients are, in a small model and on MNIST.
 
-    Every bound on MNIST is measured with every estimator, too.
+    Every bound on MNIST is measured with every estimator, too, and IWAE's with up to 256 samples.
     """
     archive = Archive(results)
-    studies = {"gradients": run.measure_gradients, "estimators": run.measure_estimators}
+    studies = {
+        "gradients": run.measure_gradients,
+        "estimators": run.measure_estimators,
+        "samples": run.measure_samples,
+    }
     for name, measure in studies.items():
         path = archive.table_path(name)
         if path.exists():

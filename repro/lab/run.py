@@ -539,6 +539,20 @@ def measure_estimators(archive: Archive, data: str | Path | None, device: str) -
     return archive.write_table("estimators", rows, networks.origin(), numbers="%.7g")
 
 
+def measure_samples(archive: Archive, data: str | Path | None, device: str) -> Path:
+    """Write how signal and noise change with the number of samples, under every estimator.
+
+    In the linear Gaussian model at every offset, and in networks.
+    """
+    networks = _Networks(archive, data, device)
+    which = (studies.SWEPT_IN_NETWORKS, tuple(ESTIMATORS))
+    names = studies.NETWORKS_OF_ESTIMATORS
+    parts = [snr.at_offset(offset) for offset in studies.OFFSETS]
+    parts += [snr.in_network(*networks.place(name), *which) for name in names]
+    rows = _counted(itertools.chain(*parts), studies.SWEEPS, "samples")
+    return archive.write_table("samples", rows, networks.origin(), numbers="%.7g")
+
+
 class _Networks:
     """The networks in which gradients are measured, and where they come from."""
 

@@ -13,12 +13,15 @@ them.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import product
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from repro.bounds import METHODS
+from repro.experiments import ESTIMATORS
 from repro.lab.derivatives import Group, derivatives_of
 from repro.lab.models import Autoencoder
 from repro.lab.randomness import Streams
@@ -30,6 +33,8 @@ from repro.studies import (
     LINEAR_GAUSSIAN,
     PROBLEMS,
     REPLICATES,
+    SWEPT,
+    SWEPT_REPLICATES,
     Layout,
 )
 
@@ -170,6 +175,39 @@ def in_linear_gaussian(where: str, problems: int = PROBLEMS) -> Iterator[dict]:
     for seed in range(problems):
         for layout in LAYOUTS:
             yield row(where, layout, seed, gradient_estimates(layout, replicates, seed, offset))
+
+
+def at_offset(offset: float) -> Iterator[dict]:
+    """Rows for IWAE with every number of samples under every estimator, in ``PROBLEMS`` problems.
+
+    The estimators see the same samples. ``bias`` is that of the bound, E L - log p(x), in nats.
+    MIWAE's estimate is the mean of M independent ones of IWAE, so that its signal and its bias are
+    IWAE's with K samples, and its squared noise is that over M.
+    """
+    where = f"linear Gaussian, offset {offset:g}"
+    for seed, layout, estimator in product(range(PROBLEMS), SWEPT, ESTIMATORS):
+        found = gradient_estimates(layout, SWEPT_REPLICATES, seed, offset, estimator)
+        more = {"estimator": estimator, "bias": bias_of_bound(layout, seed, offset)}
+        yield row(where, layout, seed, found) | more
+
+
+@cache
+def bias_of_bound(layout: Layout, seed: int, offset: float) -> float:
+    """E L - log p(x) of a method's bound for theta in a problem, in nats.
+
+    p(x) = N(x; mu, 2 I).
+    """
+    x, mu, mean = problem(seed, offset)
+    g = torch.Generator().manual_seed(seed + 1)
+    eps = torch.randn(layout.M, layout.K, SWEPT_REPLICATES, D, generator=g, dtype=torch.float64)
+    z = mean + Q_SIGMA * eps
+    log_pz = Normal(mu, 1.0).log_prob(z)
+    log_px_given_z = Normal(z, 1.0).log_prob(x)
+    log_q = Normal(mean, Q_SIGMA).log_prob(z)
+    log_w = (log_pz + log_px_given_z - log_q).sum(-1)
+    log_px = Normal(mu, 2**0.5).log_prob(x).sum()
+    bound, _ = METHODS[layout.method](log_w, log_w)
+    return float(bound.mean() - log_px)
 
 
 def in_network(

@@ -23,8 +23,8 @@ from repro.studies import (
     LINEAR_GAUSSIAN,
     NETWORKS,
     NETWORKS_OF_ESTIMATORS,
-    OFFSETS,
     OF_ESTIMATORS,
+    OFFSETS,
     PLACES,
     Layout,
 )

@@ -78,6 +78,7 @@ BATCH_SIZE = 20
 RELEASED_LAYOUTS = {"piwae": (10, 10), "ciwae": (1, 1), "vae": (1, 1), "ciwae-learned": (1, 1)}
 
 # Burda's schedule: stage i lasts 3^i epochs, i = 0 ... 7. These epochs end the stages.
+AT_MILESTONES = ("log-px", "gradients")  # what can be measured there
 MILESTONES = (1, 4, 13, 40, 121, 364, 1093, 3280)
 
 
@@ -360,6 +361,22 @@ def _estimator(name: str, methods: list[str], protocol: str) -> str:
         for method in methods:
             _smooth(method, METHODS[method].phi)
     return name
+
+
+def measured_at_milestones(names: str) -> tuple[str, ...]:
+    """The names in a list with commas of what is measured at milestones; none: nothing."""
+    if names == "none":
+        return ()
+    return tuple(one_of("measurement", name.strip(), AT_MILESTONES) for name in names.split(","))
+
+
+def unbiased_estimators(method: str) -> tuple[str, ...]:
+    """The unbiased estimators of a method's gradient; a bound that is not smooth has only rep."""
+    try:
+        _smooth(method, METHODS[method].phi)
+    except ReproError:
+        return ("rep",)
+    return ("rep", "drep")
 
 
 def _decoder(name: str, dataset: str, model: str, protocol: str) -> str:

@@ -42,6 +42,7 @@ PROVENANCE = (
 )  # fmt: skip
 FILES = ("config.json", "curve.csv", "metrics.json", "reconstructions.npz")
 WEIGHTS = "model.safetensors"
+GRADIENTS = "gradients.csv"
 
 # Tables beside the records, and the command that makes each.
 MADE_BY = {
@@ -87,6 +88,14 @@ class Record:
         import pandas as pd
 
         return pd.read_csv(self.path / "curve.csv")
+
+    @cached_property
+    def gradients(self):
+        """The run's own gradients at its milestones, rows of ``lab.snr``; None if not measured."""
+        import pandas as pd
+
+        file = self.path / GRADIENTS
+        return pd.read_csv(file) if file.exists() else None
 
     @cached_property
     def reconstructions(self) -> tuple[np.ndarray, np.ndarray]:
@@ -204,9 +213,9 @@ class Archive:
     ) -> Path:
         """Write a record under a temporary name and rename it when it is whole.
 
-        ``grids`` holds inputs and reconstructions, and both again with ``_elsewhere``, as tensors;
-        ``images`` the metrics of every test image, each [n]; ``origin`` the provenance. A whole
-        record is never replaced.
+        A line of the curve may have ``gradients``, rows of ``lab.snr``. ``grids`` holds inputs and
+        reconstructions, and both again with ``_elsewhere``, as tensors; ``images`` the metrics of
+        every test image, each [n]; ``origin`` the provenance. A whole record is never replaced.
         """
         path = self.path_of(experiment)
         if self.holds(experiment):
@@ -219,6 +228,7 @@ class Archive:
         _write_json(partial / "config.json", experiment.as_dict())
         _write_json(partial / "metrics.json", metrics)
         _write_curve(partial / "curve.csv", curve)
+        _write_gradients(partial / GRADIENTS, curve)
         _write_arrays(partial, grids, images, weights)
         files = {p.name: _sha256(p) for p in sorted(partial.iterdir())}
         _write_json(partial / "provenance.json", origin | {"files": files})
@@ -455,9 +465,20 @@ def _fault_of_curve(path: Path, experiment: Experiment) -> str:
 
 def _write_curve(path: Path, curve: list[dict]) -> None:
     with open(path, "w", newline="") as file:
-        table = csv.DictWriter(file, CURVE, lineterminator="\n")
+        table = csv.DictWriter(file, CURVE, lineterminator="\n", extrasaction="ignore")
         table.writeheader()
         table.writerows(curve)
+
+
+def _write_gradients(path: Path, curve: list[dict]) -> None:
+    """Write what the curve's lines say of gradients, if that was measured."""
+    rows = [row for line in curve for row in line.get("gradients", ())]
+    if not rows:
+        return
+    with open(path, "w", newline="") as file:
+        table = csv.DictWriter(file, rows[0], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
 
 
 def _write_arrays(folder: Path, grids: Mapping, images: dict | None, weights: dict | None) -> None:

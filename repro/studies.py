@@ -58,6 +58,8 @@ GRADIENT_BATCHES = 5  # in networks
 GRADIENT_BATCH_SIZE = 20
 REPLICATES = 60
 
+REPLICATES_IN_TRAINING = 20  # of a run's own gradients, at its milestones
+
 OF_ESTIMATORS = (  # bounds whose gradient is estimated in every way, at T samples
     Layout("iwae", 1, T),
     Layout("miwae", 8, 8),

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from repro import records
-from repro.experiments import plan
+from repro.experiments import AT_MILESTONES, plan
+from repro.face.cli import main
 from repro.lab import run as lab_run
 from repro.records import Archive
 
@@ -284,3 +285,14 @@ def test_papermill_leaves_other_notebooks_alone(here):
     shown, status = at_a_terminal([PAPERMILL, "other.ipynb"], here)
     assert status == 2
     assert "Missing argument 'OUTPUT_PATH'" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "measured"),
+    [("", ("log-px",)), ("--no-milestones", ()), ("--milestones log-px,gradients", AT_MILESTONES)],
+)
+def test_what_is_measured_at_milestones(words, measured, monkeypatch):
+    asked = []
+    monkeypatch.setattr(lab_run, "train", lambda runs, *how: asked.append(how) or runs)
+    assert main(["train", "--profile", "smoke", *words.split()]) == 0
+    assert measured in asked[0]

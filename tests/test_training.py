@@ -5,10 +5,11 @@ import signal
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import torch
 
-from repro import ReproError, bounds, experiments
+from repro import ReproError, bounds, experiments, records
 from repro.__main__ import train
 from repro.lab import datasets, training
 from repro.lab.models import MODELS
@@ -203,12 +204,34 @@ def test_a_milestone_evaluation_can_be_stopped_and_goes_on_where_it_was(small, t
 
 
 def test_without_milestones_training_and_the_bound_are_the_same(small):
-    fits = [training.fit(runs("iwae", epochs=2), few_digits(), milestones=m) for m in (True, False)]
+    fits = [
+        training.fit(runs("iwae", epochs=2), few_digits(), milestones=m) for m in (("log-px",), ())
+    ]
     with_them, without = (fit.curves[0] for fit in fits)
     assert ["log_px" in line for line in with_them] == [True, False]
     assert without == [
         {k: v for k, v in line.items() if not k.startswith("log_px")} for line in with_them
     ]
+
+
+def test_gradients_are_measured_at_milestones_and_kept(small, tmp_path, monkeypatch):
+    """Of the methods' own bounds, with their own beta, and under both unbiased estimators."""
+    monkeypatch.setattr(training, "REPLICATES_IN_TRAINING", 3)
+    both = runs("vae,ciwae", epochs=2)
+    fit, plain = (
+        training.fit(both, few_digits(), milestones=what) for what in (("gradients",), ())
+    )
+    for curve, before in zip(fit.curves, plain.curves, strict=True):
+        assert ["gradients" in line for line in curve] == [True, False]
+        assert [{k: v for k, v in line.items() if k != "gradients"} for line in curve] == before
+    rows = fit.curves[1][0]["gradients"]
+    assert {(r["where"], r["method"], r["estimator"]) for r in rows} == {
+        ("epoch 1", "ciwae", "rep"),
+        ("epoch 1", "ciwae", "drep"),
+    }
+    path = tmp_path / "gradients.csv"
+    records._write_gradients(path, fit.curves[1])
+    assert pd.read_csv(path).phi_noise.tolist() == pytest.approx([r["phi_noise"] for r in rows])
 
 
 def test_the_state_of_other_runs_is_refused(small, tmp_path):

@@ -8,6 +8,7 @@ import click
 from repro import ReproError, exhibits, one_of, plural, records
 from repro.bounds import METHODS
 from repro.experiments import (
+    AT_MILESTONES,
     DATASETS,
     DECODERS,
     ESTIMATORS,
@@ -18,6 +19,7 @@ from repro.experiments import (
     PROTOCOLS,
     TRAINED_PROFILES,
     commands,
+    measured_at_milestones,
     plan,
 )
 from repro.lab import datasets, run
@@ -110,11 +112,12 @@ def repro_command(context: click.Context) -> None:
 @click.option("--seed", default="0", show_default=True, help="One or several, with commas.")
 @click.option("--time-limit", type=float, help="Stop after so many seconds, keeping the state.")
 @click.option(
-    "--milestones/--no-milestones",
-    default=True,
+    "--milestones",
+    default="log-px",
     show_default=True,
-    help="Measure log p-hat where stages of the learning rate end, too.",
+    help=f"Measured where stages of the learning rate end: {choices(AT_MILESTONES)}; or none.",
 )
+@click.option("--no-milestones", "milestones", flag_value="none", help="The same as none.")
 # Where, and by what means
 @data_option
 @results_option
@@ -146,7 +149,7 @@ def train_command(
     command is given again; its exit status is 3.
     """
     runs = plan(profile_name=profile, device=device, **words)
-    how = (device, time_limit, engine, milestones, fallback)
+    how = (device, time_limit, engine, measured_at_milestones(milestones), fallback)
     there = len(run.train(runs, data, results, *how))
     return 0 if there == len(runs) else UNFINISHED
 

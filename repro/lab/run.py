@@ -49,7 +49,7 @@ class Order:
     device: str
     engine: str
     fallback: bool
-    milestones: bool
+    milestones: tuple[str, ...]
     begun: float
     time_limit: float | None
 
@@ -65,7 +65,7 @@ def train(
     device: str = "auto",
     time_limit: float | None = None,
     engine: str = "auto",
-    milestones: bool = True,
+    milestones: tuple[str, ...] = ("log-px",),
     fallback: bool = True,
 ) -> list[Record]:
     """Train ``runs`` side by side, evaluate each and write its record.
@@ -73,9 +73,9 @@ def train(
     A run that has a record is not trained again. Returns the records; there are fewer than ``runs``
     if ``time_limit`` (seconds, from this call on) or an interrupt came first. The same call goes on
     from there. The limit is checked between two steps, and between two evaluations of trained runs.
-    With ``milestones``, log p-hat is measured at milestones, too, which on the CPU takes minutes
-    each, and not at the end alone. Without ``fallback``, an engine that is not available is an
-    error; with it, a simpler and slower one trains.
+    ``milestones`` says what is measured there: "log-px", which on the CPU takes minutes each, and
+    "gradients", the signal and noise of each run's own. Without ``fallback``, an engine that is not
+    available is an error; with it, a simpler and slower one trains.
     """
     if time_limit is not None and not time_limit >= 0:
         raise ReproError(f"the time limit is {time_limit:g}; give seconds, 0 or more")
@@ -238,7 +238,7 @@ def _seconds_left(
         evaluation.iwae_bound(model, few, [0], "estimate")
     seconds_per_weight = (time.monotonic() - begun) / (len(few) * 64)
     times_of_log_px = 1
-    if order.milestones:
+    if "log-px" in order.milestones:
         times_of_log_px += len([m for m in MILESTONES if done < m < first.epochs])
     samples = 64 * (first.epochs - done + 1)
     samples += times_of_log_px * PROFILES[first.profile].log_px_samples

@@ -107,14 +107,19 @@ def _sum_of_samples(derivative: Tensor, gradients: Tensor) -> Tensor:
 
 
 def network_gradients(
-    model: Autoencoder, x: Tensor, layout: Layout, noise, estimator: str = "rep"
+    model: Autoencoder,
+    x: Tensor,
+    layout: Layout,
+    noise,
+    estimator: str = "rep",
+    beta_of_bound: float = BETA,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One estimate of the gradient of the mean bound of x [1, batch, pixels], and the mean ESS.
 
     The gradient at all of theta and at all of phi, each [parameters].
     """
     group = Group(METHODS[layout.method], layout.M, layout.K, estimator, first=0, count=1)
-    beta = torch.full((1,), BETA, dtype=x.dtype, device=x.device)
+    beta = torch.full((1,), beta_of_bound, dtype=x.dtype, device=x.device)
     fixed = torch.zeros(1, dtype=torch.bool, device=x.device)
     seen: list[Tensor] = []
 
@@ -210,7 +215,7 @@ def bias_of_bound(layout: Layout, seed: int, offset: float) -> float:
     return float(bound.mean() - log_px)
 
 
-def in_network(
+def in_network(  # noqa: PLR0913  (what to measure, and how often)
     where: str,
     model: Autoencoder,
     images: Tensor,
@@ -219,6 +224,7 @@ def in_network(
     batches: int = GRADIENT_BATCHES,
     replicates: int = REPLICATES,
     batch_size: int = GRADIENT_BATCH_SIZE,
+    beta: float = BETA,
 ) -> Iterator[dict]:
     """Rows for layouts, estimators and batches of ``images`` [n, pixels], in a model of one run.
 
@@ -228,7 +234,7 @@ def in_network(
     for seed in range(batches):
         x = _batch(images, seed, batch_size)
         for layout, estimator in product(layouts, estimators):
-            found = _replicated(model, x, layout, seed, replicates, estimator)
+            found = _replicated(model, x, layout, seed, replicates, estimator, beta)
             yield row(where, layout, seed, found) | {"estimator": estimator}
 
 
@@ -241,10 +247,17 @@ def _batch(images: Tensor, seed: int, size: int) -> Tensor:
 
 
 def _replicated(
-    model: Autoencoder, x: Tensor, layout: Layout, seed: int, replicates: int, estimator: str
+    model: Autoencoder,
+    x: Tensor,
+    layout: Layout,
+    seed: int,
+    replicates: int,
+    estimator: str,
+    beta: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """So many ``network_gradients``, with fresh samples each: three [replicates, ...]."""
     noise = Streams([seed], "gradients: noise", x.device).normal
-    found = [network_gradients(model, x, layout, noise, estimator) for _ in range(replicates)]
+    how = (layout, noise, estimator, beta)
+    found = [network_gradients(model, x, *how) for _ in range(replicates)]
     theta, phi, ess = (torch.stack(parts) for parts in zip(*found, strict=True))
     return theta, phi, ess

@@ -28,13 +28,16 @@ from torch import Tensor
 
 from repro import ReproError
 from repro.bounds import METHODS, Bound
-from repro.experiments import MILESTONES, PROFILES, Experiment, told_apart
+from repro.experiments import MILESTONES, PROFILES, Experiment, told_apart, unbiased_estimators
+from repro.lab import snr
 from repro.lab.datasets import Dataset
 from repro.lab.engines import first_cause, with_fallbacks
 from repro.lab.evaluation import iwae_bound
+from repro.lab.models import MODELS, Autoencoder
 from repro.lab.program import Program, learning_rate
 from repro.lab.released_training import ReleasedProgram
 from repro.provenance import device_name
+from repro.studies import REPLICATES_IN_TRAINING, Layout
 
 SAVE_EVERY = 60.0  # seconds between two states within an epoch
 CHECK_EVERY = 1.0  # seconds between two looks at the loss
@@ -111,7 +114,7 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     stack: int | None = None,
     commit: str = "unknown",
     engine: str = "eager",
-    milestones: bool = True,
+    milestones: tuple[str, ...] = ("log-px",),
     decoder: dict[str, Tensor] | None = None,
 ) -> Fit:
     """Train all ``experiments`` side by side.
@@ -120,10 +123,11 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     its state saved if ``stop()`` is true, at a step or between two chunks of an evaluation.
     ``progress`` is called about once a second. ``stack`` runs make one program: all of them on an
     accelerator; one on the CPU, where a larger stack is no faster. ``commit`` names the code;
-    ``engine`` is a name in ``engines.ENGINES``. With ``milestones``, log p-hat is also measured
-    where stages of the learning rate end. ``decoder`` is the state of the one that the runs hold on
-    to, if they train encoders alone. Raises ReproError, with epoch and step, if a loss is not
-    finite; the last good state is then kept.
+    ``engine`` is a name in ``engines.ENGINES``. ``milestones`` says what is also measured where
+    stages of the learning rate end: "log-px", and "gradients", which are put into the curve's line
+    under this name. ``decoder`` is the state of the one that the runs hold on to, if they train
+    encoders alone. Raises ReproError, with epoch and step, if a loss is not finite; the last good
+    state is then kept.
     """
     begun = time.monotonic()
     if len({e.shared for e in experiments}) != 1:
@@ -199,25 +203,28 @@ class _Loop:
     def _end_epoch(self) -> None:
         """Evaluate each program, add a line to every curve, and draw the next epoch's order.
 
-        At a milestone before the last epoch log p-hat is measured, too. That is long, so what is
-        done is saved in between.
+        At a milestone more is measured, log p-hat before the last epoch alone. That is long, so
+        what is done is saved in between.
         """
         run = self.run
+        wanted = self.milestones if run.epoch + 1 in MILESTONES else ()
         samples = {"iwae_64": 64}
         last = run.epoch + 1 == run.experiments[0].epochs
-        at_milestone = self.milestones and run.epoch + 1 in MILESTONES and not last
-        if at_milestone:
+        is_long = "log-px" in wanted and not last
+        if is_long:
             samples["log_px"] = PROFILES[run.experiments[0].profile].log_px_samples
-        self._save(now=at_milestone)
+        self._save(now=is_long)
         evaluated = len(run.pending)
         for program in run.programs:
             if evaluated > 0:
                 evaluated -= len(program.experiments)
                 continue
-            run.pending += measure_epoch(
-                program, run.epoch, self.dataset, samples, self._tell(program)
-            )
-            self._save(now=at_milestone)
+            tell = self._tell(program)
+            lines = measure_epoch(program, run.epoch, self.dataset, samples, tell)
+            if "gradients" in wanted:
+                _add_gradients(lines, program, self.dataset)
+            run.pending += lines
+            self._save(now=is_long)
         for curve, line in zip(run.curves, run.pending, strict=True):
             curve.append(line)
         run.epoch += 1
@@ -290,6 +297,25 @@ def measure_epoch(
     for line, e, beta in zip(lines, program.experiments, betas, strict=True):
         line["beta"] = None if e.beta is None else beta
     return lines
+
+
+def _add_gradients(lines: list[dict], program: Program, dataset: Dataset) -> None:
+    """Add to each run's line the rows of ``snr`` for its own bound, in its model as it is now."""
+    betas = program.beta.tolist()
+    images = dataset.train.to(program.device)
+    for run, (line, e) in enumerate(zip(lines, program.experiments, strict=True)):
+        model = Autoencoder(MODELS[e.model], [e.seed]).to(program.device)
+        model.load_run_state(0, program.model.run_state(run))
+        rows = snr.in_network(
+            f"epoch {line['epoch']}",
+            model,
+            images,
+            layouts=(Layout(e.method, e.M, e.K),),
+            estimators=unbiased_estimators(e.method),
+            replicates=REPLICATES_IN_TRAINING,
+            beta=betas[run],
+        )
+        line["gradients"] = list(rows)
 
 
 def fingerprint(experiments: Sequence[Experiment]) -> str:

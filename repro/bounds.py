@@ -86,7 +86,7 @@ def u_miwae(log_w: Tensor) -> Tensor:
     incomplete U-statistic. Burroni et al. (2023).
     """
     samples = log_w.flatten(-3, -2)  # [..., T, batch]
-    partitions = torch.tensor(_partitions(*log_w.shape[-3:-1]), device=log_w.device)
+    partitions = torch.tensor(partitions_of(*log_w.shape[-3:-1]), device=log_w.device)
     chosen = partitions.flatten()[:, None].expand(*samples.shape[:-2], -1, samples.shape[-1])
     grouped = samples.gather(-2, chosen).unflatten(-2, partitions.shape)
     return miwae(grouped).mean(-2)  # over [..., partition, batch]
@@ -95,8 +95,7 @@ def u_miwae(log_w: Tensor) -> Tensor:
 PARTITIONS = 9
 
 
-@torch.compiler.assume_constant_result
-def _partitions(M: int, K: int) -> list:
+def partitions_of(M: int, K: int) -> list:
     """Ways to put M K samples into M groups of K: [partition, M, K].
 
     For M = K = 8 they are the lines of the affine plane of order 8, in which every two samples
@@ -154,7 +153,7 @@ class Objective:
     @property
     def takes_beta(self) -> bool:
         """True if a bound has a parameter called beta."""
-        return _takes_beta(self.theta) or _takes_beta(self.phi)
+        return has_beta(self.theta) or has_beta(self.phi)
 
     def __call__(
         self, log_w_theta: Tensor, log_w_phi: Tensor, beta: Tensor | float | None = None
@@ -173,8 +172,8 @@ def both(bound: Bound, M: int | None = None, learns_beta: bool = False) -> Objec
     return Objective(theta=bound, phi=bound, M=M, learns_beta=learns_beta)
 
 
-@torch.compiler.assume_constant_result
-def _takes_beta(bound: Bound) -> bool:
+def has_beta(bound: Bound) -> bool:
+    """True if a bound has a parameter called beta."""
     return "beta" in _parameters(bound)
 
 
@@ -185,7 +184,7 @@ def _parameters(bound: Bound) -> frozenset[str]:
 
 def _apply(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:
     """The bound of log_w. If each run has its own beta, the bound still sees one number."""
-    if not _takes_beta(bound):
+    if not has_beta(bound):
         return bound(log_w)
     if not isinstance(beta, Tensor) or beta.dim() == 0:
         return bound(log_w, beta)

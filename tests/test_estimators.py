@@ -195,7 +195,7 @@ def test_runs_of_different_estimators_can_be_stacked(monkeypatch):
 
 def test_every_two_samples_share_a_group_of_the_affine_plane_once():
     together = Counter()
-    for partition in bounds._partitions(8, 8):
+    for partition in bounds.partitions_of(8, 8):
         assert sorted(itertools.chain(*partition)) == list(range(64))
         for group in partition:
             together.update(itertools.combinations(sorted(group), 2))
@@ -206,7 +206,7 @@ def test_every_two_samples_share_a_group_of_the_affine_plane_once():
 def test_u_miwae_is_the_mean_of_miwae_over_partitions():
     log_w = torch.randn(2, M, K, BATCH, generator=torch.Generator().manual_seed(0)).double()
     flat_w = log_w.flatten(1, 2)
-    partitions = torch.tensor(bounds._partitions(M, K))
+    partitions = torch.tensor(bounds.partitions_of(M, K))
     assert partitions.shape == (9, M, K)
     values = [bounds.miwae(flat_w[:, partition]) for partition in partitions]
     torch.testing.assert_close(bounds.u_miwae(log_w), torch.stack(values).mean(0))

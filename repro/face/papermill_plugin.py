@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from repro import ReproError, one_of, records
+from repro import ReproError, one_of
 
 _click_main = click.Command.main
 
@@ -63,6 +63,8 @@ def complete(command: click.Command, args: list[str]) -> list[str]:
     ours = _notebook(path) if path else None
     if ours is None or given.get("help_notebook"):
         return args
+    from repro import records  # here, because papermill imports this module for every notebook
+
     stem = Path(path).stem
     name = checked_name(ours, given_parameters(given), stem)
     if not given.get("output_path"):

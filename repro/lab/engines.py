@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from repro import one_of
+from repro.bounds import has_beta, partitions_of
 
 Preparation = Callable[[Callable], Callable]  # a function of tensors -> the same, ready to run
 
@@ -31,6 +32,8 @@ def compiled(function: Callable) -> Callable:
 def compiled_whole(function: Callable) -> Callable:
     """The function compiled, or an error at its first call if a part of it cannot be."""
     torch._dynamo.config.recompile_limit = MOST_VERSIONS
+    for constant in (has_beta, partitions_of):
+        torch.compiler.assume_constant_result(constant)
     return torch.compile(function, dynamic=False, fullgraph=True)
 
 

@@ -51,6 +51,7 @@ MADE_BY = {
     "drawers": "audit",
     "figure4": "audit",
     "best": "audit",
+    "proposals": "audit",
     "gradients": "gradients",
     "estimators": "gradients",
     "samples": "gradients",

@@ -70,6 +70,13 @@ OF_ESTIMATORS = (  # bounds whose gradient is estimated in every way, at T sampl
 )
 
 OFFSETS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)  # in the linear Gaussian model, of the sweep
+
+
+def offset_title(offset: float) -> str:
+    """What the linear Gaussian model at an offset is called."""
+    return f"linear Gaussian, offset {offset:g}"
+
+
 SWEPT = tuple(Layout("iwae", 1, 2**power) for power in range(9))
 SWEPT_REPLICATES = 1000
 SWEPT_IN_NETWORKS = tuple(Layout("iwae", 1, K) for K in COUNTS)

@@ -134,3 +134,36 @@ def test_mean_and_error():
     m = evaluation.over_images(values)
     assert m["value"] == pytest.approx(7 / 3)
     assert m["se"] == pytest.approx(values.std(ddof=1) / 3**0.5)
+
+
+class OfKnownWeights:
+    """A model whose importance weights are Pareto's: an image's grey value is the shape."""
+
+    device = torch.device("cpu")
+
+    def log_weights(self, x, M, K, noise):
+        uniform = torch.special.ndtr(noise((M, K, x.shape[1])).double())
+        return -x.double().mean(-1) * uniform.log(), None
+
+
+def test_the_shape_of_known_weights_is_found(monkeypatch):
+    """Shapes of 0.3, 0.6 and 0.9, in two chunks of images and many of samples."""
+    monkeypatch.setattr(evaluation, "SHAPE_IMAGES", 2)
+    monkeypatch.setattr(evaluation, "_binarised", lambda model, images, *rest: images[None])
+    shapes = torch.tensor([0.3, 0.6, 0.9])
+    found = evaluation.pareto_shapes(OfKnownWeights(), shapes[:, None].expand(3, 4), [0], 20_000)
+    assert found == pytest.approx(shapes.numpy(), abs=0.12)
+
+
+def test_log_px_rises_with_samples_as_half_the_relative_variance_says(monkeypatch):
+    """The check of the released models, on weights that are log-normal with sigma = 1."""
+
+    class LogNormal(OfKnownWeights):
+        def log_weights(self, x, M, K, noise):
+            return noise((M, K, x.shape[1])), None
+
+    monkeypatch.setattr(evaluation, "_binarised", lambda model, images, *rest: images[None])
+    few = evaluation.log_px_and_ess(LogNormal(), torch.zeros(4000, 1), [0], 100)
+    expected = 0.5 - (math.e - 1) / 200  # log E w, less half the relative variance of the mean
+    assert few["iwae"].mean() == pytest.approx(expected, abs=0.01)
+    assert (1 / few["ess"] - 1 / 100).mean() == pytest.approx((math.e - 1) / 100, rel=0.15)

@@ -399,6 +399,7 @@ def test_drawers_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(run.released_files, "log_checkpoints", summary)
     monkeypatch.setattr(run, "remeasure", lambda *given: None)
     monkeypatch.setattr(run, "measure_best", lambda *given: None)
+    monkeypatch.setattr(run, "check_proposals", lambda *given: None)
     assert main(["audit", "--results", str(tmp_path)]) == 0
 
     rows = Archive(tmp_path).table("drawers")[0]

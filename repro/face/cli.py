@@ -307,6 +307,7 @@ def audit_command(data, results, device: str, omniglot: str, count: int | None) 
     if count is None:
         run.tell_drawers_apart(archive, data, device)
         run.measure_best(archive, data, device)
+        run.check_proposals(archive, data, device)
 
 
 @repro_command.command("gradients")

@@ -131,6 +131,51 @@ def measure(
     return [{name: value[run] for name, value in values.items()} for run in range(len(seeds))]
 
 
+def log_px_and_ess(
+    model: Autoencoder, images: Tensor, seeds: Sequence[int], K: int
+) -> dict[str, Tensor]:
+    """``log_weight_sums`` of binarised images with K samples, each [run, n]."""
+    x = _binarised(model, images, seeds, "evaluate: binarise")
+    noise = Streams(seeds, f"evaluate: log_px of {K}", model.device).normal
+    return log_weight_sums(model, x, K, noise)
+
+
+def pareto_shapes(
+    model: Autoencoder, images: Tensor, seeds: Sequence[int], K: int = 5000, tell: Done = silent
+) -> np.ndarray:
+    """Pareto's k-hat of the K importance weights of each image: [n], for the model's first run.
+
+    Vehtari et al. (2024): the shape of the generalised Pareto distribution that is fitted to the
+    largest weights. Above 0.7 the mean of the weights has not settled down for any practical K.
+    """
+    from arviz_stats.base import array_stats
+
+    x = _binarised(model, images, seeds, "evaluate: binarise")
+    noise = Streams(seeds, "evaluate: log_px", model.device).normal
+    shapes = []
+    for first in range(0, x.shape[1], SHAPE_IMAGES):
+        chunk = x[:, first : first + SHAPE_IMAGES]
+        log_w = _log_weights_of_chunk(model, chunk, K, noise)
+        _, khat = array_stats.psislw(-log_w.T)  # it takes the logarithm of 1 / w
+        shapes.append(khat)
+        tell(min(first + SHAPE_IMAGES, x.shape[1]) / x.shape[1])
+    return np.concatenate(shapes)
+
+
+SHAPE_IMAGES = 20  # whose weights are all in memory
+
+
+@torch.no_grad()
+def _log_weights_of_chunk(model: Autoencoder, x: Tensor, K: int, noise) -> np.ndarray:
+    """Log-weights of the first run's images [run, n, pixels], in float64: [K, n]."""
+    parts = []
+    for done in range(0, K, CHUNK_SAMPLES):
+        samples = min(CHUNK_SAMPLES, K - done)
+        log_w = model.log_weights(x, 1, samples, noise)[0]
+        parts.append(log_w[0, 0].double().cpu().numpy())
+    return np.concatenate(parts)
+
+
 def summary(values: dict[str, np.ndarray], seed: int) -> dict[str, dict[str, float]]:
     """Each metric's value and standard error over the images, from ``measure`` of one run."""
     names = ("iwae_64", "log_px", "minus_kl", "elbo", "ess", "ssim")

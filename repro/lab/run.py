@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from repro import ReproError, exhibits, one_of, plural, studies
@@ -21,6 +22,10 @@ from repro.records import Archive, Record
 
 WORTH_COMPILING = 8e9  # steps times parameters, about five minutes: then compile on the CPU
 LONG = 600.0  # seconds from which on a training is announced as long
+SHAPED_IMAGES = 1000  # of the test set, whose k-hat is taken
+DEEP_IMAGES = 200  # of the test set, whose log p-hat is taken with many samples
+DEEP_SAMPLES = (5000, 50_000)
+TRUSTED_KHAT = 0.7  # above it, a mean of importance weights is not to be trusted
 BINARISATIONS = 5  # of the test set, to see how much the choice of one matters
 KEPT_FOR_IMAGES = ("elbo", "iwae_64", "log_px", "ssim")  # metrics of which every image is kept
 
@@ -434,6 +439,55 @@ def measure_best(archive: Archive, data: str | Path | None, device: str) -> None
             bar.fraction(len(rows) / len(runs))
     origin |= {"device": device_name(device), "blobs": released_files.blobs(runs, "best")}
     print(f"wrote {archive.write_table('best', pd.DataFrame(rows), origin)}", flush=True)
+
+
+def check_proposals(archive: Archive, data: str | Path | None, device: str) -> None:
+    """Write how far log p-hat of the report's weights can be trusted, unless it is there."""
+    import pandas as pd
+
+    if archive.table_path("proposals").exists():
+        return
+    origin = code_and_date()
+    device = pick_device(device)
+    runs = exhibits.released_runs()
+    with Progress(1, "proposals") as bar:
+        rows: list[dict] = []
+        for e in runs:
+            rows.append(check_of_proposal(e, data, device))
+            bar.fraction(len(rows) / len(runs))
+    origin |= {"device": device_name(device), "blobs": released_files.blobs(runs, "model")}
+    print(f"wrote {archive.write_table('proposals', pd.DataFrame(rows), origin)}", flush=True)
+
+
+def check_of_proposal(e: Experiment, data: str | Path | None, device: str) -> dict:
+    """Pareto's k-hat of a run's importance weights, and log p-hat with ten times the samples.
+
+    ``predicted`` is by how much log p-hat should rise with them: its bias to first order is half
+    the relative variance of the mean weight, 1/ESS - 1/K.
+    """
+    model = Autoencoder(MODELS[e.model], [e.seed])
+    model.load_run_state(0, released_files.released_weights(e, data))
+    model = model.to(device)
+    images = datasets.load(e.dataset, data).test
+    khat = evaluation.pareto_shapes(model, images[:SHAPED_IMAGES], [e.seed])
+    log_px = []
+    biases = []
+    for K in DEEP_SAMPLES:
+        sums = evaluation.log_px_and_ess(model, images[:DEEP_IMAGES], [e.seed], K)
+        log_px.append(sums["iwae"][0])
+        biases.append(float((1 / K - 1 / sums["ess"][0]).mean() / 2))
+    rise = log_px[1] - log_px[0]
+    return {
+        "group": e.setting,
+        "method": e.method,
+        "images": len(khat),
+        "khat_median": float(np.median(khat)),
+        "khat_above": float((khat > TRUSTED_KHAT).mean()),
+        "deep_images": len(rise),
+        "rise": float(rise.mean()),
+        "rise_se": float(rise.std() / len(rise) ** 0.5),
+        "predicted": biases[1] - biases[0],
+    }
 
 
 def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> dict:

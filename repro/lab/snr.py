@@ -36,6 +36,7 @@ from repro.studies import (
     SWEPT,
     SWEPT_REPLICATES,
     Layout,
+    offset_title,
 )
 
 D = 20  # dimensions of the linear Gaussian model
@@ -189,7 +190,7 @@ def at_offset(offset: float) -> Iterator[dict]:
     MIWAE's estimate is the mean of M independent ones of IWAE, so that its signal and its bias are
     IWAE's with K samples, and its squared noise is that over M.
     """
-    where = f"linear Gaussian, offset {offset:g}"
+    where = offset_title(offset)
     for seed, layout, estimator in product(range(PROBLEMS), SWEPT, ESTIMATORS):
         found = gradient_estimates(layout, SWEPT_REPLICATES, seed, offset, estimator)
         more = {"estimator": estimator, "bias": bias_of_bound(layout, seed, offset)}

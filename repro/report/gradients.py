@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ from repro.experiments import ESTIMATORS
 from repro.records import Archive
 from repro.report.captions import METHOD_TITLES, NETWORK_TITLES
 from repro.report.estimates import ErrorOf, Estimate, number
-from repro.studies import AT_T, COUNTS, OF_ESTIMATORS, THEORY, Layout
+from repro.studies import AT_T, COUNTS, OF_ESTIMATORS, OFFSETS, SWEPT, THEORY, Layout, offset_title
+
+ALL_COUNTS = tuple(layout.K for layout in SWEPT)
 
 
 def places(archive: Archive) -> list[tuple[str, pd.DataFrame]]:
@@ -96,6 +99,45 @@ def ratios_of_estimators(archive: Archive) -> dict:
                 row[f"inference, {name}"] = _snr_to_two_digits(mine, layout, "phi")
             rows[place, _title(layout)] = row
     return rows
+
+
+def swept(archive: Archive, where: str, estimator: str) -> pd.DataFrame:
+    """IWAE's gradients in one place for every K, under an estimator.
+
+    The signal of ``rep`` is taken from ``drep``, whose expectation is the same and whose noise is
+    far smaller.
+    """
+    rows, _ = archive.table("samples")
+    rows = rows[rows["where"] == where].set_index(["draw", "K"])
+    mine = rows[rows.estimator == estimator].copy()
+    if estimator == "rep":
+        mine["phi_signal"] = rows[rows.estimator == "drep"].phi_signal
+    return mine.reset_index()
+
+
+class Rate(NamedTuple):
+    """How fast a gradient's SNR changes when K is four times as large, at some ESS."""
+
+    net: str
+    estimator: str
+    offset: float
+    counts: tuple[int, int]  # K from, K to
+    ess: float  # of K to
+    exponent: Estimate  # d log SNR / d log K
+
+
+def rates_in_linear_gaussian(archive: Archive) -> list[Rate]:
+    """For every offset and every K: both gradients', phi's under ``rep`` and under ``drep``."""
+    found = []
+    for offset in OFFSETS:
+        where = offset_title(offset)
+        for net, estimator in (("theta", "rep"), ("phi", "rep"), ("phi", "drep")):
+            rows = swept(archive, where, estimator)
+            for counts in zip(ALL_COUNTS[:-2], ALL_COUNTS[2:], strict=True):
+                ess = select(rows, Layout("iwae", 1, counts[1])).ess.mean()
+                exponent_here = exponent_of(rows, net, counts)
+                found.append(Rate(net, estimator, offset, counts, ess, exponent_here))
+    return found
 
 
 def times_clearer(archive: Archive, a: str, b: str, where: str) -> Estimate:

@@ -15,13 +15,14 @@ from repro.report.figures.of_audit import (
     printed_and_corrected,
     signal_to_noise,
 )
-from repro.report.figures.of_estimators import bounds_and_estimators
+from repro.report.figures.of_estimators import bounds_and_estimators, samples_and_clarity
 from repro.report.figures.style import save
 from repro.report.tables import AnyArchive
 
 __all__ = [
     "FIGURES", "bounds_and_estimators", "draw", "leads", "logged_gaps", "logged_log_px",
-    "printed_and_corrected", "reported_betas", "run_curves", "run_grids", "save", "signal_to_noise",
+    "printed_and_corrected", "reported_betas", "run_curves", "run_grids", "samples_and_clarity",
+    "save", "signal_to_noise",
 ]  # fmt: skip
 
 

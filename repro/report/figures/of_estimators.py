@@ -8,9 +8,9 @@ from repro.report.captions import METRIC_TITLES
 from repro.report.estimates import NOT_RUN
 from repro.report.estimators import BOTH_NETWORKS, BOUNDS, DOUBLY, USUAL, EstimatorRuns
 from repro.report.figures.style import GREY, legend_above, look, styled_figure
-from repro.report.gradients import snr_of
+from repro.report.gradients import rates_in_linear_gaussian, ratio, snr_of, swept
 from repro.report.tables import AnyArchive
-from repro.studies import OF_ESTIMATORS
+from repro.studies import COUNTS, NETWORKS_OF_ESTIMATORS, OF_ESTIMATORS, SWEPT_IN_NETWORKS, THEORY
 
 PLACE = "MNIST, the report's IWAE"  # where the first panel's gradients were measured
 ASIDE = {USUAL: -0.13, DOUBLY: 0.13}  # of a method's place
@@ -37,6 +37,65 @@ def bounds_and_estimators(archive: AnyArchive = None) -> Figure:
             axes[0, 0].plot([], [], "o", color=GREY, label=name, **line)
         legend_above(figure, axes[0, 0], len(LINES))
     return figure
+
+
+RATES = {  # (network, estimator) -> title, and the line
+    ("theta", "rep"): ("generative", {"color": "#0072B2", "marker": "o"}),
+    ("phi", "rep"): ("inference, rep", {"color": "#D55E00", "marker": "s"}),
+    ("phi", "drep"): (
+        "inference, drep",
+        {"color": "#D55E00", "marker": "s", "markerfacecolor": "none"},
+    ),
+}
+
+
+def samples_and_clarity(archive: AnyArchive = None) -> Figure:
+    """How IWAE's gradients change with K: the rates against the ESS, and phi's SNR in networks."""
+    archive = Archive.of(archive)
+    with styled_figure(1, 2, (8, 3.6)) as (figure, ((left, right),)):
+        _draw_rates(left, archive)
+        _draw_sweeps(right, archive)
+    return figure
+
+
+def _draw_rates(ax, archive: Archive) -> None:
+    """Exponents of the linear Gaussian model at all offsets, against the effective sample size."""
+    for rate in (THEORY["theta"], THEORY["phi"]):
+        ax.axhline(rate, color=GREY, linestyle=":", linewidth=1)
+    rates = rates_in_linear_gaussian(archive)
+    for (net, estimator), (title, line) in RATES.items():
+        mine = [r for r in rates if (r.net, r.estimator) == (net, estimator)]
+        for place, r in enumerate(mine):
+            label = None if place else title
+            bar = {"capsize": 0, "linewidth": 0.8, "markersize": 4}
+            ax.errorbar(r.ess, r.exponent.value, r.exponent.se, **line, **bar, label=label)
+    ax.set(
+        xscale="log",
+        xlabel="effective sample size",
+        ylabel="d log SNR / d log K",
+        title="Linear Gaussian model",
+    )
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.legend(frameon=False, fontsize=8)
+
+
+def _draw_sweeps(ax, archive: Archive) -> None:
+    """The SNR of phi's gradient in networks, as a multiple of that with one sample."""
+    for place in NETWORKS_OF_ESTIMATORS:
+        for estimator, line in LINES.items():
+            rows = swept(archive, place, estimator)
+            ratios = [ratio(rows, layout, "phi") for layout in SWEPT_IN_NETWORKS]
+            times = [r / ratios[0] for r in ratios]
+            title = estimator if place == PLACE else None
+            ax.plot(COUNTS, times, label=title, **look("iwae") | line)
+    ax.set(
+        xscale="log", yscale="log", xlabel="K", ylabel="SNR over that at K = 1", title="Networks"
+    )
+    ax.set_xticks(COUNTS, COUNTS)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.legend(frameon=False, fontsize=8)
 
 
 def _draw_ratios(ax, archive: Archive, methods: list[str]) -> None:

@@ -252,3 +252,39 @@ def test_encoders_alone_are_told_and_do_not_count(tmp_path):
     outcome, said = claims.encoder_alone(Evidence(str(tmp_path)))
     assert outcome is Outcome.SHORT
     assert "IWAE-64 is −70.00 with MIWAE's bound and −75.00 with IWAE's" in said
+
+
+def test_other_settings_are_compared_at_one_length(tmp_path):
+    """With IWAE after as many epochs, however long it trained; what is missing is left out."""
+    (iwae,) = plan("iwae", "mnist", profile_name="short", epochs=15)
+    (miwae,) = plan("miwae", "mnist", M=4, K=16, profile_name="short", epochs=13)
+    (another,) = plan("piwae", "mnist", M=4, K=16, profile_name="short", epochs=12)
+    claim = claim_called(
+        "Other settings do as well: MIWAE(4,16), PIWAE(4,16) and CIWAE(0.05) are ahead of IWAE"
+    )
+    assert claim.check(Evidence(str(tmp_path))).outcome is Outcome.UNTESTED
+    write_record(tmp_path, iwae, value=-90.0)
+    write_record(tmp_path, miwae, value=-89.0)
+    write_record(tmp_path, another, value=-80.0)
+    outcome, said = claim.check(Evidence(str(tmp_path)))
+    assert outcome is Outcome.SHORT
+    assert "1.00 (MIWAE(4,16))" in said
+    assert "PIWAE" not in said
+
+
+def test_ssim_is_comparable_where_methods_differ_less_than_images(tmp_path):
+    """The paired images tell the methods apart all the same; that is another question."""
+    claim = claim_called("The methods' SSIM is comparable")
+    assert claim.check(Evidence(str(tmp_path))).outcome is Outcome.UNTESTED
+    for sd, outcome in ((0.05, Outcome.HOLDS), (0.03, Outcome.FAILS)):
+        folder = tmp_path / outcome
+        for place, e in enumerate(exhibits.released_runs()[:5]):
+            ssim = {"value": 0.80 + place / 100, "se": 0.001, "sd": sd}
+            write_record(folder, e, also={"ssim": ssim})
+        assert claim.check(Evidence(str(folder))).outcome is outcome
+
+
+def test_ciwae_is_as_good_as_iwae_only_if_it_is_not_clearly_behind(committed):
+    """On Omniglot it is behind by less than three of its errors: that settles nothing."""
+    claim = claim_called("CIWAE(0.5)'s IWAE-64 is as good as IWAE's")
+    assert claim.check(committed).outcome is Outcome.NOT_SETTLED

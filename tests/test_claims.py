@@ -1,6 +1,7 @@
 """Verdicts on claims follow from records, and from whole trainings only."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -280,7 +281,7 @@ def test_ssim_is_comparable_where_methods_differ_less_than_images(tmp_path):
         folder = tmp_path / outcome
         for place, e in enumerate(exhibits.released_runs()[:5]):
             ssim = {"value": 0.80 + place / 100, "se": 0.001, "sd": sd}
-            write_record(folder, e, also={"ssim": ssim})
+            write_record(folder, replace(e, epochs=0), also={"ssim": ssim})
         assert claim.check(Evidence(str(folder))).outcome is outcome
 
 

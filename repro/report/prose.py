@@ -15,7 +15,7 @@ import pandas as pd
 import repro
 from repro import plural, records
 from repro.experiments import MODELS, OMNIGLOT, TABLE_METHODS, TRAINED_PROFILES, plan
-from repro.report import audit, claims, gradients, logs, preregistered, similarity, tables
+from repro.report import audit, claims, gradients, logs, others, preregistered, similarity, tables
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds, paired_difference
 from repro.report.estimators import BOTH_NETWORKS, ENCODER_ALONE, EstimatorRuns
 from repro.report.evidence import Evidence, rounded_up
@@ -71,10 +71,11 @@ class Numbers(Evidence):
             return Estimate.mean_of(r.images["log_px"] - r.images["elbo"], ErrorOf.IMAGES)
         return NOT_RUN
 
-    def each(self, setting: str, method: str, metric: str) -> str:
+    def each(self, setting: str, method: str, metric: str, digits: int = 2) -> str:
         """A metric of each of our own runs, one for each seed."""
         runs = sorted(self.runs(setting, method, "ours"), key=lambda r: r.experiment.seed)
-        return " and ".join(number(r.metrics[metric]["value"]) for r in runs) or str(NOT_RUN)
+        values = [number(r.metrics[metric]["value"], digits) for r in runs]
+        return " and ".join(values) or str(NOT_RUN)
 
     def units(self, setting: str, method: str, whose: str = "weights"):
         """Active latent units."""
@@ -304,6 +305,10 @@ class Numbers(Evidence):
     def preregistered(self) -> str:
         """The hypotheses of the test that was fixed in advance, in Markdown."""
         return preregistered.table_of_outcomes(self.archive)
+
+    def others(self) -> str:
+        """What others report for this architecture on MNIST, in Markdown."""
+        return others.as_table(self.archive)
 
     def claims(self) -> str:
         """The claims table, in Markdown."""

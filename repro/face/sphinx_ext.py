@@ -10,6 +10,7 @@ Prose draws its numbers from the records: ``n.value(...)`` in double braces in a
 exhibits link to are copied beside the pages.
 """
 
+from importlib.metadata import files
 from pathlib import Path
 
 from repro.exhibits import EXHIBITS, STUDIES
@@ -97,6 +98,16 @@ def take_along(app, error) -> None:
         _copy(Path(app.srcdir) / notebook, out / notebook)
 
 
+def bring_mathjax(app, error) -> None:
+    """Copy the script that sets formulas to where pages look for it."""
+    if error or app.builder.format != "html":
+        return
+    place = app.config.mathjax_path
+    for file in files("sphinx-mathjax-offline"):
+        if file.match(f"*/{place}"):
+            _copy(Path(file.locate()), Path(app.outdir) / "_static" / place)
+
+
 def _copy(source: Path, target: Path) -> None:
     _write(target, source.read_bytes())
 
@@ -112,4 +123,5 @@ def setup(app):
     app.connect("config-inited", bring, priority=100)
     app.connect("html-page-context", without_thebe, priority=900)
     app.connect("build-finished", take_along)
+    app.connect("build-finished", bring_mathjax)
     return {"parallel_read_safe": True}

@@ -26,8 +26,8 @@ from repro.report.captions import (
     METRIC_TITLES,
     OVER_IMAGES,
     about_released,
+    conditions,
     made_by,
-    origin,
 )
 from repro.report.estimates import (
     CLEAR,
@@ -41,7 +41,15 @@ from repro.report.estimates import (
 )
 from repro.report.logs import blocks_of_logs, last_block, logged, spread_of_gap
 from repro.report.reported import TABLE1
-from repro.report.tables import AnyArchive, Rows, for_methods, framed, paired_differences
+from repro.report.tables import (
+    THE_REPORTS,
+    AnyArchive,
+    Rows,
+    for_methods,
+    framed,
+    paired_differences,
+    show_origins,
+)
 
 SUBSET = 64 * 20  # images in 64 batches
 
@@ -259,8 +267,14 @@ def protocols(archive: AnyArchive = None) -> pd.DataFrame:
             }
     used = [r for pair in twins.runs.values() for found in pair for r in found]
     missing = [e for e in twins.wanted if not archive.holds(e)]
-    said = origin(used, f"{OVER_IMAGES}, of differences paired")
+    said = conditions(used, f"{OVER_IMAGES}, of differences paired")
     return framed(rows, ["method", "metric"], f"Ours: {said}", commands(missing))
+
+
+def sources(results: AnyArchive = None) -> None:
+    """In a notebook: which records the audit shows."""
+    archive = Archive.of(results)
+    show_origins("audit", {THE_REPORTS: [*archive.released.values()]})
 
 
 class _Twins(NamedTuple):

@@ -62,13 +62,24 @@ def length_of_ours(wanted: Iterable[Experiment]) -> str:
 
 
 def origin(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
-    """Profile, data, epochs, seeds, the kind of error, commits, dates and devices."""
+    """``conditions`` of records, with commits, dates and devices."""
+    if not used:
+        return conditions(used)
+    dates = sorted({r.provenance["date"] for r in used})
+    commits = dict.fromkeys(commit for r in used for commit in _commits(r))
+    said = [conditions(used, error).removesuffix(".")]
+    said.append("commit " + ", ".join(commits))
+    said.append(" to ".join(dict.fromkeys((dates[0], dates[-1]))))
+    said.append(", ".join(sorted({r.provenance["device"] for r in used})))
+    return "; ".join(said) + "."
+
+
+def conditions(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
+    """What a reader needs to read a number: profile, data, epochs, seeds, the kind of error."""
     if not used:
         return "No records yet."
     profile = PROFILES[used[0].experiment.profile]
     several = len({r.experiment.seed for r in used}) > 1
-    dates = sorted({r.provenance["date"] for r in used})
-    commits = dict.fromkeys(commit for r in used for commit in _commits(r))
     if profile.trained_here:
         said = [f"{profile.name} profile", *dict.fromkeys(map(_data_and_length, used))]
         said.append(_seeds(used))
@@ -78,9 +89,6 @@ def origin(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
     said.append(f"log p̂ with K = {used[0].provenance['log_px_samples']}")
     if error:
         said.append(error.replace(OVER_IMAGES, BETWEEN_SEEDS) if several else error)
-    said.append("commit " + ", ".join(commits))
-    said.append(" to ".join(dict.fromkeys((dates[0], dates[-1]))))
-    said.append(", ".join(sorted({r.provenance["device"] for r in used})))
     return "; ".join(said) + "."
 
 
@@ -114,7 +122,7 @@ def about_released(used: Sequence[Record], expected: int, error: str = OVER_IMAG
     """Caption and missing commands of a table of so many released models."""
     caption = "No released model is measured yet."
     if used:
-        caption = f"Measured again: {origin(used, error)}"
+        caption = f"Measured again: {conditions(used, error)}"
     return {
         "caption": caption,
         "missing": [] if len(used) == expected else ["python -m repro audit"],

@@ -202,6 +202,20 @@ class Numbers(Evidence):
             return _mean_units(runs)
         return over_seeds(runs, metric, self.of_betas())
 
+    def chosen(self, metric: str = "iwae_64"):
+        """A metric of our runs that choose their beta."""
+        return over_seeds(tables.chosen_betas(self.archive), metric)
+
+    def range_of_chosen(self, epoch: int) -> str:
+        """The lowest and the highest beta that is chosen from an epoch on."""
+        curves = [r.curve for r in tables.chosen_betas(self.archive)]
+        values = pd.concat([c.beta[c.epoch >= epoch] for c in curves])
+        return f"{number(values.min())} and {number(values.max())}"
+
+    def seeds_of_chosen(self) -> str:
+        """How many of our runs choose their beta."""
+        return plural(len(tables.chosen_betas(self.archive)), "seed")
+
     def over_betas(self, method: str):
         """IWAE-64 over the betas: mean ± standard deviation, our own runs."""
         return tables.spread_over_betas(self.of_betas(), method)

@@ -25,6 +25,7 @@ from repro.report.captions import (
     METHOD_TITLES,
     METRIC_TITLES,
     OVER_IMAGES,
+    conditions,
     labels,
     length_of_ours,
     made_by,
@@ -77,7 +78,7 @@ def _with_seeds_in_label(index: tuple, row: Mapping[str, object]) -> tuple[tuple
 def _of_ours(rows: Rows, levels: Sequence[str], selection: Selection, error: str):
     """A table of our own runs."""
     used = selection.used
-    caption = f"Ours: {origin(used, error)}" if used else origin(used)
+    caption = f"Ours: {conditions(used, error)}" if used else conditions(used)
     return framed(rows, levels, caption, commands(selection.missing))
 
 
@@ -189,6 +190,19 @@ def scores_by_beta(shown: Sequence[Record], method: str) -> np.ndarray:
     """IWAE-64 of a method's runs, the mean over seeds, in the order of beta."""
     groups = by_beta(shown, method).values()
     return np.array([np.mean([r.metrics["iwae_64"]["value"] for r in runs]) for runs in groups])
+
+
+def chosen_betas(archive: Archive) -> list[Record]:
+    """Our runs on MNIST that choose their beta, as long as those of Figure 4, by seed."""
+    shown = archive.select("figure4").used
+    lengths = {r.experiment.epochs for r in shown}
+    found = []
+    for record in archive.records("short"):
+        e = record.experiment
+        kind = (e.method, e.group, e.decoder)
+        if kind == ("ciwae-chosen", "mnist-reference", "own") and e.epochs in lengths:
+            found.append(record)
+    return sorted(found, key=lambda r: r.experiment.seed)
 
 
 def spread_over_betas(shown: Sequence[Record], method: str):
@@ -369,27 +383,35 @@ def _to_fill(needed: Sequence[str]):
 
 def sources(exhibit: str, profile: str = "best", archive: AnyArchive = None) -> None:
     """In a notebook: where an exhibit's numbers come from, and commands for what is missing."""
-    from IPython.display import HTML, display
+    from IPython.display import display
 
     archive = Archive.of(archive)
     ours, missing, _ = archive.select(exhibit, profile)
-    captioned = exhibit.startswith("table")  # a table's own caption says where ours come from
-    if ours:
-        _show_origin("Ours", ours, "" if captioned else f" {origin(ours, None)}")
-    theirs = archive.released_in(exhibit)
-    if theirs:
-        _show_origin("The report's weights", theirs, f" {origin(theirs, None)}")
-    notebook = f'<a href="../notebooks/{exhibit}.ipynb">notebooks/{exhibit}.ipynb</a>'
-    display(HTML(f"<p>Made by {notebook}.</p>"))
+    show_origins(exhibit, {"Ours": ours, THE_REPORTS: archive.released_in(exhibit)})
     if missing and exhibit not in TABLES:
         display(_to_fill(commands(missing)))
 
 
-def _show_origin(whose: str, runs: Sequence[Record], said: str) -> None:
+THE_REPORTS = "The report's weights"
+
+
+def show_origins(notebook: str, runs_by_name: Mapping[str, Sequence[Record]]) -> None:
+    """In a notebook: which records it shows, with commits, dates and devices, folded."""
     from IPython.display import HTML, display
 
-    links = [_link(r, text) for r, text in zip(runs, labels(runs), strict=True)]
-    display(HTML(f"<p><b>{whose}</b>:{said} Records: {', '.join(links)}.</p>"))
+    said = []
+    for whose, runs in runs_by_name.items():
+        if runs:
+            said.append(f"<p><b>{whose}</b>: {origin(runs, None)} Records: {_links(runs)}.</p>")
+    link = f'<a href="../notebooks/{notebook}.ipynb">notebooks/{notebook}.ipynb</a>'
+    said.append(f"<p>Made by {link}.</p>")
+    summary = "<summary>Where these numbers come from</summary>"
+    display(HTML(f'<details class="origin">{summary}{"".join(said)}</details>'))
+
+
+def _links(runs: Sequence[Record]) -> str:
+    named = zip(runs, labels(runs), strict=True)
+    return ", ".join(_link(record, name) for record, name in named)
 
 
 def _link(record: Record, name: str) -> str:

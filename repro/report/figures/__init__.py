@@ -6,7 +6,13 @@
 from matplotlib.figure import Figure
 
 from repro import one_of
-from repro.report.figures.by_epoch import beta_curves, reported_betas, run_curves, training_curves
+from repro.report.figures.by_epoch import (
+    beta_curves,
+    chosen_beta,
+    reported_betas,
+    run_curves,
+    training_curves,
+)
 from repro.report.figures.images import grids_elsewhere, method_grids, run_grids
 from repro.report.figures.of_audit import (
     leads,
@@ -20,9 +26,9 @@ from repro.report.figures.style import save
 from repro.report.tables import AnyArchive
 
 __all__ = [
-    "FIGURES", "bounds_and_estimators", "draw", "leads", "logged_gaps", "logged_log_px",
-    "printed_and_corrected", "reported_betas", "run_curves", "run_grids", "samples_and_clarity",
-    "save", "signal_to_noise",
+    "FIGURES", "bounds_and_estimators", "chosen_beta", "draw", "leads", "logged_gaps",
+    "logged_log_px", "printed_and_corrected", "reported_betas", "run_curves", "run_grids",
+    "samples_and_clarity", "save", "signal_to_noise",
 ]  # fmt: skip
 
 

@@ -21,10 +21,10 @@ from repro.report.figures.style import (
     nothing,
     styled_figure,
     whole_epochs,
-    with_origin,
+    with_conditions,
 )
 from repro.report.logs import blocks_of_logs, nodes_of
-from repro.report.tables import AnyArchive, by_beta, by_method
+from repro.report.tables import AnyArchive, by_beta, by_method, chosen_betas
 
 WINDOWS = {"figure1": 10, "figure2": 5, "figure3": 10}  # of (a), in epochs, as in the report
 METRICS_OF_PANELS = ("iwae_64", "log_px")
@@ -55,7 +55,7 @@ def training_curves(name: str, profile: str = "best", archive: AnyArchive = None
         if ours:
             _draw_ours(axes[1], selection, window)
         legend_above(figure, axes[0, 0], 5)
-        return with_origin(figure, ours)
+        return with_conditions(figure, ours)
 
 
 def _draw_logs(row, setting: str, archive: Archive, again: Sequence[Record]) -> None:
@@ -160,7 +160,33 @@ def beta_curves(name: str = "figure4", profile: str = "best", archive: AnyArchiv
         for ax, title in ((fixed, "β"), (ends, "")):
             if ax.get_legend_handles_labels()[0]:
                 ax.legend(title=title, frameon=False, fontsize=8, title_fontsize=8)
-        return with_origin(figure, ours)
+        return with_conditions(figure, ours)
+
+
+def chosen_beta(archive: AnyArchive = None) -> Figure:
+    """The beta that is chosen, by epoch, and IWAE-64 beside that of every fixed beta."""
+    archive = Archive.of(archive)
+    chosen = chosen_betas(archive)
+    if not chosen:
+        return nothing()
+    fixed = by_beta(archive.select("figure4").used, "ciwae")
+    with styled_figure(1, 2, (8, 3.2)) as (figure, ((values, scores),)):
+        line = look("ciwae-chosen")
+        for record in chosen:
+            curve = record.curve
+            start = record.experiment.beta
+            values.plot([0, *curve.epoch], [start, *curve.beta], **line)
+        values.set(title="β while it is chosen", xlabel="epoch", ylabel="β", ylim=(0, 1))
+        _draw_ends(scores, fixed, [r for runs in fixed.values() for r in runs], "ciwae")
+        for place, record in enumerate(chosen):
+            end = record.metrics["iwae_64"]
+            beta = record.curve.beta.iloc[-1]
+            name = None if place else "chosen"
+            scores.errorbar(beta, end["value"], end["se"], capsize=2, label=name, **line)
+        scores.set(title="IWAE-64 at the end", xlabel="β, fixed or at the end", ylabel="nats")
+        scores.legend(frameon=False, fontsize=8)
+        whole_epochs(values)
+        return with_conditions(figure, chosen)
 
 
 def reported_betas(archive: AnyArchive = None) -> Figure:
@@ -212,7 +238,7 @@ def run_curves(shown: Sequence[Record]) -> Figure:
             whole_epochs(ax)
         axes[0, 0].set_ylabel("nats")
         axes[0, 0].legend(frameon=False, fontsize=8)
-        return with_origin(figure, shown)
+        return with_conditions(figure, shown)
 
 
 def some(shown: Sequence[Record]) -> None:

@@ -11,7 +11,7 @@ from repro.records import Archive, Record, omniglot_of
 from repro.report.captions import METHOD_TITLES, labels
 from repro.report.estimates import NOT_RUN
 from repro.report.figures.by_epoch import some
-from repro.report.figures.style import nothing, styled_figure, with_origin
+from repro.report.figures.style import nothing, styled_figure, with_conditions
 from repro.report.reported import SSIM
 from repro.report.tables import AnyArchive, ssim_on, ssim_spread
 
@@ -49,7 +49,7 @@ def method_grids(name: str, profile: str = "best", archive: AnyArchive = None) -
                 if whose != "ours":
                     title += f"\nreport: {SSIM[family][family][m]}"
                 draw_tiles(ax, r.reconstructions[1] if r else None, title)
-        return with_origin(figure, rows.get("ours", []), SPREAD)
+        return with_conditions(figure, rows.get("ours", []), SPREAD)
 
 
 def grids_elsewhere(
@@ -74,7 +74,7 @@ def grids_elsewhere(
                     said = f"SSIM {ssim_spread([r], names[tested])}"
                 draw_tiles(pair[0], inputs, f"{whose}:\ninput, {tested}")
                 draw_tiles(pair[1], again, f"trained on {trained}\n{said}")
-        return with_origin(figure, rows.get("ours", []), SPREAD)
+        return with_conditions(figure, rows.get("ours", []), SPREAD)
 
 
 def _trained_on(family: str, runs: Sequence[Record]) -> Record | None:
@@ -97,7 +97,7 @@ def run_grids(shown: Sequence[Record]) -> Figure:
             ax.set_axis_off()
         for ax, (title, images) in zip(axes.flat, grids, strict=False):
             draw_tiles(ax, images, title)
-        return with_origin(figure, shown, SPREAD)
+        return with_conditions(figure, shown, SPREAD)
 
 
 def draw_tiles(ax, images: np.ndarray | None, title: str) -> None:

@@ -18,7 +18,7 @@ from repro.report.figures.style import (
     legend_above,
     look,
     styled_figure,
-    with_origin,
+    with_conditions,
 )
 from repro.report.gradients import places, snr_of
 from repro.report.logs import blocks_of_logs, leads_in_logs
@@ -135,7 +135,7 @@ def leads(profile: str = "best", archive: AnyArchive = None) -> Figure:
         first.yaxis.set_minor_locator(NullLocator())
         said = "lines: the report's logs; open: ours"
         axes[0, -1].legend(title=said, title_fontsize=8, frameon=False, fontsize=8)
-        return with_origin(figure, used, None)
+        return with_conditions(figure, used, None)
 
 
 def signal_to_noise(archive: AnyArchive = None) -> Figure:

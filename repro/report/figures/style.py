@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from repro.records import Record
-from repro.report.captions import OVER_IMAGES, origin
+from repro.report.captions import OVER_IMAGES, conditions
 
 # Okabe and Ito's colours for the colour-blind, those that show on white and on black
 COLOURS = {
@@ -20,8 +20,17 @@ COLOURS = {
     "ciwae": "#CC79A7",
     "vae": "#E69F00",
     "ciwae-learned": "#56B4E9",
+    "ciwae-chosen": "#999933",
 }
-MARKERS = {"iwae": "o", "piwae": "s", "miwae": "^", "ciwae": "D", "vae": "v", "ciwae-learned": "P"}
+MARKERS = {
+    "iwae": "o",
+    "piwae": "s",
+    "miwae": "^",
+    "ciwae": "D",
+    "vae": "v",
+    "ciwae-learned": "P",
+    "ciwae-chosen": "X",
+}
 GREY = "#7a7a7a"  # of axes and words, readable on white and on black
 STYLE = {
     "axes.edgecolor": GREY,
@@ -74,9 +83,11 @@ def legend_above(figure: Figure, ax, columns: int) -> None:
     figure.legend(handles, names, loc=where, ncols=columns, frameon=False, fontsize=8)
 
 
-def with_origin(figure: Figure, ours: Sequence[Record], error: str | None = OVER_IMAGES) -> Figure:
-    """The figure with the origin of our runs underneath."""
-    text = textwrap.fill(f"Ours: {origin(ours, error)}", 150)
+def with_conditions(
+    figure: Figure, ours: Sequence[Record], error: str | None = OVER_IMAGES
+) -> Figure:
+    """The figure with what our runs are underneath."""
+    text = textwrap.fill(f"Ours: {conditions(ours, error)}", 150)
     figure.supxlabel(text, fontsize=6.5, x=0.01, ha="left")
     return figure
 

@@ -19,7 +19,7 @@ from repro.report.evidence import NAMES_OF_SETTINGS
 from repro.report.prose import Numbers
 from repro.report.reported import FIGURE4, TABLE1
 from repro.report.similarity import SsimVerdict
-from repro.studies import AT_T, NETWORKS_OF_ESTIMATORS
+from repro.studies import AT_T, NETWORKS_OF_ESTIMATORS, Layout
 from tests.helpers import copy_published
 
 SCORES = ("iwae_64", "log_px")
@@ -840,3 +840,37 @@ def test_our_miwae_is_ahead_in_iwae_64_and_behind_in_log_px(n):
 @pytest.mark.parametrize("setting", ["mnist larger", "omniglot reference"])
 def test_the_released_miwae_is_ahead_whatever_another_training_may_change(n, setting):
     assert ahead(n.apart_with_training(setting, "miwae", "iwae", "iwae_64"))
+
+
+# Samples and offsets
+
+
+def test_the_rates_are_the_theorys_where_many_weights_count_and_gone_where_few_do(n):
+    for net, estimator, theory in (
+        ("theta", "rep", 0.5),
+        ("phi", "rep", -0.5),
+        ("phi", "drep", 0.5),
+    ):
+        assert n.rate(net, estimator, 0.01).value == pytest.approx(theory, abs=0.05)
+        assert abs(n.rate(net, estimator, 0.1).value) < 0.15
+    assert n.rate("phi", "drep", 0.1).value < 0
+
+
+@pytest.mark.parametrize("where", NETWORKS_OF_ESTIMATORS)
+def test_in_networks_drep_makes_the_loss_of_clarity_smaller_and_no_gain(n, where):
+    left = {}
+    for estimator in ("rep", "drep"):
+        rows = gradients.swept(n.archive, where, estimator)
+        one, most = (gradients.ratio(rows, Layout("iwae", 1, K), "phi") for K in (1, 256))
+        left[estimator] = most / one
+    assert left["rep"] < left["drep"] < 1.1
+
+
+def test_the_page_with_sliders_has_what_it_draws_and_is_small(n):
+    page = n.explorer()
+    data = json.loads(page.split('json">')[1].split("</script>")[0])
+    assert len(page) < 30_000
+    for name in ("theta", "bias", "ess"):
+        assert np.shape(data[name]) == (len(data["offsets"]), len(data["counts"]))
+    assert (np.array(data["bias"]) < 0).all(), "its axis is logarithmic"
+    assert (np.array(data["phi"]["rep"]) > 0).all()

@@ -46,6 +46,11 @@ def effective_samples(rows: pd.DataFrame) -> float:
     return select(rows, AT_T[0]).ess.mean()
 
 
+def ess_of_most(rows: pd.DataFrame) -> float:
+    """The mean effective sample size of IWAE's weights at the highest K that was measured."""
+    return rows[rows.K.max() == rows.K].ess.mean()
+
+
 def with_jackknife(
     rows: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], digits: int = 3
 ) -> Estimate:

@@ -15,12 +15,24 @@ import pandas as pd
 import repro
 from repro import plural, records
 from repro.experiments import MODELS, OMNIGLOT, TABLE_METHODS, TRAINED_PROFILES, plan
-from repro.report import audit, claims, gradients, logs, others, preregistered, similarity, tables
+from repro.report import (
+    audit,
+    claims,
+    explorer,
+    gradients,
+    logs,
+    others,
+    preregistered,
+    similarity,
+    tables,
+)
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds, paired_difference
 from repro.report.estimators import BOTH_NETWORKS, ENCODER_ALONE, EstimatorRuns
 from repro.report.evidence import Evidence, rounded_up
 from repro.report.reported import FIGURE4, TABLE1
-from repro.studies import NETWORKS_OF_ESTIMATORS
+from repro.studies import NETWORKS_OF_ESTIMATORS, Layout, offset_title
+
+LAST_COUNTS = (64, 256)  # of K, between which rates are given
 
 
 @dataclass(frozen=True)
@@ -267,6 +279,31 @@ class Numbers(Evidence):
         places = NETWORKS_OF_ESTIMATORS
         return _from_to([self.clearer(a, b, where).value for where in places])
 
+    def rate(self, net: str, estimator: str, offset: float):
+        """d log SNR / d log K of IWAE between 64 and 256, in the linear Gaussian model."""
+        rows = gradients.swept(self.archive, offset_title(offset), estimator)
+        return gradients.exponent_of(rows, net, LAST_COUNTS).shown_with(2)
+
+    def that_count(self, offset: float):
+        """The effective sample size of 256 weights in the linear Gaussian model."""
+        rows = gradients.swept(self.archive, offset_title(offset), "rep")
+        return gradients.with_jackknife(rows, gradients.ess_of_most, digits=1)
+
+    def that_count_in_networks(self) -> str:
+        """The lowest and the highest effective sample size of 256 weights, in networks."""
+        tables_of = [gradients.swept(self.archive, w, "rep") for w in NETWORKS_OF_ESTIMATORS]
+        found = [gradients.ess_of_most(rows) for rows in tables_of]
+        return f"{number(min(found), 1)} to {number(max(found), 1)}"
+
+    def left_of_clarity(self, estimator: str) -> str:
+        """SNR of phi's gradient at K = 256 over that at K = 1, lowest and highest, in networks."""
+        found = []
+        for where in NETWORKS_OF_ESTIMATORS:
+            rows = gradients.swept(self.archive, where, estimator)
+            one, most = (gradients.ratio(rows, Layout("iwae", 1, K), "phi") for K in (1, 256))
+            found.append(most / one)
+        return _from_to(found)
+
     def alone(self, method: str, estimator: str, metric: str = "iwae_64"):
         """``trained`` of encoders that were trained for the decoder of the report's IWAE."""
         return self.trained(method, estimator, metric, ENCODER_ALONE)
@@ -319,6 +356,18 @@ class Numbers(Evidence):
     def preregistered(self) -> str:
         """The hypotheses of the test that was fixed in advance, in Markdown."""
         return preregistered.table_of_outcomes(self.archive)
+
+    def explorer(self) -> str:
+        """Sliders and curves of the linear Gaussian model, in Markdown."""
+        return explorer.as_markdown(self.archive)
+
+    def problems(self) -> int:
+        """In how many problems of the linear Gaussian model gradients were measured."""
+        return self.archive.table("samples")[1]["problems"]
+
+    def swept_replicates(self) -> int:
+        """How many estimates of a gradient were taken in each."""
+        return self.archive.table("samples")[1]["swept_replicates"]
 
     def others(self) -> str:
         """What others report for this architecture on MNIST, in Markdown."""

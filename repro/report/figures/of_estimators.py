@@ -10,7 +10,14 @@ from repro.report.estimators import BOTH_NETWORKS, BOUNDS, DOUBLY, USUAL, Estima
 from repro.report.figures.style import GREY, legend_above, look, styled_figure
 from repro.report.gradients import rates_in_linear_gaussian, ratio, snr_of, swept
 from repro.report.tables import AnyArchive
-from repro.studies import COUNTS, NETWORKS_OF_ESTIMATORS, OF_ESTIMATORS, SWEPT_IN_NETWORKS, THEORY
+from repro.studies import (
+    COUNTS,
+    NETWORKS_OF_ESTIMATORS,
+    OF_ESTIMATORS,
+    OFFSETS,
+    SWEPT_IN_NETWORKS,
+    THEORY,
+)
 
 PLACE = "MNIST, the report's IWAE"  # where the first panel's gradients were measured
 ASIDE = {USUAL: -0.13, DOUBLY: 0.13}  # of a method's place
@@ -55,6 +62,7 @@ def samples_and_clarity(archive: AnyArchive = None) -> Figure:
     with styled_figure(1, 2, (8, 3.6)) as (figure, ((left, right),)):
         _draw_rates(left, archive)
         _draw_sweeps(right, archive)
+        legend_above(figure, left, len(RATES))
     return figure
 
 
@@ -64,11 +72,13 @@ def _draw_rates(ax, archive: Archive) -> None:
         ax.axhline(rate, color=GREY, linestyle=":", linewidth=1)
     rates = rates_in_linear_gaussian(archive)
     for (net, estimator), (title, line) in RATES.items():
-        mine = [r for r in rates if (r.net, r.estimator) == (net, estimator)]
-        for place, r in enumerate(mine):
-            label = None if place else title
-            bar = {"capsize": 0, "linewidth": 0.8, "markersize": 4}
-            ax.errorbar(r.ess, r.exponent.value, r.exponent.se, **line, **bar, label=label)
+        for offset in OFFSETS:
+            mine = [r for r in rates if r[:3] == (net, estimator, offset)]
+            values = [r.exponent.value for r in mine]
+            errors = [r.exponent.se for r in mine]
+            label = title if offset == OFFSETS[0] else None
+            thin = {"linewidth": 0.7, "elinewidth": 0.7, "markersize": 4, "label": label}
+            ax.errorbar([r.ess for r in mine], values, errors, **line, **thin)
     ax.set(
         xscale="log",
         xlabel="effective sample size",
@@ -76,7 +86,6 @@ def _draw_rates(ax, archive: Archive) -> None:
         title="Linear Gaussian model",
     )
     ax.xaxis.set_major_formatter("{x:g}")
-    ax.legend(frameon=False, fontsize=8)
 
 
 def _draw_sweeps(ax, archive: Archive) -> None:
@@ -88,13 +97,10 @@ def _draw_sweeps(ax, archive: Archive) -> None:
             times = [r / ratios[0] for r in ratios]
             title = estimator if place == PLACE else None
             ax.plot(COUNTS, times, label=title, **look("iwae") | line)
-    ax.set(
-        xscale="log", yscale="log", xlabel="K", ylabel="SNR over that at K = 1", title="Networks"
-    )
+    ax.set(xscale="log", xlabel="K", title="Inference network, in five networks")
+    ax.set(ylabel="SNR over that at K = 1", ylim=(0, None))
     ax.set_xticks(COUNTS, COUNTS)
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.legend(frameon=False, fontsize=8)
 
 

@@ -20,7 +20,6 @@ PAGE = """```{{raw}} html
 <script type="application/json">{data}</script>
 <noscript>The sliders need JavaScript. The figure below shows the same measurements.</noscript>
 </div>
-<script defer src="_static/explorer.js"></script>
 ```"""
 
 

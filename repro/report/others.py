@@ -12,7 +12,7 @@ from repro.report.estimates import Estimate, of_metric
 from repro.report.reported import TABLE1
 
 
-class Source(NamedTuple):
+class Publication(NamedTuple):
     """Who printed some numbers, where, and in what the training differs from the paper's."""
 
     who: str
@@ -23,12 +23,12 @@ class Source(NamedTuple):
 class Printed(NamedTuple):
     """A printed log p-hat of a method, for comparison with the paper's method of that name."""
 
-    source: Source
+    source: Publication
     method: str
     log_px: Estimate
 
 
-PYTHAE = Source(
+PYTHAE = Publication(
     "Pythae",
     "[examples/scripts/reproducibility](https://github.com/clementchadebec/benchmark_VAE/blob/"
     "2a782b9e87671f13778c8728d827a46fe5ceea4c/examples/scripts/reproducibility/README.md), "
@@ -36,12 +36,12 @@ PYTHAE = Source(
     "Burda's initialisation and Adam's ε = 1e-4; the steps of the learning rate at other epochs; "
     "M and K swapped, which 8 × 8 does not show",
 )
-YOONHOLEE = Source(
+YOONHOLEE = Publication(
     "yoonholee/pytorch-vae",
     "[README](https://github.com/yoonholee/pytorch-vae)",
     "Burda's settings, by its own account",
 )
-NBIP = Source(
+NBIP = Publication(
     "nbip/IWAE",
     "[README](https://github.com/nbip/IWAE/blob/0216b45b26fe4ba0b76738fe80a5de99b30ef963/"
     "README.md), commit 0216b45",
@@ -62,13 +62,13 @@ OTHERS = (
     Printed(NBIP, "IWAE(50), doubly reparameterised", Estimate(-84.32)),
 )
 
-PAPER = Source("the paper", "Table 1, four runs", "")
-REPORT = Source(
+PAPER = Publication("the paper", "Table 1, four runs", "")
+REPORT = Publication(
     "the report",
     "Table 1, as printed",
     "PIWAE, CIWAE and the VAE were trained with other numbers of samples",
 )
-WEIGHTS = Source("the report's weights", "measured again", REPORT.differs)
+REMEASURED = Publication("the report's weights", "measured again", REPORT.differs)
 
 
 def everybody(archive: Archive) -> list[Printed]:
@@ -79,17 +79,17 @@ def everybody(archive: Archive) -> list[Printed]:
         found += [Printed(source, title, row[m]) for m, title in METHOD_TITLES.items()]
     for record in archive.released_of("mnist", "reference"):
         title = METHOD_TITLES[record.experiment.method]
-        found.append(Printed(WEIGHTS, title, of_metric(record.metrics["log_px"])))
+        found.append(Printed(REMEASURED, title, of_metric(record.metrics["log_px"])))
     return [*found, *OTHERS]
 
 
 def as_table(archive: Archive) -> str:
     """A Markdown table with a row for each source."""
     lines = ["| who | log p̂(x) of | differs from the paper in |", "|---|---|---|"]
-    by_source: dict[Source, list[str]] = {}
+    by_publication: dict[Publication, list[str]] = {}
     for printed in everybody(archive):
-        by_source.setdefault(printed.source, []).append(f"{printed.method} {printed.log_px}")
-    for source, values in by_source.items():
+        by_publication.setdefault(printed.source, []).append(f"{printed.method} {printed.log_px}")
+    for source, values in by_publication.items():
         who = f"{source.who} ({source.where})"
         lines.append(f"| {who} | {', '.join(values)} | {source.differs or '–'} |")
     return "\n".join(lines)

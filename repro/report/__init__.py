@@ -5,6 +5,7 @@ A number is an ``estimates.Estimate`` until it is shown; ``tables`` and ``figure
 """
 
 __all__ = [
-    "audit", "captions", "claims", "estimates", "estimators", "evidence", "figures", "gradients",
-    "logs", "preregistered", "prose", "reported", "similarity", "tables", "verify",
+    "audit", "captions", "claims", "estimates", "estimators", "evidence", "explorer", "figures",
+    "gradients", "logs", "others", "preregistered", "prose", "reported", "similarity", "tables",
+    "verify",
 ]  # fmt: skip

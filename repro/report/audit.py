@@ -271,7 +271,7 @@ def protocols(archive: AnyArchive = None) -> pd.DataFrame:
     return framed(rows, ["method", "metric"], f"Ours: {said}", commands(missing))
 
 
-def sources(results: AnyArchive = None) -> None:
+def origins(results: AnyArchive = None) -> None:
     """In a notebook: which records the audit shows."""
     archive = Archive.of(results)
     show_origins("audit", {THE_REPORTS: [*archive.released.values()]})

@@ -23,7 +23,7 @@ PAGE = """```{{raw}} html
 ```"""
 
 
-def as_markdown(archive: Archive) -> str:
+def as_page(archive: Archive) -> str:
     """The page's part that ``explorer.js`` makes sliders and curves of, with its numbers."""
     return PAGE.format(data=json.dumps(measured(archive), separators=(",", ":")))
 

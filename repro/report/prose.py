@@ -359,7 +359,7 @@ class Numbers(Evidence):
 
     def explorer(self) -> str:
         """Sliders and curves of the linear Gaussian model, in Markdown."""
-        return explorer.as_markdown(self.archive)
+        return explorer.as_page(self.archive)
 
     def problems(self) -> int:
         """In how many problems of the linear Gaussian model gradients were measured."""

@@ -18,7 +18,7 @@ import yaml
 
 from repro.exhibits import EXHIBITS
 from repro.records import Archive
-from repro.report import captions
+from repro.report import captions, explorer
 from repro.report.prose import Numbers
 from tests.helpers import ROOT
 
@@ -216,12 +216,8 @@ def server(html):
         served.shutdown()
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not BROWSER, reason="needs Chromium or Chrome")
-@pytest.mark.parametrize(
-    "page", ["index", "background", "notebooks/table1", "notebooks/figure1", "notebooks/audit"]
-)
-def test_a_browser_without_a_network_shows_pages_and_complains_of_nothing(server, page, tmp_path):
+def shown_in_browser(address, folder):
+    """A page as it stands once its scripts have run, and what the console said."""
     words = [
         "--headless",
         "--no-sandbox",
@@ -229,21 +225,60 @@ def test_a_browser_without_a_network_shows_pages_and_complains_of_nothing(server
         "--disable-background-networking",
         "--disable-component-update",
         "--no-first-run",
-        f"--user-data-dir={tmp_path}",
+        f"--user-data-dir={folder}",
         "--enable-logging=stderr",
         "--virtual-time-budget=5000",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         "--dump-dom",
-        f"{server}/{page}.html",
+        address,
     ]
     done = subprocess.run([BROWSER, *words], capture_output=True, text=True, timeout=120)
     said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert said, "the console was not heard"
     trouble = "Error|error|Failed|Refused|blocked|NOT_RESOLVED"
     assert not [line for line in said if re.search(trouble, line)]
-    assert "</html>" in done.stdout
+    return done.stdout, said
+
+
+in_browser = pytest.mark.skipif(not BROWSER, reason="needs Chromium or Chrome")
+
+
+@pytest.mark.slow
+@in_browser
+@pytest.mark.parametrize(
+    "page", ["index", "background", "notebooks/table1", "notebooks/figure1", "notebooks/audit"]
+)
+def test_a_browser_without_a_network_shows_pages_and_complains_of_nothing(server, page, tmp_path):
+    shown, said = shown_in_browser(f"{server}/{page}.html", tmp_path)
+    assert said, "the console was not heard"
+    assert "</html>" in shown
     if page == "background":
-        assert "<math" in done.stdout  # rendered in the page, by its own script
+        assert "<mjx-container" in shown  # set in the page, by its own script
+
+
+MOVE = """<script>
+window.addEventListener("load", () => {
+  console.log("moving");
+  const [M, K, offset] = document.querySelectorAll(".explorer input[type=range]");
+  for (const [slider, value] of [[M, 0], [K, 8], [offset, 1]]) {
+    slider.value = value;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+});
+</script></body>"""
+
+
+@pytest.mark.slow
+@in_browser
+def test_the_sliders_say_what_was_measured(html, server, tmp_path):
+    """IWAE with 256 samples at the second offset, after the sliders have moved there."""
+    page = (html / "explore.html").read_text()
+    (html / "moved.html").write_text(page.replace("</body>", MOVE))
+    shown, said = shown_in_browser(f"{server}/moved.html", tmp_path)
+    assert said, "the console was not heard"
+    data = explorer.measured(Archive(ROOT / "results"))
+    theta, phi = data["theta"][1][8], data["phi"]["rep"][1][8]
+    assert f"MIWAE(1,256): signal-to-noise ratio {theta:.3g} for θ and {phi:.3g} for φ" in shown
+    assert shown.count("<circle") == 4
 
 
 # The graph of work

@@ -22,11 +22,11 @@ from repro.report.figures.of_audit import (
     signal_to_noise,
 )
 from repro.report.figures.of_estimators import bounds_and_estimators, samples_and_clarity
-from repro.report.figures.style import save
+from repro.report.figures.style import as_vectors, save
 from repro.report.tables import AnyArchive
 
 __all__ = [
-    "FIGURES", "bounds_and_estimators", "chosen_beta", "draw", "leads", "logged_gaps",
+    "FIGURES", "as_vectors", "bounds_and_estimators", "chosen_beta", "draw", "leads", "logged_gaps",
     "logged_log_px", "printed_and_corrected", "reported_betas", "run_curves", "run_grids",
     "samples_and_clarity", "save", "signal_to_noise",
 ]  # fmt: skip

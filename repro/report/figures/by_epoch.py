@@ -114,12 +114,17 @@ def draw_by_epoch(
     rolling = [m[metric].rolling(window, min_periods=1).mean() for m in measured]
     values = pd.concat(rolling, axis=1).dropna()
     mean = values.mean(axis=1)
+    if metric == "log_px":  # measured at a few epochs only
+        line = line | {"linestyle": "none", "markersize": 5}
     every = max(len(values) // 8, 1) if metric == "iwae_64" else 1
     ax.plot(mean.index, mean, markevery=every, label=name, **line)
     if len(runs) > 1:
         error = values.std(axis=1, ddof=1) / np.sqrt(len(runs))
-        band = {"color": line["color"], "alpha": 0.25, "linewidth": 0}
-        ax.fill_between(mean.index, mean - error, mean + error, **band)
+        if metric == "log_px":
+            ax.errorbar(mean.index, mean, error, fmt="none", ecolor=line["color"], capsize=2)
+        else:
+            band = {"color": line["color"], "alpha": 0.25, "linewidth": 0}
+            ax.fill_between(mean.index, mean - error, mean + error, **band)
     elif metric == "log_px":
         bars = {"fmt": "none", "ecolor": line["color"], "capsize": 2}
         ax.errorbar(mean.index, mean, measured[0][f"{metric}_se"], **bars)

@@ -38,11 +38,12 @@ def method_grids(name: str, profile: str = "best", archive: AnyArchive = None) -
     family = runs_of(name, "short")[0].family
     if not rows:
         return nothing()
-    with styled_figure(len(rows), 6, (9, 0.3 + 2 * len(rows)), "white") as (figure, axes):
-        for row, (whose, runs) in zip(axes, rows.items(), strict=True):
-            draw_tiles(row[0], runs[0].reconstructions[0], f"{whose}:\ninput")
+    height = 0.3 + 6 * len(rows)
+    with styled_figure(2 * len(rows), 3, (8, height), "white") as (figure, axes):
+        for panels, (whose, runs) in zip(axes.reshape(len(rows), 6), rows.items(), strict=True):
+            draw_tiles(panels[0], runs[0].reconstructions[0], f"{whose}:\ninput")
             of_method = {r.experiment.method: r for r in runs}
-            for ax, m in zip(row[1:], TABLE_METHODS, strict=True):
+            for ax, m in zip(panels[1:], TABLE_METHODS, strict=True):
                 r = of_method.get(m)
                 spread = ssim_spread([r], r.experiment.dataset) if r else NOT_RUN
                 title = f"{METHOD_TITLES[m]}\n{spread}"
@@ -102,7 +103,7 @@ def run_grids(shown: Sequence[Record]) -> Figure:
 
 def draw_tiles(ax, images: np.ndarray | None, title: str) -> None:
     """The first images of [n, 784] in one, under a title; an empty frame if there are none."""
-    ax.set_title(title, fontsize=7)
+    ax.set_title(title, fontsize=8)
     ax.set(xticks=[], yticks=[])
     if images is None:
         ax.set_aspect("equal")

@@ -31,26 +31,39 @@ MARKERS = {
     "ciwae-learned": "P",
     "ciwae-chosen": "X",
 }
-GREY = "#7a7a7a"  # of axes and words, readable on white and on black
+GREY = "#757575"  # readable on white and on black
+INK = "#4d4d4d"  # of axes and words in vector figures, which a dark page inverts
 STYLE = {
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": GREY,
-    "text.color": GREY,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
     "svg.hashsalt": "repro",
     "figure.dpi": 160,
 }
+
+
+def _in_colour(colour: str) -> dict:
+    """A style whose axes and words have this colour."""
+    parts = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color")
+    return dict.fromkeys(parts, colour)
+
+
+def as_vectors() -> None:
+    """In a notebook: show figures as SVG from here on, the same bytes every time."""
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+    plt.rcParams["svg.hashsalt"] = STYLE["svg.hashsalt"]
+    set_matplotlib_formats("svg", metadata={"Date": None, "Creator": None})
+
+
 DASHED_PHI = {"markerfacecolor": "none", "linestyle": "--"}  # of the inference network's gradient
 
 
 @contextlib.contextmanager
 def styled_figure(rows: int, columns: int, size: tuple[float, float], axes: str = "ticks", **how):
     """A figure and its axes [rows, columns], in our style; closed, or notebooks show it twice."""
-    with plt.rc_context(sns.axes_style(axes) | STYLE):
+    colours = _in_colour(INK if axes == "ticks" else GREY)
+    with plt.rc_context(sns.axes_style(axes) | STYLE | colours):
         layout = {"figsize": size, "layout": "constrained", "squeeze": False}
         figure, grid = plt.subplots(rows, columns, **layout, **how)
         for ax in grid.flat if axes == "ticks" else ():
@@ -87,8 +100,8 @@ def with_conditions(
     figure: Figure, ours: Sequence[Record], error: str | None = OVER_IMAGES
 ) -> Figure:
     """The figure with what our runs are underneath."""
-    text = textwrap.fill(f"Ours: {conditions(ours, error)}", 150)
-    figure.supxlabel(text, fontsize=6.5, x=0.01, ha="left")
+    text = textwrap.fill(f"Ours: {conditions(ours, error)}", 125)
+    figure.supxlabel(text, fontsize=8, x=0.01, ha="left")
     return figure
 
 

@@ -2,8 +2,8 @@
 
 An exhibit is taken from ``_build/notebooks`` (what ``make report`` has just executed) if it is
 there and not older than the records or the notebook; otherwise from ``notebooks`` (as committed).
-This machine's smoke runs come from ``_build/notebooks/smoke``; as long as there are none, a page
-says how to make them.
+This machine's smoke runs come from ``_build/notebooks/smoke``; as long as there are none, the book
+has no pages of them.
 
 Prose draws its numbers from the records: ``n.value(...)`` in double braces in a page calls
 ``report.prose.Numbers``. Pages are read again when records change. The records and notebooks that
@@ -13,15 +13,14 @@ exhibits link to are copied beside the pages.
 from importlib.metadata import files
 from pathlib import Path
 
+import yaml
+
 from repro.exhibits import EXHIBITS, STUDIES
 from repro.report.prose import Numbers
 
 COMMITTED = (*EXHIBITS, *STUDIES)
+SMOKE = "notebooks/smoke/"  # pages of what was trained on this machine
 SMOKE_PAGES = ("train", "table1")
-NOT_YET = (
-    "# This machine's {name}\n\nNothing has been trained here yet: "
-    "`make report` trains every method on the small digits and fills this page.\n"
-)
 
 
 def bring(app, config) -> None:
@@ -38,8 +37,13 @@ def bring(app, config) -> None:
         newest = max(newest_record, committed.stat().st_mtime)
         is_fresh = fresh.exists() and fresh.stat().st_mtime >= newest
         _copy(fresh if is_fresh else committed, target / f"{name}.ipynb")
-    for name in SMOKE_PAGES:
-        _bring_smoke(built / "smoke" / f"{name}.ipynb", target / "smoke" / name)
+    found = []
+    for page in (f"{name}.ipynb" for name in SMOKE_PAGES):
+        found.append(_bring_smoke(built / "smoke" / page, target / "smoke" / page))
+    if not all(found):
+        shorter = project / "_build" / "contents-without-smoke.yml"
+        _contents_without_smoke(project / "book" / "_toc.yml", shorter)
+        config.external_toc_path = str(shorter)
 
 
 def _records(results: Path) -> list[Path]:
@@ -48,22 +52,29 @@ def _records(results: Path) -> list[Path]:
     return [*found, *results.glob("*/*.csv")]
 
 
-def _bring_smoke(source: Path, page: Path) -> None:
-    """This machine's notebook as a page, or a page that says how to make it."""
+def _bring_smoke(source: Path, page: Path) -> bool:
+    """This machine's notebook as a page, if there is one."""
     if not source.exists():
-        page.with_suffix(".ipynb").unlink(missing_ok=True)
-        _write(page.with_suffix(".md"), NOT_YET.format(name=page.name).encode())
-        return
+        page.unlink(missing_ok=True)
+        return False
     import nbformat
 
-    page.with_suffix(".md").unlink(missing_ok=True)
     notebook = nbformat.read(source, as_version=4)
     title = notebook.cells[0]
     title.source = title.source.replace("# ", "# This machine: ", 1)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             _move_links_down(output)
-    _write(page.with_suffix(".ipynb"), nbformat.writes(notebook).encode())
+    _write(page, nbformat.writes(notebook).encode())
+    return True
+
+
+def _contents_without_smoke(contents: Path, target: Path) -> None:
+    """The book's contents without the pages of this machine."""
+    kept = yaml.safe_load(contents.read_text())
+    for part in kept["parts"]:
+        part["chapters"] = [c for c in part["chapters"] if not c["file"].startswith(SMOKE)]
+    _write(target, yaml.safe_dump(kept, sort_keys=False, allow_unicode=True).encode())
 
 
 def _move_links_down(output) -> None:

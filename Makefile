@@ -25,13 +25,8 @@ test: $(READY)  ## ruff, the unit tests, and the notebooks
 book: $(READY)  ## the book alone, from the committed notebooks
 	jupyter-book build book/ -W --keep-going
 
-pdf: $(READY)  ## the book on paper, _build/report.pdf; needs Chromium or Chrome
-	@browser=$$(command -v chromium chromium-browser google-chrome chrome | head -1); \
-	test -n "$$browser" || { echo "no Chromium or Chrome found; install one, or print _build/html from any browser"; exit 2; }; \
-	rm -rf _build/singlehtml && jupyter-book build book/ --builder singlehtml -q -W --keep-going && \
-	sed -i.bak -e 's#<a href="\.\./[^"]*">\([^<]*\)</a>#\1#g' -e 's#href="_images/[^"]*"##g' _build/singlehtml/index.html && \
-	"$$browser" --headless --no-sandbox --disable-gpu --virtual-time-budget=20000 --no-pdf-header-footer \
-	  --print-to-pdf=_build/report.pdf "file://$(CURDIR)/_build/singlehtml/index.html" && echo "the PDF is at $(CURDIR)/_build/report.pdf"
+pdf: $(READY)  ## the book as an article, _build/report.pdf; needs Chromium or Chrome
+	python workflow/paper.py
 
 notebooks: $(READY)  ## execute the committed exhibit notebooks in place, draw the README's picture
 	python -m repro figures corrected --folder book && rm book/corrected.png

@@ -52,7 +52,8 @@ def html(tmp_path_factory):
     for name in ("book", "notebooks", "results", "repro", "tests"):  # pages quote the code
         shutil.copytree(ROOT / name, here / name, ignore=left_out)
     shutil.rmtree(here / "book" / "notebooks", ignore_errors=True)
-    shutil.copy(ROOT / "_config.yml", here)
+    for name in ("_config.yml", "CITATION.cff"):
+        shutil.copy(ROOT / name, here)
     smoke = here / "_build" / "notebooks" / "smoke"
     smoke.mkdir(parents=True)  # as `make report` leaves it
     for name in ("table1", "train"):

@@ -42,7 +42,7 @@ def bring(app, config) -> None:
         found.append(_bring_smoke(built / "smoke" / page, target / "smoke" / page))
     if not all(found):
         shorter = project / "_build" / "contents-without-smoke.yml"
-        _contents_without_smoke(project / "book" / "_toc.yml", shorter)
+        _contents_without_smoke(Path(config.external_toc_path), shorter)
         config.external_toc_path = str(shorter)
 
 
@@ -107,6 +107,9 @@ def take_along(app, error) -> None:
     for name in COMMITTED:
         notebook = Path("notebooks") / f"{name}.ipynb"
         _copy(Path(app.srcdir) / notebook, out / notebook)
+    paper = project / "_build" / "report.pdf"
+    if paper.exists():
+        _copy(paper, out / paper.name)
 
 
 def bring_mathjax(app, error) -> None:

@@ -82,7 +82,7 @@ def as_markdown(evidence: Evidence) -> str:
         outcome, said = claim.check(evidence)
         cards.append(
             f":::{{dropdown}} {outcome.capitalize()} · {claim.who}: {claim.text}\n"
-            f":color: {COLOURS_OF_OUTCOMES[outcome]}\n\n"
+            f":color: {COLOURS_OF_OUTCOMES[outcome]}\n:class-container: claim\n\n"
             f"{said[0].upper()}{said[1:]}. See {_link(claim.page)}.\n:::"
         )
     return "\n\n".join(cards)

@@ -373,6 +373,43 @@ class Numbers(Evidence):
         """What others report for this architecture on MNIST, in Markdown."""
         return others.as_table(self.archive)
 
+    def count_of_claims(self) -> str:
+        """How many claims there are, and how many came to each outcome."""
+        outcomes = Counter(claim.check(self).outcome for claim in claims.CLAIMS)
+        parts = [f"{count} × *{outcome}*" for outcome, count in outcomes.most_common()]
+        return f"{outcomes.total()} claims ({', '.join(parts)})"
+
+    def paper(self) -> str:
+        """Where this book is as a PDF, or how to make it."""
+        if (self.archive.folder.parent / "_build" / "report.pdf").exists():
+            return '<a href="report.pdf">PDF</a>'
+        return "PDF: `make pdf`"
+
+    def _cited(self) -> dict:
+        import yaml
+
+        return yaml.safe_load((self.archive.folder.parent / "CITATION.cff").read_text())
+
+    def authors(self) -> str:
+        """Who wrote this, and which version it is, from CITATION.cff."""
+        cited = self._cited()
+        names = ", ".join(author["name"] for author in cited["authors"])
+        return f"{names} · version {cited['version']}, {cited['date-released']}"
+
+    def bibtex(self) -> str:
+        """This work's entry for a bibliography, from CITATION.cff, as a block of code."""
+        cited = self._cited()
+        authors = " and ".join(f"{{{author['name']}}}" for author in cited["authors"])
+        lines = [
+            "@software{repro,",
+            f"  title = {{{cited['title']}}},",
+            f"  author = {{{authors}}},",
+            f"  version = {{{cited['version']}}},",
+            f"  date = {{{cited['date-released']}}}",
+            "}",
+        ]
+        return "\n".join(["```bibtex", *lines, "```"])
+
     def claims(self) -> str:
         """The claims table, in Markdown."""
         return claims.as_markdown(self)

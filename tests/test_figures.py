@@ -12,7 +12,7 @@ from repro.experiments import plan
 from repro.records import Archive
 from repro.report import logs
 from repro.report.figures.by_epoch import WINDOWS, draw_by_epoch
-from repro.report.figures.style import COLOURS, MARKERS, look
+from repro.report.figures.style import COLOURS, MARKERS, STYLE, look
 from repro.report.verify import looks_the_same
 from tests.helpers import ROOT, copy_logs, write_record
 
@@ -24,9 +24,11 @@ FIGURES_OF_STUDIES = {
         figures.logged_log_px,
     ],
     "snr": [figures.signal_to_noise],
-    "estimators": [figures.bounds_and_estimators],
+    "estimators": [figures.bounds_and_estimators, figures.samples_and_clarity],
 }
-BESIDE = {"figure4": [figures.reported_betas]}  # what else a figure's notebook shows
+BESIDE = {  # what else a figure's notebook shows
+    "figure4": [figures.chosen_beta, figures.reported_betas]
+}
 REPORTS_FIGURES = [name for name in exhibits.EXHIBITS if name.startswith("figure")]
 
 
@@ -39,12 +41,25 @@ def results(tmp_path):
 
 def committed_images(name):
     notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())
-    outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
-    return [o["data"]["image/png"] for o in outputs if "image/png" in o.get("data", {})]
+    found = []
+    for output in (o for cell in notebook["cells"] for o in cell.get("outputs", [])):
+        for mime in PRINTED_AS:
+            if mime in output.get("data", {}):
+                found.append((mime, "".join(output["data"][mime])))
+    return found
 
 
-def png(figure, **how):
-    return print_figure(figure, fmt="png", base64=True, **how)
+def printed(figure, mime, **how):
+    """A figure as a notebook would hold it."""
+    with plt.rc_context(STYLE):
+        return print_figure(figure, **PRINTED_AS[mime], **how)
+
+
+PRINTED_AS = {
+    "image/png": {"fmt": "png", "base64": True},
+    "image/svg+xml": {"fmt": "svg", "metadata": {"Date": None, "Creator": None}},
+}
+BOTH_KINDS = pytest.mark.parametrize("mime", PRINTED_AS)
 
 
 def curves(ax):
@@ -64,26 +79,28 @@ def test_the_committed_notebooks_show_what_the_records_say_now(name):
         drawn = [figures.draw(name), *[draw() for draw in BESIDE.get(name, ())]]
     there = committed_images(name)
     assert len(there) == len(drawn)
-    for figure, committed in zip(drawn, there, strict=True):
-        again = png(figure, bbox_inches="tight")
-        assert looks_the_same("image/png", committed, again), "run `make notebooks`"
+    for figure, (mime, committed) in zip(drawn, there, strict=True):
+        again = printed(figure, mime, bbox_inches="tight")
+        assert looks_the_same(mime, committed, again), "run `make notebooks`"
 
 
-def test_a_value_that_has_moved_by_half_a_nat_is_seen():
+@BOTH_KINDS
+def test_a_value_that_has_moved_by_half_a_nat_is_seen(mime):
     figure = figures.draw("figure1")
-    before = png(figure)
+    before = printed(figure, mime)
     star = next(line for line in figure.axes[0].get_lines() if line.get_marker() == "*")
     star.set_ydata([y + 0.5 for y in star.get_ydata()])
-    assert not looks_the_same("image/png", before, png(figure))
+    assert not looks_the_same(mime, before, printed(figure, mime))
 
 
-def test_another_digit_in_a_title_is_seen():
+@BOTH_KINDS
+def test_another_digit_in_a_title_is_seen(mime):
     figure = figures.draw("figure5")
-    before = png(figure)
+    before = printed(figure, mime)
     title = figure.axes[1].title
     title.set_text(title.get_text().replace("0.816", "0.826"))
-    assert not looks_the_same("image/png", before, png(figure))
-    assert looks_the_same("image/png", before, before)
+    assert not looks_the_same(mime, before, printed(figure, mime))
+    assert looks_the_same(mime, before, before)
 
 
 # Curves

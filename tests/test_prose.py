@@ -781,16 +781,16 @@ def test_drep_gives_iwae_more_than_piwae(n, metric):
     assert of_iwae.value > 2 * n.trained_apart("piwae drep", "piwae rep", metric).value
 
 
-def test_of_what_drep_does_for_iwae_only_the_gaps_change_is_clear_yet(n):
-    clear = {m: ahead(n.trained_apart("iwae drep", "iwae rep", m)) for m in (*SCORES, "minus_kl")}
-    assert clear == {"iwae_64": False, "log_px": False, "minus_kl": True}
+def test_what_drep_does_for_iwae_is_clear_in_two_trainings(n):
+    assert n.trained("iwae", "drep", "iwae_64").seeds == 2
+    assert all(ahead(n.trained_apart("iwae drep", "iwae rep", m)) for m in (*SCORES, "minus_kl"))
 
 
 def test_a_looser_bound_under_rep_is_ahead_of_iwae_under_drep(n):
     for method in ("piwae", "miwae"):
         assert ahead(n.trained_apart(f"{method} rep", "iwae drep", "iwae_64"))
     gain = n.trained_apart("iwae drep", "iwae rep", "iwae_64").value
-    assert 0.35 < gain / n.trained_apart("piwae rep", "iwae rep", "iwae_64").value < 0.5
+    assert gain < n.trained_apart("piwae rep", "iwae rep", "iwae_64").value
 
 
 def test_piwae_has_the_highest_log_px_after_13_epochs_and_on_omniglot_at_the_end(n):

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from repro.experiments import ESTIMATORS
-from repro.records import Archive
-from repro.report.captions import METHOD_TITLES, NETWORK_TITLES
+from repro.records import Archive, Record
+from repro.report.captions import METHOD_TITLES, NETWORK_TITLES, label
 from repro.report.estimates import ErrorOf, Estimate, number
 from repro.studies import AT_T, COUNTS, OF_ESTIMATORS, OFFSETS, SWEPT, THEORY, Layout, offset_title
 
@@ -118,6 +118,29 @@ def swept(archive: Archive, where: str, estimator: str) -> pd.DataFrame:
     if estimator == "rep":
         mine["phi_signal"] = rows[rows.estimator == "drep"].phi_signal
     return mine.reset_index()
+
+
+def ratios_in_training(records: Sequence[Record]) -> dict:
+    """Rows of a table: the SNR of each run's own gradients at its milestones, phi's under each."""
+    rows: dict[tuple[str, str], dict] = {}
+    for record in records:
+        e = record.experiment
+        layout = Layout(e.method, e.M, e.K)
+        for epoch, measured in record.gradients.groupby("where", sort=False):
+            by_estimator = dict(list(measured.groupby("estimator")))
+            row: dict[str, object] = {
+                "ESS": with_jackknife(measured, effective_samples_of(layout), digits=1),
+                "generative": _snr_to_two_digits(by_estimator["rep"], layout, "theta"),
+            }
+            for name, mine in by_estimator.items():
+                row[f"inference, {name}"] = _snr_to_two_digits(mine, layout, "phi")
+            rows[f"{label(e)}, seed {e.seed}", epoch] = row
+    return rows
+
+
+def effective_samples_of(layout: Layout) -> Callable[[pd.DataFrame], float]:
+    """A function of rows: the mean effective sample size of a layout's weights."""
+    return lambda rows: select(rows, layout).ess.mean()
 
 
 class Rate(NamedTuple):

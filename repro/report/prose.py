@@ -304,6 +304,12 @@ class Numbers(Evidence):
             found.append(most / one)
         return _from_to(found)
 
+    def made_up(self, a: str, b: str, target: str) -> str:
+        """How much of the way in IWAE-64 from ``b`` to ``target`` it is to ``a``, in percent."""
+        gain = self.trained_apart(a, b, "iwae_64")
+        distance = self.trained_apart(target, b, "iwae_64")
+        return f"{100 * gain.value / distance.value:.0f} %" if gain and distance else str(NOT_RUN)
+
     def alone(self, method: str, estimator: str, metric: str = "iwae_64"):
         """``trained`` of encoders that were trained for the decoder of the report's IWAE."""
         return self.trained(method, estimator, metric, ENCODER_ALONE)

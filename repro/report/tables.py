@@ -288,6 +288,18 @@ def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
     return framed(rows, ["where", "bound"], caption)
 
 
+def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
+    """The SNR of both gradients of our runs along their training, where it was measured."""
+    runs = [r for r in Archive.of(archive).records("short") if r.gradients is not None]
+    if not runs:
+        return framed({("no run yet", ""): {}}, ["run", "after"], "")
+    caption = (
+        f"Ours: {conditions(runs, 'standard error, by jackknife over batches of images')} The "
+        "gradients are those of the run's own bound, in its networks as they are then."
+    )
+    return framed(gradients.ratios_in_training(runs), ["run", "after"], caption)
+
+
 def trained_estimators(archive: AnyArchive = None) -> pd.DataFrame:
     """What 13 epochs of training make of each bound, under both estimators."""
     about = "Both networks trained on MNIST."

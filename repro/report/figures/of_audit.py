@@ -14,6 +14,7 @@ from repro.report.figures.style import (
     COLOURS,
     DASHED_PHI,
     GREY,
+    INK,
     MARKERS,
     legend_above,
     look,
@@ -44,6 +45,8 @@ def printed_and_corrected(archive: AnyArchive = None) -> Figure:
             ax.tick_params(axis="x", labelsize=7)
         for row in axes:
             row[0].set_ylabel("nats")
+        again = {"label": "the same weights, measured again", "linestyle": "none"}
+        axes[0, 0].plot([], [], "o", color=INK, **again)
         handles, names = axes[0, 0].get_legend_handles_labels()
         once = dict(zip(names, handles, strict=True))
         where = "outside upper center"
@@ -58,7 +61,7 @@ def _draw_cell(ax, place: int, cell: audit.Cell) -> None:
     if cell.record:
         value = cell.record.metrics[cell.metric]["value"]
         marks = {"fmt": MARKERS[cell.method], "color": COLOURS[cell.method], "capsize": 2}
-        ax.errorbar(place, value, cell.error, label="the same weights, measured again", **marks)
+        ax.errorbar(place, value, cell.error, **marks)
     if cell.paper:
         x = place + 0.2
         ax.errorbar(

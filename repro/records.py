@@ -157,6 +157,7 @@ class Archive:
     def __init__(self, folder: str | Path | None = None):
         self.folder = results_folder(folder)
         self._read: dict[Path, Record] = {}
+        self._selected: dict[tuple[str, str], Selection] = {}
 
     @classmethod
     def of(cls, given: Archive | str | Path | None) -> Archive:
@@ -236,6 +237,7 @@ class Archive:
         shutil.rmtree(path, ignore_errors=True)  # what is there is not a whole record
         os.replace(partial, path)
         self._read.pop(path, None)
+        self._selected.clear()
         self.__dict__.pop("released", None)
         return path
 
@@ -271,8 +273,14 @@ class Archive:
         All are of one profile, one version of Omniglot and one precision. ``best`` is the profile
         with most of the wanted runs; of two as good, full. Of one dataset and model, all are of one
         length of training: the longest with half of the wanted runs, else the one with most. What
-        is missing is wanted at that length.
+        is missing is wanted at that length. It is looked for once, and again after a ``write``.
         """
+        key = (exhibit, profile_name)
+        if key not in self._selected:
+            self._selected[key] = self._select(*key)
+        return self._selected[key]
+
+    def _select(self, exhibit: str, profile_name: str) -> Selection:
         names = ["short", "full"] if profile_name == "best" else [profile(profile_name).name]
         candidates = [
             self._candidate(exhibit, name, version, precision)

@@ -4,6 +4,7 @@ A claim's check returns a ``Verdict``: an outcome and the evidence in Markdown. 
 from estimates; the evidence is made of the same estimates, and nothing reads it back.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -75,11 +76,16 @@ COLOURS_OF_OUTCOMES = {
 }
 
 
+@functools.cache
+def verdicts(evidence: Evidence) -> dict[Claim, Verdict]:
+    """The verdict on every claim."""
+    return {claim: claim.check(evidence) for claim in CLAIMS}
+
+
 def as_markdown(evidence: Evidence) -> str:
     """The claims as cards: the verdict in words and colour, and the evidence folded."""
     cards = []
-    for claim in CLAIMS:
-        outcome, said = claim.check(evidence)
+    for claim, (outcome, said) in verdicts(evidence).items():
         cards.append(
             f":::{{dropdown}} {outcome.capitalize()} · {claim.who}: {claim.text}\n"
             f":color: {COLOURS_OF_OUTCOMES[outcome]}\n:class-container: claim\n\n"

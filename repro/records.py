@@ -236,10 +236,14 @@ class Archive:
         _write_json(partial / "provenance.json", origin | {"files": files})
         shutil.rmtree(path, ignore_errors=True)  # what is there is not a whole record
         os.replace(partial, path)
+        self._forget(path)
+        return path
+
+    def _forget(self, path: Path) -> None:
+        """Look again for what a new record may change."""
         self._read.pop(path, None)
         self._selected.clear()
         self.__dict__.pop("released", None)
-        return path
 
     # What exhibits show
 

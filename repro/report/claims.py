@@ -77,7 +77,7 @@ COLOURS_OF_OUTCOMES = {
 
 
 @functools.cache
-def verdicts(evidence: Evidence) -> dict[Claim, Verdict]:
+def judged(evidence: Evidence) -> dict[Claim, Verdict]:
     """The verdict on every claim."""
     return {claim: claim.check(evidence) for claim in CLAIMS}
 
@@ -85,7 +85,7 @@ def verdicts(evidence: Evidence) -> dict[Claim, Verdict]:
 def as_markdown(evidence: Evidence) -> str:
     """The claims as cards: the verdict in words and colour, and the evidence folded."""
     cards = []
-    for claim, (outcome, said) in verdicts(evidence).items():
+    for claim, (outcome, said) in judged(evidence).items():
         cards.append(
             f":::{{dropdown}} {outcome.capitalize()} · {claim.who}: {claim.text}\n"
             f":color: {COLOURS_OF_OUTCOMES[outcome]}\n:class-container: claim\n\n"

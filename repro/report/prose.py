@@ -381,7 +381,7 @@ class Numbers(Evidence):
 
     def count_of_claims(self) -> str:
         """How many claims there are, and how many came to each outcome."""
-        outcomes = Counter(verdict.outcome for verdict in claims.verdicts(self).values())
+        outcomes = Counter(verdict.outcome for verdict in claims.judged(self).values())
         parts = [f"{count} × *{outcome}*" for outcome, count in outcomes.most_common()]
         return f"{outcomes.total()} claims ({', '.join(parts)})"
 

@@ -210,13 +210,7 @@ def test_table1_shows_ours_beside_the_printed_and_says_what_is_missing(tmp_path)
         "python -m repro train --method miwae,ciwae,vae --profile short",
         "python -m repro train --model larger --profile short",
     ]
-    for said in (
-        "short profile",
-        "40 epochs",
-        "seed 0",
-        "K = 1000",
-        "over the test images",
-    ):
+    for said in ("short profile", "40 epochs", "seed 0", "K = 1000", "over the test images"):
         assert said in table.attrs["caption"]
     for form in ("text", "csv", "markdown", "latex"):
         assert "86.50" in tables.as_text(table, form)

@@ -26,9 +26,11 @@ def code_and_date() -> dict:
             )
         code = {"commit": named, "dirty": False, "commit_from": "REPRO_COMMIT"}
     else:
-        changes = _git("status", "--porcelain", "--untracked-files=no", "--", str(PACKAGE))
+        changes = git_says(
+            PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", str(PACKAGE)
+        )
         dirty = None if changes is None else bool(changes)
-        code = {"commit": _git("rev-parse", "HEAD"), "dirty": dirty}
+        code = {"commit": git_says(PACKAGE, "rev-parse", "HEAD"), "dirty": dirty}
     today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     return code | {"versions": _versions(), "date": today}
 
@@ -51,13 +53,13 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _git(*words: str) -> str | None:
-    """What git says of the folder of this package; None if it says nothing."""
+def git_says(folder: Path, *words: str) -> str | None:
+    """What git says of a folder; None if it says nothing."""
     try:
-        done = subprocess.run(["git", "-C", PACKAGE, *words], capture_output=True, text=True)
+        done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True)
     except OSError:  # there is no git
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.rstrip() if done.returncode == 0 else None
 
 
 def device_name(device) -> str:

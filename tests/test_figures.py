@@ -84,6 +84,13 @@ def test_the_committed_notebooks_show_what_the_records_say_now(name):
         assert looks_the_same(mime, committed, again), "run `make notebooks`"
 
 
+@pytest.mark.parametrize("name", figures.IN_PAGES)
+def test_the_committed_pictures_of_pages_are_what_would_be_drawn_today(name, tmp_path):
+    again = figures.save(figures.draw(name), tmp_path / f"{name}.svg").read_text()
+    committed = (ROOT / "book" / f"{name}.svg").read_text()
+    assert looks_the_same("image/svg+xml", committed, again), "run `make notebooks`"
+
+
 @BOTH_KINDS
 def test_a_value_that_has_moved_by_half_a_nat_is_seen(mime):
     figure = figures.draw("figure1")

@@ -388,3 +388,54 @@ def test_verify_executes_a_notebook_again_and_sees_a_changed_number(tmp_path):
     assert verify.fault_of_notebook(committed, Archive()) == ""
     fault = verify.fault_of_notebook(changed, Archive())
     assert "the cell 'table' gives something else" in fault
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A small project in git, with one record of a commit that is not there."""
+    write_record(tmp_path / "results", plan("vae", profile_name="short")[0])
+    for name in ("book", "notebooks"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "page.md").write_text("as it was")
+    for words in ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -qm all"):
+        subprocess.run(["git", "-C", tmp_path, *words.split()], check=True)
+    return tmp_path
+
+
+def test_verify_names_what_is_missing_or_changed_in_git(project):
+    assert dict(verify.unlike_git(project)) == {}
+    (project / "book" / "page.md").write_text("something else")
+    (curve,) = project.rglob("curve.csv")
+    curve.unlink()
+    faults = dict(verify.unlike_git(project))
+    assert faults.pop("book/page.md").startswith("is not as it is committed")
+    ((path, fault),) = faults.items()
+    assert path.endswith("curve.csv")
+    assert fault.startswith("is missing")
+
+
+def test_verify_names_a_record_of_an_unknown_commit(project):
+    ((record, fault),) = verify.unknown_commits(project, Archive(project / "results"))
+    assert record.endswith("vae-M64-K1-seed0")
+    assert "is no commit of this repository" in fault
+
+
+def test_a_notebook_that_fails_is_a_fault_of_its_own(tmp_path):
+    notebook = json.loads((ROOT / "notebooks" / "table2.ipynb").read_text())
+    for cell in notebook["cells"]:
+        if cell["id"] == "imports":
+            cell["source"] = ["1 / 0"]
+    path = tmp_path / "table2.ipynb"
+    path.write_text(json.dumps(notebook))
+    fault = verify.fault_of_notebook(path, Archive())
+    assert fault == "it cannot be executed (ZeroDivisionError: division by zero)"
+
+
+def test_a_forged_picture_is_seen(tmp_path):
+    drawn = (ROOT / "book" / "bound.svg").read_text()
+    path = tmp_path / "bound.svg"
+    assert verify.fault_of_picture(path, drawn) == "it is missing; run: make notebooks"
+    path.write_text(drawn)
+    assert verify.fault_of_picture(path, drawn) == ""
+    path.write_text(drawn.replace('fill="none"', 'fill="red"').replace("#e69f00", "#ff0000"))
+    assert "it is not what the records give" in verify.fault_of_picture(path, drawn)

@@ -1,6 +1,8 @@
 """``python -m repro``: fetch data, train, evaluate, print tables, and say what is there."""
 
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -215,7 +217,7 @@ def tables_command(name: str, profile: str, results: str | None, form: str) -> N
 def figures_command(
     names: tuple[str, ...], profile: str, results: str | None, folder: Path
 ) -> None:
-    """Draw the figures NAMES (figure1 to figure7, corrected; default: all) as SVG and PNG."""
+    """Draw the figures NAMES as SVG and PNG: figure1 to figure7, corrected, bound, or all."""
     from repro.report.figures import FIGURES, draw, save
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -352,15 +354,31 @@ def verify_command(results: str | None, notebooks: bool) -> int:
     faults = [f"{name}: {fault}" for name, fault in checked.items() if fault]
     whole = len(checked) - len(faults)
     print(f"{whole} of {len(checked)} records are as they were written", flush=True)
-    for name in (*exhibits.EXHIBITS, *exhibits.STUDIES) if notebooks else ():
-        path = records.root() / "notebooks" / f"{name}.ipynb"
-        fault = verify.fault_of_notebook(path, archive)
+    project = records.root()
+    in_git = [*verify.unlike_git(project), *verify.unknown_commits(project, archive)]
+    faults += [f"{name}: {fault}" for name, fault in in_git]
+    for name, fault in _exhibits_again(archive, project) if notebooks else ():
         if fault:
-            faults.append(f"notebooks/{name}.ipynb: {fault}")
-        print(f"{'differs' if fault else 'as committed':13} notebooks/{name}.ipynb", flush=True)
+            faults.append(f"{name}: {fault}")
+        print(f"{'differs' if fault else 'as committed':13} {name}", flush=True)
     for fault in faults:
         print(f"fault: {fault}", file=sys.stderr)
     return 1 if faults else 0
+
+
+def _exhibits_again(archive: Archive, project: Path) -> Iterator[tuple[str, str]]:
+    """Each exhibit's notebook and each picture of a page, and what is wrong with it."""
+    from repro.report import verify
+    from repro.report.figures import IN_PAGES, draw, save
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name in IN_PAGES:
+            drawn = save(draw(name, archive=archive), Path(folder) / f"{name}.svg").read_text()
+            path = project / "book" / f"{name}.svg"
+            yield f"book/{name}.svg", verify.fault_of_picture(path, drawn)
+    for name in (*exhibits.EXHIBITS, *exhibits.STUDIES):
+        path = project / "notebooks" / f"{name}.ipynb"
+        yield f"notebooks/{name}.ipynb", verify.fault_of_notebook(path, archive)
 
 
 def main(args: list[str] | None = None) -> int:

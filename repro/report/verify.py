@@ -1,6 +1,7 @@
 """Is what is committed still true?
 
-Every record is read and checked again; every exhibit notebook is executed again and compared.
+Every record is read and checked again; every exhibit notebook is executed again and compared; the
+pictures of pages are drawn again; and git is asked what is missing or was changed.
 """
 
 import base64
@@ -14,7 +15,7 @@ import numpy as np
 
 from repro import ReproError
 from repro.experiments import PROFILES
-from repro.provenance import CHANGES
+from repro.provenance import CHANGES, git_says
 from repro.records import Archive
 
 # The least structural similarity, anywhere in an image, of two drawings that are the same;
@@ -75,6 +76,7 @@ def fault_of_notebook(path: Path, archive: Archive) -> str:
     """What differs when a committed notebook is executed again, in a line; empty if nothing."""
     import nbformat
     from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
 
     committed = nbformat.read(path, as_version=4)
     fresh = nbformat.read(path, as_version=4)
@@ -83,13 +85,55 @@ def fault_of_notebook(path: Path, archive: Archive) -> str:
             cell.outputs = []
     where = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(fresh, timeout=600, kernel_name="python3", resources=where)
-    client.execute(env=os.environ | {"REPRO_RESULTS_DIR": str(archive.folder.resolve())})
+    try:
+        client.execute(env=os.environ | {"REPRO_RESULTS_DIR": str(archive.folder.resolve())})
+    except CellExecutionError as error:
+        return f"it cannot be executed ({error.ename}: {str(error.evalue)[:200]})"
     for was, now in zip(committed.cells, fresh.cells, strict=True):
         if was.cell_type == "code" and not _same_outputs(was.outputs, now.outputs):
             return (
-                f"the cell '{was.id}' gives something else than is committed; run: make notebooks"
+                f"the cell '{was.id}' gives something else than is there; if the records are "
+                "right, run: make notebooks"
             )
     return ""
+
+
+def fault_of_picture(path: Path, drawn: str) -> str:
+    """What is wrong with a picture that a page shows, given what would be drawn today."""
+    if not path.exists():
+        return "it is missing; run: make notebooks"
+    if not same_drawing(path.read_text(), drawn):
+        return "it is not what the records give; if they are right, run: make notebooks"
+    return ""
+
+
+def unlike_git(project: Path) -> Iterator[tuple[str, str]]:
+    """Each committed file of results, notebooks and book that is missing or changed here.
+
+    Empty where there is no git.
+    """
+    said = git_says(project, "status", "--porcelain", "--untracked-files=no", "--", *COMMITTED)
+    for line in (said or "").splitlines():
+        state, path = line[:2], line[3:]
+        what = "is missing" if "D" in state else "is not as it is committed"
+        yield path, f"{what}; see: git diff HEAD -- {path}"
+
+
+COMMITTED = ("results", "notebooks", "book")
+
+
+def unknown_commits(project: Path, archive: Archive) -> Iterator[tuple[str, str]]:
+    """Each record whose code is not among git's commits; nothing in a shallow clone."""
+    if git_says(project, "rev-parse", "--is-shallow-repository") != "false":
+        return
+    for profile in PROFILES:
+        if profile == "smoke":
+            continue
+        for record in archive.records(profile):
+            codes = [record.provenance["commit"], *record.provenance.get("trained_by", [])]
+            for code in dict.fromkeys(codes):
+                if git_says(project, "rev-parse", "--verify", f"{code}^{{commit}}") is None:
+                    yield str(record.path), f"its code {code} is no commit of this repository"
 
 
 def _same_outputs(committed: list, fresh: list) -> bool:

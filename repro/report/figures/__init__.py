@@ -21,20 +21,26 @@ from repro.report.figures.of_audit import (
     printed_and_corrected,
     signal_to_noise,
 )
+from repro.report.figures.of_bounds import what_a_bound_is
 from repro.report.figures.of_estimators import bounds_and_estimators, samples_and_clarity
 from repro.report.figures.style import as_vectors, save
 from repro.report.tables import AnyArchive
 
 __all__ = [
-    "FIGURES", "as_vectors", "bounds_and_estimators", "chosen_beta", "draw", "leads", "logged_gaps",
-    "logged_log_px", "printed_and_corrected", "reported_betas", "run_curves", "run_grids",
-    "samples_and_clarity", "save", "signal_to_noise",
+    "FIGURES", "IN_PAGES", "as_vectors", "bounds_and_estimators", "chosen_beta", "draw", "leads",
+    "logged_gaps", "logged_log_px", "printed_and_corrected", "reported_betas", "run_curves",
+    "run_grids", "samples_and_clarity", "save", "signal_to_noise",
 ]  # fmt: skip
 
 
 def _corrected(name: str, profile: str, archive: AnyArchive) -> Figure:
     """The audit's figure, which the cover shows; it is of no profile."""
     return printed_and_corrected(archive)
+
+
+def _bound(name: str, profile: str, archive: AnyArchive) -> Figure:
+    """The background's figure; it is of no record."""
+    return what_a_bound_is()
 
 
 FIGURES = {
@@ -46,9 +52,13 @@ FIGURES = {
     "figure6": method_grids,
     "figure7": grids_elsewhere,
     "corrected": _corrected,
+    "bound": _bound,
 }
 
 
+IN_PAGES = ("corrected", "bound")  # committed as SVG in the book's folder
+
+
 def draw(name: str, profile: str = "best", archive: AnyArchive = None) -> Figure:
-    """The report's ``figure1`` to ``figure7``, or the audit's ``corrected``, from the records."""
+    """The report's ``figure1`` to ``figure7``, or one that a page shows, ``IN_PAGES``."""
     return FIGURES[one_of("figure", name, FIGURES)](name, profile, archive)

@@ -112,14 +112,14 @@ def unlike_git(project: Path) -> Iterator[tuple[str, str]]:
 
     Empty where there is no git.
     """
-    said = git_says(project, "status", "--porcelain", "--untracked-files=no", "--", *COMMITTED)
+    said = git_says(project, "status", "--porcelain", "--untracked-files=no", "--", *KEPT_IN_GIT)
     for line in (said or "").splitlines():
         state, path = line[:2], line[3:]
         what = "is missing" if "D" in state else "is not as it is committed"
         yield path, f"{what}; see: git diff HEAD -- {path}"
 
 
-COMMITTED = ("results", "notebooks", "book")
+KEPT_IN_GIT = ("results", "notebooks", "book")
 
 
 def unknown_commits(project: Path, archive: Archive) -> Iterator[tuple[str, str]]:

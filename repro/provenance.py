@@ -67,8 +67,13 @@ def device_name(device) -> str:
     import torch
 
     if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()}, {plural(torch.get_num_threads(), 'thread')}"
+        return _without_marks(torch.cuda.get_device_name(device))
+    return f"{_without_marks(_cpu_name())}, {plural(torch.get_num_threads(), 'thread')}"
+
+
+def _without_marks(name: str) -> str:
+    """A name in the characters that ``schema.PLAIN`` allows."""
+    return re.sub(r"[^\w .,()@/+-]", " ", name)
 
 
 def _cpu_name() -> str:

@@ -34,12 +34,10 @@ import numpy as np
 from repro import ReproError, exhibits
 from repro.bounds import METHODS
 from repro.experiments import OMNIGLOT, PRECISIONS, PROFILES, Experiment, profile, with_epochs
+from repro.schema import fault_of_provenance
 
 METRICS = ("iwae_64", "log_px", "minus_kl", "elbo", "ssim", "ess", "active_units")
 CURVE = ("epoch", "learning_rate", "loss", "iwae_64", "iwae_64_se", "log_px", "log_px_se", "beta")
-PROVENANCE = (
-    "commit", "dirty", "versions", "device", "seconds", "date", "data", "log_px_samples", "files",
-)  # fmt: skip
 FILES = ("config.json", "curve.csv", "metrics.json", "reconstructions.npz")
 WEIGHTS = "model.safetensors"
 GRADIENTS = "gradients.csv"
@@ -435,10 +433,11 @@ def _experiment_in(path: Path) -> Experiment:
 def _fault(record: Record) -> str:
     """What is wrong with a record, or an empty string."""
     path, experiment = record.path, record.experiment
-    for fields, content in ((METRICS, record.metrics), (PROVENANCE, record.provenance)):
-        for field in fields:
-            if field not in content:
-                return f"no {field}"
+    for metric in METRICS:
+        if metric not in record.metrics:
+            return f"no {metric}"
+    if fault := fault_of_provenance(record.provenance):
+        return fault
     place = (path.parent.parent.name, path.parent.name, path.name)
     if place != (experiment.profile, experiment.group, experiment.name):
         return f"it is the record of {experiment.profile}/{experiment.group}/{experiment.name}"
@@ -458,6 +457,8 @@ def _fault_of_files(path: Path, hashes: dict[str, str]) -> str:
         if not file.exists():
             if name != WEIGHTS:
                 return f"{name} is missing"
+        elif not file.is_file():
+            return f"{name} is no file"
         elif _sha256(file) != sha256:
             return f"{name} has changed"
     return ""

@@ -13,6 +13,7 @@ from repro.bounds import METHODS
 from repro.experiments import plan
 from repro.records import Archive
 from repro.report import captions, verify
+from repro.schema import fault_of_provenance, is_plain
 from tests.helpers import ROOT, copy_published, write_record
 
 
@@ -440,3 +441,39 @@ def test_a_forged_picture_is_seen(tmp_path):
     assert verify.fault_of_picture(path, drawn) == ""
     path.write_text(drawn.replace('fill="none"', 'fill="red"').replace("#e69f00", "#ff0000"))
     assert "it is not what the records give" in verify.fault_of_picture(path, drawn)
+
+
+HOSTILE = {
+    "device": "<script>alert(1)</script>",
+    "date": "\\input{/etc/passwd}",
+    "commit": "`rm -rf`",
+    "data": {"name": "mnist", "variant": "[x](http://x) & $ {", "sha256": ""},
+    "log_px_samples": "5000",
+    "seconds": {"training": float("nan")},
+    "files": {"../../etc/passwd": "0" * 64},
+    "versions": {"torch": "x" * 300},
+    "trained_by": "not a list",
+    "a new field": 1,
+}
+
+
+@pytest.mark.parametrize("field", HOSTILE)
+def test_a_provenance_that_is_not_plain_is_refused_in_one_line(tmp_path, field):
+    path = write_record(tmp_path, plan("vae", profile_name="short")[0])
+    edit(path / "provenance.json", field, HOSTILE[field])
+    with pytest.raises(ReproError) as refused:
+        records.read(path)
+    assert "is not as it was written" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert "<script>" not in str(refused.value)
+
+
+def test_every_committed_provenance_fits_the_schema():
+    found = [*(ROOT / "results").glob("*/*/*/provenance.json")]
+    kept = [path for path in found if path.parts[-4] != "smoke"]
+    assert len(kept) >= 60
+    assert not [path for path in kept if fault_of_provenance(json.loads(path.read_text()))]
+
+
+def test_what_this_machine_is_called_fits_the_schema():
+    assert is_plain(provenance.device_name("cpu"))

@@ -7,6 +7,7 @@ caption that says where the numbers come from, and the commands that would make 
 ``archive`` is always an ``Archive`` or the folder of one.
 """
 
+import html
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -414,7 +415,8 @@ def show_origins(notebook: str, runs_by_name: Mapping[str, Sequence[Record]]) ->
     said = []
     for whose, runs in runs_by_name.items():
         if runs:
-            said.append(f"<p><b>{whose}</b>: {origin(runs, None)} Records: {_links(runs)}.</p>")
+            text = html.escape(origin(runs, None), quote=False)
+            said.append(f"<p><b>{whose}</b>: {text} Records: {_links(runs)}.</p>")
     link = f'<a href="../notebooks/{notebook}.ipynb">notebooks/{notebook}.ipynb</a>'
     said.append(f"<p>Made by {link}.</p>")
     summary = "<summary>Where these numbers come from</summary>"

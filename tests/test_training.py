@@ -240,6 +240,34 @@ def test_the_state_of_other_runs_is_refused(small, tmp_path):
         training.fit(runs("iwae", epochs=1), few_digits(), tmp_path / "state.pt")
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("epoch", 99), ("epoch", -1), ("epoch", "1"), ("step", 10_000), ("curves", []), ("curves", 3)],
+)
+def test_a_state_that_cannot_be_is_refused_in_one_line(small, tmp_path, field, value):
+    path = tmp_path / "state.pt"
+    training.fit(runs("vae", epochs=1), few_digits(), path)
+    state = torch.load(path, weights_only=True)
+    torch.save(state | {field: value}, path)
+    with pytest.raises(ReproError, match="delete it to train from the start") as refused:
+        training.fit(runs("vae", epochs=1), few_digits(), path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("field", "value"), [("seed", 7), ("precision", "/../../escaped")])
+def test_a_state_trains_nothing_that_was_not_asked_for(small, tmp_path, field, value):
+    """The state of an interrupted training is changed to name another run."""
+    asked = runs("vae", epochs=2)
+    train(asked, results=tmp_path, time_limit=0)
+    (path,) = tmp_path.rglob("unfinished-*.pt")
+    state = torch.load(path, weights_only=True)
+    state["experiments"][0][field] = value
+    torch.save(state, path)
+    with pytest.raises(ReproError, match="is the state of other runs"):
+        train(asked, results=tmp_path)
+    assert not [*tmp_path.rglob("config.json")]
+
+
 def test_a_state_made_with_another_layout_is_kept_and_named(small, tmp_path):
     training.fit(runs(), few_digits(), tmp_path / "state.pt", stop=lambda: True, stack=2)
     with pytest.raises(ReproError, match="was made on cpu in 1 stacks; go on so"):

@@ -97,7 +97,7 @@ def train(
     state = _state_of(runs, archive)
     if missing:
         with only_one(missing, archive):
-            _train_missing(order, missing, state)
+            _train_missing(order, missing, state, asked=runs)
     else:
         state.unlink(missing_ok=True)
     return [archive.get(e) for e in runs if archive.holds(e)]
@@ -109,12 +109,22 @@ def _state_of(runs: list[Experiment], archive: Archive) -> Path:
     return archive.path_of(runs[0]).with_name(name)
 
 
-def _train_missing(order: Order, runs: list[Experiment], state: Path) -> None:
-    """Train runs, or go on with the training in ``state``, and write their records."""
+def _train_missing(
+    order: Order, runs: list[Experiment], state: Path, asked: list[Experiment]
+) -> None:
+    """Train runs, or go on with the training in ``state``, and write their records.
+
+    Runs that have their records by now may be among those in ``state``, but none that was not
+    ``asked`` for.
+    """
     origin = code_and_date()
     kept = training.unfinished(state) if state.exists() else None
-    if kept:  # runs that have their records by now were trained with the others
+    if kept:
         runs = kept.experiments
+        if not set(runs) <= set(asked):
+            raise ReproError(
+                f"{state} is the state of other runs; delete it to train from the start"
+            )
     dataset = datasets.load(runs[0].dataset, order.data)
     other = datasets.load_other(runs[0].dataset, order.data)
     announce(order, runs, dataset, kept)

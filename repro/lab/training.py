@@ -385,6 +385,11 @@ class _StateFile:
 
     def _check_is_of(self, run: Fit, state: dict) -> None:
         """Raise if the state is of other runs, another layout or other bounds."""
+        if not _is_possible(state, run):
+            raise ReproError(
+                f"{self.path} is damaged (its epoch, step or curves cannot be); "
+                "delete it to train from the start"
+            )
         if state["experiments"] != [e.as_dict() for e in run.experiments]:
             raise ReproError(
                 f"{self.path} is the state of other runs; name another folder for the results"
@@ -407,6 +412,18 @@ class _StateFile:
 def _stacking(run: Fit) -> list:
     """The kind of device, and the number of runs in each stack."""
     return [run.programs[0].device.type, [len(p.experiments) for p in run.programs]]
+
+
+def _is_possible(state: dict, run: Fit) -> bool:
+    """Whether a state's epoch, step and curves can be those of a training."""
+    epoch, step, curves = (state[name] for name in ("epoch", "step", "curves"))
+    if type(epoch) is not int or type(step) is not int:
+        return False
+    whole = 0 <= epoch <= run.experiments[0].epochs and 0 <= step <= run.steps_per_epoch
+    if not whole or not isinstance(curves, list) or len(curves) != len(run.experiments):
+        return False
+    expected = list(range(1, epoch + 1))
+    return all([line.get("epoch") for line in curve] == expected for curve in curves)
 
 
 def _is_finished(state: dict) -> bool:

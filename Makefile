@@ -4,6 +4,8 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 READY := .venv/.ready
+# If another make report is at work in this folder, say so and stop.
+ONE_AT_A_TIME = $(if $(shell command -v flock),exec 9>_build/.lock; flock -n 9 || { echo "make report is at work in this folder already; wait for it"; exit 2; };)
 
 .PHONY: help report test book pdf notebooks status clean
 
@@ -12,7 +14,7 @@ help:  ## this list
 
 report: $(READY)  ## train every method on the small digits, make the exhibits, build the book
 	@mkdir -p _build && touch _build/.begun
-	@snakemake -s workflow/Snakefile --cores all --rerun-triggers mtime input --rerun-incomplete --nolock --quiet rules host
+	@$(ONE_AT_A_TIME) snakemake -s workflow/Snakefile --cores all --rerun-triggers mtime input --rerun-incomplete --nolock --quiet rules host
 	@for part in $$(find _build/times -name '*.tsv' -newer _build/.begun | sort); do \
 	  awk -v part=$$(basename $$part .tsv) 'NR == 2 { printf "%-14s %5.0f s\n", part, $$1 }' $$part; done
 	@echo "the report is at $(CURDIR)/_build/html/index.html"

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -290,3 +291,19 @@ def test_the_sliders_say_what_was_measured(html, server, tmp_path):
 def test_the_graph_of_work_is_whole(target):
     words = ("-s", "workflow/Snakefile", "-n", "--cores", "1", "--rerun-triggers", "mtime")
     run_in(ROOT, "snakemake", *target, *words)
+
+
+@pytest.mark.skipif(not shutil.which("flock"), reason="needs flock")
+def test_a_second_report_at_the_same_time_is_one_line(tmp_path):
+    (tmp_path / "_build").mkdir()
+    (tmp_path / ".venv").mkdir()
+    for name in ("requirements.txt", "pyproject.toml", ".venv/.ready"):  # the set-up is done
+        (tmp_path / name).touch()
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    with subprocess.Popen(["flock", "_build/.lock", "sleep", "20"], cwd=tmp_path) as first:
+        time.sleep(1)
+        words = ["make", "-s", "report"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+        first.terminate()
+    assert done.returncode == 2
+    assert done.stdout == "make report is at work in this folder already; wait for it\n"

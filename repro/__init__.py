@@ -39,7 +39,7 @@ def one_of(what: str, value: object, known: Iterable[str]) -> str:
     known = list(known)
     if value in known:
         return str(value)
-    close = difflib.get_close_matches(str(value), known, n=1)
+    close = difflib.get_close_matches(str(value).lower(), known, n=1)
     advice = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
     raise ReproError(f"unknown {what} '{value}'; {advice}")
 

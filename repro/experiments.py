@@ -471,7 +471,12 @@ def _beta(method: str, word) -> float:
             )
     elif not 0 <= value <= 1:
         raise ReproError(f"beta is {value:g}; give a number between 0 (IWAE) and 1 (VAE)")
-    return value
+    if float(f"{value:g}") != value:
+        raise ReproError(f"beta is '{word}'; give at most six digits, which is what names keep")
+    return abs(value)  # -0 is 0
+
+
+MOST = 10**9  # of a seed, and of epochs
 
 
 def _whole(what: str, value, minimum: int) -> int:
@@ -479,8 +484,9 @@ def _whole(what: str, value, minimum: int) -> int:
         number = int(str(value))
     except ValueError:
         number = minimum - 1
-    if number < minimum:
-        raise ReproError(f"{what} is '{value}'; give a whole number of at least {minimum}")
+    if not minimum <= number <= MOST:
+        said = str(value)[:40]
+        raise ReproError(f"{what} is '{said}'; give a whole number from {minimum} to {MOST}")
     return number
 
 

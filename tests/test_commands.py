@@ -142,6 +142,7 @@ def test_time_that_is_up_between_training_and_evaluation_loses_nothing(
             ["figures", "figure1", "--folder", "/proc/none"],
             "repro: /proc/none: No such file or directory",
         ),
+        (["tables", "--results", "typo"], "repro: there is no folder typo; name the one"),
         (["tables", "--profile", "ful"], "repro: unknown profile 'ful'; did you mean 'full'?"),
     ],
 )

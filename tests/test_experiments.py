@@ -78,8 +78,11 @@ def test_lists_layouts_and_departures_show_in_the_name():
             {"method": "iwae", "M": 8, "K": 8},
             "iwae has M = 1 and K = 64; for M = 8, K = 8 use miwae or piwae",
         ),
-        ({"method": "miwae", "M": 0}, "M is '0'; give a whole number of at least 1"),
+        ({"method": "miwae", "M": 0}, "M is '0'; give a whole number from 1 to"),
         ({"epochs": 0}, "epochs is '0'"),
+        ({"seed": "9" * 300}, "seed is '9999"),
+        ({"method": "PIWAE"}, "unknown method 'PIWAE'; did you mean 'piwae'?"),
+        ({"method": "ciwae", "beta": 0.1234561}, "give at most six digits"),
         ({"epochs": 2.5}, "epochs is '2.5'; give a whole number"),
         ({"seed": -1}, "seed is '-1'"),
         ({"seed": "zero"}, "seed is 'zero'"),
@@ -143,3 +146,8 @@ def test_a_progress_line_tells_runs_apart_in_few_words():
 def test_several_betas_are_several_runs_of_the_methods_that_have_one():
     runs = plan("vae,ciwae", beta="0.1,0.9", profile_name="smoke")
     assert [(e.method, e.beta) for e in runs] == [("vae", None), ("ciwae", 0.1), ("ciwae", 0.9)]
+
+
+def test_a_beta_of_minus_zero_is_zero():
+    (run,) = plan("ciwae", profile_name="smoke", beta="-0")
+    assert run.name == plan("ciwae", profile_name="smoke", beta="0")[0].name

@@ -874,3 +874,20 @@ def test_the_page_with_sliders_has_what_it_draws_and_is_small(n):
         assert np.shape(data[name]) == (len(data["offsets"]), len(data["counts"]))
     assert (np.array(data["bias"]) < 0).all(), "its axis is logarithmic"
     assert (np.array(data["phi"]["rep"]) > 0).all()
+
+
+def test_of_the_bounds_with_one_training_under_drep_none_gains_clearly(n):
+    for method in ("piwae", "miwae", "ciwae"):
+        gain = n.trained_apart(f"{method} drep", f"{method} rep", "iwae_64")
+        assert gain.value > 0
+        assert not ahead(gain)
+
+
+def test_the_chosen_beta_is_level_with_the_best_fixed_one_and_not_ahead(n):
+    """By the noise of a training; the best of five fixed values is 0.5."""
+    fixed = {beta: n.of_beta("ciwae", beta).value for beta in BETAS}
+    assert max(fixed, key=fixed.get) == 0.5
+    noise = n.training_noise("iwae_64")
+    assert abs(n.chosen().value - fixed[0.5]) < 2 * noise
+    assert n.chosen().value > max(fixed[0.1], fixed[0.9]) + 2 * noise
+    assert n.trained("ciwae", "drep", "iwae_64").value > n.chosen().value

@@ -200,7 +200,7 @@ def tables_command(name: str, profile: str, results: str | None, form: str) -> N
     """Print the table NAME from the records: table1, table2 or figure4."""
     from repro.report.tables import TABLES, as_text
 
-    table = TABLES[one_of("table", name, TABLES)](profile, Archive(results))
+    table = TABLES[one_of("table", name, TABLES)](profile, _existing(results))
     print(as_text(table, form, name))
 
 
@@ -220,8 +220,8 @@ def figures_command(
     """Draw the figures NAMES as SVG and PNG: figure1 to figure7, corrected, bound, or all."""
     from repro.report.figures import FIGURES, draw, save
 
+    archive = _existing(results)
     folder.mkdir(parents=True, exist_ok=True)
-    archive = Archive(results)
     for name in names or FIGURES:
         figure = draw(name, profile, archive)
         for ending in ("svg", "png"):
@@ -364,6 +364,13 @@ def verify_command(results: str | None, notebooks: bool) -> int:
     for fault in faults:
         print(f"fault: {fault}", file=sys.stderr)
     return 1 if faults else 0
+
+
+def _existing(results: str | None) -> Archive:
+    """The archive to read from. Raises ReproError if the folder that was named is not there."""
+    if results is not None and not Path(results).is_dir():
+        raise ReproError(f"there is no folder {results}; name the one with the records")
+    return Archive(results)
 
 
 def _exhibits_again(archive: Archive, project: Path) -> Iterator[tuple[str, str]]:

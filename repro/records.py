@@ -497,7 +497,7 @@ def _write_gradients(path: Path, curve: list[dict]) -> None:
 
 def _write_arrays(folder: Path, grids: Mapping, images: dict | None, weights: dict | None) -> None:
     """Write images as bytes from 0 to 255, binary ones as 0 and 1, and what else is kept."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     grey = {}
     for name, grid in grids.items():
@@ -505,7 +505,9 @@ def _write_arrays(folder: Path, grids: Mapping, images: dict | None, weights: di
         grey[name] = np.round(grid.numpy() * steps).astype(np.uint8)
     np.savez_compressed(folder / "reconstructions.npz", **grey)
     if weights:
-        save_file(weights, folder / WEIGHTS)
+        (folder / WEIGHTS).write_bytes(
+            save(weights)
+        )  # save_file makes it readable to one user only
     if images:
         single = {name: values.astype(np.float32) for name, values in images.items()}
         np.savez_compressed(folder / "images.npz", **single)

@@ -477,3 +477,9 @@ def test_every_committed_provenance_fits_the_schema():
 
 def test_what_this_machine_is_called_fits_the_schema():
     assert is_plain(provenance.device_name("cpu"))
+
+
+def test_weights_are_as_readable_as_the_other_files(tmp_path, experiment):
+    path = write_record(tmp_path, experiment)
+    modes = {file.name: file.stat().st_mode for file in path.iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"]

@@ -419,3 +419,12 @@ def test_auto_takes_the_engine_by_the_length_of_training_and_not_by_a_clock(monk
         runs_of = experiments.plan("iwae", profile_name="smoke", epochs=epochs)
         _try_engine(order, "auto", runs_of, digits)
     assert asked == ["eager", "eager", "compiled"]
+
+
+def test_before_training_it_is_said_that_the_code_is_unknown(small, tmp_path, monkeypatch, capsys):
+    import repro.lab.run as lab_run
+
+    unknown = lab_run.code_and_date() | {"commit": None, "dirty": None}
+    monkeypatch.setattr(lab_run, "code_and_date", lambda: unknown)
+    train(runs("vae", epochs=1), results=tmp_path, time_limit=0)
+    assert "the code's commit is not known here" in capsys.readouterr().out

@@ -118,6 +118,7 @@ def _train_missing(
     ``asked`` for.
     """
     origin = code_and_date()
+    say_if_code_is_unknown(origin)
     kept = training.unfinished(state) if state.exists() else None
     if kept:
         runs = kept.experiments
@@ -190,10 +191,28 @@ def announce(
     """Say what is going to be trained; ``kept`` is the training that is gone on with."""
     first = runs[0]
     steps = len(dataset.train) // first.batch_size
-    begins = f", going on from epoch {kept.epochs + 1}" if kept else ""
+    begins = _how_it_begins(kept, first.epochs)
     print(f"{first.profile} profile: {', '.join(e.name for e in runs)}")
     print(f"{first.model} model on {dataset.variant}; {device_name(order.device)}")
     print(f"{plural(first.epochs, 'epoch')} of {steps} steps{begins}", end="; ", flush=True)
+
+
+def _how_it_begins(kept: training.Unfinished | None, epochs: int) -> str:
+    if kept is None:
+        return ""
+    if kept.epochs == epochs:
+        return ", all of them trained; what is left is to evaluate"
+    return f", going on from epoch {kept.epochs + 1}"
+
+
+def say_if_code_is_unknown(origin: dict) -> None:
+    """Warn before training that records will not say which code made them."""
+    if origin["commit"] is None:
+        print(
+            "the code's commit is not known here, and records will not say which code made them: "
+            "set REPRO_COMMIT, or let git read this folder (git config safe.directory)",
+            flush=True,
+        )
 
 
 def tell_how_long(first: Experiment, trial: training.Trial, seconds: float) -> None:

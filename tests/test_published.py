@@ -481,3 +481,19 @@ def test_figure_4_is_summed_up_as_the_parabolas_nearest_to_its_curves(tmp_path, 
 def test_without_the_file_the_command_says_so(tmp_path, capsys):
     run.sum_up_figure4(Archive(tmp_path / "results"), tmp_path)
     assert "Figure 4 will be left out" in capsys.readouterr().out
+
+
+def test_how_far_log_px_can_be_trusted_is_shown_for_each_model(tmp_path):
+    rows = []
+    for place, e in enumerate(released_runs()[:5]):
+        measured = {"images": 1000, "khat_median": 0.5, "khat_above": place / 10}
+        deep = {"deep_images": 200, "rise": 0.125, "rise_se": 0.01, "predicted": 0.1}
+        rows.append({"group": e.setting, "method": e.method} | measured | deep)
+    about = {"commit": "c0ffee", "device": "a machine"}
+    Archive(tmp_path).write_table("proposals", pd.DataFrame(rows), about)
+    cells = tables.as_strings(audit.proposals(tmp_path))
+    setting = rows[0]["group"].replace("-", " ")
+    shares = cells.loc[(setting, "k̂ above 0.7, share of images")]
+    assert sorted(shares) == ["0.00", "0.10", "0.20", "0.30", "0.40"]
+    rise = cells.loc[(setting, "log p̂ rises with ten times the samples"), "IWAE(64)"]
+    assert rise == "0.125 ± 0.010"

@@ -344,6 +344,38 @@ def drawers(archive: AnyArchive = None) -> pd.DataFrame:
     return framed(rows, ["what", "drawings"], caption)
 
 
+PROPOSALS = {  # what the table of proposals shows: title -> its value and its error, and digits
+    "k̂ above 0.7, share of images": ("khat_above", None, 2),
+    "k̂, median": ("khat_median", None, 2),
+    "log p̂ rises with ten times the samples": ("rise", "rise_se", 3),
+    "as predicted": ("predicted", None, 3),
+}
+
+
+def proposals(archive: AnyArchive = None) -> pd.DataFrame:
+    """How far log p-hat of the released models can be trusted, by their importance weights.
+
+    Pareto's k-hat of 5,000 weights, and by how much log p-hat rises with 50,000: measured, and as
+    half the relative variance of the mean weight predicts.
+    """
+    found, about = Archive.of(archive).table("proposals")
+    rows: Rows = {}
+    for group, of_group in found.groupby("group", sort=False):
+        by_name = of_group.set_index("method")
+        for title, (value, error, digits) in PROPOSALS.items():
+            cells = {}
+            for method, measured in by_name.iterrows():
+                se = None if error is None else measured[error]
+                cells[method] = Estimate(measured[value], se, digits=digits)
+            rows[group.replace("-", " "), title] = for_methods(cells)
+    first = found.iloc[0]
+    caption = (
+        f"k̂ of 5,000 weights each of {first.images} test images; the rise of {first.deep_images} "
+        f"test images, ± standard error between them; {made_by(about)}."
+    )
+    return framed(rows, ["setting", "what"], caption)
+
+
 def by_drawer(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """IWAE-64 by drawer and method, of the drawings for training and of those for testing."""
     values = found.pivot(index="drawer", columns="method", values="iwae_64")[[*TABLE_METHODS]]

@@ -175,3 +175,41 @@ def test_binarisation_is_fresh_at_every_visit_and_has_the_right_mean():
     assert set(first.unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(first, second)
     assert abs(first.mean().item() - 0.3) < 0.02
+
+
+def test_what_unpacks_to_more_than_it_should_is_not_unpacked(tmp_path, monkeypatch):
+    """Two hundred megabytes of zeros: no more is read than the file may hold."""
+    import resource
+
+    bomb = gzip.compress(bytes(200_000_000), compresslevel=1)
+    put(tmp_path, "mnist/train-images-idx3-ubyte.gz", bomb)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ReproError, match="is damaged"):
+        datasets.load("mnist", tmp_path)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 150_000  # kB
+
+
+@pytest.mark.parametrize(
+    ("size", "mode"), [((105, 105), "RGB"), ((5000, 5000), "1"), ((28, 28), "1")]
+)
+def test_a_picture_that_is_no_drawing_is_one_line(tmp_path, size, mode):
+    from PIL import Image
+
+    png = io.BytesIO()
+    Image.new(mode, size).save(png, "PNG")
+    path = tmp_path / "omniglot" / "images_background.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/0001_01.png", png.getvalue())
+    with pytest.raises(ReproError, match="drawing") as refused:
+        datasets.load("omniglot-lake", tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_pipe_in_a_files_place_does_not_hang(tmp_path):
+    path = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
+    path.parent.mkdir()
+    os.mkfifo(path)
+    with pytest.raises(ReproError, match="is no file; remove it"):
+        datasets.load("mnist", tmp_path)

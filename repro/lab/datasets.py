@@ -10,7 +10,6 @@ import hashlib
 import io
 import os
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +92,7 @@ MNIST_FILES = {  # file -> SHA-256 of its decompressed contents
         "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
     ),
 }
+MNIST_BYTES = 16 + 60_000 * 784  # of the larger file, unpacked
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 
 
@@ -103,7 +103,8 @@ def _mnist(folder) -> Split:
 
 def _mnist_file(folder, name: str, sha256: str) -> np.ndarray:
     def images(path: Path) -> np.ndarray:
-        payload = gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            payload = file.read(MNIST_BYTES + 1)  # no more, whatever it would unpack to
         _check_hash(hashlib.sha256(payload).hexdigest(), sha256)
         return np.frombuffer(payload, np.uint8, offset=16).reshape(-1, 784) / np.float32(255)
 
@@ -167,7 +168,7 @@ def _lake_file(folder, name: str, sha256: str) -> list[tuple[int, np.ndarray]]:
         images = []
         with zipfile.ZipFile(path) as archive:
             for member in sorted(n for n in archive.namelist() if n.endswith(".png")):
-                png = Image.open(io.BytesIO(archive.read(member)))
+                png = _drawing(archive, member)
                 digest.update(png.tobytes())
                 ink = Image.fromarray(1 - np.asarray(png, np.float32))
                 small = ink.resize((28, 28), Image.Resampling.BICUBIC)
@@ -178,6 +179,22 @@ def _lake_file(folder, name: str, sha256: str) -> list[tuple[int, np.ndarray]]:
 
     expected = f"SHA-256 of the drawings {sha256}"
     return verified_file(folder, "omniglot", name, LAKE_URL + name, expected, drawings)
+
+
+DRAWING = (105, 105)  # pixels of a drawing
+DRAWING_BYTES = 20_000  # at most, of its file
+
+
+def _drawing(archive: zipfile.ZipFile, member: str):
+    """A drawing in black and white. Raises ValueError if it is something else."""
+    from PIL import Image
+
+    if archive.getinfo(member).file_size > DRAWING_BYTES:
+        raise ValueError(f"{member} is too large for a drawing")
+    png = Image.open(io.BytesIO(archive.read(member)))
+    if png.size != DRAWING or png.mode != "1":
+        raise ValueError(f"{member} is no drawing of 105 by 105 pixels in black and white")
+    return png
 
 
 READERS: dict[str, Callable[[object], Split]] = {
@@ -230,14 +247,18 @@ def verified_file(
             unset = "" if folder else ", or unset REPRO_DATA_DIR to have it fetched"
             raise ReproError(f"{path} is missing; {by_hand}{unset}")
         _fetch(url, path, by_hand)
+    if not path.is_file():
+        raise ReproError(f"{path} is no file; remove it, and {by_hand}")
     try:
         return read(path)
     except PermissionError:
         raise ReproError(
             f"{path} may not be read; change its permissions, or name another folder"
         ) from None
-    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        raise ReproError(f"{path} is damaged ({error}); delete it, {by_hand}") from None
+    except Exception as error:  # whatever a reader makes of a file that is not what it should be
+        said = str(error)[:200]
+        again = f"delete it, {by_hand}" if given else "delete it, and it is fetched again"
+        raise ReproError(f"{path} is damaged ({said}); {again}") from None
 
 
 def _fetch(url: str, path: Path, by_hand: str) -> None:

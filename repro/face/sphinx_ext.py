@@ -10,6 +10,8 @@ Prose draws its numbers from the records: ``n.value(...)`` in double braces in a
 exhibits link to are copied beside the pages.
 """
 
+import base64
+import json
 from importlib.metadata import files
 from pathlib import Path
 
@@ -26,7 +28,6 @@ SMOKE_PAGES = ("train", "table1")
 def bring(app, config) -> None:
     """Copy notebooks, touching only those that differ, and give pages their numbers."""
     project = Path(app.srcdir).parent
-    config.myst_substitutions = {"n": Numbers(str(project / "results"))}
     built = project / "_build" / "notebooks"
     target = project / "book" / "notebooks"
     times = [p.stat().st_mtime for p in _records(project / "results")]
@@ -37,6 +38,9 @@ def bring(app, config) -> None:
         newest = max(newest_record, committed.stat().st_mtime)
         is_fresh = fresh.exists() and fresh.stat().st_mtime >= newest
         _copy(fresh if is_fresh else committed, target / f"{name}.ipynb")
+    config.myst_substitutions = {"n": Numbers(str(project / "results"))}
+    for name in EXHIBITS:
+        config.myst_substitutions[name] = _shown_in_chapters(target / f"{name}.ipynb")
     found = []
     for page in (f"{name}.ipynb" for name in SMOKE_PAGES):
         found.append(_bring_smoke(built / "smoke" / page, target / "smoke" / page))
@@ -44,6 +48,49 @@ def bring(app, config) -> None:
         shorter = project / "_build" / "contents-without-smoke.yml"
         _contents_without_smoke(Path(config.external_toc_path), shorter)
         config.external_toc_path = str(shorter)
+
+
+PICTURES = {"image/svg+xml": "svg", "image/png": "png"}
+
+
+def _shown_in_chapters(path: Path) -> str:
+    """An exhibit's first picture or table, as chapters show it, with a link to its own page.
+
+    Printed, the chapters are followed by the exhibits, so there they are left out.
+    """
+    notebook = json.loads(path.read_text())
+    outputs = [(cell, o) for cell in notebook["cells"] for o in cell.get("outputs", [])]
+    for cell, output in outputs:
+        data = output.get("data", {})
+        for mime, ending in PICTURES.items():
+            if mime in data:
+                picture = path.parent / "pictures" / f"{path.stem}.{ending}"
+                _write(picture, _content(mime, "".join(data[mime])))
+                alt = cell["metadata"]["mystnb"]["image"]["alt"]
+                return _as_image(picture, f"{path.stem}.html", alt)
+        if "<table" in (table := "".join(data.get("text/html", ""))):
+            return _as_raw_html(table)
+    raise ValueError(f"{path} shows neither a picture nor a table")
+
+
+def _content(mime: str, data: str) -> bytes:
+    return base64.b64decode(data) if mime == "image/png" else data.encode()
+
+
+def _as_raw_html(table: str) -> str:
+    inside = f'<div class="text_html">{table}</div>'
+    return f'```{{raw}} html\n<div class="on-screen cell_output">{inside}</div>\n```'
+
+
+def _as_image(picture: Path, page: str, alt: str) -> str:
+    lines = [
+        f"```{{image}} notebooks/pictures/{picture.name}",
+        f":alt: {alt}",
+        f":target: notebooks/{page}",
+        ":class: on-screen",
+        "```",
+    ]
+    return "\n".join(lines)
 
 
 def _records(results: Path) -> list[Path]:

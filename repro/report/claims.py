@@ -290,7 +290,7 @@ def comparable_ssim(evidence: Evidence) -> Verdict:
             continue
         spread = float(np.ptp([ssim["value"] for ssim in found]))
         between_images = min(ssim["sd"] for ssim in found)
-        tests.append(spread < between_images)
+        tests += [spread < between_images, not _apart_in_ssim(evidence, setting)]
         said.append(f"{_title(setting)}: {spread:.3f} beside {between_images:.3f}")
     if not tests:
         return NO_RECORDS
@@ -298,9 +298,16 @@ def comparable_ssim(evidence: Evidence) -> Verdict:
     return Verdict(
         summed_up(tests),
         "the range of the five methods beside the standard deviation between images, in the "
-        f"released weights: {listed}. The order of the methods is clear all the same, since the "
-        "images are the same",
+        f"released weights: {listed}. They are comparable in size, but wherever images are "
+        "compared in pairs the highest is clearly above the lowest",
     )
+
+
+def _apart_in_ssim(evidence: Evidence, setting: str) -> bool:
+    """Whether the method with the highest SSIM is clearly above the one with the lowest."""
+    values = {r.experiment.method: r.metrics["ssim"]["value"] for r in evidence.runs(setting)}
+    highest, lowest = max(values, key=values.get), min(values, key=values.get)
+    return bool(evidence.apart(setting, highest, lowest, "ssim").beyond(CLEAR))
 
 
 def larger_model(evidence: Evidence) -> Verdict:
@@ -533,7 +540,7 @@ CLAIMS = (
     Claim(
         PAPER,
         "Other settings do as well: MIWAE(4,16), PIWAE(4,16) and CIWAE(0.05) are ahead of IWAE",
-        "mnist",
+        "protocol",
         other_settings,
     ),
     Claim(

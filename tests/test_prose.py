@@ -891,3 +891,29 @@ def test_the_chosen_beta_is_level_with_the_best_fixed_one_and_not_ahead(n):
     assert abs(n.chosen().value - fixed[0.5]) < 2 * noise
     assert n.chosen().value > max(fixed[0.1], fixed[0.9]) + 2 * noise
     assert n.trained("ciwae", "drep", "iwae_64").value > n.chosen().value
+
+
+# Importance weights
+
+
+def test_most_images_have_tails_too_heavy_and_iwae_the_heaviest(n):
+    found = n.proposals()
+    assert (found.khat_above > 0.8).all()
+    for _, of_setting in found.groupby("group"):
+        medians = of_setting.set_index("method").khat_median
+        assert medians.idxmax() == "iwae"
+    of_method = found.pivot(index="method", columns="group", values="khat_median")
+    assert (of_method["omniglot-reference"] > of_method["mnist-reference"]).all()
+
+
+def test_log_px_rises_with_samples_by_several_times_what_the_variance_predicts(n):
+    """Whether the rises differ is not clear: no two of a setting are three errors apart."""
+    found = n.proposals()
+    assert (found.rise > 0.08).all()
+    assert (found.rise > 2.9 * found.predicted).all()
+    for _, of_setting in found.groupby("group"):
+        highest, lowest = (
+            of_setting.loc[of_setting.rise.idxmax()],
+            of_setting.loc[of_setting.rise.idxmin()],
+        )
+        assert highest.rise - lowest.rise < 3 * np.hypot(highest.rise_se, lowest.rise_se)

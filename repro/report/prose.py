@@ -105,6 +105,32 @@ class Numbers(Evidence):
             return Estimate(variance_of_mean * len(r.images["log_px"]) / 2)
         return NOT_RUN
 
+    def proposals(self) -> pd.DataFrame:
+        """How far log p-hat of the report's weights can be trusted, one row for each model."""
+        return self.archive.table("proposals")[0]
+
+    def share_above(self) -> str:
+        """Of images whose k-hat is above 0.7, the lowest and the highest share over the models."""
+        shares = 100 * self.proposals().khat_above
+        return f"{number(shares.min(), 0)} to {number(shares.max(), 0)} %"
+
+    def rise(self, setting: str, method: str) -> Estimate:
+        """By how much log p-hat rises with ten times the samples."""
+        rows = self.proposals().set_index(["group", "method"])
+        row = rows.loc[setting.replace(" ", "-"), method]
+        return Estimate(row.rise, row.rise_se, error_of=ErrorOf.IMAGES)
+
+    def rises(self, setting: str) -> str:
+        """The lowest and the highest ``rise`` of a setting's models."""
+        rows = self.proposals()
+        return _from_to(rows[rows.group == setting.replace(" ", "-")].rise)
+
+    def times_predicted(self) -> str:
+        """The lowest and the highest ratio of a rise to what the variance of weights predicts."""
+        rows = self.proposals()
+        ratios = rows.rise / rows.predicted
+        return f"{number(ratios.min(), 0)} to {number(ratios.max(), 0)}"
+
     # While training goes on
 
     def lead(self, setting: str, method: str, epoch: int) -> Estimate:

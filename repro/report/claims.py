@@ -306,7 +306,8 @@ def comparable_ssim(evidence: Evidence) -> Verdict:
 def _apart_in_ssim(evidence: Evidence, setting: str) -> bool:
     """Whether the method with the highest SSIM is clearly above the one with the lowest."""
     values = {r.experiment.method: r.metrics["ssim"]["value"] for r in evidence.runs(setting)}
-    highest, lowest = max(values, key=values.get), min(values, key=values.get)
+    highest = max(values, key=values.get)
+    lowest = min(values, key=values.get)
     return bool(evidence.apart(setting, highest, lowest, "ssim").beyond(CLEAR))
 
 

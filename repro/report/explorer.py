@@ -34,13 +34,14 @@ def measured(archive: Archive) -> dict:
         "counts": ALL_COUNTS,
         "offsets": OFFSETS,
         "theta": [_ratios(archive, offset, "rep", "theta") for offset in OFFSETS],
-        "phi": {
-            name: [_ratios(archive, offset, name, "phi") for offset in OFFSETS]
-            for name in ESTIMATORS
-        },
+        "phi": {name: _of_phi(archive, name) for name in ESTIMATORS},
         "bias": [_means(archive, offset, "bias") for offset in OFFSETS],
         "ess": [_means(archive, offset, "ess") for offset in OFFSETS],
     }
+
+
+def _of_phi(archive: Archive, estimator: str) -> list[list[float]]:
+    return [_ratios(archive, offset, estimator, "phi") for offset in OFFSETS]
 
 
 def _ratios(archive: Archive, offset: float, estimator: str, net: str) -> list[float]:

@@ -34,13 +34,10 @@ import numpy as np
 from repro import ReproError, exhibits
 from repro.bounds import METHODS
 from repro.experiments import OMNIGLOT, PRECISIONS, PROFILES, Experiment, profile, with_epochs
-from repro.schema import fault_of_provenance
+from repro.schema import FILES, GRADIENTS, IMAGES, WEIGHTS, fault_of_provenance
 
 METRICS = ("iwae_64", "log_px", "minus_kl", "elbo", "ssim", "ess", "active_units")
 CURVE = ("epoch", "learning_rate", "loss", "iwae_64", "iwae_64_se", "log_px", "log_px_se", "beta")
-FILES = ("config.json", "curve.csv", "metrics.json", "reconstructions.npz")
-WEIGHTS = "model.safetensors"
-GRADIENTS = "gradients.csv"
 
 # Tables beside the records, and the command that makes each.
 MADE_BY = {
@@ -114,9 +111,9 @@ class Record:
     @cached_property
     def images(self) -> dict[str, np.ndarray]:
         """Metrics of every test image, each [n] in the test set's order; empty if not kept."""
-        if not (self.path / "images.npz").exists():
+        if not (self.path / IMAGES).exists():
             return {}
-        with np.load(self.path / "images.npz") as values:
+        with np.load(self.path / IMAGES) as values:
             return {name: values[name].astype(float) for name in values}
 
     def weights(self) -> dict:
@@ -510,7 +507,7 @@ def _write_arrays(folder: Path, grids: Mapping, images: dict | None, weights: di
         )  # save_file makes it readable to one user only
     if images:
         single = {name: values.astype(np.float32) for name, values in images.items()}
-        np.savez_compressed(folder / "images.npz", **single)
+        np.savez_compressed(folder / IMAGES, **single)
 
 
 def _sha256(path: Path) -> str:

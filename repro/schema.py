@@ -14,10 +14,11 @@ from repro.provenance import CHANGES
 PLAIN = re.compile(r"[\w .,:;'()@/+=×-]{0,200}")
 COMMIT = re.compile(rf"(unknown|[0-9a-f]{{6,40}})({re.escape(CHANGES)})?")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-FILES_OF_RECORDS = (
-    "config.json", "curve.csv", "gradients.csv", "images.npz", "metrics.json", "model.safetensors",
-    "reconstructions.npz",
-)  # fmt: skip
+FILES = ("config.json", "curve.csv", "metrics.json", "reconstructions.npz")  # in every record
+WEIGHTS = "model.safetensors"
+GRADIENTS = "gradients.csv"
+IMAGES = "images.npz"
+FILES_OF_RECORDS = (*FILES, WEIGHTS, GRADIENTS, IMAGES)
 MOST_SAMPLES = 10**8
 
 Holds = Callable[[object], bool]

@@ -1,8 +1,6 @@
 """``python -m repro``: fetch data, train, evaluate, print tables, and say what is there."""
 
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -357,7 +355,7 @@ def verify_command(results: str | None, notebooks: bool) -> int:
     project = records.root()
     in_git = [*verify.unlike_git(project), *verify.unknown_commits(project, archive)]
     faults += [f"{name}: {fault}" for name, fault in in_git]
-    for name, fault in _exhibits_again(archive, project) if notebooks else ():
+    for name, fault in verify.exhibits_again(archive, project) if notebooks else ():
         if fault:
             faults.append(f"{name}: {fault}")
         print(f"{'differs' if fault else 'as committed':13} {name}", flush=True)
@@ -371,21 +369,6 @@ def _existing(results: str | None) -> Archive:
     if results is not None and not Path(results).is_dir():
         raise ReproError(f"there is no folder {results}; name the one with the records")
     return Archive(results)
-
-
-def _exhibits_again(archive: Archive, project: Path) -> Iterator[tuple[str, str]]:
-    """Each exhibit's notebook and each picture of a page, and what is wrong with it."""
-    from repro.report import verify
-    from repro.report.figures import IN_PAGES, draw, save
-
-    with tempfile.TemporaryDirectory() as folder:
-        for name in IN_PAGES:
-            drawn = save(draw(name, archive=archive), Path(folder) / f"{name}.svg").read_text()
-            path = project / "book" / f"{name}.svg"
-            yield f"book/{name}.svg", verify.fault_of_picture(path, drawn)
-    for name in (*exhibits.EXHIBITS, *exhibits.STUDIES):
-        path = project / "notebooks" / f"{name}.ipynb"
-        yield f"notebooks/{name}.ipynb", verify.fault_of_notebook(path, archive)
 
 
 def main(args: list[str] | None = None) -> int:

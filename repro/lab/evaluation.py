@@ -7,7 +7,7 @@ numbers depend on its seed alone. Log-likelihoods are in nats.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -48,9 +48,7 @@ def _sums_of_chunk(model: Autoencoder, x: Tensor, K: int, noise) -> dict[str, Te
     total = 0.0
     once = []
     twice = []
-    for done in range(0, K, CHUNK_SAMPLES):
-        samples = min(CHUNK_SAMPLES, K - done)
-        log_w = model.log_weights(x, 1, samples, noise)[0][:, 0].double()
+    for log_w in _chunks_of_log_weights(model, x, K, noise):
         total = total + log_w.sum(1)
         once.append(log_w.logsumexp(1))
         twice.append((2 * log_w).logsumexp(1))
@@ -61,6 +59,13 @@ def _sums_of_chunk(model: Autoencoder, x: Tensor, K: int, noise) -> dict[str, Te
         "iwae": log_sum - math.log(K),
         "ess": (2 * log_sum - log_sum_of_squares).exp(),
     }
+
+
+def _chunks_of_log_weights(model: Autoencoder, x: Tensor, K: int, noise) -> Iterator[Tensor]:
+    """K log-weights of x [run, n, pixels], a few at a time: each [run, samples, n], float64."""
+    for done in range(0, K, CHUNK_SAMPLES):
+        samples = min(CHUNK_SAMPLES, K - done)
+        yield model.log_weights(x, 1, samples, noise)[0][:, 0].double()
 
 
 def iwae_bound(
@@ -168,12 +173,8 @@ SHAPE_IMAGES = 20  # whose weights are all in memory
 @torch.no_grad()
 def _log_weights_of_chunk(model: Autoencoder, x: Tensor, K: int, noise) -> np.ndarray:
     """Log-weights of the first run's images [run, n, pixels], in float64: [K, n]."""
-    parts = []
-    for done in range(0, K, CHUNK_SAMPLES):
-        samples = min(CHUNK_SAMPLES, K - done)
-        log_w = model.log_weights(x, 1, samples, noise)[0]
-        parts.append(log_w[0, 0].double().cpu().numpy())
-    return np.concatenate(parts)
+    chunks = _chunks_of_log_weights(model, x, K, noise)
+    return np.concatenate([log_w[0].cpu().numpy() for log_w in chunks])
 
 
 def summary(values: dict[str, np.ndarray], seed: int) -> dict[str, dict[str, float]]:

@@ -119,13 +119,9 @@ def _train_missing(
     """
     origin = code_and_date()
     say_if_code_is_unknown(origin)
-    kept = training.unfinished(state) if state.exists() else None
+    kept = _kept_training(state, asked)
     if kept:
         runs = kept.experiments
-        if not set(runs) <= set(asked):
-            raise ReproError(
-                f"{state} is the state of other runs; delete it to train from the start"
-            )
     dataset = datasets.load(runs[0].dataset, order.data)
     other = datasets.load_other(runs[0].dataset, order.data)
     announce(order, runs, dataset, kept)
@@ -156,6 +152,16 @@ def _train_missing(
     else:
         state.unlink(missing_ok=True)
         print(f"done in {duration(time.monotonic() - order.begun)}", flush=True)
+
+
+def _kept_training(state: Path, asked: list[Experiment]) -> training.Unfinished | None:
+    """The training in ``state``, if there is one. Raises ReproError if it is not of these runs."""
+    if not state.exists():
+        return None
+    kept = training.unfinished(state)
+    if not set(kept.experiments) <= set(asked):
+        raise ReproError(f"{state} is the state of other runs; delete it to train from the start")
+    return kept
 
 
 def _released_decoder(e: Experiment, data: str | Path | None) -> dict | None:
@@ -454,38 +460,40 @@ def sum_up_logs(archive: Archive, runs: list[Experiment], data: str | Path | Non
 
 def measure_best(archive: Archive, data: str | Path | None, device: str) -> None:
     """Write SSIM of the checkpoints that the released code calls best, unless it is there."""
-    import pandas as pd
-
-    if archive.table_path("best").exists():
-        return
-    origin = code_and_date()
-    device = pick_device(device)
-    runs = exhibits.released_runs()
-    with Progress(1, "best checkpoints") as bar:
-        rows: list[dict] = []
-        for e in runs:
-            rows.append(ssim_of_best(e, data, device))
-            bar.fraction(len(rows) / len(runs))
-    origin |= {"device": device_name(device), "blobs": released_files.blobs(runs, "best")}
-    print(f"wrote {archive.write_table('best', pd.DataFrame(rows), origin)}", flush=True)
+    _measure_each(ssim_of_best, "best", "best", archive, data, device)
 
 
 def check_proposals(archive: Archive, data: str | Path | None, device: str) -> None:
     """Write how far log p-hat of the report's weights can be trusted, unless it is there."""
+    _measure_each(check_of_proposal, "proposals", "model", archive, data, device)
+
+
+def _measure_each(
+    row_of: Callable[[Experiment, str | Path | None, str], dict],
+    name: str,
+    kind: str,
+    archive: Archive,
+    data: str | Path | None,
+    device: str,
+) -> None:
+    """Write the table called ``name`` with a row for each released run, unless it is there.
+
+    ``kind`` is that of the released files that are measured.
+    """
     import pandas as pd
 
-    if archive.table_path("proposals").exists():
+    if archive.table_path(name).exists():
         return
     origin = code_and_date()
     device = pick_device(device)
     runs = exhibits.released_runs()
-    with Progress(1, "proposals") as bar:
+    with Progress(1, name) as bar:
         rows: list[dict] = []
         for e in runs:
-            rows.append(check_of_proposal(e, data, device))
+            rows.append(row_of(e, data, device))
             bar.fraction(len(rows) / len(runs))
-    origin |= {"device": device_name(device), "blobs": released_files.blobs(runs, "model")}
-    print(f"wrote {archive.write_table('proposals', pd.DataFrame(rows), origin)}", flush=True)
+    origin |= {"device": device_name(device), "blobs": released_files.blobs(runs, kind)}
+    print(f"wrote {archive.write_table(name, pd.DataFrame(rows), origin)}", flush=True)
 
 
 def check_of_proposal(e: Experiment, data: str | Path | None, device: str) -> dict:

@@ -41,14 +41,9 @@ def exponent(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> float:
     return float(np.log(last / first) / np.log(counts[-1] / counts[0]))
 
 
-def effective_samples(rows: pd.DataFrame) -> float:
-    """The mean effective sample size of IWAE's 64 weights."""
-    return select(rows, AT_T[0]).ess.mean()
-
-
-def ess_of_most(rows: pd.DataFrame) -> float:
-    """The mean effective sample size of IWAE's weights at the highest K that was measured."""
-    return rows[rows.K.max() == rows.K].ess.mean()
+def effective_samples(rows: pd.DataFrame, layout: Layout = AT_T[0]) -> float:
+    """The mean effective sample size of a layout's weights; by default of IWAE's 64."""
+    return select(rows, layout).ess.mean()
 
 
 def with_jackknife(
@@ -126,21 +121,17 @@ def ratios_in_training(records: Sequence[Record]) -> dict:
     for record in records:
         e = record.experiment
         layout = Layout(e.method, e.M, e.K)
+        ess = functools.partial(effective_samples, layout=layout)
         for epoch, measured in record.gradients.groupby("where", sort=False):
             by_estimator = dict(list(measured.groupby("estimator")))
             row: dict[str, object] = {
-                "ESS": with_jackknife(measured, effective_samples_of(layout), digits=1),
+                "ESS": with_jackknife(measured, ess, digits=1),
                 "generative": _snr_to_two_digits(by_estimator["rep"], layout, "theta"),
             }
             for name, mine in by_estimator.items():
                 row[f"inference, {name}"] = _snr_to_two_digits(mine, layout, "phi")
             rows[f"{label(e)}, seed {e.seed}", epoch] = row
     return rows
-
-
-def effective_samples_of(layout: Layout) -> Callable[[pd.DataFrame], float]:
-    """A function of rows: the mean effective sample size of a layout's weights."""
-    return lambda rows: select(rows, layout).ess.mean()
 
 
 class Rate(NamedTuple):
@@ -162,7 +153,7 @@ def rates_in_linear_gaussian(archive: Archive) -> list[Rate]:
         for net, estimator in (("theta", "rep"), ("phi", "rep"), ("phi", "drep")):
             rows = swept(archive, where, estimator)
             for counts in zip(ALL_COUNTS[:-2], ALL_COUNTS[2:], strict=True):
-                ess = select(rows, Layout("iwae", 1, counts[1])).ess.mean()
+                ess = effective_samples(rows, Layout("iwae", 1, counts[1]))
                 exponent_here = exponent_of(rows, net, counts)
                 found.append(Rate(net, estimator, offset, counts, ess, exponent_here))
     return found

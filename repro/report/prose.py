@@ -4,6 +4,7 @@ A page asks for ``n.value("mnist reference", "iwae", "log_px")`` in double brace
 ``Estimate`` that comes back becomes text there.
 """
 
+import functools
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -30,9 +31,10 @@ from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seed
 from repro.report.estimators import BOTH_NETWORKS, ENCODER_ALONE, EstimatorRuns
 from repro.report.evidence import Evidence, rounded_up
 from repro.report.reported import FIGURE4, TABLE1
-from repro.studies import NETWORKS_OF_ESTIMATORS, Layout, offset_title
+from repro.studies import NETWORKS_OF_ESTIMATORS, SWEPT, Layout, offset_title
 
 LAST_COUNTS = (64, 256)  # of K, between which rates are given
+ESS_OF_MOST = functools.partial(gradients.effective_samples, layout=SWEPT[-1])
 
 
 @dataclass(frozen=True)
@@ -114,14 +116,8 @@ class Numbers(Evidence):
         shares = 100 * self.proposals().khat_above
         return f"{number(shares.min(), 0)} to {number(shares.max(), 0)} %"
 
-    def rise(self, setting: str, method: str) -> Estimate:
-        """By how much log p-hat rises with ten times the samples."""
-        rows = self.proposals().set_index(["group", "method"])
-        row = rows.loc[setting.replace(" ", "-"), method]
-        return Estimate(row.rise, row.rise_se, error_of=ErrorOf.IMAGES)
-
     def rises(self, setting: str) -> str:
-        """The lowest and the highest ``rise`` of a setting's models."""
+        """By how much log p-hat rises with ten times the samples: over a setting's models."""
         rows = self.proposals()
         return _from_to(rows[rows.group == setting.replace(" ", "-")].rise)
 
@@ -313,12 +309,12 @@ class Numbers(Evidence):
     def that_count(self, offset: float):
         """The effective sample size of 256 weights in the linear Gaussian model."""
         rows = gradients.swept(self.archive, offset_title(offset), "rep")
-        return gradients.with_jackknife(rows, gradients.ess_of_most, digits=1)
+        return gradients.with_jackknife(rows, ESS_OF_MOST, digits=1)
 
     def that_count_in_networks(self) -> str:
         """The lowest and the highest effective sample size of 256 weights, in networks."""
         tables_of = [gradients.swept(self.archive, w, "rep") for w in NETWORKS_OF_ESTIMATORS]
-        found = [gradients.ess_of_most(rows) for rows in tables_of]
+        found = [ESS_OF_MOST(rows) for rows in tables_of]
         return f"{number(min(found), 1)} to {number(max(found), 1)}"
 
     def left_of_clarity(self, estimator: str) -> str:

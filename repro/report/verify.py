@@ -8,12 +8,13 @@ import base64
 import io
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from repro import ReproError
+from repro import ReproError, exhibits
 from repro.experiments import PROFILES
 from repro.provenance import CHANGES, git_says
 from repro.records import Archive
@@ -105,6 +106,20 @@ def fault_of_picture(path: Path, drawn: str) -> str:
     if not same_drawing(path.read_text(), drawn):
         return "it is not what the records give; if they are right, run: make notebooks"
     return ""
+
+
+def exhibits_again(archive: Archive, project: Path) -> Iterator[tuple[str, str]]:
+    """Each exhibit's notebook and each picture of a page, and what is wrong with it."""
+    from repro.report.figures import IN_PAGES, draw, save
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name in IN_PAGES:
+            drawn = save(draw(name, archive=archive), Path(folder) / f"{name}.svg").read_text()
+            path = project / "book" / f"{name}.svg"
+            yield f"book/{name}.svg", fault_of_picture(path, drawn)
+    for name in (*exhibits.EXHIBITS, *exhibits.STUDIES):
+        path = project / "notebooks" / f"{name}.ipynb"
+        yield f"notebooks/{name}.ipynb", fault_of_notebook(path, archive)
 
 
 def unlike_git(project: Path) -> Iterator[tuple[str, str]]:

@@ -120,14 +120,14 @@ def draw_by_epoch(
     ax.plot(mean.index, mean, markevery=every, label=name, **line)
     if len(runs) > 1:
         error = values.std(axis=1, ddof=1) / np.sqrt(len(runs))
-        if metric == "log_px":
-            ax.errorbar(mean.index, mean, error, fmt="none", ecolor=line["color"], capsize=2)
-        else:
-            band = {"color": line["color"], "alpha": 0.25, "linewidth": 0}
-            ax.fill_between(mean.index, mean - error, mean + error, **band)
-    elif metric == "log_px":
+    else:
+        error = measured[0][f"{metric}_se"]
+    if metric == "log_px":
         bars = {"fmt": "none", "ecolor": line["color"], "capsize": 2}
-        ax.errorbar(mean.index, mean, measured[0][f"{metric}_se"], **bars)
+        ax.errorbar(mean.index, mean, error, **bars)
+    elif len(runs) > 1:
+        band = {"color": line["color"], "alpha": 0.25, "linewidth": 0}
+        ax.fill_between(mean.index, mean - error, mean + error, **band)
 
 
 def _say_what_is_missing(axes, missing: Sequence[Experiment]) -> None:

@@ -125,8 +125,8 @@ def _train_missing(
     dataset = datasets.load(runs[0].dataset, order.data)
     other = datasets.load_other(runs[0].dataset, order.data)
     announce(order, runs, dataset, kept)
-    asked = kept.engine if kept and order.engine == "auto" else order.engine
-    trial = _try_engine(order, asked, runs, dataset)
+    engine = kept.engine if kept and order.engine == "auto" else order.engine
+    trial = _try_engine(order, engine, runs, dataset)
     tell_how_long(runs[0], trial, _seconds_left(order, runs, dataset, kept, trial))
     with interrupts() as interrupted, Progress(runs[0].epochs) as bar:
 

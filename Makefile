@@ -31,7 +31,7 @@ pdf: $(READY)  ## the book as an article, _build/report.pdf; needs Chromium or C
 	python workflow/paper.py
 
 notebooks: $(READY)  ## execute the committed exhibit notebooks in place, draw the README's picture
-	python -m repro figures corrected bound --folder book && rm book/corrected.png book/bound.png
+	python -m repro figures corrected bound preregistered --folder book && rm book/corrected.png book/bound.png book/preregistered.png
 	jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/table?.ipynb notebooks/figure?.ipynb notebooks/snr.ipynb notebooks/estimators.ipynb notebooks/audit.ipynb
 
 status: $(READY)  ## which records are there, which are missing, and the command for each

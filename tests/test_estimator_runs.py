@@ -7,7 +7,7 @@ import pytest
 from repro.experiments import plan
 from repro.records import Archive
 from repro.report.estimates import NOT_RUN
-from repro.report.estimators import BOTH_NETWORKS, ENCODER_ALONE, EstimatorRuns
+from repro.report.estimators import BOTH_EARLIER, ENCODER_ALONE, EstimatorRuns
 from repro.report.prose import Numbers
 from tests.helpers import write_record
 
@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def found(folder):
-    return EstimatorRuns(Archive(folder), BOTH_NETWORKS)
+    return EstimatorRuns(Archive(folder), BOTH_EARLIER)
 
 
 def test_only_runs_that_can_be_compared_are(found):
@@ -75,6 +75,6 @@ def test_encoders_alone_are_another_setting(folder):
 def test_the_gap_is_the_difference_of_the_two_at_that_epoch(tmp_path):
     (e,) = runs("iwae", epochs=40)
     write_record(tmp_path, e)
-    found = EstimatorRuns(Archive(tmp_path), BOTH_NETWORKS)
+    found = EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
     assert found.value("iwae", "rep", "minus_kl").value == 0
     assert replace(e, epochs=13) != e

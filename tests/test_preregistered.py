@@ -1,12 +1,17 @@
 """The test that was fixed in advance: its analysis, on records that are made up."""
 
+import ast
+import subprocess
+
 import numpy as np
 import pytest
 
 from repro.records import Archive
 from repro.report import preregistered
 from repro.report.preregistered import HYPOTHESES, SEEDS, Fate, Interval, family_interval
-from tests.helpers import write_record
+from tests.helpers import ROOT, write_record
+
+PLAN = "1d60196"
 
 
 def test_the_intervals_hold_together_as_often_as_they_say():
@@ -56,3 +61,28 @@ def test_with_every_run_the_differences_are_paired_by_seed(tmp_path):
     assert "**holds**" in lines["The VAE's generative network is not worse"]
     assert "**refuted**" in lines["CIWAE(0.5)'s gap is smaller"]
     assert "still to come" not in text
+
+
+def test_what_is_analysed_is_what_was_committed_before_the_first_run():
+    """Constants and interval, read from the commit that the page names; a name has changed."""
+    file = f"{PLAN}:repro/report/preregistered.py"
+    shown = subprocess.run(["git", "show", file], cwd=ROOT, capture_output=True, text=True)
+    if shown.returncode:
+        pytest.skip(f"this copy has no commit {PLAN}")
+    assert PLAN in (ROOT / "book" / "preregistered.md").read_text()
+    planned = _parts(shown.stdout)
+    now = _parts((ROOT / "repro" / "report" / "preregistered.py").read_text())
+    for name in ("SEEDS", "LEVEL", "RUNS", "COMMAND", "HYPOTHESES"):
+        assert planned[name] == now[name]
+    assert planned["interval"] == now["family_interval"]
+
+
+def _parts(source: str) -> dict[str, list[str]]:
+    """Every constant's value and every function's body, as syntax trees in text."""
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign):
+            found[node.targets[0].id] = [ast.dump(node.value)]
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = [ast.dump(statement) for statement in node.body]
+    return found

@@ -215,7 +215,8 @@ def tables_command(name: str, profile: str, results: str | None, form: str) -> N
 def figures_command(
     names: tuple[str, ...], profile: str, results: str | None, folder: Path
 ) -> None:
-    """Draw the figures NAMES as SVG and PNG: figure1 to figure7, corrected, bound, or all."""
+    """Draw the figures NAMES as SVG and PNG: figure1 to figure7, or one that a page shows:
+    corrected, bound, preregistered; or all."""
     from repro.report.figures import FIGURES, draw, save
 
     archive = _existing(results)

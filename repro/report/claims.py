@@ -20,7 +20,7 @@ from repro.report import audit, gradients, similarity, tables
 from repro.report.audit import CellVerdict
 from repro.report.captions import FAMILY_TITLES
 from repro.report.estimates import CLEAR, NOT_RUN, ErrorOf, Estimate, number
-from repro.report.estimators import BOTH_NETWORKS, ENCODER_ALONE, USUAL, EstimatorRuns
+from repro.report.estimators import BOTH_EARLIER, ENCODER_ALONE, USUAL, EstimatorRuns
 from repro.report.evidence import NAMES_OF_SETTINGS, Evidence, Source, rounded_up
 from repro.report.gradients import exponent_of, ratio, with_jackknife
 from repro.report.reported import FIGURE4, TABLE1
@@ -275,7 +275,7 @@ def other_settings(evidence: Evidence) -> Verdict:
             found.append(f"{number(lead)} ({method.upper()}({setting}))")
     if not found:
         return NO_RECORDS
-    said = f"IWAE-64 minus IWAE's after {BOTH_NETWORKS.epochs} epochs on MNIST, {', '.join(found)}"
+    said = f"IWAE-64 minus IWAE's after {BOTH_EARLIER.epochs} epochs on MNIST, {', '.join(found)}"
     return Verdict(Outcome.SHORT, f"{said}; one training each")
 
 

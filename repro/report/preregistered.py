@@ -1,7 +1,7 @@
 """A test whose hypotheses, margins and numbers of runs were fixed before its first run.
 
-The page of the book says what is tested and why. Nothing here is to be changed once there are
-records.
+The page of the book says what is tested and why. Hypotheses, margins, seeds and analysis are not
+to be changed, now that there are records.
 """
 
 from enum import StrEnum
@@ -13,9 +13,10 @@ from scipy import stats
 from repro.experiments import Experiment, plan
 from repro.records import Archive
 from repro.report.captions import METRIC_TITLES
-from repro.report.estimates import number
+from repro.report.estimates import NOT_RUN, number
 
 SEEDS = tuple(range(10, 30))
+PARTS = ("training", "evaluation")  # of the time that a record tells
 LEVEL = 0.95  # of all intervals together
 RUNS = {  # the words of ``plan``
     "dataset": "mnist",
@@ -72,6 +73,9 @@ class Interval(NamedTuple):
             return Fate.HOLDS
         return Fate.REFUTED if self.high < margin else Fate.UNDECIDED
 
+    def __str__(self) -> str:
+        return f"{number(self.mean)} ({number(self.low)} to {number(self.high)})"
+
 
 def trainings_of(method: str) -> list[Experiment]:
     """The runs of a method that the test asks for, one for each seed."""
@@ -106,6 +110,18 @@ def differences(archive: Archive, hypothesis: Hypothesis) -> np.ndarray:
     return values(hypothesis.method) - values("iwae")
 
 
+def cost(archive: Archive) -> str:
+    """How long training and evaluation of all these runs took, and on what."""
+    methods = ("iwae", *dict.fromkeys(h.method for h in HYPOTHESES))
+    runs = [archive.get(e) for m in methods for e in trainings_of(m) if archive.holds(e)]
+    if not runs:
+        return "no time yet"
+    seconds = {part: sum(r.provenance["seconds"][part] for r in runs) for part in PARTS}
+    devices = " and ".join(sorted({r.provenance["device"] for r in runs}))
+    said = " and ".join(f"{value / 60:.1f} minutes of {part}" for part, value in seconds.items())
+    return f"{said} on {devices}"
+
+
 def table_of_outcomes(archive: Archive) -> str:
     """The hypotheses, and what became of them once every run has its record."""
     left = missing(archive)
@@ -118,8 +134,7 @@ def table_of_outcomes(archive: Archive) -> str:
         fate = ""
         if not left:
             interval = family_interval(differences(archive, h))
-            ends = f"{number(interval.low)} to {number(interval.high)}"
-            found = f"{number(interval.mean)} ({ends})"
+            found = str(interval)
             fate = f"**{interval.fate(h.margin)}**"
         metric = METRIC_TITLES[h.metric]
         lines.append(f"| {h.words} | {metric} | {number(h.margin)} | {found} | {fate} |")
@@ -127,3 +142,9 @@ def table_of_outcomes(archive: Archive) -> str:
         lines.append("")
         lines.append(f"{left} of {5 * len(SEEDS)} runs are still to come: `{COMMAND}`")
     return "\n".join(lines)
+
+
+def interval_of(archive: Archive, method: str, metric: str) -> str:
+    """The mean and interval of one hypothesis; "not run" before all runs are there."""
+    (h,) = (h for h in HYPOTHESES if (h.method, h.metric) == (method, metric))
+    return str(NOT_RUN) if missing(archive) else str(family_interval(differences(archive, h)))

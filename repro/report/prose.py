@@ -28,7 +28,7 @@ from repro.report import (
     tables,
 )
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds, paired_difference
-from repro.report.estimators import BOTH_NETWORKS, ENCODER_ALONE, EstimatorRuns
+from repro.report.estimators import BOTH_EARLIER, BOTH_NETWORKS, ENCODER_ALONE, EstimatorRuns
 from repro.report.evidence import Evidence, rounded_up
 from repro.report.reported import FIGURE4, TABLE1
 from repro.studies import NETWORKS_OF_ESTIMATORS, SWEPT, Layout, offset_title
@@ -278,8 +278,9 @@ class Numbers(Evidence):
         return {r.experiment.method: r.curve.set_index("epoch").iwae_64[40] for r in found}
 
     def changed_by_training(self, metric: str) -> str:
-        """What another training gives the difference of two methods, as a standard deviation."""
-        return number(self.training_noise(metric))
+        """The standard deviation that other trainings give a difference from IWAE, as a range."""
+        others = ("piwae", "miwae", "ciwae")
+        return _from_to([self.training_noise(m, "iwae", metric) for m in others])
 
     # Bounds and estimators
 
@@ -291,6 +292,14 @@ class Numbers(Evidence):
         """The metric of ``a`` minus that of ``b``, each a bound and an estimator: "iwae drep"."""
         first, second = (tuple(words.split()) for words in (a, b))
         return EstimatorRuns(self.archive, setting).apart(first, second, metric)
+
+    def trained_earlier(self, method: str, estimator: str, metric: str):
+        """``trained`` after 13 epochs."""
+        return self.trained(method, estimator, metric, BOTH_EARLIER)
+
+    def trained_apart_earlier(self, a: str, b: str, metric: str):
+        """``trained_apart`` after 13 epochs."""
+        return self.trained_apart(a, b, metric, BOTH_EARLIER)
 
     def clearer(self, a: str, b: str, where: str) -> Estimate:
         """SNR of phi's gradient under ``a`` over that under ``b``: "iwae drep" and the like."""
@@ -326,11 +335,15 @@ class Numbers(Evidence):
             found.append(most / one)
         return _from_to(found)
 
-    def made_up(self, a: str, b: str, target: str) -> str:
-        """How much of the way in IWAE-64 from ``b`` to ``target`` it is to ``a``, in percent."""
-        gain = self.trained_apart(a, b, "iwae_64")
-        distance = self.trained_apart(target, b, "iwae_64")
+    def made_up(self, a: str, b: str, target: str, metric: str, setting=BOTH_NETWORKS) -> str:
+        """How much of the way in a metric from ``b`` to ``target`` it is to ``a``, in percent."""
+        gain = self.trained_apart(a, b, metric, setting)
+        distance = self.trained_apart(target, b, metric, setting)
         return f"{100 * gain.value / distance.value:.0f} %" if gain and distance else str(NOT_RUN)
+
+    def made_up_earlier(self, a: str, b: str, target: str, metric: str) -> str:
+        """``made_up`` after 13 epochs."""
+        return self.made_up(a, b, target, metric, BOTH_EARLIER)
 
     def alone(self, method: str, estimator: str, metric: str = "iwae_64"):
         """``trained`` of encoders that were trained for the decoder of the report's IWAE."""
@@ -384,6 +397,14 @@ class Numbers(Evidence):
     def preregistered(self) -> str:
         """The hypotheses of the test that was fixed in advance, in Markdown."""
         return preregistered.table_of_outcomes(self.archive)
+
+    def cost_of_preregistered(self) -> str:
+        """How long the runs of that test took, and on what."""
+        return preregistered.cost(self.archive)
+
+    def interval(self, method: str, metric: str) -> str:
+        """A hypothesis's mean and the interval that holds with all others together."""
+        return preregistered.interval_of(self.archive, method, metric)
 
     def explorer(self) -> str:
         """Sliders and curves of the linear Gaussian model, in Markdown."""

@@ -23,6 +23,7 @@ from repro.report.figures.of_audit import (
 )
 from repro.report.figures.of_bounds import what_a_bound_is
 from repro.report.figures.of_estimators import bounds_and_estimators, samples_and_clarity
+from repro.report.figures.of_preregistered import outcomes
 from repro.report.figures.style import as_vectors, save
 from repro.report.tables import AnyArchive
 
@@ -43,6 +44,11 @@ def _bound(name: str, profile: str, archive: AnyArchive) -> Figure:
     return what_a_bound_is()
 
 
+def _outcomes(name: str, profile: str, archive: AnyArchive) -> Figure:
+    """The figure of the test that was fixed in advance; its profile is fixed, too."""
+    return outcomes(archive)
+
+
 FIGURES = {
     "figure1": training_curves,
     "figure2": training_curves,
@@ -53,10 +59,11 @@ FIGURES = {
     "figure7": grids_elsewhere,
     "corrected": _corrected,
     "bound": _bound,
+    "preregistered": _outcomes,
 }
 
 
-IN_PAGES = ("corrected", "bound")  # committed as SVG in the book's folder
+IN_PAGES = ("corrected", "bound", "preregistered")  # committed as SVG in the book's folder
 
 
 def draw(name: str, profile: str = "best", archive: AnyArchive = None) -> Figure:

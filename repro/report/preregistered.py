@@ -125,10 +125,10 @@ def cost(archive: Archive) -> str:
 def table_of_outcomes(archive: Archive) -> str:
     """The hypotheses, and what became of them once every run has its record."""
     left = missing(archive)
-    header = (
-        "| hypothesis | difference to IWAE | above | mean and interval | |\n|---|---|---|---|---|"
-    )
-    lines = [header]
+    lines = [
+        "| statement | outcome | nats ahead of IWAE | above | in |",
+        "|---|---|---|---|---|",
+    ]
     for h in HYPOTHESES:
         found = "not run yet"
         fate = ""
@@ -137,7 +137,7 @@ def table_of_outcomes(archive: Archive) -> str:
             found = str(interval)
             fate = f"**{interval.fate(h.margin)}**"
         metric = METRIC_TITLES[h.metric]
-        lines.append(f"| {h.words} | {metric} | {number(h.margin)} | {found} | {fate} |")
+        lines.append(f"| {h.words} | {fate} | {found} | {number(h.margin)} | {metric} |")
     if left:
         lines.append("")
         lines.append(f"{left} of {5 * len(SEEDS)} runs are still to come: `{COMMAND}`")

@@ -23,11 +23,11 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,7 @@ MADE_BY = {
     "gradients": "gradients",
     "estimators": "gradients",
     "samples": "gradients",
+    "pictures": "pictures",
 }
 
 
@@ -320,33 +321,64 @@ class Archive:
         """The file of a table."""
         return self.folder / "published" / f"{name}.csv"
 
+    def arrays_path(self, name: str) -> Path:
+        """The file of arrays that are of no single run."""
+        return self.folder / "published" / f"{name}.npz"
+
     def write_table(self, name: str, table, origin: dict, numbers: str = "%.5f") -> Path:
         """Write a DataFrame, its ``numbers`` formatted, and beside it where it comes from."""
-        path = self.table_path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        table.to_csv(partial, index=False, float_format=numbers, lineterminator="\n")
-        _write_json(path.with_suffix(".json"), origin | {"files": {path.name: _sha256(partial)}})
-        os.replace(partial, path)
-        return path
+
+        def write(file: IO[bytes]) -> None:
+            table.to_csv(file, index=False, float_format=numbers, lineterminator="\n")
+
+        return _write_with_origin(self.table_path(name), write, origin)
 
     def table(self, name: str):
         """A table of ``write_table`` and its provenance, verified."""
         import pandas as pd
 
         path = self.table_path(name)
-        command = f"python -m repro {MADE_BY.get(name, name)}"
-        if not path.exists():
-            raise ReproError(f"there is no {path}; make it with: {command}")
-        try:
-            origin = _read_json(path.with_suffix(".json"))
-            if origin["files"][path.name] == _sha256(path):
-                return pd.read_csv(path), origin
-        except (FileNotFoundError, ValueError, KeyError):
-            pass
-        raise ReproError(
-            f"{path} is not as it was written; restore it, or remove it and run: {command}"
-        )
+        origin = _verified_origin(path, name)
+        return pd.read_csv(path), origin
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray], origin: dict) -> Path:
+        """Write arrays, and beside them where they come from."""
+        path = self.arrays_path(name)
+        return _write_with_origin(path, lambda f: np.savez_compressed(f, **arrays), origin)
+
+    def arrays(self, name: str) -> tuple[dict[str, np.ndarray], dict]:
+        """The arrays of ``write_arrays`` and their provenance, verified."""
+        path = self.arrays_path(name)
+        origin = _verified_origin(path, name)
+        with np.load(path) as found:
+            return dict(found), origin
+
+
+def _write_with_origin(path: Path, write: Callable[[IO[bytes]], None], origin: dict) -> Path:
+    """Let ``write`` write a file, and beside it write where it comes from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with open(partial, "wb") as file:
+        write(file)
+    _write_json(path.with_suffix(".json"), origin | {"files": {path.name: _sha256(partial)}})
+    os.replace(partial, path)
+    return path
+
+
+def _verified_origin(path: Path, name: str) -> dict:
+    """Where a table or arrays come from. Raises ReproError if they are not as they were written."""
+    command = f"python -m repro {MADE_BY.get(name, name)}"
+    if not path.exists():
+        raise ReproError(f"there is no {path}; make it with: {command}")
+    try:
+        origin = _read_json(path.with_suffix(".json"))
+        if origin["files"][path.name] == _sha256(path):
+            return origin
+    except (FileNotFoundError, ValueError, KeyError):
+        pass
+    raise ReproError(
+        f"{path} is not as it was written; restore it, or remove it and run: {command}"
+    )
 
 
 class _Candidate(NamedTuple):

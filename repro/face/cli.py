@@ -334,6 +334,22 @@ def gradients_command(data, results, device: str) -> None:
             print(f"wrote {measure(archive, data, device)}", flush=True)
 
 
+@repro_command.command("pictures")
+@data_option
+@results_option
+def pictures_command(data, results) -> None:
+    """Draw from our models on MNIST, and train three with two latent variables to see posteriors.
+
+    The weights of the five methods must be here: the commit has none of the runs on MNIST.
+    """
+    archive = Archive(results)
+    path = archive.arrays_path("pictures")
+    if path.exists():
+        print(f"{path} is there already; remove it first to make it again")
+    else:
+        print(f"wrote {run.make_pictures(archive, data)}", flush=True)
+
+
 @repro_command.command("verify")
 @results_option
 @click.option(

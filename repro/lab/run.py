@@ -11,12 +11,21 @@ import numpy as np
 import torch
 
 from repro import ReproError, exhibits, one_of, plural, studies
-from repro.experiments import ESTIMATORS, MILESTONES, OMNIGLOT, PROFILES, Experiment, told_apart
-from repro.lab import datasets, evaluation, released_files, snr, training
+from repro.experiments import (
+    ESTIMATORS,
+    MILESTONES,
+    OMNIGLOT,
+    PROFILES,
+    TABLE_METHODS,
+    Experiment,
+    told_apart,
+)
+from repro.lab import datasets, evaluation, pictures, released_files, snr, training
 from repro.lab.datasets import Dataset
 from repro.lab.engines import ENGINE_CHOICES, fastest
 from repro.lab.models import MODELS, Autoencoder
 from repro.lab.progress import Progress, duration, interrupts
+from repro.lab.randomness import generator
 from repro.provenance import code_and_date, code_of, device_name
 from repro.records import Archive, Record
 
@@ -642,6 +651,69 @@ def measure_samples(archive: Archive, data: str | Path | None, device: str) -> P
     parts += [snr.in_network(*networks.place(name), *which) for name in names]
     rows = _counted(itertools.chain(*parts), studies.SWEEPS, "samples")
     return archive.write_table("samples", rows, networks.origin(), numbers="%.7g")
+
+
+def make_pictures(archive: Archive, data: str | Path | None) -> Path:
+    """Write samples of the prior, steps along a latent unit, and posteriors in the plane.
+
+    The first two are of our models on MNIST with the lowest seed, whose weights must be here.
+    """
+    dataset = datasets.load("mnist", data)
+    begun = time.monotonic()
+    origin = code_and_date()
+    records = _drawn_models(archive)
+    models = [_model_of(record) for record in records.values()]
+    arrays = {
+        "samples": _as_bytes([pictures.samples_of_prior(m) for m in models]),
+        "traversals": _as_bytes([pictures.traversal(m, dataset.test) for m in models]),
+        **_posteriors(dataset),
+    }
+    origin |= {
+        "device": device_name("cpu"),
+        "weights": {m: "/".join(r.path.parts[-3:]) for m, r in records.items()},
+        "data": dataset.origin,
+        "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
+        **studies.PICTURES_AS_RECORDED,
+    }
+    return archive.write_arrays("pictures", arrays, origin)
+
+
+def _drawn_models(archive: Archive) -> dict[str, Record]:
+    """Of each method our record on MNIST with the lowest seed."""
+    found = {}
+    for record in sorted(archive.select("figure1").used, key=lambda r: -r.experiment.seed):
+        found[record.experiment.method] = record
+    if set(found) != set(TABLE_METHODS):
+        raise ReproError("the pictures are of all five methods on MNIST; train them first")
+    return {method: found[method] for method in TABLE_METHODS}
+
+
+def _model_of(record: Record) -> Autoencoder:
+    """A record's model, with its weights."""
+    model = Autoencoder(MODELS[record.experiment.model], [0], record.experiment.init)
+    model.load_run_state(0, record.weights())
+    return model
+
+
+def _as_bytes(values: list[torch.Tensor]) -> np.ndarray:
+    """Numbers from 0 to 1 as whole ones from 0 to 255."""
+    return (torch.stack(values) * 255).round().to(torch.uint8).numpy()
+
+
+def _posteriors(dataset: Dataset) -> dict[str, np.ndarray]:
+    """Posteriors of the first test images in the plane, and q: [layout times image, ...]."""
+    images = dataset.test[: studies.PLANE_IMAGES]
+    x = torch.bernoulli(images, generator=generator(0, "pictures: binarise"))
+    found: list[pictures.Posterior] = []
+    with Progress(1, "posteriors") as bar:
+        for number, layout in enumerate(studies.PLANE_LAYOUTS, 1):
+            model = pictures.in_the_plane(layout, dataset.train)
+            found += [pictures.posterior(model, image) for image in x]
+            bar.fraction(number / len(studies.PLANE_LAYOUTS))
+    densities = [p.density for p in found]
+    numbers = ("log_px", "kl", "mu", "sigma", "centre", "reach")
+    arrays = {name: np.stack([np.asarray(getattr(p, name)) for p in found]) for name in numbers}
+    return arrays | {"inputs": _as_bytes(list(x)), "density": _as_bytes(densities)}
 
 
 class _Networks:

@@ -338,10 +338,7 @@ def gradients_command(data, results, device: str) -> None:
 @data_option
 @results_option
 def pictures_command(data, results) -> None:
-    """Draw from our models on MNIST, and train three with two latent variables to see posteriors.
-
-    The weights of the five methods must be here: the commit has none of the runs on MNIST.
-    """
+    """Draw from trained models, and train three with two latent variables to see posteriors."""
     archive = Archive(results)
     path = archive.arrays_path("pictures")
     if path.exists():

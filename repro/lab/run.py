@@ -656,35 +656,43 @@ def measure_samples(archive: Archive, data: str | Path | None, device: str) -> P
 def make_pictures(archive: Archive, data: str | Path | None) -> Path:
     """Write samples of the prior, steps along a latent unit, and posteriors in the plane.
 
-    The first two are of our models on MNIST with the lowest seed, whose weights must be here.
+    The first two are of the report's models on MNIST and of ours on Omniglot.
     """
-    dataset = datasets.load("mnist", data)
     begun = time.monotonic()
     origin = code_and_date()
-    records = _drawn_models(archive)
-    models = [_model_of(record) for record in records.values()]
+    found = {name: datasets.load(name, data) for name in ("mnist", OMNIGLOT)}
+    released = _released_on_mnist(data)
+    ours = _longest_on_omniglot(archive)
+    models = [(m, found["mnist"].test) for m in released.values()]
+    models += [(_model_of(record), found[OMNIGLOT].test) for record in ours.values()]
     arrays = {
-        "samples": _as_bytes([pictures.samples_of_prior(m) for m in models]),
-        "traversals": _as_bytes([pictures.traversal(m, dataset.test) for m in models]),
-        **_posteriors(dataset),
+        "samples": _as_bytes([pictures.samples_of_prior(model) for model, _ in models]),
+        "traversals": _as_bytes([pictures.traversal(*of_model) for of_model in models]),
+        **_posteriors(found["mnist"]),
     }
     origin |= {
         "device": device_name("cpu"),
-        "weights": {m: "/".join(r.path.parts[-3:]) for m, r in records.items()},
-        "data": dataset.origin,
+        "weights": {m: "/".join(r.path.parts[-3:]) for m, r in ours.items()},
+        "data": [dataset.origin for dataset in found.values()],
         "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
         **studies.PICTURES_AS_RECORDED,
     }
     return archive.write_arrays("pictures", arrays, origin)
 
 
-def _drawn_models(archive: Archive) -> dict[str, Record]:
-    """Of each method our record on MNIST with the lowest seed."""
+def _released_on_mnist(data: str | Path | None) -> dict[str, Autoencoder]:
+    """The report's reference models on MNIST, by method."""
+    runs = [e for e in exhibits.released_runs() if e.group == "mnist-reference"]
+    return {e.method: released_model(e, data, "cpu") for e in runs}
+
+
+def _longest_on_omniglot(archive: Archive) -> dict[str, Record]:
+    """Our records on Omniglot at full length with the lowest seed, by method."""
     found = {}
-    for record in sorted(archive.select("figure1").used, key=lambda r: -r.experiment.seed):
+    for record in sorted(archive.select("figure2", "full").used, key=lambda r: -r.experiment.seed):
         found[record.experiment.method] = record
     if set(found) != set(TABLE_METHODS):
-        raise ReproError("the pictures are of all five methods on MNIST; train them first")
+        raise ReproError("the pictures are of all five methods on Omniglot; train them first")
     return {method: found[method] for method in TABLE_METHODS}
 
 

@@ -10,9 +10,10 @@ in their rooms.
 import difflib
 import importlib
 from collections.abc import Iterable
+from pathlib import Path
 
 __version__ = "0.1.0"
-__all__ = ["ReproError", "__version__", "one_of", "plural"]
+__all__ = ["ReproError", "__version__", "as_path", "one_of", "plural"]
 
 # Imported when first asked for, so that training loads neither pandas nor matplotlib.
 _ROOMS = {
@@ -42,6 +43,19 @@ def one_of(what: str, value: object, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(value).lower(), known, n=1)
     advice = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
     raise ReproError(f"unknown {what} '{value}'; {advice}")
+
+
+def as_path(what: str, given: object) -> Path:
+    """A path that a user gave; ReproError if it is empty, no text, or can be no path."""
+    if not isinstance(given, str | Path):
+        raise ReproError(f"{what} is {str(given)[:40]}; give the name of a folder as text")
+    if not str(given).strip():
+        raise ReproError(f"{what} is empty; name a folder, or leave it out")
+    try:
+        Path(given).exists()
+    except (OSError, ValueError) as error:
+        raise ReproError(f"{what} '{str(given)[:40]}' can be no folder: {error}") from None
+    return Path(given)
 
 
 def plural(count: int, noun: str) -> str:

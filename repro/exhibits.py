@@ -21,7 +21,7 @@ EXHIBITS = {  # the report's tables and figures -> dataset and model of the runs
     "figure6": (OMNIGLOT_REFERENCE,),
     "figure7": (MNIST_REFERENCE, OMNIGLOT_REFERENCE),
 }
-STUDIES = ("snr", "estimators", "audit")  # notebooks besides the report's exhibits
+STUDIES = ("snr", "estimators", "audit", "pictures")  # notebooks besides the report's exhibits
 IN_SMOKE = ("table1", "figure1", "figure4", "figure5")
 
 SETTINGS = {  # name -> family of the dataset, and model: what the report trained

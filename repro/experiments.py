@@ -295,9 +295,11 @@ def plan(  # noqa: PLR0913  (these are the words that a user may say)
     [0, 1] or M K is not 64.
     """
     p = profile(profile_name, device)
-    dataset = one_of("dataset", dataset or p.dataset, DATASETS)
+    dataset = one_of("dataset", p.dataset if dataset is None else dataset, DATASETS)
     protocol = one_of("protocol", protocol, PROTOCOLS)
     methods = _methods(method, protocol)
+    if not methods:
+        raise ReproError("no method is given; name one, or all")
     if beta == LEARNED:
         methods = _with_chosen_beta(methods)
         beta = None
@@ -313,6 +315,8 @@ def plan(  # noqa: PLR0913  (these are the words that a user may say)
         "decoder": _decoder(decoder, dataset, model, protocol),
     }
     seeds = dict.fromkeys(_whole("seed", s, minimum=0) for s in _split(seed))
+    if not seeds:
+        raise ReproError("no seed is given; name one")
     layout = _released_layout if protocol == "released" else _layout
     runs = []
     for seed_of_run, name in product(seeds, methods):

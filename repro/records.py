@@ -31,7 +31,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from repro import ReproError, exhibits
+from repro import ReproError, as_path, exhibits
 from repro.bounds import METHODS
 from repro.experiments import OMNIGLOT, PRECISIONS, PROFILES, Experiment, profile, with_epochs
 from repro.schema import FILES, GRADIENTS, IMAGES, WEIGHTS, fault_of_provenance
@@ -62,8 +62,16 @@ def root() -> Path:
 
 
 def results_folder(given: str | Path | None = None) -> Path:
-    """Where records are: as given, else ``REPRO_RESULTS_DIR``, else the project's ``results``."""
-    return Path(given or os.environ.get("REPRO_RESULTS_DIR") or root() / "results")
+    """Where records are: as given, else ``REPRO_RESULTS_DIR``, else the project's ``results``.
+
+    Raises ReproError if that can be no folder.
+    """
+    if given is None:
+        given = os.environ.get("REPRO_RESULTS_DIR") or root() / "results"
+    folder = as_path("results", given)
+    if folder.exists() and not folder.is_dir():
+        raise ReproError(f"results '{given}' is a file; name a folder")
+    return folder
 
 
 class UnknownMethodError(ReproError):

@@ -1,6 +1,6 @@
-"""What the study of gradients measures, and what the theory expects of it.
+"""What the studies measure: of gradients, and what the theory expects of it; and of pictures.
 
-``lab.snr`` measures, ``report.gradients`` shows.
+``lab.snr`` and ``lab.pictures`` measure, ``report.gradients`` and ``report.figures`` show.
 """
 
 from typing import NamedTuple
@@ -111,8 +111,4 @@ PLANE_HIDDEN = 100  # units of each hidden layer of a model with two latent vari
 PLANE_STEPS = 4000
 PLANE_BATCH = 20
 PLANE_IMAGES = 4  # of the test set, whose posteriors are drawn
-PICTURES_AS_RECORDED = {
-    "hidden": PLANE_HIDDEN,
-    "steps": PLANE_STEPS,
-    "batch_size": PLANE_BATCH,
-}
+PICTURES_AS_RECORDED = {"hidden": PLANE_HIDDEN, "steps": PLANE_STEPS, "batch_size": PLANE_BATCH}

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from repro import records
 from repro.experiments import AT_MILESTONES, plan
 from repro.face.cli import main
+from repro.face.papermill_plugin import STOPPED, with_folders_as_text
 from repro.lab import run as lab_run
 from repro.records import Archive
 
@@ -170,6 +172,20 @@ def test_a_mistake_is_one_line_and_status_2(here, words, line):
         (["-y", "{method: gna}"], "unknown method 'gna'; there are iwae"),
         (["-y", "foo"], "the parameters given as YAML cannot be read"),
         (["-p", "device", "tpu", "out.ipynb"], "device 'tpu' is not available here"),
+        (["-p", "device", "None"], "device 'None' is not available here"),
+        (["-p", "device", "1.5"], "device '1.5' is not available here"),
+        (["-p", "device", "True"], "device 'True' is not available here"),
+        (["-y", "{seed: []}"], "no seed is given; name one"),
+        (["-y", "{method: []}"], "no method is given; name one, or all"),
+        (["-p", "dataset", ""], "unknown dataset ''; there are digits"),
+        (["-p", "dataset", "0"], "unknown dataset '0'; there are digits"),
+        (["-p", "results", ""], "results is empty; name a folder, or leave it out"),
+        (["-p", "data", ""], "data is empty; name a folder, or leave it out"),
+        (["-y", "{results: false}"], "results is False; give the name of a folder as text"),
+        (["-p", "results", "notebooks/train.ipynb"], "results 'notebooks/train.ipynb' is a file"),
+        (["-p", "results", "x" * 300], "results 'xxxx"),
+        (["nowhere/out.ipynb"], "there is no folder nowhere for the output; make it first"),
+        (["-k", "pyton3"], "unknown kernel 'pyton3'; did you mean 'python3'?"),
     ],
 )
 def test_papermill_checks_before_a_kernel_starts(here, words, line):
@@ -179,6 +195,43 @@ def test_papermill_checks_before_a_kernel_starts(here, words, line):
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
     assert {p.name for p in here.iterdir()} == {"notebooks", "results"}
+
+
+def test_where_the_executed_notebook_cannot_be_written_an_output_path_is_asked_for(here):
+    (here / "_build").write_text("in the way")
+    done = run(PAPERMILL, "notebooks/train.ipynb", cwd=here)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "give an output path after the notebook's" in done.stderr
+
+
+def test_a_folder_whose_name_is_a_number_stays_a_text():
+    given = ["notebooks/train.ipynb", "-p", "results", "007", "-p", "seed", "7"]
+    expected = ["notebooks/train.ipynb", "-r", "results", "007", "-p", "seed", "7"]
+    assert with_folders_as_text(given) == expected
+
+
+@pytest.mark.slow
+def test_papermill_stopped_by_ctrl_c_says_last_that_the_same_command_goes_on(here):
+    """As at a terminal: the kernel gets the signal, too, and may print what it makes of it."""
+    words = ["notebooks/train.ipynb", "-p", "profile", "smoke", "-p", "epochs", "400"]
+    process = subprocess.Popen(
+        [PAPERMILL, *words],
+        cwd=here,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stdout:
+        if line.startswith("epoch 2 "):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    rest = process.stdout.read().splitlines()
+    assert process.wait(60) == 1
+    assert rest[-1] == STOPPED
+    assert any("the same command goes on from there" in line for line in rest[:-1])
+    assert list((here / "results").rglob("unfinished-*.pt"))
 
 
 def test_papermill_checks_what_an_exhibit_needs(here):

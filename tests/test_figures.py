@@ -24,6 +24,7 @@ FIGURES_OF_STUDIES = {
         figures.logged_log_px,
     ],
     "snr": [figures.signal_to_noise],
+    "pictures": [figures.drawn_samples, figures.along_a_unit, figures.posteriors],
     "estimators": [figures.bounds_and_estimators, figures.samples_and_clarity],
 }
 BESIDE = {  # what else a figure's notebook shows

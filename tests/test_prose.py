@@ -816,9 +816,7 @@ def test_the_estimator_makes_up_most_in_log_px_and_less_than_half_in_the_gap(n):
 def test_both_remedies_together_are_best(n, setting):
     def highest(metric):
         found = {
-            (m, e): n.trained(m, e, metric, setting)
-            for m in TABLE_METHODS
-            for e in ("rep", "drep")
+            (m, e): n.trained(m, e, metric, setting) for m in TABLE_METHODS for e in ("rep", "drep")
         }
         there = {key: estimate.value for key, estimate in found.items() if estimate}
         return max(there, key=there.get)

@@ -11,11 +11,15 @@ import ast
 import json
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import click
 
-from repro import ReproError, one_of
+from repro import ReproError, as_path, one_of
+
+FOLDERS = ("results", "data")  # parameters that are names of folders, whatever they look like
+STOPPED = "papermill: stopped; if training had begun, the same command goes on from there"
 
 _click_main = click.Command.main
 
@@ -31,13 +35,28 @@ def __getattr__(name: str):
 
 def _main_with_checks(self, args=None, *rest, **options):
     """click's entry, with our arguments completed if papermill runs one of our notebooks."""
+    ours = False
     if self.name == "papermill" and args is None:
+        given = sys.argv[1:]
         try:
-            args = complete(self, sys.argv[1:])
+            args = complete(self, given)
         except ReproError as error:
             _give_up(error)
+        ours = args is not given
+    if ours:
+        options["standalone_mode"] = False  # so that an interrupt comes here
     try:
         return _click_main(self, args, *rest, **options)
+    except click.Abort:
+        if not ours:
+            raise
+        print(STOPPED, file=sys.stderr)
+        sys.exit(1)
+    except click.ClickException as error:
+        if not ours:
+            raise
+        error.show()
+        sys.exit(error.exit_code)
     except Exception as error:
         if self.name != "papermill" or getattr(error, "ename", None) != ReproError.__name__:
             raise
@@ -54,28 +73,72 @@ click.Command.main = _main_with_checks
 
 
 def complete(command: click.Command, args: list[str]) -> list[str]:
-    """papermill's arguments, checked and completed if the notebook is one of ours."""
+    """papermill's arguments, checked and completed if the notebook is one of ours.
+
+    If it is another's, they are returned as they are.
+    """
+    as_given = args
+    args = with_folders_as_text(args)
     try:
         given = command.make_context("papermill", list(args), resilient_parsing=True).params
     except click.ClickException:
-        return args  # papermill says what is wrong
+        return as_given  # papermill says what is wrong
     path = given.get("notebook_path")
     ours = _notebook(path) if path else None
     if ours is None or given.get("help_notebook"):
-        return args
+        return as_given
     from repro import records  # here, because papermill imports this module for every notebook
 
     stem = Path(path).stem
     name = checked_name(ours, given_parameters(given), stem)
-    if not given.get("output_path"):
-        folder = records.root() / "_build" / "notebooks"
-        folder.mkdir(parents=True, exist_ok=True)
+    _check_kernel(given.get("kernel"))
+    if given.get("output_path"):
+        _check_output(given["output_path"])
+    else:
         output = f"{stem}-{name}.ipynb" if name else f"{stem}.ipynb"
+        folder = _made_folder(records.root() / "_build" / "notebooks")
         args = [*args, os.path.relpath(folder / output)]
     redirected = given.get("stdout_file") or given.get("log_output")
     if given.get("output_path") != "-" and not redirected:
         args = ["--stdout-file", "-", "--no-progress-bar", *args]
     return args
+
+
+def with_folders_as_text(args: list[str]) -> list[str]:
+    """The same with ``-r`` for ``-p`` before the name of a folder, so that 2024 stays a text."""
+    changed = list(args)
+    for place, (option, name) in enumerate(pairwise(args)):
+        if option in ("-p", "--parameters") and name in FOLDERS:
+            changed[place] = "-r"
+    return changed
+
+
+def _check_kernel(name: str | None) -> None:
+    """Raise ReproError if Jupyter has no kernel of this name."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    known = KernelSpecManager().find_kernel_specs()
+    if name is not None and name not in known:
+        one_of("kernel", name, known)
+
+
+def _check_output(path: str) -> None:
+    """Raise ReproError if an output path is a file in a folder that is not there."""
+    if "://" in path or path == "-":
+        return
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise ReproError(f"there is no folder {folder} for the output; make it first")
+
+
+def _made_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReproError(
+            f"{folder} cannot be made ({error.strerror}); give an output path after the notebook's"
+        ) from None
+    return folder
 
 
 def _notebook(path: str) -> dict | None:
@@ -139,6 +202,9 @@ def checked_name(notebook: dict, given: dict, stem: str = "") -> str:
     for parameter in given:
         one_of("parameter", parameter, known)
     values = known | given
+    for parameter in FOLDERS:
+        if values.get(parameter) is not None:
+            as_path(parameter, values[parameter])
     if "method" in values:
         return _checked_training(values)
     if "profile" in values and values["profile"] != "best":
@@ -161,12 +227,14 @@ def _checked_training(values: dict) -> str:
     from repro.experiments import plan
     from repro.lab.engines import ENGINE_CHOICES
     from repro.lab.run import pick_device
+    from repro.records import results_folder
 
     one_of("engine", values.get("engine", "auto"), ENGINE_CHOICES)
     other = ("profile", "data", "results", "engine")
     words = {name: value for name, value in values.items() if name not in other}
     runs = plan(profile_name=values["profile"], **words)
     pick_device(values.get("device", "auto"))
+    results_folder(values.get("results"))
     first = runs[0]
     what = first.name if len(runs) == 1 else f"{len(runs)}-runs"
     return f"{first.profile}-{first.group}-{what}"

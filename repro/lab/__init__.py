@@ -7,6 +7,6 @@ them together and writes records. ``machine`` tries all of it where it is to run
 
 __all__ = [
     "beta_criterion", "datasets", "derivatives", "engines", "evaluation", "likelihood", "machine",
-    "models", "program", "progress", "randomness", "released_files", "released_training", "run",
-    "snr", "training",
+    "models", "pictures", "program", "progress", "randomness", "released_files",
+    "released_training", "run", "snr", "training",
 ]  # fmt: skip

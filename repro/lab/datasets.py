@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro import ReproError, one_of
+from repro import ReproError, as_path, one_of
 from repro.experiments import DATASETS, OTHER_DATASET
 
 Split = tuple[np.ndarray, np.ndarray]  # training and test images, each [n, 784]
@@ -239,12 +239,12 @@ def verified_file(
 
     ``read`` verifies the contents; ``expected`` says what they should be.
     """
-    given = folder or os.environ.get("REPRO_DATA_DIR")
+    given = os.environ.get("REPRO_DATA_DIR") if folder is None else as_path("data", folder)
     path = Path(given) / dataset / name if given else cache() / dataset / name
     by_hand = f"get {url} by hand ({expected}) and put it at {path}"
     if not path.exists():
         if given:
-            unset = "" if folder else ", or unset REPRO_DATA_DIR to have it fetched"
+            unset = "" if folder is not None else ", or unset REPRO_DATA_DIR to have it fetched"
             raise ReproError(f"{path} is missing; {by_hand}{unset}")
         _fetch(url, path, by_hand)
     if not path.is_file():

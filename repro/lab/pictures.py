@@ -16,14 +16,7 @@ from repro.bounds import METHODS
 from repro.lab.models import Architecture, Autoencoder
 from repro.lab.program import plain_step
 from repro.lab.randomness import Streams, generator
-from repro.studies import (
-    PLANE_BATCH,
-    PLANE_HIDDEN,
-    PLANE_STEPS,
-    PRIOR_SAMPLES,
-    TRAVERSAL,
-    Layout,
-)
+from repro.studies import PLANE_BATCH, PLANE_HIDDEN, PLANE_STEPS, PRIOR_SAMPLES, TRAVERSAL, Layout
 
 ACROSS = 501  # points of the grid along each axis, from -REACH to REACH
 REACH = 5.0
@@ -33,7 +26,7 @@ DRAWN_DEVIATIONS = 4.5  # of the posterior and of q, whichever reaches further
 
 @torch.no_grad()
 def samples_of_prior(model: Autoencoder) -> Tensor:
-    """The decoder's means at ``PRIOR_SAMPLES`` draws of the prior: [n, pixels], of the first run."""
+    """The first run's means of pixels at ``PRIOR_SAMPLES`` draws of the prior: [n, pixels]."""
     z = torch.randn(1, PRIOR_SAMPLES, model.shape.latent, generator=generator(0, "pictures"))
     return model.decoder(z).sigmoid()[0]
 

@@ -43,15 +43,19 @@ def pick_device(name: str = "auto") -> str:
     """The device called ``name``, if it is available; ``auto`` prefers the accelerator."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-        known = torch.device(name).type in ("cpu", "cuda")
-    except (RuntimeError, AssertionError):
-        known = False
-    if not known:
+    if not isinstance(name, str) or not _is_available(name):
         others = "cpu or cuda" if torch.cuda.is_available() else "cpu"
         raise ReproError(f"device '{name}' is not available here; use {others}")
     return name
+
+
+def _is_available(name: str) -> bool:
+    """Whether a tensor can be put there, on a kind of device that trains."""
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name).type in ("cpu", "cuda")
+    except (RuntimeError, AssertionError):
+        return False
 
 
 @dataclass(frozen=True)

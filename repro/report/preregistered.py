@@ -125,10 +125,7 @@ def cost(archive: Archive) -> str:
 def table_of_outcomes(archive: Archive) -> str:
     """The hypotheses, and what became of them once every run has its record."""
     left = missing(archive)
-    lines = [
-        "| statement | outcome | nats ahead of IWAE | above | in |",
-        "|---|---|---|---|---|",
-    ]
+    lines = ["| statement | outcome | nats ahead of IWAE | above | in |", "|---|---|---|---|---|"]
     for h in HYPOTHESES:
         found = "not run yet"
         fate = ""

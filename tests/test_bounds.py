@@ -1,9 +1,11 @@
 """The bounds, and the gradient that each network receives, against the paper's equations."""
 
+import numpy as np
 import pytest
 import torch
 
 from repro import ReproError, experiments
+from repro.bound_trial import check
 from repro.bounds import METHODS, Objective, both, ciwae, iwae, log_mean_exp, miwae, vae
 from repro.lab import training
 from repro.lab.models import Architecture, Autoencoder
@@ -191,10 +193,10 @@ def test_beta_is_a_number_to_a_bound_whatever_else_is_trained():
         (both(lambda log_w, alpha: log_w), "fails (TypeError: "),
         (
             both(lambda log_w: log_w),
-            "gives [2, 16, 4, 7]; it must map [..., M, K, batch] to [..., batch], "
-            "here [2, 16, 4, 7] to [2, 7]",
+            "gives [2, 16, 4, 20]; it must map [..., M, K, batch] to [..., batch], "
+            "here [2, 16, 4, 20] to [2, 20]",
         ),
-        (both(lambda log_w: log_w.mean((0, 1))), "gives [4, 7]"),
+        (both(lambda log_w: log_w.mean((0, 1))), "gives [4, 20]"),
         (both(lambda log_w: log_w.mean()), "gives []"),
         (both(lambda log_w: 3), "gives int"),
         (
@@ -205,6 +207,27 @@ def test_beta_is_a_number_to_a_bound_whatever_else_is_trained():
             both(lambda log_w: iwae(log_w) - iwae(log_w).mean(0)),
             "mixes runs that are trained together",
         ),
+        (both(lambda log_w: iwae(log_w) - iwae(log_w).mean()), "mixes runs"),
+        (
+            both(lambda log_w: iwae(log_w) - iwae(log_w).mean(-1, keepdim=True)),
+            "mixes images; reduce the dimensions -3 and -2 (M and K), no others",
+        ),
+        (both(lambda log_w: iwae(log_w.double())), "gives torch.float64 for float32"),
+        (both(lambda log_w: iwae(log_w).half()), "gives torch.float16 for float32"),
+        (both(lambda log_w: iwae(log_w * np.ones(20))), "fails (RuntimeError: Can't call numpy()"),
+        (both(lambda log_w: iwae(log_w.add_(1))), "changes log_w in place"),
+        (both(lambda log_w: iwae(log_w) * 0), "does not depend on log_w"),
+        (both(lambda log_w: iwae(log_w) + torch.rand(20)), "gives another value each time"),
+        (both(lambda log_w: (iwae(log_w) - 100).log()), "has values that are not finite"),
+        (both(lambda log_w: (iwae(log_w) * 0).sqrt() + iwae(log_w)), "has gradients that are not"),
+        (both(iwae, M=0), "has M = 0; M is a whole number that divides 64"),
+        (both(iwae, M=-1), "has M = -1"),
+        (both(iwae, M=3), "has M = 3"),
+        (both(iwae, M=128), "has M = 128"),
+        (both(iwae, M="8"), "has M = '8'"),
+        (both(iwae, M=8.0), "has M = 8.0"),
+        (both(iwae, M=True), "has M = True"),
+        (both(iwae, learns_beta=True), "is to find beta, but no bound of it has a parameter"),
     ],
 )
 def test_a_bound_that_is_none_is_one_line(monkeypatch, objective, line):
@@ -213,6 +236,19 @@ def test_a_bound_that_is_none_is_one_line(monkeypatch, objective, line):
         experiments.plan("mine", profile_name="smoke")
     assert line in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a/b", "../up", "a,b", "all", "Mine", "a--b", "-a", "learned"]
+)
+def test_a_method_s_name_is_that_of_a_folder(name):
+    with pytest.raises(ReproError, match="a method cannot be called"):
+        check(name, both(iwae))
+
+
+def test_every_bound_of_the_project_passes():
+    for name, objective in METHODS.items():
+        check(name, objective)
 
 
 def test_a_bound_of_ones_own_takes_a_function_and_a_line(monkeypatch):

@@ -18,7 +18,10 @@ import click
 
 from repro import ReproError, as_path, one_of
 
-FOLDERS = ("results", "data")  # parameters that are names of folders, whatever they look like
+NAMES_OF_FOLDERS = (
+    "results",
+    "data",
+)  # parameters that are names of folders, whatever they look like
 STOPPED = "papermill: stopped; if training had begun, the same command goes on from there"
 
 _click_main = click.Command.main
@@ -108,7 +111,7 @@ def with_folders_as_text(args: list[str]) -> list[str]:
     """The same with ``-r`` for ``-p`` before the name of a folder, so that 2024 stays a text."""
     changed = list(args)
     for place, (option, name) in enumerate(pairwise(args)):
-        if option in ("-p", "--parameters") and name in FOLDERS:
+        if option in ("-p", "--parameters") and name in NAMES_OF_FOLDERS:
             changed[place] = "-r"
     return changed
 
@@ -202,7 +205,7 @@ def checked_name(notebook: dict, given: dict, stem: str = "") -> str:
     for parameter in given:
         one_of("parameter", parameter, known)
     values = known | given
-    for parameter in FOLDERS:
+    for parameter in NAMES_OF_FOLDERS:
         if values.get(parameter) is not None:
             as_path(parameter, values[parameter])
     if "method" in values:

@@ -13,7 +13,7 @@ from repro.report.tables import AnyArchive
 from repro.studies import PLANE_IMAGES, PLANE_LAYOUTS
 
 WHOSE = ("MNIST, the report's", "Omniglot, ours")
-SIDE = 28
+PIXELS_ACROSS = 28
 OF_POSTERIORS = ("kl", "mu", "sigma", "centre", "reach", "density")
 
 
@@ -37,7 +37,7 @@ def _strips(name: str, archive: AnyArchive) -> Figure:
             ax.set_title(title, fontsize=8)
             ax.tick_params(length=0)
             ax.set_xticks([])
-            middles = [SIDE * (row + 0.5) for row in range(methods)]
+            middles = [PIXELS_ACROSS * (row + 0.5) for row in range(methods)]
             ax.set_yticks(middles, [m.upper() for m in TABLE_METHODS], fontsize=7)
     return figure
 
@@ -45,8 +45,8 @@ def _strips(name: str, archive: AnyArchive) -> Figure:
 def _tiled(images: np.ndarray) -> np.ndarray:
     """Images [row, column, pixels] as one."""
     rows, columns, _ = images.shape
-    tiles = images.reshape(rows, columns, SIDE, SIDE).transpose(0, 2, 1, 3)
-    return tiles.reshape(rows * SIDE, columns * SIDE)
+    tiles = images.reshape(rows, columns, PIXELS_ACROSS, PIXELS_ACROSS).transpose(0, 2, 1, 3)
+    return tiles.reshape(rows * PIXELS_ACROSS, columns * PIXELS_ACROSS)
 
 
 def posteriors(archive: AnyArchive = None) -> Figure:
@@ -83,5 +83,5 @@ def _draw_posterior(ax, p: dict[str, np.ndarray], colour: str) -> None:
 def _draw_input(ax, image: np.ndarray) -> None:
     """The image whose posterior a column shows, in a corner of its first panel."""
     inset = ax.inset_axes((0.74, 0.72, 0.25, 0.27))
-    inset.imshow(image.reshape(SIDE, SIDE), cmap="gray_r", interpolation="none")
+    inset.imshow(image.reshape(PIXELS_ACROSS, PIXELS_ACROSS), cmap="gray_r", interpolation="none")
     inset.set(xticks=[], yticks=[])

@@ -23,6 +23,8 @@ import math
 import os
 import shutil
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -74,8 +76,19 @@ def results_folder(given: str | Path | None = None) -> Path:
     return folder
 
 
-class UnknownMethodError(ReproError):
-    """A record is of a bound that is not in ``METHODS`` now."""
+# What reading files may raise that are not as this project writes them.
+UNREADABLE = (
+    TypeError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    EOFError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    csv.Error,
+)
+IMAGES_OF_GRID = (np.dtype(np.uint8), (64, 784))
 
 
 @dataclass(frozen=True)
@@ -105,33 +118,51 @@ class Record:
     @cached_property
     def reconstructions(self) -> tuple[np.ndarray, np.ndarray]:
         """Binary inputs and their reconstructions, both [64, 784], the latter in steps of 1/255."""
-        with np.load(self.path / "reconstructions.npz") as grids:
-            return grids["inputs"], grids["reconstructions"] / np.float32(255)
+        grids = self._grids
+        return grids["inputs"], grids["reconstructions"] / np.float32(255)
 
     @cached_property
     def reconstructions_elsewhere(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The same for the dataset that it was not trained on; None if it was not tested there."""
-        with np.load(self.path / "reconstructions.npz") as grids:
-            if "inputs_elsewhere" not in grids:
-                return None
-            values = grids["reconstructions_elsewhere"] / np.float32(255)
-            return grids["inputs_elsewhere"], values
+        grids = self._grids
+        if "inputs_elsewhere" not in grids:
+            return None
+        return grids["inputs_elsewhere"], grids["reconstructions_elsewhere"] / np.float32(255)
+
+    @cached_property
+    def _grids(self) -> dict[str, np.ndarray]:
+        file = self.path / "reconstructions.npz"
+        grids = _arrays_in(file)
+        kinds = {name.removesuffix("_elsewhere") for name in grids}
+        whole = kinds == {"inputs", "reconstructions"} and len(grids) in (2, 4)
+        if not whole or any((g.dtype, g.shape) != IMAGES_OF_GRID for g in grids.values()):
+            raise ReproError(f"{file} does not hold pairs of 64 images as bytes; train again")
+        return grids
 
     @cached_property
     def images(self) -> dict[str, np.ndarray]:
         """Metrics of every test image, each [n] in the test set's order; empty if not kept."""
-        if not (self.path / IMAGES).exists():
+        file = self.path / IMAGES
+        if not file.exists():
             return {}
-        with np.load(self.path / IMAGES) as values:
-            return {name: values[name].astype(float) for name in values}
+        values = _arrays_in(file)
+        lengths = {v.shape for v in values.values()}
+        numbers = all(v.dtype == np.float32 and v.ndim == 1 for v in values.values())
+        if not numbers or len(lengths) != 1:
+            raise ReproError(f"{file} does not hold a number for each image; train again")
+        return {name: array.astype(float) for name, array in values.items()}
 
     def weights(self) -> dict:
         """The trained parameters by name, as tensors, if the record was kept with them."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         file = self.path / WEIGHTS
         if file.exists():
-            return load_file(file)
+            try:
+                return load_file(file)
+            except (SafetensorError, OSError) as error:
+                raise ReproError(f"{file} holds no weights ({error}); train again") from None
         if self.experiment.profile == "published":
             raise ReproError(
                 f"{self.path} is of the report's weights, which are not kept here; "
@@ -195,7 +226,8 @@ class Archive:
     def records(self, profile_name: str) -> list[Record]:
         """Every record of a profile, in the order of their paths.
 
-        Records of methods that do not exist now are left out, with a warning.
+        What cannot be read, is not as it was written, or is of a method that does not exist now is
+        left out, with a warning.
         """
         found = []
         for config in sorted((self.folder / profile_name).glob("*/*/config.json")):
@@ -203,8 +235,8 @@ class Archive:
                 continue
             try:
                 found.append(self.read(config.parent))
-            except UnknownMethodError as left_out:
-                warnings.warn(str(left_out), stacklevel=2)
+            except ReproError as left_out:
+                warnings.warn(f"left out: {left_out}", stacklevel=2)
         return found
 
     def write(
@@ -230,16 +262,23 @@ class Archive:
             )
         partial = path.with_name(path.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _write_json(partial / "config.json", experiment.as_dict())
-        _write_json(partial / "metrics.json", metrics)
-        _write_curve(partial / "curve.csv", curve)
-        _write_gradients(partial / GRADIENTS, curve)
-        _write_arrays(partial, grids, images, weights)
-        files = {p.name: _sha256(p) for p in sorted(partial.iterdir())}
-        _write_json(partial / "provenance.json", origin | {"files": files})
-        shutil.rmtree(path, ignore_errors=True)  # what is there is not a whole record
-        os.replace(partial, path)
+        try:
+            partial.mkdir(parents=True)
+            _write_json(partial / "config.json", experiment.as_dict())
+            _write_json(partial / "metrics.json", metrics)
+            _write_curve(partial / "curve.csv", curve)
+            _write_gradients(partial / GRADIENTS, curve)
+            _write_arrays(partial, grids, images, weights)
+            files = {p.name: _sha256(p) for p in sorted(partial.iterdir())}
+            _write_json(partial / "provenance.json", origin | {"files": files})
+            shutil.rmtree(path, ignore_errors=True)  # what is there is not a whole record
+            os.replace(partial, path)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise ReproError(
+                f"{path} could not be written ({error.strerror}); is the disk full? "
+                "The same command tries again"
+            ) from None
         self._forget(path)
         return path
 
@@ -446,9 +485,10 @@ def read(path: str | Path) -> Record:
         raise ReproError(
             f"{path} is not a whole record ({name} is missing); remove it and {again}"
         ) from None
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except UNREADABLE as error:
+        said = str(error)[:200]
         raise ReproError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); remove it and {again}"
+            f"{path} cannot be read ({type(error).__name__}: {said}); remove it and {again}"
         ) from None
     if fault:
         raise ReproError(
@@ -460,7 +500,7 @@ def read(path: str | Path) -> Record:
 def _experiment_in(path: Path) -> Experiment:
     experiment = Experiment(**_read_json(path / "config.json"))
     if experiment.method not in METHODS:
-        raise UnknownMethodError(
+        raise ReproError(
             f"{path} is of a method '{experiment.method}' that repro/bounds.py does not have; "
             "put it back, or move the record away"
         )
@@ -548,6 +588,16 @@ def _write_arrays(folder: Path, grids: Mapping, images: dict | None, weights: di
     if images:
         single = {name: values.astype(np.float32) for name, values in images.items()}
         np.savez_compressed(folder / IMAGES, **single)
+
+
+def _arrays_in(file: Path) -> dict[str, np.ndarray]:
+    """The arrays in a file, of plain numbers; ReproError if there is anything else."""
+    try:
+        with np.load(file) as found:
+            return dict(found)
+    except (zipfile.BadZipFile, zlib.error, *UNREADABLE) as error:
+        said = str(error)[:200]
+        raise ReproError(f"{file} cannot be read ({said}); restore it, or train again") from None
 
 
 def _sha256(path: Path) -> str:

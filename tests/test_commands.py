@@ -1,8 +1,10 @@
 """The command line and the papermill command, as a person types them."""
 
+import errno
 import json
 import os
 import pty
+import resource
 import shutil
 import signal
 import subprocess
@@ -17,6 +19,7 @@ from repro.face.cli import main
 from repro.face.papermill_plugin import STOPPED, with_folders_as_text
 from repro.lab import run as lab_run
 from repro.records import Archive
+from tests.helpers import write_record
 
 ROOT = Path(__file__).parents[1]
 PAPERMILL = Path(sys.executable).with_name("papermill")
@@ -231,6 +234,33 @@ def test_papermill_stopped_by_ctrl_c_says_last_that_the_same_command_goes_on(her
     assert process.wait(60) == 1
     assert rest[-1] == STOPPED
     assert list((here / "results").rglob("unfinished-*.pt"))
+
+
+def test_a_state_that_finds_no_room_is_one_line_and_leaves_nothing_half_written(here):
+    """No file may be larger than a megabyte, as on a disk that is full."""
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    words = ["-m", "repro", "train", "--method", "vae", "--epochs", 1, "--profile", "smoke"]
+    done = run(sys.executable, *words, cwd=here, preexec_fn=small_files)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "could not be written" in done.stderr
+    assert "nothing had been saved yet" in done.stderr
+    assert not list(here.rglob("*.partial"))
+
+
+def test_a_whole_record_in_a_folder_that_may_only_be_read_is_there_already(here, monkeypatch):
+    (e,) = plan("vae", epochs=1, profile_name="smoke")
+    write_record(here / "results", e)
+
+    def read_only(path, missing_ok=False):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+    (record,) = lab_run.train([e], results=here / "results")
+    assert record.experiment == e
 
 
 def test_papermill_checks_what_an_exhibit_needs(here):

@@ -1,5 +1,6 @@
 """Records are written whole or not at all, checked when read, and never replaced."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -483,3 +484,17 @@ def test_weights_are_as_readable_as_the_other_files(tmp_path, experiment):
     path = write_record(tmp_path, experiment)
     modes = {file.name: file.stat().st_mode for file in path.iterdir()}
     assert modes["model.safetensors"] == modes["config.json"]
+
+
+def test_a_disk_that_is_full_leaves_no_half_of_a_record(tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (e,) = plan("vae", profile_name="smoke")
+    monkeypatch.setattr(records, "_write_arrays", full)
+    with pytest.raises(ReproError, match="could not be written"):
+        write_record(tmp_path, e)
+    assert not list(tmp_path.rglob("*.partial"))
+    monkeypatch.undo()
+    write_record(tmp_path, e)
+    assert Archive(tmp_path).holds(e)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from repro import ReproError
 from repro.experiments import MODELS, Architecture
 from repro.lab import likelihood
 from repro.lab.engines import Beside, eager
@@ -301,7 +302,22 @@ class Autoencoder(nn.Module):
         return {name: p[run].detach().cpu().contiguous() for name, p in self.named_parameters()}
 
     def load_run_state(self, run: int, state: dict[str, Tensor]) -> None:
-        """Set one run's parameters from ``run_state``'s dictionary."""
+        """Set one run's parameters from ``run_state``'s dictionary.
+
+        Raises ReproError if it is not of this architecture, or not finite.
+        """
+        named = dict(self.named_parameters())
+        if state.keys() != named.keys():
+            wrong = sorted(state.keys() ^ named.keys())[0]
+            raise ReproError(f"the weights are not of this model ('{wrong[:40]}')")
+        for name, p in named.items():
+            value = state[name]
+            if (value.shape, value.dtype) != (p[run].shape, p.dtype):
+                found = f"{[*value.shape]} of {value.dtype}"
+                wanted = f"{[*p[run].shape]} of {p.dtype}"
+                raise ReproError(f"the weights' {name} is {found}; this model has {wanted}")
+            if not value.isfinite().all():
+                raise ReproError(f"the weights' {name} is not finite")
         with torch.no_grad():
-            for name, p in self.named_parameters():
+            for name, p in named.items():
                 p[run].copy_(state[name])

@@ -111,8 +111,8 @@ def train(
     if missing:
         with only_one(missing, archive):
             _train_missing(order, missing, state, asked=runs)
-    else:
-        state.unlink(missing_ok=True)
+    elif state.exists():  # so that a folder that may only be read is no trouble
+        state.unlink()
     return [archive.get(e) for e in runs if archive.holds(e)]
 
 

@@ -353,10 +353,11 @@ class _StateFile:
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
-        except RuntimeError as error:  # what torch makes of a full disk
+        except (OSError, RuntimeError) as error:  # torch makes the second of a full disk
+            partial.unlink(missing_ok=True)
             said = str(error).splitlines()[0]
             raise ReproError(
-                f"{partial} could not be written ({said}); is the disk full? The last state is kept"
+                f"{partial} could not be written ({said}); {self.what_is_kept}; is the disk full?"
             ) from None
         os.replace(partial, self.path)
 

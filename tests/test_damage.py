@@ -1,0 +1,187 @@
+"""Files that are damaged and carry the right hashes all the same, as somebody else's may."""
+
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from repro import ReproError, figures, tables
+from repro.experiments import plan
+from repro.lab import run
+from repro.lab.models import MODELS, Autoencoder
+from repro.records import Archive, _sha256
+from repro.report import verify
+from tests.helpers import write_record
+
+
+@pytest.fixture
+def record(tmp_path):
+    """A record of the smoke profile with whole weights."""
+    (e,) = plan("vae", profile_name="smoke")
+    model = Autoencoder(MODELS["reference"], [0])
+    return write_record(tmp_path, e, weights=model.run_state(0))
+
+
+def with_hashes(path):
+    """Write the provenance again, as if the files had always been as they are now."""
+    provenance = json.loads((path / "provenance.json").read_text())
+    files = provenance["files"]
+    provenance["files"] = {name: _sha256(path / name) for name in files if (path / name).is_file()}
+    (path / "provenance.json").write_text(json.dumps(provenance))
+
+
+def weights_with(change):
+    state = Autoencoder(MODELS["reference"], [0]).run_state(0)
+    change(state)
+    return save(state)
+
+
+def transposed(state):
+    state["encoder.hidden2.weight"] = state["encoder.hidden1.weight"].mT.contiguous()
+
+
+def not_a_number(state):
+    state["decoder.logits.bias"][3] = float("nan")
+
+
+def broadcast(state):
+    state["decoder.logits.bias"] = torch.zeros(1)
+
+
+def whole_numbers(state):
+    state["decoder.logits.bias"] = torch.zeros(784, dtype=torch.int8)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        weights_with(transposed),
+        weights_with(not_a_number),
+        weights_with(broadcast),
+        weights_with(whole_numbers),
+        weights_with(lambda state: state.pop("decoder.logits.bias")),
+        weights_with(lambda state: state.update(more=torch.zeros(1))),
+        b"",
+        b"not weights",
+        pickle.dumps({"decoder.logits.bias": [0.0]}),
+    ],
+)
+def test_weights_that_are_none_are_one_line(record, content):
+    (record / "model.safetensors").write_bytes(content)
+    with_hashes(record)
+    again = Archive(record.parents[2]).read(record)
+    with pytest.raises(ReproError) as error:
+        run.evaluate_again(again, 10, None, "cpu")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def arrays(**values):
+    return lambda path: np.savez_compressed(path, **values)
+
+
+GRID = np.zeros((64, 784), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        arrays(inputs=GRID),
+        arrays(inputs=GRID, reconstructions=GRID[:3]),
+        arrays(inputs=GRID, reconstructions=GRID.astype(float)),
+        arrays(inputs=GRID, reconstructions=np.array([{}], object)),
+        arrays(inputs=GRID, reconstructions=GRID, more=GRID),
+        arrays(inputs=GRID, reconstructions=GRID, inputs_elsewhere=GRID),
+        lambda path: path.write_bytes(b"PK\x03\x04 and then nothing"),
+        lambda path: path.write_bytes(b""),
+    ],
+)
+def test_images_that_are_none_are_one_line(record, write):
+    write(record / "reconstructions.npz")
+    with_hashes(record)
+    again = Archive(record.parents[2]).read(record)
+    with pytest.raises(ReproError) as error:
+        figures.run_grids([again])
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        arrays(elbo=np.zeros((3, 2), np.float32)),
+        arrays(elbo=np.zeros(3, np.float32), ssim=np.zeros(4, np.float32)),
+        arrays(elbo=np.array([None], object)),
+        arrays(),
+    ],
+)
+def test_numbers_of_images_that_are_none_are_one_line(record, write):
+    write(record / "images.npz")
+    with_hashes(record)
+    with pytest.raises(ReproError):
+        _ = Archive(record.parents[2]).read(record).images
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+LONG = "9" * 400
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.json", DEEP),
+        ("config.json", DEEP),
+        ("metrics.json", f'{{"elbo": {{"value": {LONG}, "se": 1}}}}'),
+        ("config.json", "3"),
+        ("metrics.json", "[]"),
+        ("curve.csv", "epoch,loss\n1," + "x" * 200_000 + "\n"),
+        ("curve.csv", "\0\0"),
+        ("metrics.json", None),
+        ("curve.csv", None),
+        ("reconstructions.npz", None),
+    ],
+)
+def test_what_cannot_be_read_is_one_line_and_hides_no_other_record(record, name, content):
+    """``None`` puts a folder in the file's place."""
+    results = record.parents[2]
+    (other,) = plan("iwae", profile_name="smoke")
+    write_record(results, other)
+    if content is None:
+        (record / name).unlink()
+        (record / name).mkdir()
+    elif name == "metrics.json" and content.startswith("{"):
+        whole = json.loads((record / name).read_text())
+        whole |= {"elbo": {"value": int(LONG), "se": 1}}
+        (record / name).write_text(json.dumps(whole))
+    else:
+        (record / name).write_text(content)
+    with_hashes(record)
+    with pytest.raises(ReproError) as error:
+        Archive(results).read(record)
+    assert len(str(error.value).splitlines()) == 1
+    assert len(str(error.value)) < 600
+    with pytest.warns(UserWarning, match="vae"):
+        found = Archive(results).records("smoke")
+    assert [r.experiment for r in found] == [other]
+    tables.metrics(found)
+
+
+def test_a_provenance_that_is_too_deep_is_one_line(record):
+    (record / "provenance.json").write_text(DEEP)
+    with pytest.raises(ReproError):
+        Archive(record.parents[2]).read(record)
+
+
+def test_verify_goes_on_after_each_of_them(tmp_path):
+    runs = plan("vae,iwae,miwae", dataset="mnist", profile_name="short", epochs=1)
+    first, second, third = (write_record(tmp_path, e) for e in runs)
+    (first / "metrics.json").write_text(DEEP)
+    shutil.rmtree(second)
+    second.mkdir()
+    (second / "config.json").write_text("{}")
+    faults = dict(verify.checked_records(Archive(tmp_path)))
+    assert len(faults) == 3
+    assert faults[f"short/mnist-reference/{first.name}"]
+    assert faults[f"short/mnist-reference/{second.name}"]

@@ -176,7 +176,7 @@ def test_a_provenance_that_is_too_deep_is_one_line(record):
 
 def test_verify_goes_on_after_each_of_them(tmp_path):
     runs = plan("vae,iwae,miwae", dataset="mnist", profile_name="short", epochs=1)
-    first, second, third = (write_record(tmp_path, e) for e in runs)
+    first, second, _ = (write_record(tmp_path, e) for e in runs)
     (first / "metrics.json").write_text(DEEP)
     shutil.rmtree(second)
     second.mkdir()

@@ -32,7 +32,7 @@ pdf: $(READY)  ## the book as an article, _build/report.pdf; needs Chromium or C
 
 notebooks: $(READY)  ## execute the committed exhibit notebooks in place, draw the README's picture
 	python -m repro figures corrected bound preregistered --folder book && rm book/corrected.png book/bound.png book/preregistered.png
-	jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/table?.ipynb notebooks/figure?.ipynb notebooks/snr.ipynb notebooks/estimators.ipynb notebooks/audit.ipynb
+	jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/table?.ipynb notebooks/figure?.ipynb notebooks/snr.ipynb notebooks/estimators.ipynb notebooks/audit.ipynb notebooks/pictures.ipynb
 
 status: $(READY)  ## which records are there, which are missing, and the command for each
 	python -m repro status

@@ -113,6 +113,7 @@ def train(
             _train_missing(order, missing, state, asked=runs)
     elif state.exists():  # so that a folder that may only be read is no trouble
         state.unlink()
+    _remove_left_locks([e for e in runs if archive.holds(e)], archive)
     return [archive.get(e) for e in runs if archive.holds(e)]
 
 
@@ -192,7 +193,7 @@ def only_one(runs: list[Experiment], archive: Archive) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         for path in map(archive.path_of, runs):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.with_name(f"unfinished-{path.name}.lock")
+            file = _lock_of(path)
             try:
                 held.enter_context(FileLock(file, timeout=0))
             except Timeout:
@@ -202,6 +203,22 @@ def only_one(runs: list[Experiment], archive: Archive) -> Iterator[None]:
                 ) from None
             held.callback(file.unlink, missing_ok=True)
         yield
+
+
+def _lock_of(path: Path) -> Path:
+    """The file that a process locks while it trains the run of this record."""
+    return path.with_name(f"unfinished-{path.name}.lock")
+
+
+def _remove_left_locks(done: list[Experiment], archive: Archive) -> None:
+    """Remove what a killed process left of its locks beside whole records."""
+    from filelock import FileLock, Timeout
+
+    for file in (_lock_of(archive.path_of(e)) for e in done):
+        if not file.exists():
+            continue
+        with contextlib.suppress(Timeout, OSError), FileLock(file, timeout=0):
+            file.unlink(missing_ok=True)
 
 
 def announce(

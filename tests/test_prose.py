@@ -840,10 +840,12 @@ def test_miwae_and_ciwae_have_smaller_gaps_than_piwae(n):
 
 
 def test_for_one_decoder_the_bound_gives_the_encoder_more_than_the_estimator(n):
-    of_bound = n.alone_apart("miwae rep", "iwae rep").value
-    of_estimator = n.alone_apart("iwae drep", "iwae rep").value
-    assert of_bound > of_estimator > 3 * n.training_noise("miwae", "iwae", "iwae_64")
-    assert n.alone_apart("miwae drep", "miwae rep").value < 0.25 * of_estimator
+    of_bound = n.alone_apart("miwae rep", "iwae rep")
+    of_estimator = n.alone_apart("iwae drep", "iwae rep")
+    assert ahead(of_bound)
+    assert ahead(of_estimator)
+    assert ahead(n.alone_apart("miwae rep", "iwae drep"))
+    assert n.alone_apart("miwae drep", "miwae rep").value < 0.25 * of_estimator.value
 
 
 def test_log_px_of_one_decoder_is_the_lower_the_poorer_the_encoder(n):

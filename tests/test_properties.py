@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 
 from repro.bounds import METHODS
 from repro.experiments import MILESTONES, plan
+from repro.lab.datasets import DRAWERS, load
 from repro.lab.derivatives import Group, derivatives_of
 from repro.lab.program import learning_rate
+from repro.lab.randomness import Streams
+from repro.records import METRICS, Archive
+from tests.helpers import write_record
 
 BETWEEN = ("vae", "iwae", "miwae", "ciwae", "vr-iwae", "u-miwae")  # the VAE's bound and IWAE's
 BETA = 0.3
@@ -128,3 +132,58 @@ def test_different_runs_have_different_names(method, seed, epochs, estimator):
     assert run == again
     (other,) = plan(method, **words | {"seed": (seed + 1) % 10**9})
     assert other.name != run.name
+
+
+numbers = st.floats(-1e4, -1e-3, allow_nan=False)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(["vae", "iwae", "miwae", "ciwae"]),
+    st.integers(0, 10**9),
+    st.integers(1, 5),
+    st.sampled_from(["float32", "tf32"]),
+    numbers,
+    st.dictionaries(st.sampled_from(METRICS), numbers, max_size=3),
+)
+def test_a_record_is_read_as_it_was_written(
+    tmp_path_factory, method, seed, epochs, precision, value, more
+):
+    """Every metric to the last bit, and the experiment that its folder's name stands for."""
+    words = {"seed": seed, "epochs": epochs, "precision": precision, "profile_name": "smoke"}
+    (e,) = plan(method, **words)
+    also = {name: {"value": other, "se": 0.1, "sd": 0.2} for name, other in more.items()}
+    folder = tmp_path_factory.mktemp("round")
+    write_record(folder, e, value=value, also=also)
+    (record,) = Archive(folder).records("smoke")
+    assert record.experiment == e
+    assert {m: record.metrics[m]["value"] for m in METRICS} == dict.fromkeys(METRICS, value) | more
+    assert [*record.curve.epoch] == list(range(1, epochs + 1))
+    assert (record.curve.iwae_64 == value).all()
+
+
+@many
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.integers(0, 10**6))
+def test_binarisation_is_unbiased_and_certain_at_both_ends(intensities, seed):
+    """The mean of 2,000 draws is within five standard errors of the intensity."""
+    draws = 2000
+    image = torch.tensor(intensities).expand(1, draws, -1)
+    drawn = Streams([seed], "test").binarise(image)[0]
+    assert set(drawn.unique().tolist()) <= {0.0, 1.0}
+    expected = image[0, 0].double()
+    error = (expected * (1 - expected) / draws).sqrt()
+    assert ((drawn.double().mean(0) - expected).abs() <= 5 * error + 2 / draws).all()
+    certain = (expected == 0) | (expected == 1)
+    assert (drawn.double().mean(0)[certain] == expected[certain]).all()
+
+
+def test_nobody_who_drew_for_training_drew_for_testing():
+    of_training, of_testing = (set(DRAWERS[split]) for split in ("train", "test"))
+    assert not of_training & of_testing
+    assert of_training | of_testing == set(range(1, 21))
+
+
+def test_no_digit_is_in_both_parts():
+    digits = load("digits")
+    train = {image.tobytes() for image in digits.train.numpy()}
+    assert not any(image.tobytes() in train for image in digits.test.numpy())

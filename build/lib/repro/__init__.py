@@ -1,0 +1,63 @@
+"""A reproduction of "Tighter Variational Bounds are Not Necessarily Better".
+
+The paper is by Rainforth et al., ICML 2018. ``bounds``, ``bound_trial``, ``experiments``,
+``exhibits``, ``studies`` and ``records`` are what both halves of the package speak.
+``lab`` trains and measures, ``report`` turns records into tables, figures and prose, and ``face``
+holds what a user types. ``from repro import models, tables, figures, audit`` finds those modules
+in their rooms.
+"""
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+
+__version__ = "0.1.0"
+__all__ = ["ReproError", "__version__", "as_path", "one_of", "plural"]
+
+# Imported when first asked for, so that training loads neither pandas nor matplotlib.
+_ROOMS = {
+    "models": "lab",
+    "audit": "report",
+    "figures": "report",
+    "similarity": "report",
+    "tables": "report",
+}
+
+
+def __getattr__(name: str):
+    if name in _ROOMS:
+        return importlib.import_module(f"repro.{_ROOMS[name]}.{name}")
+    raise AttributeError(f"module 'repro' has no attribute '{name}'")
+
+
+class ReproError(Exception):
+    """A problem that the user can mend: one line that says what was wrong and what to do."""
+
+
+def one_of(what: str, value: object, known: Iterable[str]) -> str:
+    """Return ``value`` if it is one of ``known``; otherwise raise with the nearest name."""
+    known = list(known)
+    if value in known:
+        return str(value)
+    close = difflib.get_close_matches(str(value).lower(), known, n=1)
+    advice = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
+    raise ReproError(f"unknown {what} '{value}'; {advice}")
+
+
+def as_path(what: str, given: object) -> Path:
+    """A path that a user gave; ReproError if it is empty, no text, or can be no path."""
+    if not isinstance(given, str | Path):
+        raise ReproError(f"{what} is {str(given)[:40]}; give the name of a folder as text")
+    if not str(given).strip():
+        raise ReproError(f"{what} is empty; name a folder, or leave it out")
+    try:
+        Path(given).exists()
+    except (OSError, ValueError) as error:
+        raise ReproError(f"{what} '{str(given)[:40]}' can be no folder: {error}") from None
+    return Path(given)
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 seed``, ``2 seeds``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,183 @@
+"""Whether a bound that somebody wrote can be trained: tried before a run begins.
+
+What is wrong with it is said in one line, while there is nothing to lose yet.
+"""
+
+import re
+from typing import NamedTuple
+
+import numpy
+import torch
+from torch import Tensor
+
+from repro import ReproError
+from repro.bounds import Bound, Objective, T, applied
+
+TRIAL_BATCH = 20  # images, as in training
+TRIAL_M = 16  # groups, unlike K and the batch
+NODES = 48  # of the quadrature along a segment in ``check_smooth``
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+TAKEN = ("all", "learned")  # words with a meaning of their own
+
+
+def check(name: str, objective: object) -> None:
+    """Try an objective as training will use it: in float32, on two runs, with its gradient.
+
+    Raises ReproError, one line, if its name is no name for a folder, or if it is not a pair of
+    differentiable bounds [..., M, K, batch] -> [..., batch] that keep runs and images apart.
+    """
+    _check_name(name)
+    if not isinstance(objective, Objective):
+        raise ReproError(
+            f"METHODS['{name}'] is not an Objective; "
+            f"write METHODS['{name}'] = both(...) in repro/bounds.py"
+        )
+    _check_options(name, objective)
+    for network, bound in (("generative", objective.theta), ("inference", objective.phi)):
+        trial = _Trial(f"the {network} network's bound of '{name}'", bound, objective.M or TRIAL_M)
+        trial.check_values()
+        trial.check_that_it_repeats()
+        trial.check_that_it_keeps_apart()
+
+
+def _check_name(name: str) -> None:
+    if not NAME.fullmatch(name) or name in TAKEN:
+        raise ReproError(
+            f"a method cannot be called '{name}'; its name is that of a folder: "
+            "lower-case letters, digits and single hyphens, and not a word with another meaning"
+        )
+
+
+def _check_options(name: str, objective: Objective) -> None:
+    M = objective.M
+    is_count = isinstance(M, int) and not isinstance(M, bool)
+    if M is not None and not (is_count and M > 0 and T % M == 0):
+        raise ReproError(
+            f"METHODS['{name}'] has M = {M!r}; M is a whole number that divides {T}, "
+            "or None to leave the choice open"
+        )
+    if (objective.learns_beta or objective.chooses_beta) and not objective.takes_beta:
+        raise ReproError(
+            f"METHODS['{name}'] is to find beta, but no bound of it has a parameter called beta"
+        )
+
+
+class _Result(NamedTuple):
+    """A bound's value [run, batch], and the gradient of a weighted sum of it at log_w."""
+
+    value: Tensor
+    slope: Tensor
+
+
+class _Trial:
+    """A bound, what it is called in a message, and log-weights to try it on."""
+
+    def __init__(self, called: str, bound: Bound, M: int):
+        self.called = called
+        self.bound = bound
+        shape = (2, M, T // M, TRIAL_BATCH)
+        self.log_w = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+        self.counts = torch.rand(2, TRIAL_BATCH, generator=torch.Generator().manual_seed(1))
+        self.beta = torch.tensor([[0.3], [0.7]])
+        self.wanted = f"[..., M, K, batch] to [..., batch], here {[*shape]} to [2, {TRIAL_BATCH}]"
+
+    def _fails(self, how: str) -> ReproError:
+        return ReproError(f"{self.called} {how}")
+
+    def at(self, log_w: Tensor) -> _Result:
+        """The bound and its gradient; ReproError if it cannot be computed."""
+        leaf = log_w.clone().requires_grad_()
+        given = leaf.clone()  # it may be changed in place, which a leaf may not
+        try:
+            value = applied(self.bound, given, self.beta)
+        except Exception as error:
+            said = str(error).strip().splitlines() or [""]
+            raise self._fails(
+                f"fails ({type(error).__name__}: {said[0]}); it must map {self.wanted}"
+            ) from None
+        if not torch.equal(given, log_w):
+            raise self._fails("changes log_w in place; make a new tensor instead")
+        self._check_kind(value)
+        return _Result(value.detach(), self._slope(value, leaf))
+
+    def _check_kind(self, value: object) -> None:
+        if not isinstance(value, Tensor):
+            raise self._fails(f"gives {type(value).__name__}; it must map {self.wanted}")
+        if value.shape != (2, TRIAL_BATCH):
+            raise self._fails(f"gives {[*value.shape]}; it must map {self.wanted}")
+        if value.dtype != self.log_w.dtype:
+            raise self._fails(f"gives {value.dtype} for float32; compute in log_w's own type")
+        if not value.requires_grad:
+            raise self._fails(
+                "has no gradient; compute it from log_w with torch, and detach nothing"
+            )
+
+    def _slope(self, value: Tensor, leaf: Tensor) -> Tensor:
+        try:
+            (slope,) = torch.autograd.grad((self.counts * value).sum(), leaf, allow_unused=True)
+        except Exception as error:
+            said = str(error).strip().splitlines() or [""]
+            raise self._fails(
+                f"has no gradient that can be computed ({type(error).__name__}: {said[0]})"
+            ) from None
+        return torch.zeros_like(leaf) if slope is None else slope
+
+    def check_values(self) -> None:
+        """Raise if the bound or its gradient is not finite, or if it is constant."""
+        found = self.at(self.log_w)
+        for what, numbers in (("values", found.value), ("gradients", found.slope)):
+            if not numbers.isfinite().all():
+                raise self._fails(f"has {what} that are not finite, for normal log-weights")
+        if not found.slope.any():
+            raise self._fails("does not depend on log_w")
+
+    def check_that_it_repeats(self) -> None:
+        """Raise if it gives something else for the same log-weights."""
+        if not torch.equal(self.at(self.log_w).value, self.at(self.log_w).value):
+            raise self._fails("gives another value each time; a bound draws no random numbers")
+
+    def check_that_it_keeps_apart(self) -> None:
+        """Raise if one run's log-weights, or one image's, change the bound of others."""
+        usual = self.at(self.log_w).value
+        other_run = self.log_w.clone()
+        other_run[1] += 1
+        if not torch.allclose(self.at(other_run).value[0], usual[0]):
+            raise self._fails(
+                "mixes runs that are trained together; "
+                "reduce the dimensions -3 and -2 (M and K), no others"
+            )
+        other_image = self.log_w.clone()
+        other_image[..., 0] += 1
+        if not torch.allclose(self.at(other_image).value[:, 1:], usual[:, 1:]):
+            raise self._fails("mixes images; reduce the dimensions -3 and -2 (M and K), no others")
+
+
+def check_smooth(name: str, bound: Bound) -> None:
+    """Try whether a bound of log-weights is twice differentiable, as ``drep`` needs it.
+
+    On a segment from u to v, the integral of the gradient is the bound's difference and that of
+    the Hessian the gradient's. Raises ReproError, one line, if one is not: the bound then has a
+    jump or a kink, as with max or clamp, or hides something from differentiation, as with detach.
+    """
+    g = torch.Generator().manual_seed(1)
+    shape = (16, T // 16, TRIAL_BATCH)
+    u, v = (2 * torch.randn(*shape, generator=g, dtype=torch.float64) for _ in range(2))
+
+    def value(log_w: Tensor) -> Tensor:
+        return applied(bound, log_w, 0.3).sum()
+
+    slope = torch.func.grad(value)
+    nodes, weights = numpy.polynomial.legendre.leggauss(NODES)
+    rise = torch.zeros((), dtype=u.dtype)
+    bend = torch.zeros_like(u)
+    for node, weight in zip(nodes, weights, strict=True):
+        at = u + (node + 1) / 2 * (v - u)
+        gradient, change = torch.func.jvp(slope, (at,), (v - u,))
+        rise += weight / 2 * (gradient * (v - u)).sum()
+        bend += weight / 2 * change
+    whole = torch.allclose(rise, value(v) - value(u), rtol=1e-6)
+    if not (whole and torch.allclose(bend, slope(v) - slope(u), rtol=1e-4, atol=1e-6)):
+        raise ReproError(
+            f"the inference network's bound of '{name}' is not twice differentiable "
+            "(is there a max, a clamp or a detach?), which the estimator drep needs; take rep"
+        )

@@ -1,0 +1,204 @@
+"""Every method is a pair of bounds on the same log-weights.
+
+``log_w[..., M, K, batch]`` holds log p(x, z) - log q(z | x) in nats for the T = M K samples of each
+image. A bound maps it to ``[..., batch]``. The generative network (theta) ascends one bound and the
+inference network (phi) another; in VAE, IWAE, MIWAE and CIWAE the two are the same.
+
+To add a bound of your own, write it at the end of this file and give it a line in ``METHODS``.
+Nothing else changes. ::
+
+    def renyi(log_w):
+        return 2 * log_mean_exp(log_w / 2, (-3, -2))
+
+    METHODS["renyi"] = both(renyi)
+"""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy
+import torch
+from torch import Tensor
+
+Bound = Callable[..., Tensor]
+
+T = 64  # samples per image, the same for every method that is compared
+
+
+def log_mean_exp(log_w: Tensor, dims: int | tuple[int, ...]) -> Tensor:
+    """log (1/n) sum exp(log_w) over ``dims``, in nats, without overflow."""
+    dims = (dims,) if isinstance(dims, int) else dims
+    count = math.prod([log_w.shape[d] for d in dims])
+    return log_w.logsumexp(dims) - math.log(count)
+
+
+def vae(log_w: Tensor) -> Tensor:
+    """The ELBO, (1/MK) sum log w: [..., M, K, batch] -> [..., batch].
+
+    Rainforth et al., eq. 1; the report, eq. 5.
+    """
+    return log_w.mean((-3, -2))
+
+
+def iwae(log_w: Tensor) -> Tensor:
+    """log (1/MK) sum w over all samples: [..., M, K, batch] -> [..., batch].
+
+    Burda et al., eq. 8; the report, eq. 6.
+    """
+    return log_mean_exp(log_w, (-3, -2))
+
+
+def miwae(log_w: Tensor) -> Tensor:
+    """(1/M) sum_m log (1/K) sum_k w: [..., M, K, batch] -> [..., batch].
+
+    Rainforth et al., section 5; the report, eq. 11.
+    """
+    return log_mean_exp(log_w, -2).mean(-2)
+
+
+def ciwae(log_w: Tensor, beta: Tensor | float) -> Tensor:
+    """beta VAE + (1 - beta) IWAE, on the same samples, with beta in [0, 1].
+
+    [..., M, K, batch] -> [..., batch]. Rainforth et al., section 5; the report,
+    eq. 12 and 13.
+    """
+    return beta * vae(log_w) + (1 - beta) * iwae(log_w)
+
+
+def vr_iwae(log_w: Tensor, alpha: float = 0.5) -> Tensor:
+    """The variational Renyi bound, log ((1/MK) sum w^(1 - alpha)) / (1 - alpha).
+
+    [..., M, K, batch] -> [..., batch], alpha in [0, 1): IWAE at 0, towards the VAE at 1. Daudel et
+    al. (2023).
+    """
+    return log_mean_exp((1 - alpha) * log_w, (-3, -2)) / (1 - alpha)
+
+
+def u_miwae(log_w: Tensor) -> Tensor:
+    """MIWAE averaged over several partitions of the same samples.
+
+    [..., M, K, batch] -> [..., batch]. Its expectation is MIWAE's, its variance is lower: an
+    incomplete U-statistic. Burroni et al. (2023).
+    """
+    samples = log_w.flatten(-3, -2)  # [..., T, batch]
+    partitions = torch.tensor(partitions_of(*log_w.shape[-3:-1]), device=log_w.device)
+    chosen = partitions.flatten()[:, None].expand(*samples.shape[:-2], -1, samples.shape[-1])
+    grouped = samples.gather(-2, chosen).unflatten(-2, partitions.shape)
+    return miwae(grouped).mean(-2)  # over [..., partition, batch]
+
+
+PARTITIONS = 9
+
+
+def partitions_of(M: int, K: int) -> list:
+    """Ways to put M K samples into M groups of K: [partition, M, K].
+
+    For M = K = 8 they are the lines of the affine plane of order 8, in which every two samples
+    share a group exactly once; else they are drawn once and for all.
+    """
+    return _affine_plane() if M == K == 8 else _random_partitions(M, K)
+
+
+@functools.cache
+def _affine_plane() -> list:
+    """The lines y = s x + c over GF(8), for each slope s, and the vertical ones: [9, 8, 8]."""
+    field = range(8)
+    vertical = [[8 * x + y for y in field] for x in field]
+    return [vertical, *([_line(s, c) for c in field] for s in field)]
+
+
+def _line(s: int, c: int) -> list[int]:
+    """The points 8 x + y with y = s x + c."""
+    return [8 * x + (_product(s, x) ^ c) for x in range(8)]
+
+
+def _product(a: int, b: int) -> int:
+    """The product in GF(8), whose elements are polynomials over GF(2) modulo x^3 + x + 1."""
+    result = 0
+    for bit in range(3):
+        if b >> bit & 1:
+            result ^= a << bit
+    for bit in (4, 3):
+        if result >> bit & 1:
+            result ^= 0b1011 << (bit - 3)
+    return result
+
+
+@functools.cache
+def _random_partitions(M: int, K: int) -> list:
+    g = numpy.random.default_rng(0)
+    return [g.permutation(M * K).reshape(M, K).tolist() for _ in range(PARTITIONS)]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What each network ascends.
+
+    ``M`` is given if the method leaves no choice (VAE: K = 1; IWAE and CIWAE: M = 1) and is None if
+    it does. With ``learns_beta``, beta = sigmoid(b) ascends phi's bound together with the networks.
+    With ``chooses_beta``, ``lab.beta_criterion`` chooses it.
+    """
+
+    theta: Bound
+    phi: Bound
+    M: int | None = None
+    learns_beta: bool = False
+    chooses_beta: bool = False
+
+    @property
+    def takes_beta(self) -> bool:
+        """True if a bound has a parameter called beta."""
+        return has_beta(self.theta) or has_beta(self.phi)
+
+    def __call__(
+        self, log_w_theta: Tensor, log_w_phi: Tensor, beta: Tensor | float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Theta's and phi's bound, each [..., batch].
+
+        ``beta`` is a number, or one number for each run, [run, 1]. It receives a gradient from
+        phi's bound alone.
+        """
+        fixed = beta.detach() if isinstance(beta, Tensor) else beta
+        return applied(self.theta, log_w_theta, fixed), applied(self.phi, log_w_phi, beta)
+
+
+def both(bound: Bound, M: int | None = None, learns_beta: bool = False) -> Objective:
+    """The same bound for both networks."""
+    return Objective(theta=bound, phi=bound, M=M, learns_beta=learns_beta)
+
+
+def has_beta(bound: Bound) -> bool:
+    """True if a bound has a parameter called beta."""
+    return "beta" in _parameters(bound)
+
+
+@functools.cache
+def _parameters(bound: Bound) -> frozenset[str]:
+    return frozenset(inspect.signature(bound).parameters)
+
+
+def applied(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:
+    """The bound of log_w. If each run has its own beta, the bound still sees one number."""
+    if not has_beta(bound):
+        return bound(log_w)
+    if not isinstance(beta, Tensor) or beta.dim() == 0:
+        return bound(log_w, beta)
+    if len(beta) == 1:
+        return bound(log_w, beta[0, 0])
+    return torch.func.vmap(bound)(log_w, beta[:, 0])
+
+
+METHODS = {
+    "iwae": both(iwae, M=1),
+    "piwae": Objective(theta=iwae, phi=miwae),  # the report, eq. 14 and 15
+    "miwae": both(miwae),
+    "ciwae": both(ciwae, M=1),
+    "vae": both(vae, M=T),
+    "ciwae-learned": both(ciwae, M=1, learns_beta=True),  # section 3.7
+    "ciwae-chosen": Objective(theta=iwae, phi=ciwae, M=1, chooses_beta=True),
+    "vr-iwae": both(vr_iwae, M=1),
+    "u-miwae": both(u_miwae),
+}

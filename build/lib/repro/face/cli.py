@@ -1,0 +1,401 @@
+"""``python -m repro``: fetch data, train, evaluate, print tables, and say what is there."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from repro import ReproError, exhibits, one_of, plural, records
+from repro.bounds import METHODS
+from repro.experiments import (
+    AT_MILESTONES,
+    DATASETS,
+    DECODERS,
+    ESTIMATORS,
+    INITS,
+    MODELS,
+    OMNIGLOT,
+    PRECISIONS,
+    PROTOCOLS,
+    TRAINED_PROFILES,
+    commands,
+    measured_at_milestones,
+    plan,
+)
+from repro.lab import datasets, run
+from repro.lab.engines import ENGINE_CHOICES
+from repro.records import Archive, Record
+
+UNFINISHED = 3  # exit status of a training that stopped before its end, with its state kept
+
+
+class Commands(click.Group):
+    """Subcommands in the order in which a user needs them."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """As they are defined."""
+        return list(self.commands)
+
+
+def choices(names) -> str:
+    """Names for a help text."""
+    return ", ".join(names)
+
+
+def best_of(profiles: str = "smoke, short, full") -> str:
+    """The help text of ``--profile`` where records are read."""
+    return f"{profiles}; best: of full and short, the one with most of what is wanted."
+
+
+data_option = click.option("--data", help="Folder to read from instead of the user's cache.")
+results_option = click.option("--results", help="Folder of the records. Default: results.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="cpu or cuda; auto: cuda if there is one."
+)
+read_profile_option = click.option("--profile", default="best", show_default=True, help=best_of())
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
+)
+@click.pass_context
+def repro_command(context: click.Context) -> None:
+    """Reproduce "Tighter Variational Bounds are Not Necessarily Better"."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+# What is trained
+@repro_command.command("train")
+@click.option(
+    "--method",
+    default="all",
+    show_default=True,
+    help=f"{choices(METHODS)}, or several of them separated by commas; all: Table 1's five.",
+)
+@click.option("--dataset", help=f"{choices(DATASETS)}. Default: the profile's.")
+@click.option("--model", default="reference", show_default=True, help=f"{choices(MODELS)}.")
+@click.option("--M", "M", help="Groups of samples; M*K = 64.")
+@click.option("--K", "K", help="Samples in a group.")
+@click.option(
+    "--beta", help="Of the VAE's bound in CIWAE, one or several, or: learned. Default: 0.5."
+)
+@click.option("--init", default="default", show_default=True, help=f"{choices(INITS)}.")
+@click.option(
+    "--protocol",
+    default="paper",
+    show_default=True,
+    help=f"{choices(PROTOCOLS)}; released: as the report's released code trains.",
+)
+@click.option(
+    "--estimator",
+    default="rep",
+    show_default=True,
+    help=f"Of the inference network's gradient: {choices(ESTIMATORS)}.",
+)
+@click.option(
+    "--decoder",
+    default="own",
+    show_default=True,
+    help=f"{choices(DECODERS)}; a method's: the report's weights, held while encoders are trained.",
+)
+# How long, and how often
+@click.option(
+    "--profile",
+    default="auto",
+    show_default=True,
+    help=f"{choices(TRAINED_PROFILES)}; auto: full with an accelerator, else smoke.",
+)
+@click.option("--epochs", help="Default: the profile's.")
+@click.option("--seed", default="0", show_default=True, help="One or several, with commas.")
+@click.option("--time-limit", type=float, help="Stop after so many seconds, keeping the state.")
+@click.option(
+    "--milestones",
+    default="log-px",
+    show_default=True,
+    help=f"Measured where stages of the learning rate end: {choices(AT_MILESTONES)}; or none.",
+)
+@click.option("--no-milestones", "milestones", flag_value="none", help="The same as none.")
+# Where, and by what means
+@data_option
+@results_option
+@device_option
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    help=f"{choices(ENGINE_CHOICES)}; auto: the fastest that is worth its start.",
+)
+@click.option(
+    "--fallback/--no-fallback",
+    default=True,
+    show_default=True,
+    help="If the engine is not available, train with a simpler and slower one.",
+)
+@click.option(
+    "--precision",
+    default="float32",
+    show_default=True,
+    help=f"Of training's matrix products: {choices(PRECISIONS)}.",
+)
+def train_command(
+    profile, data, results, device, time_limit, engine, fallback, milestones, **words
+) -> int:
+    """Train, evaluate and write records.
+
+    A run that has a record is not trained again. An interrupted training goes on when the same
+    command is given again; its exit status is 3.
+    """
+    runs = plan(profile_name=profile, device=device, **words)
+    how = (device, time_limit, engine, measured_at_milestones(milestones), fallback)
+    there = len(run.train(runs, data, results, *how))
+    return 0 if there == len(runs) else UNFINISHED
+
+
+@repro_command.command("status")
+@read_profile_option
+@results_option
+def status_command(profile: str, results: str | None) -> None:
+    """Say which records exist, which are missing, and the commands that make them."""
+    archive = Archive(results)
+    name = archive.select("table1", profile).profile
+    print(f"{name} profile, {archive.folder}")
+    for record in [*archive.records(name), *archive.records("published")]:
+        print(f"there    {_name(record.experiment)}  ({_made(record)})")
+    wanted = [*exhibits.wanted(name), *exhibits.released_runs()]
+    missing = [e for e in wanted if not archive.holds(e)]
+    for e in missing:
+        print(f"missing  {_name(e)}")
+    for command in commands(missing):
+        print(f"to make  {command}")
+
+
+def _name(e) -> str:
+    return f"{e.profile}/{e.group}/{e.name}"
+
+
+def _made(record: Record) -> str:
+    """How long a record's run was, when and from which code it was made."""
+    p = record.provenance
+    commit = (p["commit"] or "unknown")[:10]
+    return f"{record.experiment.epochs} epochs, {p['date']}, commit {commit}"
+
+
+@repro_command.command("tables")
+@click.argument("name", default="table1")
+@read_profile_option
+@results_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "csv", "markdown", "latex"]),
+    default="text",
+    show_default=True,
+)
+def tables_command(name: str, profile: str, results: str | None, form: str) -> None:
+    """Print the table NAME from the records: table1, table2 or figure4."""
+    from repro.report.tables import TABLES, as_text
+
+    table = TABLES[one_of("table", name, TABLES)](profile, _existing(results))
+    print(as_text(table, form, name))
+
+
+@repro_command.command("figures")
+@click.argument("names", nargs=-1)
+@read_profile_option
+@results_option
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=".",
+    help="Where to draw them. Default: here.",
+)
+def figures_command(
+    names: tuple[str, ...], profile: str, results: str | None, folder: Path
+) -> None:
+    """Draw the figures NAMES as SVG and PNG: figure1 to figure7, or one that a page shows:
+    corrected, bound, preregistered; or all."""
+    from repro.report.figures import FIGURES, draw, save
+
+    archive = _existing(results)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names or FIGURES:
+        figure = draw(name, profile, archive)
+        for ending in ("svg", "png"):
+            print(save(figure, folder / f"{name}.{ending}"))
+
+
+@repro_command.command("evaluate")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--samples", type=click.IntRange(1), help="K of log p-hat. Default: the record's.")
+@data_option
+@device_option
+def evaluate_command(path: Path, samples: int | None, data: str | None, device: str) -> None:
+    """Evaluate the weights of the record in PATH again, beside what was recorded."""
+    record = records.read(path)
+    for name, now in run.evaluate_again(record, samples, data, device).items():
+        was = record.metrics[name]
+        print(
+            f"{name:13} {now['value']:10.4f} +- {now['se']:.4f}   "
+            f"recorded {was['value']:10.4f} +- {was['se']:.4f}"
+        )
+
+
+@repro_command.command("data")
+@click.argument("names", nargs=-1)
+@data_option
+def data_command(names: tuple[str, ...], data: str | None) -> None:
+    """Fetch and verify the datasets NAMES; without NAMES, all of them."""
+    for name in names or DATASETS:
+        found = datasets.load(name, data)
+        sizes = f"{len(found.train):,} training and {len(found.test):,} test images"
+        print(f"{name}: {sizes}; {found.variant}")
+
+
+@repro_command.command("check")
+@data_option
+@device_option
+def check_command(data: str | None, device: str) -> int:
+    """Try this machine: data, speed, every engine and precision, a training that is interrupted.
+
+    Ends with the engine and the precision to use. The exit status is 1 if something is at fault.
+    """
+    from repro.lab import machine
+
+    device = run.pick_device(device)
+    choices_found = []
+    faults = 0
+    for found in machine.tried(device, data):
+        if isinstance(found, machine.Choice):
+            choices_found.append(found)
+            continue
+        faults += not found.ok
+        mark = "" if found.ok else "FAULT"
+        print(f"{found.part:23} {found.what:24} {mark:5} {found.found}", flush=True)
+    for line in machine.advice(choices_found):
+        print(line)
+    print(f"{plural(faults, 'fault')} found" if faults else "nothing is at fault")
+    return 1 if faults else 0
+
+
+@repro_command.command("audit")
+@data_option
+@results_option
+@device_option
+@click.option(
+    "--omniglot",
+    type=click.Choice(["omniglot", "omniglot-lake"]),
+    default=OMNIGLOT,
+    show_default=True,
+    help="Which 28x28 version.",
+)
+@click.option("--count", type=click.IntRange(1), help="Stop after so many models.")
+def audit_command(data, results, device: str, omniglot: str, count: int | None) -> None:
+    """Measure the report's released weights again, those that have no record yet.
+
+    Its logs are summed up, and its Omniglot models are tested on each drawer's drawings.
+    """
+    archive = Archive(results)
+    runs = exhibits.released_runs(omniglot)
+    run.sum_up_logs(archive, runs, data)
+    run.sum_up_figure4(archive, data)
+    todo = [e for e in runs if not archive.holds(e)]
+    print(f"{len(todo)} of {len(runs)} models to measure")
+    for e in todo[:count]:
+        run.remeasure(e, archive, data, device)
+    if count is None:
+        run.tell_drawers_apart(archive, data, device)
+        run.measure_best(archive, data, device)
+        run.check_proposals(archive, data, device)
+
+
+@repro_command.command("gradients")
+@data_option
+@results_option
+@device_option
+def gradients_command(data, results, device: str) -> None:
+    """Measure how clear both networks' gradients are, in a small model and on MNIST.
+
+    Every bound on MNIST is measured with every estimator, too, and IWAE's with up to 256 samples.
+    """
+    archive = Archive(results)
+    studies = {
+        "gradients": run.measure_gradients,
+        "estimators": run.measure_estimators,
+        "samples": run.measure_samples,
+    }
+    for name, measure in studies.items():
+        path = archive.table_path(name)
+        if path.exists():
+            print(f"{path} is there already; remove it first to make it again")
+        else:
+            print(f"wrote {measure(archive, data, device)}", flush=True)
+
+
+@repro_command.command("pictures")
+@data_option
+@results_option
+def pictures_command(data, results) -> None:
+    """Draw from trained models, and train three with two latent variables to see posteriors."""
+    archive = Archive(results)
+    path = archive.arrays_path("pictures")
+    if path.exists():
+        print(f"{path} is there already; remove it first to make it again")
+    else:
+        print(f"wrote {run.make_pictures(archive, data)}", flush=True)
+
+
+@repro_command.command("verify")
+@results_option
+@click.option(
+    "--notebooks/--records-only",
+    default=True,
+    show_default=True,
+    help="Execute the exhibit notebooks again, too.",
+)
+def verify_command(results: str | None, notebooks: bool) -> int:
+    """Check every record, and that every committed exhibit is what the records give."""
+    from repro.report import verify
+
+    archive = Archive(results)
+    checked = dict(verify.checked_records(archive))
+    if not checked:
+        raise ReproError(f"there are no records in {archive.folder}")
+    faults = [f"{name}: {fault}" for name, fault in checked.items() if fault]
+    whole = len(checked) - len(faults)
+    print(f"{whole} of {len(checked)} records are as they were written", flush=True)
+    project = records.root()
+    in_git = [*verify.unlike_git(project), *verify.unknown_commits(project, archive)]
+    faults += [f"{name}: {fault}" for name, fault in in_git]
+    for name, fault in verify.exhibits_again(archive, project) if notebooks else ():
+        if fault:
+            faults.append(f"{name}: {fault}")
+        print(f"{'differs' if fault else 'as committed':13} {name}", flush=True)
+    for fault in faults:
+        print(f"fault: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def _existing(results: str | None) -> Archive:
+    """The archive to read from. Raises ReproError if the folder that was named is not there."""
+    if results is not None and not Path(results).is_dir():
+        raise ReproError(f"there is no folder {results}; name the one with the records")
+    return Archive(results)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; a user's error is one line and exit status 2."""
+    try:
+        return repro_command.main(args, prog_name="python -m repro", standalone_mode=False) or 0
+    except ReproError as error:
+        print(f"repro: {error}", file=sys.stderr)
+    except click.ClickException as error:
+        print(f"repro: {error.format_message()}", file=sys.stderr)
+    except OSError as error:
+        print(f"repro: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+    except click.Abort:
+        print("repro: interrupted", file=sys.stderr)
+        return 130
+    return 2

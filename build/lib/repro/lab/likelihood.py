@@ -1,0 +1,182 @@
+"""log p(x|z) of the decoder and its two gradients, as functions of tensors that can be compiled.
+
+Rows of a matrix are samples: there are n = T batch of them for each run.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """One matrix product for each run: [run, n, k], [run, k, m] -> [run, n, m]."""
+    if len(a) == 1:  # on the CPU the plain product is up to twice as fast
+        return torch.mm(a[0], b[0])[None]
+    return torch.bmm(a, b)
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """W x + b for each run: [run, n, in], [run, out, in], [run, out] -> [run, n, out]."""
+    return product(x, weight.mT) + bias[:, None]
+
+
+class LogLikelihood(torch.autograd.Function):
+    """log p(x|z) with separate incoming gradients for theta and phi."""
+
+    @staticmethod
+    def forward(ctx, x, z, *parameters):
+        """log p(x|z) twice, [run, T, batch]: for theta's bound and for phi's.
+
+        x [run, batch, pixels], z [run, T, batch, latent].
+        """
+        log_p, *layers = log_px_z_and_layers(z.dtype, x, z, parameters)
+        ctx.save_for_backward(*layers)
+        return log_p, log_p.clone()
+
+    @staticmethod
+    def backward(ctx, a, b):
+        """The derivatives of theta's and phi's bound -> gradients at z and at each parameter."""
+        layers = ctx.saved_tensors
+        of_each = gradients_of_each(layers)
+        of_z = of_each[-1].view(*b.shape, -1) * b[..., None]
+        of_last = last_layer_gradients(a, layers)
+        return None, of_z, *other_layers_gradients(a, layers, of_each), *of_last
+
+
+def log_px_z_and_layers(dtype, x, z, decoder) -> tuple[Tensor, ...]:
+    """log p(x|z) [run, T, batch], and what the gradients need of the decoder's layers.
+
+    x [run, batch, pixels], z [run, T, batch, latent]; ``decoder`` holds the weights and biases of
+    its three layers. Matrix products take and give ``dtype``. The last of what is returned is
+    x - sigmoid(logits) [run, n, pixels], the gradient at the logits.
+    """
+    w1, b1, w2, b2, w3, b3 = decoder
+    w1, w2, w3, rows = (tensor.to(dtype) for tensor in (w1, w2, w3, z.flatten(1, 2)))
+    h1 = _tanh(affine(rows, w1, b1)).to(dtype)
+    h2 = _tanh(affine(h1, w2, b2)).to(dtype)
+    logits = product(h2, w3.mT).view(*z.shape[:3], -1) + b3[:, None, None]
+    if _is_compiled_for_gpu(x):
+        log_p = _log_p_in_one_pass(x, logits)
+        sigmoid = logits.sigmoid()
+    else:
+        log_partition, sigmoid = _log_partition_and_sigmoid(logits)
+        log_p = _x_logits(x, h2, w3, b3) - log_partition
+    residual = (x[:, None] - sigmoid).to(dtype).flatten(1, 2)
+    return log_p, w1, w2, w3, rows, h1, h2, residual
+
+
+# The gradient of each sample's log p is carried back unscaled. Its rows are weighed by
+# a = d(theta's bound)/d(log p) where a parameter's gradient is summed, and by
+# b = d(phi's bound)/d(log p) where it reaches z, both [run, T, batch]. No ratio of weights is
+# formed, and what needs no weights can be computed while the bounds are differentiated.
+
+
+def gradients_of_each(layers) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of every sample's log p, before both activations and at z.
+
+    [run, n, hidden] twice, and [run, n, latent]; ``layers`` is from ``log_px_z_and_layers``.
+    """
+    w1, w2, w3, rows, h1, h2, residual = layers
+    dtype = rows.dtype
+    wide = torch.promote_types(dtype, torch.float32)
+    d2 = (product(residual, w3) * (1 - h2.to(wide) ** 2)).to(dtype)
+    d1 = (product(d2, w2) * (1 - h1.to(wide) ** 2)).to(dtype)
+    return d2, d1, product(d1, w1)
+
+
+def last_layer_gradients(a, layers) -> tuple[Tensor, Tensor]:
+    """The gradients at the last layer's weight and bias."""
+    *_, h2, residual = layers
+    return _layer_gradients(a, residual, h2)
+
+
+def other_layers_gradients(a, layers, of_each) -> tuple[Tensor, ...]:
+    """The gradients at the weights and biases of the first two layers."""
+    _, _, _, rows, h1, _, _ = layers
+    d2, d1, _ = of_each
+    return *_layer_gradients(a, d1, rows), *_layer_gradients(a, d2, h1)
+
+
+ALIGNED = 8  # matrix products are fastest if the number of columns is a multiple of this
+
+
+def _layer_gradients(a, delta, inputs) -> tuple[Tensor, Tensor]:
+    """The gradients at a weight [run, out, in] and a bias [run, out], in one product.
+
+    delta [run, n, out] is each sample's gradient after the layer, inputs [run, n, in] are before
+    it. The bias has inputs of one, in as many columns as alignment asks for.
+    """
+    fan_in = inputs.shape[-1]
+    a = a.flatten(1)[..., None]
+    ones = a.expand(-1, -1, ALIGNED - fan_in % ALIGNED)
+    weighed = torch.cat([a * inputs, ones], -1).to(inputs.dtype)
+    gradients = product(delta.mT, weighed).to(a.dtype)
+    return gradients[..., :fan_in], gradients[..., fan_in]
+
+
+def log_px_z(x, z, decoder) -> Tensor:
+    """log p(x|z) alone, [run, T, batch]."""
+    w1, b1, w2, b2, w3, b3 = decoder
+    h1 = _tanh(affine(z.flatten(1, 2), w1, b1))
+    h2 = _tanh(affine(h1, w2, b2))
+    logits = product(h2, w3.mT).view(*z.shape[:3], -1) + b3[:, None, None]
+    if _is_compiled_for_gpu(x):
+        return _log_p_in_one_pass(x, logits)
+    return _x_logits(x, h2, w3, b3) - _log_partition(logits)
+
+
+def _is_compiled_for_gpu(x: Tensor) -> bool:
+    return x.is_cuda and torch.compiler.is_compiling()
+
+
+def _log_p_in_one_pass(x, logits) -> Tensor:
+    """log p(x|z), [run, T, batch], where arithmetic costs nothing beside memory."""
+    log_partition = logits.clamp(min=0) + torch.log1p(torch.exp(-logits.abs()))
+    return (x[:, None] * logits - log_partition).sum(-1)
+
+
+def _x_logits(x, h2, w3, b3) -> Tensor:
+    """sum_d x_d logits_d, [run, T, batch], as h2 . (x W3) + x . b3: no pass over all pixels."""
+    h2 = h2.view(len(x), -1, x.shape[1], h2.shape[-1])
+    of_weights = (product(x.to(h2.dtype), w3)[:, None] * h2).sum(-1, dtype=x.dtype)
+    return of_weights + (x * b3[:, None]).sum(-1)[:, None]
+
+
+# Compiled, a chain of element-wise operations costs what its exponentials and logarithms cost, so
+# the compiled forms spend one exp a value and share it. Eager ones make the fewest passes over
+# memory.
+
+
+def _tanh(x: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        return 1 - 2 / (torch.exp(2 * x) + 1)
+    return torch.tanh(x)
+
+
+def _log_partition(logits: Tensor) -> Tensor:
+    """sum_d log(1 + exp(logits_d)), [run, n]; overwrites the logits unless compiled."""
+    if torch.compiler.is_compiling():
+        return _log_partition_and_sigmoid(logits)[0]
+    return torch.ops.aten.softplus.out(logits, out=logits).sum(-1)
+
+
+LANES = 16
+FACTORS = 120  # a product of so many factors in (1, 2] is below the largest float32
+
+
+def _log_partition_and_sigmoid(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """sum_d log(1 + exp(logits_d)) [run, n] and sigmoid(logits) [run, n, pixels].
+
+    log(1 + exp(l)) = max(l, 0) + log(1 + e), e = exp(-|l|); the sum of logarithms is taken as the
+    logarithm of products. Overwrites the logits unless compiled.
+    """
+    if not torch.compiler.is_compiling():
+        return F.softplus(logits).sum(-1), logits.sigmoid_()
+    pixels = logits.shape[-1]
+    e = torch.exp(-logits.abs())
+    factors = 1 + e
+    products = factors
+    if pixels % LANES == 0 and pixels <= LANES * FACTORS:
+        products = factors.unflatten(-1, (-1, LANES)).prod(-2)
+    log_partition = logits.clamp(min=0).sum(-1) + products.log().sum(-1)
+    return log_partition, torch.where(logits >= 0, 1, e) / factors

@@ -1,0 +1,63 @@
+"""Every random number that training and evaluation see comes from here.
+
+Each use has a stream of its own for each seed, so that no use of random numbers disturbs another,
+and a run sees the same numbers whatever runs are stacked with it.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def generator(seed: int, purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
+    """A generator of its own for each seed and purpose."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+class Streams:
+    """Random numbers for stacked runs. Runs with the same seed see the same numbers."""
+
+    def __init__(self, seeds: Sequence[int], purpose: str, device: str | torch.device = "cpu"):
+        distinct = list(dict.fromkeys(seeds))
+        self.device = torch.device(device)
+        self.generators = [generator(seed, purpose, device) for seed in distinct]
+        self.index = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
+
+    def runs(self, per_seed: Tensor) -> Tensor:
+        """[seed, ...] -> [run, ...], without a copy if all runs share one seed."""
+        if len(self.generators) == 1:
+            return per_seed.expand(len(self.index), *per_seed.shape[1:])
+        return per_seed[self.index]
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """Standard normal numbers, ``[run, *shape]``."""
+        draws = [torch.randn(1, *shape, generator=g, device=self.device) for g in self.generators]
+        return self.runs(_joined(draws))
+
+    def binarise(self, images: Tensor) -> Tensor:
+        """A Bernoulli draw of each pixel: [seed or 1, n, pixels] -> 0 or 1, [run, n, pixels]."""
+        images = images.expand(len(self.generators), *images.shape[1:])
+        pairs = zip(images.split(1), self.generators, strict=True)
+        return self.runs(_joined([torch.bernoulli(p, generator=g) for p, g in pairs]))
+
+    def permutations(self, n: int) -> Tensor:
+        """A fresh order of n items for each distinct seed: [seed, n]."""
+        orders = [torch.randperm(n, generator=g, device=self.device) for g in self.generators]
+        return torch.stack(orders)
+
+    def get_state(self) -> list[Tensor]:
+        """The state of each seed's generator."""
+        return [g.get_state() for g in self.generators]
+
+    def set_state(self, states: list[Tensor]) -> None:
+        """Go on from ``get_state``'s list."""
+        for g, state in zip(self.generators, states, strict=True):
+            g.set_state(state.cpu())
+
+
+def _joined(draws: list[Tensor]) -> Tensor:
+    """[1, ...] of each seed -> [seed, ...], without a copy of one alone."""
+    return draws[0] if len(draws) == 1 else torch.cat(draws)

@@ -1,0 +1,264 @@
+"""The signal-to-noise ratio of gradient estimates, in a linear Gaussian model and in networks.
+
+The linear Gaussian model is that of Rainforth et al., section 4: z ~ N(mu, I) and x ~ N(z, I) in
+D = 20 dimensions; q(z|x) = N(A x + b, 2/3 I). theta is mu; of phi the gradient at b is measured.
+The best parameters are mu*, A = I/2 and b = mu*/2; each is offset by Gaussian noise of a given
+standard deviation. In a network, theta and phi are all parameters of the decoder and the encoder.
+
+There is one ratio for all parameters of a network together: its square is the squared norm of
+E Delta over the trace of Cov Delta. Measurements are rows with ``where``, ``method``, ``M``, ``K``,
+``draw`` (of a problem, or of a batch of images), the squared signal and the squared noise of both
+gradients, and the effective sample size of the M K weights. ``report.gradients`` makes ratios of
+them.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from repro.bounds import METHODS
+from repro.experiments import ESTIMATORS
+from repro.lab.derivatives import Group, derivatives_of
+from repro.lab.models import Autoencoder
+from repro.lab.randomness import Streams
+from repro.studies import (
+    BETA,
+    GRADIENT_BATCH_SIZE,
+    GRADIENT_BATCHES,
+    LAYOUTS,
+    LINEAR_GAUSSIAN,
+    PROBLEMS,
+    REPLICATES,
+    SWEPT,
+    SWEPT_REPLICATES,
+    Layout,
+    offset_title,
+)
+
+D = 20  # dimensions of the linear Gaussian model
+Q_SIGMA = (2 / 3) ** 0.5  # standard deviation of its q
+AT_ONCE = 100  # replicates in memory
+
+
+def problem(seed: int, offset: float) -> tuple[Tensor, Tensor, Tensor]:
+    """An observation x, the generative parameter mu, and the mean A x + b of q, each [D]."""
+    g = torch.Generator().manual_seed(seed)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+    best = noise(D)
+    x = best + noise(D) * 2**0.5
+    mu = best + offset * noise(D)
+    A = torch.eye(D, dtype=torch.float64) / 2 + offset * noise(D, D)
+    mean = A @ x + best / 2 + offset * noise(D)
+    return x, mu, mean
+
+
+def gradient_estimates(
+    layout: Layout, replicates: int, seed: int, offset: float, estimator: str = "rep"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Estimates of the gradients at mu and at b, [replicates, D], and the ESS, [replicates]."""
+    g = torch.Generator().manual_seed(seed + 1)
+    where = problem(seed, offset)
+    group = Group(METHODS[layout.method], layout.M, layout.K, estimator, first=0, count=1)
+    found = []
+    for first in range(0, replicates, AT_ONCE):
+        count = min(AT_ONCE, replicates - first)
+        eps = torch.randn(layout.M, layout.K, count, D, generator=g, dtype=torch.float64)
+        found.append(_estimates_at(where, group, eps))
+    at_mu, at_b, ess = zip(*found, strict=True)
+    return torch.cat(at_mu), torch.cat(at_b), torch.cat(ess)
+
+
+def _estimates_at(
+    where: tuple[Tensor, Tensor, Tensor], group: Group, eps: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients at mu and at b, and the ESS, for eps [M, K, replicates, D].
+
+    log w = log p(x, z) - log q(z|x) up to a constant; theta ascends its bound and phi its own.
+    d log w / d mu = z - mu. At b, d log w / dz = mu + x - 2 z in full, and eps / sigma more if q's
+    density is held still. A replicate is an image of a batch.
+    """
+    x, mu, mean = where
+    z = mean + Q_SIGMA * eps
+    log_w = (eps.square() - (z - mu).square() - (x - z).square()).sum(-1) / 2
+    beta = torch.full((1,), BETA, dtype=log_w.dtype)
+    derivatives = derivatives_of((group,))
+    weighed = derivatives(log_w.flatten(0, 1)[None], beta, torch.tensor([False]), beta)
+    slope = mu + x - 2 * z
+    if group.estimator != "rep":
+        slope = slope + eps / Q_SIGMA
+    at_mu = _sum_of_samples(weighed.a, z - mu)
+    at_b = _sum_of_samples(weighed.b, slope)
+    return at_mu, at_b, effective_sample_size(log_w)
+
+
+def _sum_of_samples(derivative: Tensor, gradients: Tensor) -> Tensor:
+    """Ascent of a bound, from derivatives of the loss [1, T, replicates], of which it is the mean.
+
+    ``gradients`` are those of log w, [M, K, replicates, D]; the result is [replicates, D].
+    """
+    count = derivative.shape[-1]
+    return -count * (derivative[0, ..., None] * gradients.flatten(0, 1)).sum(0)
+
+
+def network_gradients(
+    model: Autoencoder,
+    x: Tensor,
+    layout: Layout,
+    noise,
+    estimator: str = "rep",
+    beta_of_bound: float = BETA,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One estimate of the gradient of the mean bound of x [1, batch, pixels], and the mean ESS.
+
+    The gradient at all of theta and at all of phi, each [parameters].
+    """
+    group = Group(METHODS[layout.method], layout.M, layout.K, estimator, first=0, count=1)
+    beta = torch.full((1,), beta_of_bound, dtype=x.dtype, device=x.device)
+    fixed = torch.zeros(1, dtype=torch.bool, device=x.device)
+    seen: list[Tensor] = []
+
+    def weigh(log_w: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(effective_sample_size(group.log_weights(log_w)).mean())
+        weighed = derivatives_of((group,))(log_w, beta, fixed, beta)
+        return -weighed.a, -weighed.b
+
+    eps = noise((layout.M * layout.K, x.shape[1], model.shape.latent))
+    path = None
+    if estimator != "rep":
+        path = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=x.device)
+    with torch.no_grad():
+        of_phi, of_theta = model.gradients(x, eps, weigh, path=path)
+    return of_theta[0], of_phi[0], seen[0]
+
+
+def effective_sample_size(log_w: Tensor) -> Tensor:
+    """(sum w)^2 / sum w^2 over all samples: [..., M, K, batch] -> [..., batch]."""
+    log_w = log_w.detach()
+    return (2 * log_w.logsumexp((-3, -2)) - (2 * log_w).logsumexp((-3, -2))).exp()
+
+
+def signal_and_noise(estimates: Tensor) -> tuple[float, float]:
+    """The squared norm of E Delta and the trace of Cov Delta, from estimates [n, D].
+
+    Without bias: the squared norm of a mean of n estimates exceeds that of the expectation by
+    their variance / n, which is subtracted.
+    """
+    variance, mean = torch.var_mean(estimates.double(), 0)
+    noise = variance.sum()
+    signal = mean.square().sum() - noise / len(estimates)
+    return float(signal), float(noise)
+
+
+def row(where: str, layout: Layout, draw: int, estimates: tuple[Tensor, Tensor, Tensor]) -> dict:
+    """A measurement, from estimates [n, parameters] of both gradients and the weights' ESS."""
+    theta, phi, ess = estimates
+    theta_signal, theta_noise = signal_and_noise(theta)
+    phi_signal, phi_noise = signal_and_noise(phi)
+    return {
+        "where": where,
+        "method": layout.method,
+        "M": layout.M,
+        "K": layout.K,
+        "draw": draw,
+        "theta_signal": theta_signal,
+        "theta_noise": theta_noise,
+        "phi_signal": phi_signal,
+        "phi_noise": phi_noise,
+        "ess": float(ess.mean()),
+    }
+
+
+def in_linear_gaussian(where: str, problems: int = PROBLEMS) -> Iterator[dict]:
+    """Rows for every layout in so many problems, as ``LINEAR_GAUSSIAN[where]`` says."""
+    offset, replicates = LINEAR_GAUSSIAN[where]
+    for seed in range(problems):
+        for layout in LAYOUTS:
+            yield row(where, layout, seed, gradient_estimates(layout, replicates, seed, offset))
+
+
+def at_offset(offset: float) -> Iterator[dict]:
+    """Rows for IWAE with every number of samples under every estimator, in ``PROBLEMS`` problems.
+
+    The estimators see the same samples. ``bias`` is that of the bound, E L - log p(x), in nats.
+    MIWAE's estimate is the mean of M independent ones of IWAE, so that its signal and its bias are
+    IWAE's with K samples, and its squared noise is that over M.
+    """
+    where = offset_title(offset)
+    for seed, layout, estimator in product(range(PROBLEMS), SWEPT, ESTIMATORS):
+        found = gradient_estimates(layout, SWEPT_REPLICATES, seed, offset, estimator)
+        more = {"estimator": estimator, "bias": bias_of_bound(layout, seed, offset)}
+        yield row(where, layout, seed, found) | more
+
+
+@cache
+def bias_of_bound(layout: Layout, seed: int, offset: float) -> float:
+    """E L - log p(x) of a method's bound for theta in a problem, in nats.
+
+    p(x) = N(x; mu, 2 I).
+    """
+    x, mu, mean = problem(seed, offset)
+    g = torch.Generator().manual_seed(seed + 1)
+    eps = torch.randn(layout.M, layout.K, SWEPT_REPLICATES, D, generator=g, dtype=torch.float64)
+    z = mean + Q_SIGMA * eps
+    log_pz = Normal(mu, 1.0).log_prob(z)
+    log_px_given_z = Normal(z, 1.0).log_prob(x)
+    log_q = Normal(mean, Q_SIGMA).log_prob(z)
+    log_w = (log_pz + log_px_given_z - log_q).sum(-1)
+    log_px = Normal(mu, 2**0.5).log_prob(x).sum()
+    bound, _ = METHODS[layout.method](log_w, log_w)
+    return float(bound.mean() - log_px)
+
+
+def in_network(  # noqa: PLR0913  (what to measure, and how often)
+    where: str,
+    model: Autoencoder,
+    images: Tensor,
+    layouts: Sequence[Layout] = LAYOUTS,
+    estimators: Sequence[str] = ("rep",),
+    batches: int = GRADIENT_BATCHES,
+    replicates: int = REPLICATES,
+    batch_size: int = GRADIENT_BATCH_SIZE,
+    beta: float = BETA,
+) -> Iterator[dict]:
+    """Rows for layouts, estimators and batches of ``images`` [n, pixels], in a model of one run.
+
+    A batch and its binarisation stay as they are; only the samples of z differ from one replicate
+    to the next, and layouts with as many samples see the same ones.
+    """
+    for seed in range(batches):
+        x = _batch(images, seed, batch_size)
+        for layout, estimator in product(layouts, estimators):
+            found = _replicated(model, x, layout, seed, replicates, estimator, beta)
+            yield row(where, layout, seed, found) | {"estimator": estimator}
+
+
+def _batch(images: Tensor, seed: int, size: int) -> Tensor:
+    """A batch of ``images`` [n, pixels], binarised: [1, size, pixels]."""
+    g = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(images), generator=g)[:size]
+    binarise = Streams([seed], "gradients: binarise", images.device).binarise
+    return binarise(images[chosen][None])
+
+
+def _replicated(
+    model: Autoencoder,
+    x: Tensor,
+    layout: Layout,
+    seed: int,
+    replicates: int,
+    estimator: str,
+    beta: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """So many ``network_gradients``, with fresh samples each: three [replicates, ...]."""
+    noise = Streams([seed], "gradients: noise", x.device).normal
+    how = (layout, noise, estimator, beta)
+    found = [network_gradients(model, x, *how) for _ in range(replicates)]
+    theta, phi, ess = (torch.stack(parts) for parts in zip(*found, strict=True))
+    return theta, phi, ess

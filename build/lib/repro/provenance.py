@@ -1,0 +1,85 @@
+"""Where numbers come from: the code's commit and state, versions, the device and the date."""
+
+import datetime
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+from repro import ReproError, __version__, plural
+
+CHANGES = "+changes"  # after a commit's hash: the code held changes that are not in it
+PACKAGE = Path(__file__).parent
+
+
+def code_and_date() -> dict:
+    """The code's commit and state, versions, and today's date.
+
+    ``REPRO_COMMIT`` names the commit of a copy that has left its git folder behind; whoever sets it
+    vouches that nothing was changed.
+    """
+    if named := os.environ.get("REPRO_COMMIT"):
+        if not re.fullmatch("[0-9a-f]{40}", named):
+            raise ReproError(
+                f"REPRO_COMMIT is '{named}'; give all 40 digits that `git rev-parse HEAD` prints"
+            )
+        code = {"commit": named, "dirty": False, "commit_from": "REPRO_COMMIT"}
+    else:
+        changes = git_says(
+            PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", str(PACKAGE)
+        )
+        dirty = None if changes is None else bool(changes)
+        code = {"commit": git_says(PACKAGE, "rev-parse", "HEAD"), "dirty": dirty}
+    today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+    return code | {"versions": _versions(), "date": today}
+
+
+def code_of(origin: dict) -> str:
+    """The commit in a provenance, marked if the code held changes; ``unknown`` without one."""
+    commit = origin["commit"] or "unknown"
+    return commit + CHANGES if origin["dirty"] else commit
+
+
+def _versions() -> dict[str, str]:
+    import numpy
+    import torch
+
+    return {
+        "repro": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def git_says(folder: Path, *words: str) -> str | None:
+    """What git says of a folder; None if it says nothing."""
+    try:
+        done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True)
+    except OSError:  # there is no git
+        return None
+    return done.stdout.rstrip() if done.returncode == 0 else None
+
+
+def device_name(device) -> str:
+    """The processor's name, with the number of threads on a CPU."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return _without_marks(torch.cuda.get_device_name(device))
+    return f"{_without_marks(_cpu_name())}, {plural(torch.get_num_threads(), 'thread')}"
+
+
+def _without_marks(name: str) -> str:
+    """A name in the characters that ``schema.PLAIN`` allows."""
+    return re.sub(r"[^\w .,()@/+-]", " ", name)
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

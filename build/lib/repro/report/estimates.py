@@ -1,0 +1,208 @@
+"""A number with what is known of its error; and how seeds and test images give one.
+
+A number is judged as an ``Estimate`` and becomes text once, where it is shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from repro.records import Record
+
+CLEAR = 3.0  # standard errors beyond which a difference is called one
+ENOUGH = 3  # degrees of freedom with which a spread between seeds is known
+
+
+class ErrorOf(Enum):
+    """What an error is of."""
+
+    IMAGES = "the choice of test images"
+    SEEDS = "the training"
+    DRAWS = "the choice of drawers, problems, batches or betas"
+    SPREAD = "no error, but the standard deviation of single values"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its standard error (None if unknown) and that error's degrees of freedom.
+
+    ``seeds`` counts the trainings behind it, and ``error_of`` says what the error is of (None if
+    unknown); a SPREAD has a standard deviation in place of an error. ``digits`` is how many
+    decimals are shown.
+    """
+
+    value: float
+    se: float | None = None
+    dof: float = math.inf
+    seeds: int = 1
+    error_of: ErrorOf | None = None
+    digits: int = 2
+
+    @classmethod
+    def mean_of(
+        cls, values: np.ndarray, error_of: ErrorOf, seeds: int = 1, digits: int = 2
+    ) -> Estimate:
+        """The mean of independent values, one for each image or draw."""
+        se = float(np.std(values, ddof=1) / np.sqrt(len(values)))
+        return cls(float(np.mean(values)), se, len(values) - 1, seeds, error_of, digits)
+
+    def shown_with(self, digits: int) -> Estimate:
+        """The same, shown with so many decimals."""
+        return replace(self, digits=digits)
+
+    def __neg__(self) -> Estimate:
+        return replace(self, value=-self.value)
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        """The difference of two independent estimates; ``paired_difference`` is for paired ones."""
+        if self.error_of is not other.error_of or self.error_of is ErrorOf.SPREAD:
+            raise ValueError(f"{self.error_of} and {other.error_of} make no standard error")
+        se = None
+        if self.se is not None and other.se is not None:
+            se = math.hypot(self.se, other.se)
+        dof = min(self.dof, other.dof)
+        return replace(self, value=self.value - other.value, se=se, dof=dof)
+
+    def beyond(self, errors: float) -> bool | None:
+        """Whether it is above 0 as clearly as a normal deviate of so many standard errors.
+
+        By Student's t with the error's degrees of freedom; None without a standard error.
+        """
+        if self.se is None or self.error_of is ErrorOf.SPREAD:
+            return None
+        return bool(self.value > stats.t.isf(stats.norm.sf(errors), self.dof) * self.se)
+
+    def __format__(self, spec: str) -> str:
+        """``{e:.3f}`` is value ± standard error with three decimals; ``{e}`` with its own."""
+        digits = int(spec[1:-1]) if spec else self.digits
+        if self.se is None:
+            return number(self.value, digits)
+        return f"{number(self.value, digits)} ± {self.se:.{digits}f}{self._seeds()}"
+
+    def _seeds(self) -> str:
+        if self.seeds == 1:
+            return ""
+        if self.error_of is ErrorOf.IMAGES:
+            return f" ({self.seeds} seeds, ± over images)"
+        return f" ({self.seeds} seeds)"
+
+    def __str__(self) -> str:
+        return f"{self}"
+
+
+class _NotRun:
+    """Stands where there is no record."""
+
+    def __str__(self) -> str:
+        return "not run"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+NOT_RUN = _NotRun()
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number with a true minus sign, and none before a zero."""
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def of_metric(metric: dict[str, float], digits: int = 2) -> Estimate:
+    """A metric of one record, with its standard error over the test images."""
+    value, se = metric["value"], metric["se"]
+    return Estimate(value, se, error_of=ErrorOf.IMAGES, digits=digits)
+
+
+def over_seeds(
+    runs: Sequence[Record], metric: str, among: Sequence[Record] = (), digits: int = 2
+) -> Estimate | _NotRun:
+    """A metric's mean over the seeds of one experiment, with its standard error.
+
+    The error is between seeds, ``seed_spread`` / sqrt(seeds), if these runs and those ``among``
+    which they stand tell that spread. Otherwise it is over the test images, each with its mean
+    over the seeds. If single images were not kept, the mean of the seeds' own errors is given,
+    which is an upper bound.
+    """
+    if not runs:
+        return NOT_RUN
+    found = [r.metrics[metric] for r in runs]
+    value, seeds = float(np.mean([m["value"] for m in found])), len(runs)
+    spread, dof = seed_spread([*runs, *among], metric)
+    if dof:
+        return Estimate(value, spread / seeds**0.5, dof, seeds, ErrorOf.SEEDS, digits)
+    by_image = [images_of(r, metric) for r in runs]
+    if seeds > 1 and all(images is not None for images in by_image):
+        error = Estimate.mean_of(np.mean(by_image, axis=0), ErrorOf.IMAGES, seeds, digits)
+        return replace(error, value=value)
+    bound = float(np.mean([m["se"] for m in found]))
+    return Estimate(value, bound, error_of=ErrorOf.IMAGES, seeds=seeds, digits=digits)
+
+
+def paired_difference(
+    a: Sequence[Record], b: Sequence[Record], metric: str, among: Sequence[Record] = ()
+) -> Estimate | _NotRun:
+    """Mean of a - b over the seeds that both have, with its paired standard error.
+
+    The error is of another training, sqrt(2 / seeds) times the paired ``seed_spread``, if these
+    runs and those ``among`` which they stand tell that spread. Otherwise it is over the test
+    images, each with its mean over the seeds; and unknown if single images were not kept.
+    """
+    by_seed = {r.experiment.seed: r for r in b}
+    pairs = [(r, by_seed[r.experiment.seed]) for r in a if r.experiment.seed in by_seed]
+    if not pairs:
+        return NOT_RUN
+    seeds = len(pairs)
+    differences = [x.metrics[metric]["value"] - y.metrics[metric]["value"] for x, y in pairs]
+    value = float(np.mean(differences))
+    spread, dof = seed_spread([*a, *b, *among], metric, paired=True)
+    if dof:
+        return Estimate(value, spread * (2 / seeds) ** 0.5, dof, seeds, ErrorOf.SEEDS)
+    if not all(_of_the_same_images(x, y) for x, y in pairs):
+        return Estimate(value, None, 0, seeds)
+    by_image = [images_of(x, metric) - images_of(y, metric) for x, y in pairs]
+    error = Estimate.mean_of(np.mean(by_image, axis=0), ErrorOf.IMAGES, seeds)
+    return replace(error, value=value)
+
+
+def _of_the_same_images(a: Record, b: Record) -> bool:
+    """Whether both kept single images, of the same binarisation."""
+    if not (a.images and b.images):
+        return False
+    return np.array_equal(a.reconstructions[0], b.reconstructions[0])
+
+
+def images_of(record: Record, metric: str) -> np.ndarray | None:
+    """A metric of every test image, [n]; None if the record did not keep it."""
+    if metric == "minus_kl" and record.images:
+        return record.images["iwae_64"] - record.images["log_px"]
+    return record.images.get(metric)
+
+
+def seed_spread(shown: Sequence[Record], metric: str, paired: bool = False) -> tuple[float, int]:
+    """Standard deviation between seeds, pooled over experiments, and its degrees of freedom.
+
+    (0, 0) if those are fewer than ``ENOUGH``: two seeds of one method tell little of their spread,
+    those of five methods together tell more. With ``paired``, what is left once each seed has its
+    own mean, too (methods and seeds as a two-way layout): the spread for differences.
+    """
+    runs = list({r.experiment: r for r in shown}.values())
+    columns = pd.get_dummies([str(replace(r.experiment, seed=0)) for r in runs])
+    if paired:
+        columns = columns.join(pd.get_dummies([r.experiment.seed for r in runs]))
+    values = np.array([r.metrics[metric]["value"] for r in runs])
+    design = columns.to_numpy(float)
+    means, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+    dof = len(values) - int(rank)
+    if dof < ENOUGH:
+        return 0.0, 0
+    residuals = values - design @ means
+    return float(np.sqrt((residuals**2).sum() / dof)), dof

@@ -1,0 +1,151 @@
+"""What training makes of a bound and of the estimator of its gradient, from the records.
+
+Runs are compared after the same number of epochs, wherever they went on to. A mean's error is what
+other seeds would change: by the spread between its own seeds where those are enough to tell it, and
+else by the spread that is pooled over all bounds and estimators with several.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pandas as pd
+from scipy import stats
+
+from repro.experiments import Experiment
+from repro.records import Archive, Record
+from repro.report.captions import METRIC_TITLES
+from repro.report.estimates import ENOUGH, NOT_RUN, ErrorOf, Estimate
+
+USUAL = "rep"
+DOUBLY = "drep"
+BOUNDS = {  # method -> title, in the order in which they are shown
+    "iwae": "IWAE(64)",
+    "piwae": "PIWAE(8,8)",
+    "miwae": "MIWAE(8,8)",
+    "u-miwae": "U-MIWAE(8,8)",
+    "ciwae": "CIWAE(0.5)",
+    "vae": "VAE",
+}
+USUAL_LAYOUTS = ((1, 64), (8, 8), (64, 1))
+
+
+class Setting(NamedTuple):
+    """Runs that are compared: whose decoder they train for, for how many epochs, how exactly."""
+
+    decoder: str
+    epochs: int
+    precision: str = "float32"
+
+
+BOTH_NETWORKS = Setting("own", 40, "tf32")
+BOTH_EARLIER = Setting("own", 13)
+ENCODER_ALONE = Setting("iwae", 4)
+
+
+def trained(archive: Archive, setting: Setting) -> pd.DataFrame:
+    """A row for each method, estimator and seed: the metrics after the setting's epochs."""
+    rows = {}
+    for record in archive.records("short"):
+        e = record.experiment
+        if not _belongs(e, setting):
+            continue
+        values = _after(record, setting.epochs)
+        if values is not None:
+            rows[e.method, _estimator(e), e.seed] = values
+    names = ["method", "estimator", "seed"]
+    if not rows:
+        return pd.DataFrame(columns=[*names, *METRIC_TITLES])
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(table.index, names=names)
+    return table.reset_index()
+
+
+def _belongs(e: Experiment, setting: Setting) -> bool:
+    usual = (e.group, e.precision, e.protocol) == ("mnist-reference", setting.precision, "paper")
+    layout = (e.M, e.K) in USUAL_LAYOUTS and e.beta in (None, 0.5) and e.method in BOUNDS
+    return usual and layout and e.decoder == setting.decoder and e.epochs >= setting.epochs
+
+
+def _estimator(e: Experiment) -> str:
+    """The estimator's name; of the VAE's bound ``stl`` is ``drep``."""
+    if (e.method, e.estimator) == ("vae", "stl"):
+        return DOUBLY
+    return e.estimator
+
+
+def _after(record: Record, epochs: int) -> dict[str, float] | None:
+    """The metrics after so many epochs; None if log p-hat was not measured then."""
+    if epochs == record.experiment.epochs:
+        return {name: record.metrics[name]["value"] for name in METRIC_TITLES}
+    line = record.curve.set_index("epoch").loc[epochs]
+    if pd.isna(line.log_px):
+        return None
+    gap = line.iwae_64 - line.log_px
+    return {"iwae_64": line.iwae_64, "log_px": line.log_px, "minus_kl": gap}
+
+
+class EstimatorRuns:
+    """The runs of a setting, and what can be said of them."""
+
+    def __init__(self, archive: Archive, setting: Setting):
+        self.rows = trained(archive, setting)
+
+    def spread(self, metric: str) -> tuple[float, int]:
+        """The pooled standard deviation between seeds, and its degrees of freedom."""
+        groups = self.rows.groupby(["method", "estimator"])[metric]
+        dof = int((groups.size() - 1).sum())
+        if dof < ENOUGH:
+            return 0.0, 0
+        squares = float(((self.rows[metric] - groups.transform("mean")) ** 2).sum())
+        return (squares / dof) ** 0.5, dof
+
+    def value(self, method: str, estimator: str, metric: str):
+        """A metric's mean over seeds, with the error of the training if that is known."""
+        found = self._of_seeds(method, estimator, metric)
+        if found.empty:
+            return NOT_RUN
+        seeds = len(found)
+        if seeds > ENOUGH:
+            return Estimate.mean_of(found, ErrorOf.SEEDS, seeds)
+        spread, dof = self.spread(metric)
+        if not dof:
+            return Estimate(float(found.mean()), seeds=seeds)
+        error = spread / seeds**0.5
+        return Estimate(float(found.mean()), error, dof, seeds, ErrorOf.SEEDS)
+
+    def _of_seeds(self, method: str, estimator: str, metric: str) -> pd.Series:
+        chosen = (self.rows.method == method) & (self.rows.estimator == estimator)
+        return self.rows[chosen][metric]
+
+    def gain(self, method: str, metric: str):
+        """What the doubly reparameterised gradient adds to a bound's metric."""
+        return self.apart((method, DOUBLY), (method, USUAL), metric)
+
+    def apart(self, a: tuple[str, str], b: tuple[str, str], metric: str):
+        """The metric of (method, estimator) ``a`` minus ``b``'s, as of independent trainings.
+
+        Where both have seeds enough of their own, by Welch's test.
+        """
+        first = self.value(*a, metric)
+        second = self.value(*b, metric)
+        if NOT_RUN in (first, second):
+            return NOT_RUN
+        if first.se is None:
+            return Estimate(first.value - second.value)
+        difference = first - second
+        dof = difference.dof
+        if min(first.seeds, second.seeds) > ENOUGH:
+            of_both = (self._of_seeds(*pair, metric) for pair in (a, b))
+            dof = float(stats.ttest_ind(*of_both, equal_var=False).df)
+        return Estimate(difference.value, difference.se, dof, 1, ErrorOf.SEEDS)
+
+    def table_rows(self) -> Iterator[tuple[tuple[str, str], dict]]:
+        """Rows of a table: each metric of each bound, under both estimators, and the gain."""
+        for metric, title in METRIC_TITLES.items():
+            for method, bound in BOUNDS.items():
+                usual = self.value(method, USUAL, metric)
+                doubly = self.value(method, DOUBLY, metric)
+                if usual is NOT_RUN and doubly is NOT_RUN:
+                    continue
+                gain = self.gain(method, metric)
+                yield (title, bound), {USUAL: usual, DOUBLY: doubly, "difference": gain}

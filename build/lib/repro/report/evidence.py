@@ -1,0 +1,147 @@
+"""What the records hold for a claim or a sentence: runs of a setting, and how far they are apart.
+
+A setting is named as in the book's prose, ``mnist reference``; ``whose`` is ``weights``, the
+report's released models measured again, or ``ours``, our own runs of every seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from repro.exhibits import CURVES_OF, SETTINGS
+from repro.experiments import PRECISIONS, PROFILES, plan
+from repro.records import Archive, Record, of_any_seed
+from repro.report import tables
+from repro.report.estimates import ErrorOf, Estimate, paired_difference, seed_spread
+from repro.report.estimators import BOTH_EARLIER
+from repro.report.reported import TABLE1
+
+NAMES_OF_SETTINGS = tuple(name.replace("-", " ") for name in SETTINGS)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose runs a comparison is of; ``epochs`` is None for the released models."""
+
+    epochs: int | None
+    whole: bool  # as long as the paper's or the report's training
+
+    @classmethod
+    def of(cls, record: Record) -> Source:
+        """The source of a record."""
+        e = record.experiment
+        if e.profile == "published":
+            return cls(None, whole=True)
+        return cls(e.epochs, whole=e.epochs >= PROFILES["full"].epochs[e.dataset])
+
+    @property
+    def released(self) -> bool:
+        """True of the report's released models."""
+        return self.epochs is None
+
+    def __str__(self) -> str:
+        if self.released:
+            return "released models"
+        said = f"our runs of {self.epochs} epochs"
+        return said if self.whole else f"{said}, too short to count"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The records in the folder ``results``, read once."""
+
+    results: str | None = None
+
+    @cached_property
+    def archive(self) -> Archive:
+        """The archive behind it."""
+        return Archive(self.results)
+
+    def runs(self, setting: str, method: str | None = None, whose: str = "weights") -> list[Record]:
+        """Records of a method, or of all, in a setting."""
+        name = setting.replace(" ", "-")
+        if whose == "weights":
+            used = list(self.archive.released.values())
+        else:
+            used = self.archive.select(CURVES_OF[name]).used
+        of_setting = [r for r in used if r.experiment.setting == name]
+        return [r for r in of_setting if method in (None, r.experiment.method)]
+
+    def apart(self, setting: str, a: str, b: str, metric: str, whose: str = "weights"):
+        """a - b, paired; its error is from all the setting's records. NOT_RUN without records."""
+        first = self.runs(setting, a, whose)
+        second = self.runs(setting, b, whose)
+        return paired_difference(first, second, metric, self.runs(setting, whose=whose))
+
+    def training_noise(self, a: str, b: str, metric: str) -> float:
+        """Standard deviation, in nats, that other trainings give the difference of two methods.
+
+        The larger of what our own seeds show, on MNIST with the reference model after 40 epochs, at
+        the precision with most seeds, and of what the paper's four runs do there. Elsewhere it is
+        borrowed.
+        """
+        of_each = [self._short_runs((a, b), precision) for precision in PRECISIONS]
+        ours, _ = seed_spread(max(of_each, key=len), metric, paired=True)
+        of_paper = [e.se for e in TABLE1["paper"]["reference"].get(metric, {}).values()]
+        theirs = float(np.sqrt(np.mean(np.square(of_paper)))) if of_paper else 0.0
+        return 2**0.5 * max(ours, theirs)
+
+    def _short_runs(self, methods: tuple[str, ...], precision: str) -> list[Record]:
+        """Our runs of every seed of some methods on MNIST after 40 epochs."""
+        found = self.archive.records("short")
+        runs: list[Record] = []
+        for method in methods:
+            (e,) = plan(method, "mnist", profile_name="short", precision=precision)
+            runs += of_any_seed(e, found)
+        return runs
+
+    def apart_with_training(
+        self, setting: str, a: str, b: str, metric: str, whose: str = "weights"
+    ) -> Estimate:
+        """``apart``, with an error of the training as well where one training stands behind it."""
+        estimate = self.apart(setting, a, b, metric, whose)
+        if not estimate or estimate.error_of is not ErrorOf.IMAGES:
+            return estimate
+        noise = self.training_noise(a, b, metric) / estimate.seeds**0.5
+        error = float(np.hypot(estimate.se, noise))
+        # Welch and Satterthwaite's degrees of freedom, the training's noise taken as known
+        dof = estimate.dof * (error / estimate.se) ** 4 if estimate.se else np.inf
+        return replace(estimate, se=error, dof=dof, error_of=ErrorOf.SEEDS)
+
+    def at_length(self, method: str, M: int, K: int, beta: float | None = None) -> float:
+        """IWAE-64 of our runs on MNIST after 13 epochs, the mean over seeds; nan without any."""
+        epochs = BOTH_EARLIER.epochs
+        wanted = ("mnist-reference", method, M, K, beta, "rep", "own", "paper", "default")
+        found = []
+        for record in self.archive.records("short"):
+            e = record.experiment
+            how = (e.estimator, e.decoder, e.protocol, e.init)
+            if (e.group, e.method, e.M, e.K, e.beta, *how) != wanted or e.epochs < epochs:
+                continue
+            found.append(record.curve.set_index("epoch").iwae_64[epochs])
+        return float(np.mean(found)) if found else np.nan
+
+    def of_betas(self) -> list[Record]:
+        """Our runs of Figure 4."""
+        return self.archive.select("figure4").used
+
+    def scores(self, method: str) -> np.ndarray:
+        """IWAE-64 of our runs of Figure 4, in the order of beta."""
+        return tables.scores_by_beta(self.of_betas(), method)
+
+    def highest_learned_beta(self, epoch: int | None = None) -> float | None:
+        """The highest learned beta after an epoch, by default the last; None without runs."""
+        of_each_start = tables.by_beta(self.of_betas(), "ciwae-learned").values()
+        curves = [r.curve.set_index("epoch").beta for runs in of_each_start for r in runs]
+        if not curves:
+            return None
+        return max(c.iloc[-1] if epoch is None else c[epoch] for c in curves)
+
+
+def rounded_up(value: float) -> str:
+    """A number to one digit, rounded up."""
+    digit = 10.0 ** np.floor(np.log10(value))
+    return f"{np.ceil(value / digit) * digit:.1g}"

@@ -10,7 +10,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 
-from repro import ReproError, one_of
+from repro import ReproError, one_of, own
 from repro.bound_trial import check, check_smooth
 from repro.bounds import METHODS, T
 
@@ -93,6 +93,15 @@ class Profile:
     log_px_samples: int
     trained_here: bool = True
 
+    def epochs_on(self, dataset: str) -> int:
+        """How long to train on a dataset; on somebody's own, as long as on MNIST."""
+        return self.epochs.get(dataset, self.epochs["mnist"])
+
+
+def family_of(dataset: str) -> str:
+    """A dataset without its version; somebody's own is a family by itself."""
+    return dataset if own.is_own(dataset) else dataset.split("-")[0]
+
 
 def _epochs(default: int, omniglot: int | None = None) -> dict[str, int]:
     """Epochs for each dataset."""
@@ -160,7 +169,7 @@ class Experiment:
     @property
     def family(self) -> str:
         """The dataset, whichever version of it: ``omniglot`` for both versions of Omniglot."""
-        return self.dataset.split("-")[0]
+        return family_of(self.dataset)
 
     @property
     def setting(self) -> str:
@@ -170,7 +179,7 @@ class Experiment:
     @property
     def planned_epochs(self) -> int:
         """How long the profile trains on this dataset."""
-        return PROFILES[self.profile].epochs[self.dataset]
+        return PROFILES[self.profile].epochs_on(self.dataset)
 
     @property
     def group(self) -> str:
@@ -206,10 +215,14 @@ class Experiment:
         """The command that makes this run's record."""
         if self.profile == "published":
             return "python -m repro audit"
-        options = {"method": self.method} | self._layout_options()
+        method = self.method
+        if own.is_own(method):
+            method = f"FILE.py:{own.without_hash(method).replace('-', '_')}"
+        dataset = "FILE.npz" if own.is_own(self.dataset) else self.dataset
+        options = {"method": method} | self._layout_options()
         usual = {
             "beta": (self.beta, None if self.beta is None else 0.5),
-            "dataset": (self.dataset, PROFILES[self.profile].dataset),
+            "dataset": (dataset, PROFILES[self.profile].dataset),
             "model": (self.model, "reference"),
             "seed": (self.seed, 0),
             "epochs": (self.epochs, self.planned_epochs),
@@ -232,7 +245,8 @@ class Experiment:
             if RELEASED_LAYOUTS[self.method] != (self.M, self.K):
                 options["K"] = self.K
             return options
-        if METHODS[self.method].M is None and (self.M, self.K) != (8, 8):
+        has_choice = own.is_own(self.method) or METHODS[self.method].M is None
+        if has_choice and (self.M, self.K) != (8, 8):
             return {"M": self.M, "K": self.K}
         return {}
 
@@ -296,7 +310,7 @@ def plan(  # noqa: PLR0913  (these are the words that a user may say)
     [0, 1] or M K is not 64.
     """
     p = profile(profile_name, device)
-    dataset = one_of("dataset", p.dataset if dataset is None else dataset, DATASETS)
+    dataset = _dataset(p.dataset if dataset is None else dataset)
     protocol = one_of("protocol", protocol, PROTOCOLS)
     methods = _methods(method, protocol)
     if not methods:
@@ -307,7 +321,7 @@ def plan(  # noqa: PLR0913  (these are the words that a user may say)
     common = {
         "dataset": dataset,
         "model": one_of("model", model, MODELS),
-        "epochs": p.epochs[dataset] if epochs is None else _whole("epochs", epochs, minimum=1),
+        "epochs": p.epochs_on(dataset) if epochs is None else _whole("epochs", epochs, minimum=1),
         "profile": p.name,
         "init": one_of("init", init, INITS),
         "protocol": protocol,
@@ -328,11 +342,20 @@ def plan(  # noqa: PLR0913  (these are the words that a user may say)
     return runs
 
 
+def _dataset(word) -> str:
+    """The dataset named, or the one in the file that is named."""
+    if own.is_data_in_file(word):
+        return own.dataset_of(word)
+    return one_of("dataset", word, DATASETS)
+
+
 def _methods(words, protocol: str) -> list[str]:
     """The methods named, each once and in order, their bounds tried."""
     names: list[str] = []
     for word in _split(words):
-        if word != "all":
+        if own.is_bound_in_file(word):
+            names.append(own.method_of(word))
+        elif word != "all":
             names.append(word)
         elif protocol == "released":
             names += [m for m in TABLE_METHODS if m in RELEASED_LAYOUTS]
@@ -391,7 +414,7 @@ def _decoder(name: str, dataset: str, model: str, protocol: str) -> str:
         return name
     if protocol == "released":
         raise ReproError("the released code trains both networks; leave the decoder out")
-    setting = f"{dataset.split('-')[0]}-{model}"
+    setting = f"{family_of(dataset)}-{model}"
     if setting not in SETTINGS_WITH_WEIGHTS:
         raise ReproError(
             f"no decoder was released for {setting}; there are weights for "

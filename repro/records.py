@@ -33,10 +33,10 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from repro import ReproError, as_path, exhibits
+from repro import ReproError, as_path, exhibits, own
 from repro.bounds import METHODS
 from repro.experiments import OMNIGLOT, PRECISIONS, PROFILES, Experiment, profile, with_epochs
-from repro.schema import FILES, GRADIENTS, IMAGES, WEIGHTS, fault_of_provenance
+from repro.schema import FILES, GRADIENTS, IMAGES, OWN_BOUND, WEIGHTS, fault_of_provenance
 
 METRICS = ("iwae_64", "log_px", "minus_kl", "elbo", "ssim", "ess", "active_units")
 CURVE = ("epoch", "learning_rate", "loss", "iwae_64", "iwae_64_se", "log_px", "log_px_se", "beta")
@@ -268,6 +268,8 @@ class Archive:
             _write_json(partial / "metrics.json", metrics)
             _write_curve(partial / "curve.csv", curve)
             _write_gradients(partial / GRADIENTS, curve)
+            if source := own.source_of(experiment.method):
+                (partial / OWN_BOUND).write_text(source)
             _write_arrays(partial, grids, images, weights)
             files = {p.name: _sha256(p) for p in sorted(partial.iterdir())}
             _write_json(partial / "provenance.json", origin | {"files": files})
@@ -499,7 +501,7 @@ def read(path: str | Path) -> Record:
 
 def _experiment_in(path: Path) -> Experiment:
     experiment = Experiment(**_read_json(path / "config.json"))
-    if experiment.method not in METHODS:
+    if experiment.method not in METHODS and not own.is_own(experiment.method):
         raise ReproError(
             f"{path} is of a method '{experiment.method}' that repro/bounds.py does not have; "
             "put it back, or move the record away"

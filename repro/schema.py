@@ -18,7 +18,8 @@ FILES = ("config.json", "curve.csv", "metrics.json", "reconstructions.npz")  # i
 WEIGHTS = "model.safetensors"
 GRADIENTS = "gradients.csv"
 IMAGES = "images.npz"
-FILES_OF_RECORDS = (*FILES, WEIGHTS, GRADIENTS, IMAGES)
+OWN_BOUND = "bound.py"  # the file of a bound that is not the project's
+FILES_OF_RECORDS = (*FILES, WEIGHTS, GRADIENTS, IMAGES, OWN_BOUND)
 MOST_SAMPLES = 10**8
 
 Holds = Callable[[object], bool]

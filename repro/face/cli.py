@@ -73,9 +73,10 @@ def repro_command(context: click.Context) -> None:
     "--method",
     default="all",
     show_default=True,
-    help=f"{choices(METHODS)}, or several of them separated by commas; all: Table 1's five.",
+    help=f"{choices(METHODS)}, FILE.py:BOUND, or several of them separated by commas; "
+    "all: Table 1's five.",
 )
-@click.option("--dataset", help=f"{choices(DATASETS)}. Default: the profile's.")
+@click.option("--dataset", help=f"{choices(DATASETS)}, or FILE.npz. Default: the profile's.")
 @click.option("--model", default="reference", show_default=True, help=f"{choices(MODELS)}.")
 @click.option("--M", "M", help="Groups of samples; M*K = 64.")
 @click.option("--K", "K", help="Samples in a group.")

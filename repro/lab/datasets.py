@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro import ReproError, as_path, one_of
+from repro import ReproError, as_path, one_of, own
 from repro.experiments import DATASETS, OTHER_DATASET
 
 Split = tuple[np.ndarray, np.ndarray]  # training and test images, each [n, 784]
@@ -52,6 +52,10 @@ def load(name: str, folder: str | Path | None = None) -> Dataset:
 
     Raises ReproError if a file is missing, damaged or cannot be fetched.
     """
+    if own.is_own(name):
+        images = own.images_of(name)
+        variant = f"{own.without_hash(name)}, {len(images.train)} and {len(images.test)} images"
+        return Dataset(name, variant, *map(torch.from_numpy, images))
     read = READERS[one_of("dataset", name, DATASETS)]
     arrays = [np.ascontiguousarray(a, np.float32) for a in read(folder)]
     return Dataset(name, DATASETS[name], *map(torch.from_numpy, arrays))

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from repro import plural
+from repro import own, plural
 from repro.experiments import PRECISIONS, PROFILES, Experiment
 from repro.provenance import CHANGES, code_of
 from repro.records import Record
@@ -45,7 +45,7 @@ def label(e: Experiment) -> str:
     if e.method == "ciwae":
         return f"CIWAE({e.beta})"
     layout = f"{e.M},{e.K}" if e.beta is None else f"{e.M},{e.K}, β={e.beta:g}"
-    return f"{e.method.upper()}({layout})"
+    return f"{own.without_hash(e.method).upper()}({layout})"
 
 
 def labels(shown: Sequence[Record]) -> list[str]:

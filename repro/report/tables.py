@@ -437,7 +437,7 @@ def _links(runs: Sequence[Record]) -> str:
 def _link(record: Record, name: str) -> str:
     """A link from ``notebooks``, here and in the book, if the record is kept with the project."""
     e: Experiment = record.experiment
-    name = f"{name} {FAMILY_TITLES[e.family]}"
+    name = f"{name} {FAMILY_TITLES.get(e.family, e.dataset)}"
     if e.model != "reference":
         name += f", {e.model}"
     kept = record.path.is_relative_to(records.root() / "results")

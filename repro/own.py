@@ -1,0 +1,150 @@
+"""What a user brings in a file: a bound of one's own, and a dataset of one's own.
+
+Each gets a name that ends in the first digits of a hash of its content. So a record never speaks of
+something else than it was made with, and a changed file makes other records. A bound's file is
+Python and is executed, as its author means it to be; nothing is ever executed from a record.
+"""
+
+import hashlib
+import importlib.util
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from repro import ReproError, one_of
+from repro.bounds import METHODS, Objective, both
+
+HASHED = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)-[0-9a-f]{8}")
+PIXELS = 784
+LEAST = {"train": 20, "test": 64}  # images: a batch, and what figures show
+
+
+class Images(NamedTuple):
+    """Training and test images, each float32 [n, 784] from 0 to 1."""
+
+    train: np.ndarray
+    test: np.ndarray
+
+
+_sources: dict[str, str] = {}  # method -> the text of its file
+_images: dict[str, Images] = {}  # dataset -> its images
+
+
+def is_own(name: str) -> bool:
+    """True of the name that a bound or a dataset of somebody's own has."""
+    return HASHED.fullmatch(name) is not None
+
+
+def without_hash(name: str) -> str:
+    """The name without the digits at its end, if it has them."""
+    match = HASHED.fullmatch(name)
+    return match.group(1) if match else name
+
+
+def source_of(method: str) -> str | None:
+    """The text of the file that an own bound came from; None of the project's methods."""
+    return _sources.get(method)
+
+
+def images_of(dataset: str) -> Images:
+    """The images of an own dataset. Raises ReproError if its file was not named in this process."""
+    if dataset not in _images:
+        raise ReproError(f"{dataset} is somebody's own data; name its file, FILE.npz")
+    return _images[dataset]
+
+
+# A bound
+
+
+def is_bound_in_file(word: str) -> bool:
+    """True of FILE.py:NAME."""
+    return ".py:" in word
+
+
+def method_of(word: str) -> str:
+    """The method that FILE.py:NAME stands for, put into ``METHODS``.
+
+    NAME is a function of log-weights, for both networks, or an ``Objective``. Raises ReproError if
+    there is none; ``bound_trial.check`` tries it afterwards.
+    """
+    file, _, wanted = word.rpartition(":")
+    path = _existing(file, "a bound")
+    source = path.read_bytes()
+    found = vars(_imported(path))
+    callables = [n for n, v in found.items() if callable(v) and not n.startswith("_")]
+    thing = found[one_of("bound", wanted, callables)]
+    name = _name(wanted, source)
+    METHODS[name] = thing if isinstance(thing, Objective) else both(thing)
+    _sources[name] = source.decode()
+    return name
+
+
+def _imported(path: Path):
+    spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        said = str(error).splitlines() or [""]
+        raise ReproError(f"{path} fails ({type(error).__name__}: {said[0][:200]})") from None
+    return module
+
+
+# A dataset
+
+
+def is_data_in_file(word: object) -> bool:
+    """True of FILE.npz."""
+    return isinstance(word, str) and word.endswith(".npz")
+
+
+def dataset_of(file: str) -> str:
+    """The dataset that is in FILE.npz: arrays ``train`` and ``test`` of numbers from 0 to 1.
+
+    Each is [n, 784] or [n, 28, 28]. Raises ReproError if it is not that.
+    """
+    path = _existing(file, "a dataset")
+    try:
+        with np.load(path) as arrays:
+            parts = {name: arrays[name] for name in arrays}
+    except Exception as error:
+        said = str(error).splitlines() or [""]
+        raise ReproError(f"{file} cannot be read ({said[0][:200]}); write it by np.savez") from None
+    if set(parts) != {"train", "test"}:
+        raise ReproError(f"{file} must hold two arrays, train and test; it holds {sorted(parts)}")
+    images = Images(*(_checked_images(name, file, parts[name]) for name in Images._fields))
+    name = _name(path.stem, images.train.tobytes() + images.test.tobytes())
+    _images[name] = images
+    return name
+
+
+def _checked_images(name: str, file: str, array: np.ndarray) -> np.ndarray:
+    what = f"{name} in {file}"
+    if array.dtype.kind not in "fiub":
+        raise ReproError(f"{what} is of {array.dtype}; it must be of numbers")
+    if array.shape[1:] not in ((PIXELS,), (28, 28)):
+        raise ReproError(f"{what} is {[*array.shape]}; it must be [n, 784] or [n, 28, 28]")
+    if len(array) < LEAST[name]:
+        raise ReproError(f"{what} has {len(array)} images; {LEAST[name]} are the least")
+    flat = np.ascontiguousarray(array.reshape(len(array), PIXELS), np.float32)
+    if not (np.isfinite(flat).all() and flat.min() >= 0 and flat.max() <= 1):
+        raise ReproError(f"{what} has values outside [0, 1]; divide, by 255 perhaps")
+    return flat
+
+
+# Both
+
+
+def _existing(file: str, what: str) -> Path:
+    path = Path(file).absolute()
+    if not path.is_file():
+        raise ReproError(f"there is no file {file} with {what}")
+    return path
+
+
+def _name(words: str, content: bytes) -> str:
+    """A name for a folder: what somebody called it, and eight digits of its content's hash."""
+    plain = re.sub("[^a-z0-9]+", "-", words.lower()).strip("-") or "own"
+    return f"{plain}-{hashlib.sha256(content).hexdigest()[:8]}"

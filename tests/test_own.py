@@ -1,0 +1,165 @@
+"""A bound and a dataset in files of one's own: trained, recorded, shown, or refused in one line."""
+
+import json
+
+import numpy as np
+import pytest
+
+from repro import ReproError, figures, tables
+from repro.bounds import METHODS
+from repro.experiments import plan
+from repro.lab import run
+from repro.own import dataset_of, is_own, method_of, without_hash
+from repro.records import Archive
+from repro.report import captions
+
+BOUNDS = """
+from repro.bounds import Objective, iwae, log_mean_exp
+
+def renyi(log_w):
+    return 2 * log_mean_exp(log_w / 2, (-3, -2))
+
+my_mixture = Objective(theta=iwae, phi=renyi)
+number = 3
+
+def too_short(log_w):
+    return log_w.mean()
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with both files, from which a user works; the table of methods stays as it was."""
+    monkeypatch.chdir(tmp_path)
+    before = dict(METHODS)
+    (tmp_path / "my_bounds.py").write_text(BOUNDS)
+    g = np.random.default_rng(0)
+    np.savez(tmp_path / "My data.npz", train=g.random((60, 28, 28)), test=g.random((70, 784)))
+    yield tmp_path
+    METHODS.clear()
+    METHODS.update(before)
+
+
+def test_both_are_trained_beside_the_projects_and_recorded(here):
+    runs = plan(
+        "my_bounds.py:renyi,my_bounds.py:my_mixture,iwae",
+        "My data.npz",
+        profile_name="smoke",
+        epochs=1,
+    )
+    records = run.train(runs, results=here / "results", engine="eager")
+    assert len(records) == 3
+    first = records[0]
+    assert without_hash(first.experiment.method) == "renyi"
+    assert without_hash(first.experiment.dataset) == "my-data"
+    assert first.experiment.family == first.experiment.dataset
+    assert (first.path / "bound.py").read_text() == BOUNDS
+    assert not (records[2].path / "bound.py").exists()
+    assert "bound.py" in first.provenance["files"]
+    assert first.provenance["data"]["variant"] == "my-data, 60 and 70 images"
+    assert captions.label(first.experiment) == "RENYI(8,8)"
+    assert "RENYI(8,8)" in str(tables.metrics(records))
+    figures.run_curves(records)
+    figures.run_grids(records)
+
+
+def test_a_record_is_read_without_its_file_and_nothing_of_it_is_executed(here):
+    (e,) = plan("my_bounds.py:renyi", profile_name="smoke", epochs=1)
+    (record,) = run.train([e], results=here / "results", engine="eager")
+    del METHODS[e.method]
+    (record.path / "bound.py").write_text(BOUNDS + "\nraise SystemExit\n")
+    with pytest.raises(ReproError, match=r"bound\.py has changed"):
+        Archive(here / "results").read(record.path)
+    (record.path / "bound.py").write_text(BOUNDS)
+    again = Archive(here / "results").read(record.path)
+    assert again.experiment == e
+    assert "--method FILE.py:renyi" in again.experiment.command
+    assert captions.label(again.experiment) == "RENYI(8,8)"
+
+
+def test_another_content_is_another_name(here):
+    first = method_of("my_bounds.py:renyi")
+    (here / "my_bounds.py").write_text(BOUNDS + "\n# changed\n")
+    assert method_of("my_bounds.py:renyi") != first
+    data = dataset_of("My data.npz")
+    g = np.random.default_rng(1)
+    np.savez(here / "My data.npz", train=g.random((60, 784)), test=g.random((70, 784)))
+    assert dataset_of("My data.npz") != data
+    assert is_own(first)
+    assert is_own(data)
+
+
+def test_somebodys_mnist_is_not_taken_for_mnist(here):
+    (here / "My data.npz").rename(here / "mnist.npz")
+    (e,) = plan("iwae", "mnist.npz", profile_name="short")
+    assert e.family != "mnist"
+    assert e.setting != "mnist-reference"
+    assert e.epochs == 40
+    with pytest.raises(ReproError, match="no decoder was released"):
+        plan("iwae", "mnist.npz", profile_name="short", decoder="iwae")
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("nowhere.py:renyi", "there is no file nowhere.py with a bound"),
+        ("my_bounds.py:reny", "unknown bound 'reny'; did you mean 'renyi'?"),
+        ("my_bounds.py:number", "unknown bound 'number'"),
+        ("my_bounds.py:", "unknown bound ''"),
+        ("my_bounds.py:too_short", "the generative network's bound of 'too-short-"),
+        ("syntax.py:f", "syntax.py fails (SyntaxError: "),
+        ("leaves.py:f", "leaves.py fails (SystemExit: "),
+        ("raises.py:f", "raises.py fails (ZeroDivisionError: "),
+        ("needs.py:f", "needs.py fails (ModuleNotFoundError: "),
+        ("../my_bounds.py:renyi", "there is no file ../my_bounds.py with a bound"),
+    ],
+)
+def test_a_bound_that_is_none_is_one_line(here, word, line):
+    (here / "syntax.py").write_text("def f(:")
+    (here / "leaves.py").write_text("raise SystemExit(0)")
+    (here / "raises.py").write_text("1 / 0")
+    (here / "needs.py").write_text("import no_such_module")
+    with pytest.raises(ReproError) as error:
+        plan(word, profile_name="smoke")
+    assert line in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+GOOD = np.zeros((80, 784))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "line"),
+    [
+        ({"train": GOOD}, "must hold two arrays, train and test; it holds ['train']"),
+        ({"train": GOOD, "test": GOOD, "more": GOOD}, "must hold two arrays"),
+        ({"train": GOOD, "test": GOOD[:, :100]}, "test in d.npz is [80, 100]; it must be"),
+        ({"train": GOOD.reshape(80, 14, 56), "test": GOOD}, "train in d.npz is [80, 14, 56]"),
+        ({"train": GOOD[:3], "test": GOOD}, "train in d.npz has 3 images; 20 are the least"),
+        ({"train": GOOD, "test": GOOD[:63]}, "test in d.npz has 63 images; 64 are the least"),
+        ({"train": GOOD + 255, "test": GOOD}, "has values outside [0, 1]; divide, by 255"),
+        ({"train": GOOD - 1, "test": GOOD}, "has values outside [0, 1]"),
+        ({"train": GOOD * np.nan, "test": GOOD}, "has values outside [0, 1]"),
+        ({"train": GOOD.astype(str), "test": GOOD}, "it must be of numbers"),
+        ({"train": np.array([{}], object), "test": GOOD}, "d.npz cannot be read"),
+        (b"not an archive", "d.npz cannot be read"),
+        (None, "there is no file d.npz with a dataset"),
+    ],
+)
+def test_a_dataset_that_is_none_is_one_line(here, arrays, line):
+    if isinstance(arrays, dict):
+        np.savez(here / "d.npz", **arrays)
+    elif arrays is not None:
+        (here / "d.npz").write_bytes(arrays)
+    with pytest.raises(ReproError) as error:
+        plan("iwae", "d.npz", profile_name="smoke")
+    assert line in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_the_data_s_content_is_in_the_record(here):
+    (e,) = plan("vae", "My data.npz", profile_name="smoke", epochs=1)
+    (record,) = run.train([e], results=here / "results", engine="eager")
+    data = json.loads((record.path / "provenance.json").read_text())["data"]
+    assert data["name"] == e.dataset
+    assert len(data["sha256"]) == 64

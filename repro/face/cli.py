@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from repro import ReproError, exhibits, one_of, plural, records
+from repro import ReproError, __version__, exhibits, one_of, plural, records
 from repro.bounds import METHODS
 from repro.experiments import (
     AT_MILESTONES,
@@ -368,8 +368,9 @@ def verify_command(results: str | None, notebooks: bool) -> int:
     whole = len(checked) - len(faults)
     print(f"{whole} of {len(checked)} records are as they were written", flush=True)
     project = records.root()
-    in_git = [*verify.unlike_git(project), *verify.unknown_commits(project, archive)]
-    faults += [f"{name}: {fault}" for name, fault in in_git]
+    kept = [*verify.unlike_git(project), *verify.unknown_commits(project, archive)]
+    kept += verify.unlike_crate(project)
+    faults += [f"{name}: {fault}" for name, fault in kept]
     for name, fault in verify.exhibits_again(archive, project) if notebooks else ():
         if fault:
             faults.append(f"{name}: {fault}")
@@ -377,6 +378,21 @@ def verify_command(results: str | None, notebooks: bool) -> int:
     for fault in faults:
         print(f"fault: {fault}", file=sys.stderr)
     return 1 if faults else 0
+
+
+@repro_command.command("export")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+def export_command(file: Path | None) -> None:
+    """Write everything into one archive that others can check: code, records, exhibits, book.
+
+    FILE is repro-VERSION.zip unless it is given. In the unpacked archive, python -m repro verify
+    checks every file and every number.
+    """
+    from repro.face import export
+
+    target = file or Path(f"repro-{__version__}.zip")
+    said = export.export(records.root(), Archive(None), target)
+    print(f"wrote {target}: {said}")
 
 
 def _existing(results: str | None) -> Archive:

@@ -5,7 +5,9 @@ pictures of pages are drawn again; and git is asked what is missing or was chang
 """
 
 import base64
+import hashlib
 import io
+import json
 import os
 import re
 import tempfile
@@ -138,6 +140,22 @@ def unlike_git(project: Path) -> Iterator[tuple[str, str]]:
 
 
 KEPT_IN_GIT = ("results", "notebooks", "book")
+CRATE = "ro-crate-metadata.json"  # in an archive: what belongs to it, with hashes
+
+
+def unlike_crate(project: Path) -> Iterator[tuple[str, str]]:
+    """Each file of an exported archive that is missing or changed; nothing elsewhere."""
+    file = project / CRATE
+    if not file.exists():
+        return
+    for entity in json.loads(file.read_text())["@graph"]:
+        if entity["@type"] != "File":
+            continue
+        path = project / entity["@id"]
+        if not path.is_file():
+            yield entity["@id"], "is missing; take it from the archive again"
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != entity["sha256"]:
+            yield entity["@id"], "is not as it was exported; take it from the archive again"
 
 
 def unknown_commits(project: Path, archive: Archive) -> Iterator[tuple[str, str]]:

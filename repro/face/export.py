@@ -6,6 +6,7 @@ forms that archives and journals read: a Process Run RO-Crate, CodeMeta, Zenodo,
 
 import hashlib
 import json
+import mimetypes
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -91,7 +92,8 @@ def crate(content: dict[str, bytes], records: Sequence[Record], about: dict, pro
     folders = [f"{_place(record, project)}/" for record in records]
     files = [_file(name, data) for name, data in sorted(content.items())]
     datasets = _datasets(records)
-    actions = [_action(r, f) for r, f in zip(records, folders, strict=True)]
+    agent = f"#{_id(_names(about)[0])}"
+    actions = [_action(r, f, agent) for r, f in zip(records, folders, strict=True)]
     root = {
         "@id": "./",
         "@type": "Dataset",
@@ -148,6 +150,7 @@ def _file(name: str, data: bytes) -> dict:
         "@type": "File",
         "name": name,
         "contentSize": str(len(data)),
+        "encodingFormat": mimetypes.guess_type(name)[0] or "application/octet-stream",
         "sha256": hashlib.sha256(data).hexdigest(),
     }
 
@@ -199,8 +202,8 @@ def _folder(record: Record, folder: str, content: dict[str, bytes]) -> dict:
     }
 
 
-def _action(record: Record, folder: str) -> dict:
-    """How a record came about: by what, from what, when."""
+def _action(record: Record, folder: str, agent: str) -> dict:
+    """How a record came about: by whom, by what, from what, when."""
     e = record.experiment
     told = record.provenance
     made = "measured" if e.profile == "published" else "trained and measured"
@@ -210,8 +213,9 @@ def _action(record: Record, folder: str) -> dict:
         "name": f"{e.name} on {e.dataset} was {made}",
         "description": f"{e.command}; on {told['device']}; code: commit {told['commit']}",
         "instrument": _ref("#repro"),
-        "object": [_ref(f"#data-{told['data']['sha256'][:12]}")],
-        "result": [_ref(folder)],
+        "agent": _ref(agent),
+        "object": _ref(f"#data-{told['data']['sha256'][:12]}"),
+        "result": _ref(folder),
         "endTime": told["date"],
         "actionStatus": _ref("http://schema.org/CompletedActionStatus"),
     }

@@ -1,0 +1,97 @@
+"""The archive that others check: whole, described, and the same again."""
+
+import json
+import subprocess
+import zipfile
+
+import pytest
+import yaml
+
+from repro import ReproError
+from repro.experiments import plan
+from repro.face import export
+from repro.records import Archive
+from repro.report import verify
+from tests.helpers import ROOT, write_record
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A small project with one record, committed."""
+    project = tmp_path / "project"
+    for folder in ("notebooks", "book"):
+        (project / folder).mkdir(parents=True)
+        (project / folder / "a file").write_text("something")
+    (project / "CITATION.cff").write_bytes((ROOT / "CITATION.cff").read_bytes())
+    write_record(project / "results", *plan("vae", profile_name="short"))
+    for words in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "first"],
+    ):
+        subprocess.run(["git", "-C", project, *words], check=True)
+    return project
+
+
+def exported(project, target):
+    export.export(project, Archive(project / "results"), target)
+    with zipfile.ZipFile(target) as archive:
+        archive.extractall(target.with_suffix(""))
+    (folder,) = target.with_suffix("").iterdir()
+    return folder
+
+
+def test_every_committed_file_is_there_with_its_hash_and_the_record_with_its_action(project):
+    folder = exported(project, project.parent / "a.zip")
+    crate = json.loads((folder / verify.CRATE).read_text())
+    graph = {entity["@id"]: entity for entity in crate["@graph"]}
+    files = {i for i, entity in graph.items() if entity["@type"] == "File"}
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert files == there - {verify.CRATE}
+    assert "notebooks/a file" in files
+    (action,) = (e for e in graph.values() if e["@type"] == "CreateAction")
+    record = graph[action["result"]["@id"]]
+    assert record["name"] == "short/mnist-reference/vae-M64-K1-seed0"
+    assert {part["@id"] for part in record["hasPart"]} <= files
+    for reference in (action["instrument"], action["object"], action["agent"]):
+        assert reference["@id"] in graph
+    assert graph["./"]["mentions"] == [{"@id": action["@id"]}]
+
+
+def test_a_change_or_a_loss_in_the_archive_is_seen(project):
+    folder = exported(project, project.parent / "a.zip")
+    assert list(verify.unlike_crate(folder)) == []
+    (folder / "notebooks" / "a file").write_text("something else")
+    (folder / "book" / "a file").unlink()
+    faults = dict(verify.unlike_crate(folder))
+    assert faults["notebooks/a file"].startswith("is not as it was exported")
+    assert faults["book/a file"].startswith("is missing")
+
+
+def test_the_same_commit_is_the_same_archive(project):
+    exported(project, project.parent / "a.zip")
+    exported(project, project.parent / "b.zip")
+    first, second = (project.parent / name for name in ("a.zip", "b.zip"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_other_descriptions_are_what_their_readers_expect(project):
+    folder = exported(project, project.parent / "a.zip")
+    codemeta = json.loads((folder / "codemeta.json").read_text())
+    assert codemeta["@type"] == "SoftwareSourceCode"
+    zenodo = json.loads((folder / ".zenodo.json").read_text())
+    assert zenodo["creators"] == [{"name": "The repro authors"}]
+    codecheck = yaml.safe_load((folder / "codecheck.yml").read_text())
+    assert {"version", "paper", "manifest"} <= set(codecheck)
+
+
+def test_what_is_not_committed_is_not_exported(project):
+    (project / "notebooks" / "a file").write_text("a change")
+    with pytest.raises(ReproError, match="commit them first"):
+        export.export(project, Archive(project / "results"), project.parent / "a.zip")
+    assert not list(project.parent.glob("*.zip*"))
+
+
+def test_without_git_there_is_one_line(tmp_path):
+    with pytest.raises(ReproError, match="has no git"):
+        export.export(tmp_path, Archive(tmp_path / "results"), tmp_path / "a.zip")

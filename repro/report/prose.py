@@ -16,6 +16,7 @@ import pandas as pd
 import repro
 from repro import plural, records
 from repro.experiments import MODELS, OMNIGLOT, TABLE_METHODS, TRAINED_PROFILES, plan
+from repro.records import Record
 from repro.report import (
     audit,
     claims,
@@ -33,6 +34,7 @@ from repro.report.evidence import Evidence, rounded_up
 from repro.report.reported import FIGURE4, TABLE1
 from repro.studies import NETWORKS_OF_ESTIMATORS, SWEPT, Layout, offset_title
 
+WATTS = {"cuda": 700, "cpu": 20}  # an H200's limit; a generous guess for a core and its memory
 LAST_COUNTS = (64, 256)  # of K, between which rates are given
 ESS_OF_MOST = functools.partial(gradients.effective_samples, layout=SWEPT[-1])
 
@@ -361,15 +363,28 @@ class Numbers(Evidence):
 
     def compute(self) -> str:
         """Hours of training and evaluation behind our own records, and what they ran on."""
-        ours = []
-        for profile in TRAINED_PROFILES:
-            if profile != "smoke":
-                ours += self.archive.records(profile)
+        ours = self._our_records()
         if not ours:
             return "no runs yet"
-        hours = sum(sum(r.provenance["seconds"].values()) for r in ours) / 3600
-        devices = " and ".join(sorted({r.provenance["device"] for r in ours}))
+        hours = sum(map(_hours, ours))
+        devices = ", ".join(sorted({r.provenance["device"] for r in ours}))
         return f"{len(ours)} runs, {hours:.1f} hours on {devices}"
+
+    def energy(self) -> str:
+        """The most that our own records can have cost, in kWh."""
+        watt_hours = sum(WATTS[_kind_of_device(r)] * _hours(r) for r in self._our_records())
+        return f"{watt_hours / 1000:.1f} kWh"
+
+    def watts(self, kind: str) -> str:
+        """What a device is taken to draw: ``cuda``, or a core of a ``cpu``."""
+        return str(WATTS[kind])
+
+    def _our_records(self) -> list[Record]:
+        found: list[Record] = []
+        for profile in TRAINED_PROFILES:
+            if profile != "smoke":
+                found += self.archive.records(profile)
+        return found
 
     def minutes(self, exhibit: str) -> str:
         """How long the training of an exhibit's runs took, all together."""
@@ -466,6 +481,15 @@ class Numbers(Evidence):
 
 def _known(value: float):
     return NOT_RUN if np.isnan(value) else Estimate(value)
+
+
+def _hours(record: Record) -> float:
+    """What a run took, its share of a stack."""
+    return sum(record.provenance["seconds"].values()) / 3600
+
+
+def _kind_of_device(record: Record) -> str:
+    return "cuda" if "NVIDIA" in record.provenance["device"] else "cpu"
 
 
 def _from_to(values) -> str:

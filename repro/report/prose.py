@@ -367,7 +367,7 @@ class Numbers(Evidence):
         if not ours:
             return "no runs yet"
         hours = sum(map(_hours, ours))
-        devices = ", ".join(sorted({r.provenance["device"] for r in ours}))
+        devices = "; ".join(sorted({r.provenance["device"] for r in ours}))
         return f"{len(ours)} runs, {hours:.1f} hours on {devices}"
 
     def energy(self) -> str:

@@ -34,10 +34,8 @@ def check(name: str, objective: object) -> None:
         )
     _check_options(name, objective)
     for network, bound in (("generative", objective.theta), ("inference", objective.phi)):
-        trial = _Trial(f"the {network} network's bound of '{name}'", bound, objective.M or TRIAL_M)
-        trial.check_values()
-        trial.check_that_it_repeats()
-        trial.check_that_it_keeps_apart()
+        called = f"the {network} network's bound of '{name}'"
+        _Trial(called, bound, objective.M or TRIAL_M).check()
 
 
 def _check_name(name: str) -> None:
@@ -122,23 +120,20 @@ class _Trial:
             ) from None
         return torch.zeros_like(leaf) if slope is None else slope
 
-    def check_values(self) -> None:
-        """Raise if the bound or its gradient is not finite, or if it is constant."""
-        found = self.at(self.log_w)
-        for what, numbers in (("values", found.value), ("gradients", found.slope)):
+    def check(self) -> None:
+        """Raise if the bound is not finite, constant or random, or if it mixes runs or images."""
+        usual = self.at(self.log_w)
+        for what, numbers in (("values", usual.value), ("gradients", usual.slope)):
             if not numbers.isfinite().all():
                 raise self._fails(f"has {what} that are not finite, for normal log-weights")
-        if not found.slope.any():
+        if not usual.slope.any():
             raise self._fails("does not depend on log_w")
-
-    def check_that_it_repeats(self) -> None:
-        """Raise if it gives something else for the same log-weights."""
-        if not torch.equal(self.at(self.log_w).value, self.at(self.log_w).value):
+        if not torch.equal(usual.value, self.at(self.log_w).value):
             raise self._fails("gives another value each time; a bound draws no random numbers")
+        self._check_that_it_keeps_apart(usual.value)
 
-    def check_that_it_keeps_apart(self) -> None:
+    def _check_that_it_keeps_apart(self, usual: Tensor) -> None:
         """Raise if one run's log-weights, or one image's, change the bound of others."""
-        usual = self.at(self.log_w).value
         other_run = self.log_w.clone()
         other_run[1] += 1
         if not torch.allclose(self.at(other_run).value[0], usual[0]):

@@ -13,6 +13,7 @@ from itertools import product
 from repro import ReproError, one_of, own
 from repro.bound_trial import check, check_smooth
 from repro.bounds import METHODS, T
+from repro.own import PIXELS
 
 TABLE_METHODS = ("iwae", "piwae", "miwae", "ciwae", "vae")  # in the order of the report's Table 1
 
@@ -28,8 +29,6 @@ OMNIGLOT = "omniglot-lake"  # the version that is available everywhere
 
 # A model trained on the first is tested on the second, too.
 OTHER_DATASET = {"mnist": OMNIGLOT, "omniglot": "mnist", "omniglot-lake": "mnist"}
-
-PIXELS = 784
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def source_of(method: str) -> str | None:
     return _sources.get(method)
 
 
-def images_of(dataset: str) -> Images:
+def images_in(dataset: str) -> Images:
     """The images of an own dataset. Raises ReproError if its file was not named in this process."""
     if dataset not in _images:
         raise ReproError(f"{dataset} is somebody's own data; name its file, FILE.npz")

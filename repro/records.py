@@ -25,7 +25,7 @@ import shutil
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -88,7 +88,7 @@ UNREADABLE = (
     RecursionError,
     csv.Error,
 )
-IMAGES_OF_GRID = (np.dtype(np.uint8), (64, 784))
+KIND_OF_GRID = (np.dtype(np.uint8), (784,))
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,10 @@ class Record:
         grids = _arrays_in(file)
         kinds = {name.removesuffix("_elsewhere") for name in grids}
         whole = kinds == {"inputs", "reconstructions"} and len(grids) in (2, 4)
-        if not whole or any((g.dtype, g.shape) != IMAGES_OF_GRID for g in grids.values()):
-            raise ReproError(f"{file} does not hold pairs of 64 images as bytes; train again")
+        kinds_of_array = {(g.dtype, g.shape[1:]) for g in grids.values()}
+        lengths = {len(g) for name, g in grids.items() if not name.endswith("_elsewhere")}
+        if not whole or kinds_of_array != {KIND_OF_GRID} or len(lengths) != 1:
+            raise ReproError(f"{file} does not hold pairs of images as bytes; train again")
         return grids
 
     @cached_property
@@ -264,16 +266,10 @@ class Archive:
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
-            _write_json(partial / "config.json", experiment.as_dict())
-            _write_json(partial / "metrics.json", metrics)
-            _write_curve(partial / "curve.csv", curve)
-            _write_gradients(partial / GRADIENTS, curve)
-            if source := own.source_of(experiment.method):
-                (partial / OWN_BOUND).write_text(source)
+            _write_texts(partial, experiment, metrics, curve)
             _write_arrays(partial, grids, images, weights)
-            files = {p.name: _sha256(p) for p in sorted(partial.iterdir())}
-            _write_json(partial / "provenance.json", origin | {"files": files})
-            shutil.rmtree(path, ignore_errors=True)  # what is there is not a whole record
+            _write_provenance(partial, origin)
+            shutil.rmtree(path, ignore_errors=True)  # it is not a whole record
             os.replace(partial, path)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
@@ -554,6 +550,23 @@ def _fault_of_curve(path: Path, experiment: Experiment) -> str:
     if not all(map(math.isfinite, numbers)):
         return "a number in curve.csv is not finite"
     return ""
+
+
+def _write_texts(
+    folder: Path, experiment: Experiment, metrics: dict, curve: Sequence[dict]
+) -> None:
+    _write_json(folder / "config.json", experiment.as_dict())
+    _write_json(folder / "metrics.json", metrics)
+    _write_curve(folder / "curve.csv", curve)
+    _write_gradients(folder / GRADIENTS, curve)
+    if source := own.source_of(experiment.method):
+        (folder / OWN_BOUND).write_text(source)
+
+
+def _write_provenance(folder: Path, origin: dict) -> None:
+    """Write where a record comes from, with a hash of each of its files."""
+    files = {p.name: _sha256(p) for p in sorted(folder.iterdir())}
+    _write_json(folder / "provenance.json", origin | {"files": files})
 
 
 def _write_curve(path: Path, curve: list[dict]) -> None:

@@ -225,13 +225,20 @@ def test_papermill_stopped_by_ctrl_c_says_last_that_the_same_command_goes_on(her
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # where tests run in the background, a shell has let them ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for line in process.stdout:
         if line.startswith("epoch 2 "):
             break
     os.killpg(process.pid, signal.SIGINT)
-    rest = process.stdout.read().splitlines()
-    assert process.wait(60) == 1
+    try:
+        said, _ = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    rest = said.splitlines()
+    assert process.returncode == 1
     assert rest[-1] == STOPPED
     assert list((here / "results").rglob("unfinished-*.pt"))
 

@@ -34,7 +34,7 @@ def project(tmp_path, monkeypatch):
 
 
 def exported(project, target):
-    export.export(project, Archive(project / "results"), target)
+    export.write_archive(project, Archive(project / "results"), target)
     with zipfile.ZipFile(target) as archive:
         archive.extractall(target.with_suffix(""))
     (folder,) = target.with_suffix("").iterdir()
@@ -88,10 +88,10 @@ def test_other_descriptions_are_what_their_readers_expect(project):
 def test_what_is_not_committed_is_not_exported(project):
     (project / "notebooks" / "a file").write_text("a change")
     with pytest.raises(ReproError, match="commit them first"):
-        export.export(project, Archive(project / "results"), project.parent / "a.zip")
+        export.write_archive(project, Archive(project / "results"), project.parent / "a.zip")
     assert not list(project.parent.glob("*.zip*"))
 
 
 def test_without_git_there_is_one_line(tmp_path):
     with pytest.raises(ReproError, match="has no git"):
-        export.export(tmp_path, Archive(tmp_path / "results"), tmp_path / "a.zip")
+        export.write_archive(tmp_path, Archive(tmp_path / "results"), tmp_path / "a.zip")

@@ -391,7 +391,7 @@ def export_command(file: Path | None) -> None:
     from repro.face import export
 
     target = file or Path(f"repro-{__version__}.zip")
-    said = export.export(records.root(), Archive(None), target)
+    said = export.write_archive(records.root(), Archive(None), target)
     print(f"wrote {target}: {said}")
 
 

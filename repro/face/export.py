@@ -17,12 +17,13 @@ from repro.records import Archive, Record
 from repro.report.verify import CRATE
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
+PAPER = "https://arxiv.org/abs/1802.04537"
 LICENCE = "https://spdx.org/licenses/MIT"
 DATE_IN_ZIP = (1980, 1, 1, 0, 0, 0)  # of every file, so that the same content is the same archive
 NOT_IN_ARCHIVE = (".github/", ".ci/")
 
 
-def export(project: Path, archive: Archive, target: Path) -> str:
+def write_archive(project: Path, archive: Archive, target: Path) -> str:
     """Write the archive to ``target``. Returns what it holds, in words.
 
     Raises ReproError where there is no git, or where a committed file has been changed.
@@ -94,18 +95,6 @@ def crate(content: dict[str, bytes], records: Sequence[Record], about: dict, pro
     datasets = _datasets(records)
     agent = f"#{_id(_names(about)[0])}"
     actions = [_action(r, f, agent) for r, f in zip(records, folders, strict=True)]
-    root = {
-        "@id": "./",
-        "@type": "Dataset",
-        "name": about["title"],
-        "description": "Code, records, exhibits and book of a reproduction; see README.md",
-        "datePublished": str(about["date-released"]),
-        "license": _ref(LICENCE),
-        "author": [_ref(f"#{_id(name)}") for name in _names(about)],
-        "conformsTo": _ref(PROFILE),
-        "hasPart": _refs([*(f["@id"] for f in files), *folders]),
-        "mentions": _refs(action["@id"] for action in actions),
-    }
     graph = [
         {
             "@id": CRATE,
@@ -113,7 +102,7 @@ def crate(content: dict[str, bytes], records: Sequence[Record], about: dict, pro
             "about": _ref("./"),
             "conformsTo": _ref("https://w3id.org/ro/crate/1.1"),
         },
-        root,
+        _root(about, [f["@id"] for f in files], folders, actions),
         *_context(about),
         *datasets,
         *files,
@@ -122,6 +111,22 @@ def crate(content: dict[str, bytes], records: Sequence[Record], about: dict, pro
     ]
     context = ["https://w3id.org/ro/crate/1.1/context", {"sha256": SHA256_TERM}]
     return {"@context": context, "@graph": graph}
+
+
+def _root(about: dict, names: list[str], folders: list[str], actions: list[dict]) -> dict:
+    """The crate as a whole."""
+    return {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": about["title"],
+        "description": "Code, records, exhibits and book of a reproduction; see README.md",
+        "datePublished": str(about["date-released"]),
+        "license": _ref(LICENCE),
+        "author": [_ref(f"#{_id(name)}") for name in _names(about)],
+        "conformsTo": _ref(PROFILE),
+        "hasPart": _refs([*names, *folders]),
+        "mentions": _refs(action["@id"] for action in actions),
+    }
 
 
 SHA256_TERM = "https://w3id.org/ro/terms/workflow-run#sha256"
@@ -164,7 +169,7 @@ def _context(about: dict) -> list[dict]:
         "name": "repro",
         "description": "Trains and measures the models; its source is in this crate",
         "version": __version__,
-        "url": "https://arxiv.org/abs/1802.04537",
+        "url": PAPER,
     }
     licence = {"@id": LICENCE, "@type": "CreativeWork", "name": "MIT License", "identifier": "MIT"}
     profile = {
@@ -228,19 +233,30 @@ def _descriptions(about: dict, names: Sequence[str]) -> dict[str, bytes]:
     """``codemeta.json``, ``.zenodo.json`` and ``codecheck.yml``."""
     import yaml
 
-    people = [{"@type": "Person", "name": name} for name in _names(about)]
-    codemeta = {
+    codecheck = yaml.safe_dump(_codecheck(about, names), sort_keys=False, allow_unicode=True)
+    return {
+        "codemeta.json": _as_json(_codemeta(about)),
+        ".zenodo.json": _as_json(_zenodo(about)),
+        "codecheck.yml": codecheck.encode(),
+    }
+
+
+def _codemeta(about: dict) -> dict:
+    return {
         "@context": "https://doi.org/10.5063/schema/codemeta-2.0",
         "@type": "SoftwareSourceCode",
         "name": "repro",
         "description": about["title"],
         "version": __version__,
         "license": LICENCE,
-        "author": people,
+        "author": [{"@type": "Person", "name": name} for name in _names(about)],
         "programmingLanguage": "Python",
-        "referencePublication": "https://arxiv.org/abs/1802.04537",
+        "referencePublication": PAPER,
     }
-    zenodo = {
+
+
+def _zenodo(about: dict) -> dict:
+    return {
         "title": about["title"],
         "upload_type": "software",
         "description": "Code, records, exhibits and book of a reproduction.",
@@ -251,19 +267,17 @@ def _descriptions(about: dict, names: Sequence[str]) -> dict[str, bytes]:
             {"identifier": "arXiv:1802.04537", "relation": "isSupplementTo", "scheme": "arxiv"}
         ],
     }
+
+
+def _codecheck(about: dict, names: Sequence[str]) -> dict:
     shown = [f"notebooks/{name}.ipynb" for name in (*exhibits.EXHIBITS, *exhibits.STUDIES)]
-    codecheck = {
+    return {
         "version": "https://codecheck.org.uk/spec/config/1.0/",
         "source": f"commit {about['commit']}; check it with: python -m repro verify",
         "paper": {
             "title": about["title"],
             "authors": [{"name": name} for name in _names(about)],
-            "reference": "https://arxiv.org/abs/1802.04537",
+            "reference": PAPER,
         },
         "manifest": [{"file": name} for name in (*shown, "report.pdf") if name in names],
-    }
-    return {
-        "codemeta.json": _as_json(codemeta),
-        ".zenodo.json": _as_json(zenodo),
-        "codecheck.yml": yaml.safe_dump(codecheck, sort_keys=False, allow_unicode=True).encode(),
     }

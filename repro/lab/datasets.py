@@ -53,7 +53,7 @@ def load(name: str, folder: str | Path | None = None) -> Dataset:
     Raises ReproError if a file is missing, damaged or cannot be fetched.
     """
     if own.is_own(name):
-        images = own.images_of(name)
+        images = own.images_in(name)
         variant = f"{own.without_hash(name)}, {len(images.train)} and {len(images.test)} images"
         return Dataset(name, variant, *map(torch.from_numpy, images))
     read = READERS[one_of("dataset", name, DATASETS)]

@@ -262,21 +262,13 @@ class Archive:
             raise ReproError(
                 f"{path} exists and records are never replaced; remove it first to make it again"
             )
-        partial = path.with_name(path.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
-            _write_texts(partial, experiment, metrics, curve)
-            _write_arrays(partial, grids, images, weights)
-            _write_provenance(partial, origin)
-            shutil.rmtree(path, ignore_errors=True)  # it is not a whole record
-            os.replace(partial, path)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise ReproError(
-                f"{path} could not be written ({error.strerror}); is the disk full? "
-                "The same command tries again"
-            ) from None
+
+        def fill(folder: Path) -> None:
+            _write_texts(folder, experiment, metrics, curve)
+            _write_arrays(folder, grids, images, weights)
+            _write_provenance(folder, origin)
+
+        _write_folder(path, fill)
         self._forget(path)
         return path
 
@@ -550,6 +542,26 @@ def _fault_of_curve(path: Path, experiment: Experiment) -> str:
     if not all(map(math.isfinite, numbers)):
         return "a number in curve.csv is not finite"
     return ""
+
+
+def _write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Let ``fill`` write into a folder that takes its place when it is whole.
+
+    Raises ReproError, and leaves nothing behind, if it cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        fill(partial)
+        shutil.rmtree(path, ignore_errors=True)  # what is there is not a whole record
+        os.replace(partial, path)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise ReproError(
+            f"{path} could not be written ({error.strerror}); is the disk full? "
+            "The same command tries again"
+        ) from None
 
 
 def _write_texts(

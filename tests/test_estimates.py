@@ -226,3 +226,88 @@ def test_too_few_seeds_tell_no_spread(two_way):
     vae, iwae = of_method(shown, "vae"), of_method(shown, "iwae")
     assert seed_spread(iwae, "iwae_64") == (0.0, 0)
     assert seed_spread([*iwae, *vae], "iwae_64", paired=True) == (0.0, 0)
+
+
+# Every field of an estimate, in every branch
+
+
+def planted(method, seeds, value=-90.0, se=0.3, images=None):
+    """Records in memory of several seeds, whose metric is ``value`` plus the seed."""
+    found = []
+    for e in plan(method, seed=list(seeds), profile_name="short"):
+        of_run = {"iwae_64": {"value": value + e.seed, "se": se, "sd": 9.0}}
+        found.append(record_in_memory(e, of_run, images))
+    return found
+
+
+def test_a_mean_of_values_says_all_that_is_known_of_it():
+    found = Estimate.mean_of(np.array([1.0, 2.0, 6.0]), ErrorOf.DRAWS, digits=4)
+    error = pytest.approx(7**0.5 / 3**0.5)
+    assert found == Estimate(3.0, error, 2, 1, ErrorOf.DRAWS, 4)
+    assert Estimate.mean_of(np.array([1.0, 3.0]), ErrorOf.SEEDS, 2).seeds == 2
+    assert Estimate.mean_of(np.array([1.0, 3.0]), ErrorOf.SEEDS).digits == 2
+
+
+def test_a_mean_over_seeds_that_tell_their_spread_says_all_that_is_known_of_it():
+    found = over_seeds(planted("iwae", (0, 2, 4, 6)), "iwae_64", digits=3)
+    spread = np.std([0, 2, 4, 6], ddof=1)
+    expected = Estimate(-87.0, pytest.approx(spread / 2), 3, 4, ErrorOf.SEEDS, 3)
+    assert found == expected
+    assert over_seeds(planted("iwae", (0, 2, 4, 6)), "iwae_64").digits == 2
+
+
+def test_a_mean_over_two_seeds_with_images_says_all_that_is_known_of_it():
+    """The value is that of the metrics, which images rounded to single precision only come near."""
+    images = {"iwae_64": np.array([-91.0, -89.0, -90.0])}
+    found = over_seeds(planted("iwae", (0, 1), images=images), "iwae_64", digits=3)
+    expected = Estimate(-89.5, pytest.approx(1 / 3**0.5), 2, 2, ErrorOf.IMAGES, 3)
+    assert found == expected
+
+
+def test_a_mean_over_two_seeds_without_images_says_all_that_is_known_of_it():
+    found = over_seeds(planted("iwae", (0, 1), se=0.3), "iwae_64", digits=3)
+    assert found == Estimate(-89.5, 0.3, seeds=2, error_of=ErrorOf.IMAGES, digits=3)
+
+
+def test_a_difference_whose_error_is_not_known_says_so():
+    a, b = (planted(m, (0, 1), value) for m, value in (("iwae", -90.0), ("miwae", -91.0)))
+    assert paired_difference(a, b, "iwae_64") == Estimate(1.0, None, 0, 2)
+
+
+def test_only_images_of_one_binarisation_are_paired(tmp_path):
+    """Records are on disk here, because their inputs are compared."""
+    (first,) = plan("iwae", profile_name="short")
+    (second,) = plan("miwae", profile_name="short")
+    paths = [write_record(tmp_path, e, value) for e, value in ((first, -90.0), (second, -89.0))]
+    a, b = (Archive(tmp_path).read(path) for path in paths)
+    found = paired_difference([b], [a], "iwae_64")
+    assert found == Estimate(1.0, 0.0, 2, 1, ErrorOf.IMAGES)
+    a.__dict__["images"] = {}
+    assert paired_difference([b], [a], "iwae_64") == Estimate(1.0, None, 0, 1)
+
+
+def test_a_difference_over_images_has_the_metrics_value():
+    a, b = (planted(m, (3,), value) for m, value in (("iwae", -90.0), ("miwae", -91.5)))
+    for record, shift in ((a[0], 0.0), (b[0], 1.0)):
+        record.__dict__["images"] = {"iwae_64": np.array([-5.0, -6.0, -8.0]) - shift}
+        record.__dict__["reconstructions"] = (np.zeros(3), np.zeros(3))
+    found = paired_difference(a, b, "iwae_64")
+    assert found == Estimate(1.5, 0.0, 2, 1, ErrorOf.IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (ErrorOf.SEEDS, ErrorOf.IMAGES),
+        (ErrorOf.SPREAD, ErrorOf.SPREAD),
+        (ErrorOf.IMAGES, ErrorOf.SPREAD),
+    ],
+)
+def test_errors_of_different_kinds_make_none(first, second):
+    a, b = (Estimate(1.0, 0.1, error_of=kind) for kind in (first, second))
+    with pytest.raises(ValueError, match="make no standard error"):
+        _ = a - b
+
+
+def test_nothing_is_beyond_by_nothing():
+    assert Estimate(0.0, 0.0).beyond(3) is False

@@ -6,7 +6,7 @@ import pytest
 
 from repro.experiments import plan
 from repro.records import Archive
-from repro.report.estimates import NOT_RUN
+from repro.report.estimates import NOT_RUN, ErrorOf, Estimate
 from repro.report.estimators import BOTH_EARLIER, ENCODER_ALONE, EstimatorRuns
 from repro.report.prose import Numbers
 from tests.helpers import write_record
@@ -78,3 +78,48 @@ def test_the_gap_is_the_difference_of_the_two_at_that_epoch(tmp_path):
     found = EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
     assert found.value("iwae", "rep", "minus_kl").value == 0
     assert replace(e, epochs=13) != e
+
+
+# Bounds and estimators with seeds of their own
+
+
+@pytest.fixture
+def many_seeds(tmp_path):
+    """Five seeds of IWAE under rep and four under drep, and two of PIWAE."""
+    planted = (
+        ("iwae", "rep", (-90.0, -91.0, -92.0, -93.0, -94.0)),
+        ("iwae", "drep", (-89.0, -89.2, -89.4, -89.6)),
+        ("piwae", "rep", (-80.0, -88.0)),
+    )
+    for method, estimator, values in planted:
+        words = {"seed": list(range(len(values))), "estimator": estimator}
+        for e, value in zip(runs(method, **words), values, strict=True):
+            write_record(tmp_path, e, value=value)
+    return EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
+
+
+def test_four_seeds_or_more_have_an_error_of_their_own(many_seeds):
+    """However much another bound's seeds differ."""
+    found = many_seeds.value("iwae", "rep", "iwae_64")
+    own = 2.5**0.5 / 5**0.5
+    assert found == Estimate(-92.0, pytest.approx(own), 4, 5, ErrorOf.SEEDS)
+    of_two = many_seeds.value("piwae", "rep", "iwae_64")
+    pooled = ((10 + 0.2 + 32) / 8) ** 0.5
+    assert of_two == Estimate(-84.0, pytest.approx(pooled / 2**0.5), 8, 2, ErrorOf.SEEDS)
+
+
+def test_two_such_means_are_compared_by_welchs_test(many_seeds):
+    """Welch and Satterthwaite's degrees of freedom, written out."""
+    gain = many_seeds.gain("iwae", "iwae_64")
+    of_rep, of_drep = 2.5 / 5, (0.2 / 3) / 4
+    dof = (of_rep + of_drep) ** 2 / (of_rep**2 / 4 + of_drep**2 / 3)
+    error = (of_rep + of_drep) ** 0.5
+    expected = Estimate(
+        pytest.approx(2.7), pytest.approx(error), pytest.approx(dof), 1, ErrorOf.SEEDS
+    )
+    assert gain == expected
+
+
+def test_with_a_pooled_error_on_one_side_the_fewer_degrees_of_freedom_count(many_seeds):
+    apart = many_seeds.apart(("piwae", "rep"), ("iwae", "rep"), "iwae_64")
+    assert (apart.value, apart.dof) == (8, 4)

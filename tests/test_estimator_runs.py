@@ -123,3 +123,24 @@ def test_two_such_means_are_compared_by_welchs_test(many_seeds):
 def test_with_a_pooled_error_on_one_side_the_fewer_degrees_of_freedom_count(many_seeds):
     apart = many_seeds.apart(("piwae", "rep"), ("iwae", "rep"), "iwae_64")
     assert (apart.value, apart.dof) == (8, 4)
+
+
+def test_of_ciwae_half_and_half_alone_is_compared(tmp_path):
+    for e in runs("ciwae", beta="0.3,0.5"):
+        write_record(tmp_path, e, value=-90.0 - e.beta)
+    found = EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
+    assert found.value("ciwae", "rep", "iwae_64").value == -90.5
+    assert found.value("ciwae", "rep", "log_px").value == -90.5
+    assert found.value("ciwae", "drep", "iwae_64") is NOT_RUN
+
+
+def test_without_seeds_no_spread_is_known(tmp_path):
+    assert EstimatorRuns(Archive(tmp_path), BOTH_EARLIER).spread("iwae_64") == (0.0, 0)
+
+
+def test_on_the_way_both_scores_and_the_gap_are_the_curves(tmp_path):
+    (e,) = runs("iwae", epochs=40)
+    write_record(tmp_path, e, value=-91.0)
+    found = EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
+    values = [found.value("iwae", "rep", m).value for m in ("iwae_64", "log_px", "minus_kl")]
+    assert values == [-91.0, -91.0, 0.0]

@@ -9,7 +9,7 @@ import torch
 from repro.lab import evaluation
 from repro.lab.models import Architecture, Autoencoder
 from repro.lab.randomness import Streams
-from tests.helpers import paper_log_w
+from tests.helpers import SMALL, few_digits, paper_log_w
 
 IMAGES, K, RUNS = 7, 15, 2
 
@@ -167,3 +167,84 @@ def test_log_px_rises_with_samples_as_half_the_relative_variance_says(monkeypatc
     expected = 0.5 - (math.e - 1) / 200  # log E w, less half the relative variance of the mean
     assert few["iwae"].mean() == pytest.approx(expected, abs=0.01)
     assert (1 / few["ess"] - 1 / 100).mean() == pytest.approx((math.e - 1) / 100, rel=0.15)
+
+
+# Every number of a record, from its own stream of random numbers
+
+
+def test_each_metric_is_of_the_stream_and_the_number_of_samples_that_it_says():
+    """Recomputed here from the streams' names. A change of these changes every record."""
+    model = Autoencoder(SMALL, seeds=[3, 4])
+    images = few_digits(30).test
+    seeds = [3, 4]
+    x = Streams(seeds, "evaluate: binarise").binarise(images[None])
+
+    def sums(K, purpose):
+        noise = Streams(seeds, f"evaluate: {purpose}").normal
+        return evaluation.log_weight_sums(model, x, K, noise)
+
+    few = sums(64, "IWAE-64")
+    many = sums(100, "log_px")
+    with torch.no_grad():
+        mu, _ = model.encoder(x)
+    noise = Streams(seeds, "evaluate: reconstruct").normal
+    ssim = evaluation.ssim_of_reconstructions(model, x, noise)
+    heard = []
+    found = evaluation.measure(model, images, seeds, 100, heard.append)
+    assert heard == [1.0]
+    for run, values in enumerate(found):
+        for name in ("elbo", "ess"):
+            assert values[name] == pytest.approx(few[name][run].numpy(), rel=1e-12)
+        assert values["iwae_64"] == pytest.approx(few["iwae"][run].numpy(), rel=1e-12)
+        assert values["log_px"] == pytest.approx(many["iwae"][run].numpy(), rel=1e-12)
+        gap = (few["iwae"] - many["iwae"])[run].numpy()
+        assert values["minus_kl"] == pytest.approx(gap, rel=1e-9)
+        variance = (1 / many["ess"] - 0.01)[run].numpy()
+        assert values["log_px_variance"] == pytest.approx(variance, rel=1e-9)
+        assert values["mu"] == pytest.approx(mu[run].numpy(), abs=1e-6)
+        assert values["ssim"] == pytest.approx(ssim[run])
+
+
+def test_a_summary_has_each_metric_with_its_errors():
+    g = np.random.default_rng(0)
+    names = ("iwae_64", "log_px", "minus_kl", "elbo", "ess", "ssim")
+    values = {name: g.normal(size=10) for name in names}
+    values["log_px_variance"] = np.full(10, 0.4)
+    values["mu"] = g.normal(size=(10, 3))
+    found = evaluation.summary(values, seed=7)
+    assert set(found) == {*names, "active_units"}
+    for name in names:
+        sd = values[name].std(ddof=1)
+        assert found[name]["value"] == pytest.approx(values[name].mean())
+        assert found[name]["sd"] == pytest.approx(sd)
+        assert found[name]["se"] == pytest.approx(sd / 10**0.5)
+    assert found["log_px"]["monte_carlo_se"] == pytest.approx((10 * 0.4) ** 0.5 / 10)
+    assert found["active_units"] == evaluation.active_units(values["mu"], 7)
+
+
+@pytest.mark.parametrize(
+    ("measured", "purpose"),
+    [
+        (lambda *of: evaluation.log_px_and_ess(*of, 30)["iwae"][0].numpy(), "log_px of 30"),
+        (lambda *of: evaluation.pareto_shapes(*of, 30), "log_px"),
+    ],
+)
+def test_checks_of_proposals_take_the_images_of_log_px(monkeypatch, measured, purpose):
+    """And streams of their own names, from which other seeds and purposes give other numbers."""
+    model = Autoencoder(SMALL, seeds=[3])
+    images = few_digits(30).test
+    asked = []
+
+    class Heard(Streams):
+        def __init__(self, seeds, purpose, device="cpu"):
+            asked.append((tuple(seeds), purpose))
+            super().__init__(seeds, purpose, device)
+
+    monkeypatch.setattr(evaluation, "Streams", Heard)
+    assert measured(model, images, [3]).shape == (20,)
+    assert asked == [((3,), "evaluate: binarise"), ((3,), f"evaluate: {purpose}")]
+
+
+def test_a_mean_far_from_zero_makes_no_unit_active():
+    mu = np.array([[5.0, 0.0], [5.0, 1.0], [5.0, -1.0]] * 20)
+    assert evaluation.active_units(mu)["value"] == 1

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from repro import ReproError, experiments
-from repro.bound_trial import check
+from repro.bound_trial import check, check_smooth
 from repro.bounds import METHODS, Objective, both, ciwae, iwae, log_mean_exp, miwae, vae
 from repro.lab import training
 from repro.lab.models import Architecture, Autoencoder
@@ -186,6 +186,14 @@ def test_beta_is_a_number_to_a_bound_whatever_else_is_trained():
         torch.testing.assert_close(gradient[run], gradient_alone)
 
 
+class Undifferentiable(torch.autograd.Function):
+    """The VAE's bound, without the way back."""
+
+    @staticmethod
+    def forward(context, log_w):
+        return log_w.mean((-3, -2))
+
+
 @pytest.mark.parametrize(
     ("objective", "line"),
     [
@@ -217,6 +225,8 @@ def test_beta_is_a_number_to_a_bound_whatever_else_is_trained():
         (both(lambda log_w: iwae(log_w * np.ones(20))), "fails (RuntimeError: Can't call numpy()"),
         (both(lambda log_w: iwae(log_w.add_(1))), "changes log_w in place"),
         (both(lambda log_w: iwae(log_w) * 0), "does not depend on log_w"),
+        (both(lambda log_w: torch.ones(2, 20, requires_grad=True) * 2), "does not depend on log_w"),
+        (both(lambda log_w: Undifferentiable.apply(log_w)), "that can be computed (NotImplement"),
         (both(lambda log_w: iwae(log_w) + torch.rand(20)), "gives another value each time"),
         (both(lambda log_w: (iwae(log_w) - 100).log()), "has values that are not finite"),
         (both(lambda log_w: (iwae(log_w) * 0).sqrt() + iwae(log_w)), "has gradients that are not"),
@@ -264,3 +274,22 @@ def test_a_bound_of_ones_own_takes_a_function_and_a_line(monkeypatch):
     assert run.finished
     assert len(run.curves[0]) == 1
     assert Objective(theta=renyi, phi=renyi) == METHODS["renyi"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_bound_of_the_project_is_smooth_enough_for_drep(method):
+    check_smooth(method, METHODS[method].phi)
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        lambda log_w: log_w.amax((-3, -2)),
+        lambda log_w: log_w.clamp(max=1).mean((-3, -2)),
+        lambda log_w: (log_w * log_w.detach().softmax(-2)).sum((-3, -2)),
+        lambda log_w: log_w.abs().mean((-3, -2)),
+    ],
+)
+def test_a_bound_with_a_kink_or_a_jump_or_something_hidden_is_not(bound):
+    with pytest.raises(ReproError, match="is not twice differentiable"):
+        check_smooth("mine", bound)

@@ -4,6 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 READY := .venv/.ready
+PICTURES := corrected bound preregistered
 # If another make report is at work in this folder, say so and stop.
 ONE_AT_A_TIME = $(if $(shell command -v flock),exec 9>_build/.lock; flock -n 9 || { echo "make report is at work in this folder already; wait for it"; exit 2; };)
 
@@ -31,8 +32,8 @@ pdf: $(READY)  ## the book as an article, _build/report.pdf; needs Chromium or C
 	python workflow/paper.py
 
 notebooks: $(READY)  ## execute the committed exhibit notebooks in place, draw the README's picture
-	python -m repro figures corrected bound preregistered --folder book && rm book/corrected.png book/bound.png book/preregistered.png
-	jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/table?.ipynb notebooks/figure?.ipynb notebooks/snr.ipynb notebooks/estimators.ipynb notebooks/audit.ipynb notebooks/pictures.ipynb
+	python -m repro figures $(PICTURES) --folder book && rm $(PICTURES:%=book/%.png)
+	jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False $(filter-out notebooks/train.ipynb,$(wildcard notebooks/*.ipynb))
 
 status: $(READY)  ## which records are there, which are missing, and the command for each
 	python -m repro status

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 __version__ = "0.1.0"
-__all__ = ["ReproError", "__version__", "as_path", "one_of", "plural"]
+__all__ = ["ReproError", "__version__", "as_path", "first_line", "one_of", "plural"]
 
 # Imported when first asked for, so that training loads neither pandas nor matplotlib.
 _ROOMS = {
@@ -56,6 +56,11 @@ def as_path(what: str, given: object) -> Path:
     except (OSError, ValueError) as error:
         raise ReproError(f"{what} '{str(given)[:40]}' can be no folder: {error}") from None
     return Path(given)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line; nothing if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "")[:200]
 
 
 def plural(count: int, noun: str) -> str:

@@ -10,7 +10,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from repro import ReproError
+from repro import ReproError, first_line
 from repro.bounds import Bound, Objective, T, applied
 
 TRIAL_BATCH = 20  # images, as in training
@@ -89,9 +89,8 @@ class _Trial:
         try:
             value = applied(self.bound, given, self.beta)
         except Exception as error:
-            said = str(error).strip().splitlines() or [""]
             raise self._fails(
-                f"fails ({type(error).__name__}: {said[0]}); it must map {self.wanted}"
+                f"fails ({type(error).__name__}: {first_line(error)}); it must map {self.wanted}"
             ) from None
         if not torch.equal(given, log_w):
             raise self._fails("changes log_w in place; make a new tensor instead")
@@ -114,9 +113,9 @@ class _Trial:
         try:
             (slope,) = torch.autograd.grad((self.counts * value).sum(), leaf, allow_unused=True)
         except Exception as error:
-            said = str(error).strip().splitlines() or [""]
             raise self._fails(
-                f"has no gradient that can be computed ({type(error).__name__}: {said[0]})"
+                "has no gradient that can be computed "
+                f"({type(error).__name__}: {first_line(error)})"
             ) from None
         return torch.zeros_like(leaf) if slope is None else slope
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from repro import ReproError, one_of
+from repro import ReproError, first_line, one_of
 from repro.bounds import METHODS, Objective, both
 
 HASHED = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)-[0-9a-f]{8}")
@@ -87,8 +87,7 @@ def _imported(path: Path):
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        said = str(error).splitlines() or [""]
-        raise ReproError(f"{path} fails ({type(error).__name__}: {said[0][:200]})") from None
+        raise ReproError(f"{path} fails ({type(error).__name__}: {first_line(error)})") from None
     return module
 
 
@@ -110,8 +109,9 @@ def dataset_of(file: str) -> str:
         with np.load(path) as arrays:
             parts = {name: arrays[name] for name in arrays}
     except Exception as error:
-        said = str(error).splitlines() or [""]
-        raise ReproError(f"{file} cannot be read ({said[0][:200]}); write it by np.savez") from None
+        raise ReproError(
+            f"{file} cannot be read ({first_line(error)}); write it by np.savez"
+        ) from None
     if set(parts) != {"train", "test"}:
         raise ReproError(f"{file} must hold two arrays, train and test; it holds {sorted(parts)}")
     images = Images(*(_checked_images(name, file, parts[name]) for name in Images._fields))

@@ -387,8 +387,7 @@ class Archive:
         """The arrays of ``write_arrays`` and their provenance, verified."""
         path = self.arrays_path(name)
         origin = _verified_origin(path, name)
-        with np.load(path) as found:
-            return dict(found), origin
+        return _arrays_in(path), origin
 
 
 def _write_with_origin(path: Path, write: Callable[[IO[bytes]], None], origin: dict) -> Path:

@@ -17,7 +17,7 @@ from repro.records import Archive, Record
 from repro.report.verify import CRATE
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
-PAPER = "https://arxiv.org/abs/1802.04537"
+ARTICLE = "https://arxiv.org/abs/1802.04537"
 LICENCE = "https://spdx.org/licenses/MIT"
 DATE_IN_ZIP = (1980, 1, 1, 0, 0, 0)  # of every file, so that the same content is the same archive
 NOT_IN_ARCHIVE = (".github/", ".ci/")
@@ -169,7 +169,7 @@ def _context(about: dict) -> list[dict]:
         "name": "repro",
         "description": "Trains and measures the models; its source is in this crate",
         "version": __version__,
-        "url": PAPER,
+        "url": ARTICLE,
     }
     licence = {"@id": LICENCE, "@type": "CreativeWork", "name": "MIT License", "identifier": "MIT"}
     profile = {
@@ -251,7 +251,7 @@ def _codemeta(about: dict) -> dict:
         "license": LICENCE,
         "author": [{"@type": "Person", "name": name} for name in _names(about)],
         "programmingLanguage": "Python",
-        "referencePublication": PAPER,
+        "referencePublication": ARTICLE,
     }
 
 
@@ -277,7 +277,7 @@ def _codecheck(about: dict, names: Sequence[str]) -> dict:
         "paper": {
             "title": about["title"],
             "authors": [{"name": name} for name in _names(about)],
-            "reference": PAPER,
+            "reference": ARTICLE,
         },
         "manifest": [{"file": name} for name in (*shown, "report.pdf") if name in names],
     }

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from repro import ReproError, as_path, one_of
+from repro import ReproError, as_path, first_line, one_of
 
 NAMES_OF_FOLDERS = (
     "results",
@@ -163,7 +163,7 @@ def given_parameters(given: dict) -> dict:
     try:
         values = _parameters_in_yaml(given)
     except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
-        said = str(error).splitlines()[0]
+        said = first_line(error)
         raise ReproError(
             f"the parameters given as YAML cannot be read ({said}); write them as 'name: value'"
         ) from None
@@ -201,13 +201,16 @@ def checked_name(notebook: dict, given: dict, stem: str = "") -> str:
 
     Raises ReproError if a parameter's name or value is wrong.
     """
+    from repro import records
+
     known = default_parameters(notebook)
     for parameter in given:
         one_of("parameter", parameter, known)
     values = known | given
-    for parameter in NAMES_OF_FOLDERS:
-        if values.get(parameter) is not None:
-            as_path(parameter, values[parameter])
+    if values.get("data") is not None:
+        as_path("data", values["data"])
+    if values.get("results") is not None:
+        records.results_folder(values["results"])
     if "method" in values:
         return _checked_training(values)
     if "profile" in values and values["profile"] != "best":
@@ -230,14 +233,12 @@ def _checked_training(values: dict) -> str:
     from repro.experiments import plan
     from repro.lab.engines import ENGINE_CHOICES
     from repro.lab.run import pick_device
-    from repro.records import results_folder
 
     one_of("engine", values.get("engine", "auto"), ENGINE_CHOICES)
     other = ("profile", "data", "results", "engine")
     words = {name: value for name, value in values.items() if name not in other}
     runs = plan(profile_name=values["profile"], **words)
     pick_device(values.get("device", "auto"))
-    results_folder(values.get("results"))
     first = runs[0]
     what = first.name if len(runs) == 1 else f"{len(runs)}-runs"
     return f"{first.profile}-{first.group}-{what}"

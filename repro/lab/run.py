@@ -683,7 +683,7 @@ def make_pictures(archive: Archive, data: str | Path | None) -> Path:
     origin = code_and_date()
     found = {name: datasets.load(name, data) for name in ("mnist", OMNIGLOT)}
     released = _released_on_mnist(data)
-    ours = _longest_on_omniglot(archive)
+    ours = {m: _longest(archive, OMNIGLOT, m) for m in TABLE_METHODS}
     models = [(m, found["mnist"].test) for m in released.values()]
     models += [(_model_of(record), found[OMNIGLOT].test) for record in ours.values()]
     arrays = {
@@ -707,14 +707,14 @@ def _released_on_mnist(data: str | Path | None) -> dict[str, Autoencoder]:
     return {e.method: released_model(e, data, "cpu") for e in runs}
 
 
-def _longest_on_omniglot(archive: Archive) -> dict[str, Record]:
-    """Our records on Omniglot at full length with the lowest seed, by method."""
-    found = {}
-    for record in sorted(archive.select("figure2", "full").used, key=lambda r: -r.experiment.seed):
-        found[record.experiment.method] = record
-    if set(found) != set(TABLE_METHODS):
-        raise ReproError("the pictures are of all five methods on Omniglot; train them first")
-    return {method: found[method] for method in TABLE_METHODS}
+def _longest(archive: Archive, dataset: str, method: str) -> Record:
+    """Our record of the full length with seed 0, with its weights."""
+    wanted = (f"{dataset}-reference", method, 0)
+    for record in archive.records("full"):
+        e = record.experiment
+        if (e.group, e.method, e.seed) == wanted:
+            return record
+    raise ReproError(f"there is no record of {method} at full length on {dataset}")
 
 
 def _model_of(record: Record) -> Autoencoder:
@@ -770,19 +770,10 @@ class _Networks:
             model.load_run_state(0, released_files.released_weights(e, self.data))
             self.weights[name] = released_files.origin_of_weights(e)
         if whose == "ours":
-            record = self._longest(dataset, method)
+            record = _longest(self.archive, dataset, method)
             model.load_run_state(0, record.weights())
             self.weights[name] = {"record": "/".join(record.path.parts[-3:])}
         return name, model.to(self.device), self.datasets[dataset].train.to(self.device)
-
-    def _longest(self, dataset: str, method: str) -> Record:
-        """Our record of the full length, with its weights."""
-        wanted = (f"{dataset}-reference", method, 0)
-        for record in self.archive.records("full"):
-            e = record.experiment
-            if (e.group, e.method, e.seed) == wanted:
-                return record
-        raise ReproError(f"there is no record of {method} at full length on {dataset}")
 
     def origin(self) -> dict:
         """The provenance of what was measured."""

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from repro import ReproError
+from repro import ReproError, first_line
 from repro.bounds import METHODS, Bound
 from repro.experiments import MILESTONES, PROFILES, Experiment, told_apart, unbiased_estimators
 from repro.lab import snr
@@ -355,9 +355,9 @@ class _StateFile:
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch makes the second of a full disk
             partial.unlink(missing_ok=True)
-            said = str(error).splitlines()[0]
             raise ReproError(
-                f"{partial} could not be written ({said}); {self.what_is_kept}; is the disk full?"
+                f"{partial} could not be written ({first_line(error)}); {self.what_is_kept}; "
+                "is the disk full?"
             ) from None
         os.replace(partial, self.path)
 

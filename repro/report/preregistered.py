@@ -82,10 +82,15 @@ def trainings_of(method: str) -> list[Experiment]:
     return plan(method, seed=list(SEEDS), **RUNS)
 
 
+def all_trainings() -> list[Experiment]:
+    """Every run of the test."""
+    methods = ("iwae", *dict.fromkeys(h.method for h in HYPOTHESES))
+    return [e for method in methods for e in trainings_of(method)]
+
+
 def missing(archive: Archive) -> int:
     """How many of all these runs have no record yet."""
-    methods = ("iwae", *dict.fromkeys(h.method for h in HYPOTHESES))
-    return sum(not archive.holds(e) for m in methods for e in trainings_of(m))
+    return sum(not archive.holds(e) for e in all_trainings())
 
 
 def family_interval(differences: np.ndarray) -> Interval:
@@ -112,8 +117,7 @@ def differences(archive: Archive, hypothesis: Hypothesis) -> np.ndarray:
 
 def cost(archive: Archive) -> str:
     """How long training and evaluation of all these runs took, and on what."""
-    methods = ("iwae", *dict.fromkeys(h.method for h in HYPOTHESES))
-    runs = [archive.get(e) for m in methods for e in trainings_of(m) if archive.holds(e)]
+    runs = [archive.get(e) for e in all_trainings() if archive.holds(e)]
     if not runs:
         return "no time yet"
     seconds = {part: sum(r.provenance["seconds"][part] for r in runs) for part in PARTS}

@@ -69,7 +69,8 @@ def posteriors(archive: AnyArchive = None) -> Figure:
 
 
 def _draw_posterior(ax, p: dict[str, np.ndarray], colour: str) -> None:
-    (x, y), reach = p["centre"], p["reach"]
+    x, y = p["centre"]
+    reach = p["reach"]
     window = (x - reach, x + reach, y - reach, y + reach)
     ax.imshow(p["density"], cmap="gray_r", extent=window, origin="lower", interpolation="bilinear")
     for deviations in (1, 2):

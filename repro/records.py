@@ -176,16 +176,20 @@ class Record:
 
 
 class Selection(NamedTuple):
-    """What an exhibit shows: records of every seed, the runs it still wants, and their profile."""
+    """What an exhibit shows: records of every seed, and the runs that it still wants."""
 
     used: list[Record]
     missing: list[Experiment]
-    profile: str
 
     @property
     def wanted(self) -> list[Experiment]:
         """Every run that the exhibit shows or still wants."""
         return [*(r.experiment for r in self.used), *self.missing]
+
+    @property
+    def profile(self) -> str:
+        """The profile of the runs, or the profiles: "full and short"."""
+        return " and ".join(dict.fromkeys(e.profile for e in self.wanted))
 
 
 class Archive:
@@ -307,50 +311,51 @@ class Archive:
     def select(self, exhibit: str, profile_name: str = "best") -> Selection:
         """The records that an exhibit shows, of every seed, and the runs that it still wants.
 
-        All are of one profile, one version of Omniglot and one precision. ``best`` is the profile
-        with most of the wanted runs; of two as good, full. Of one dataset and model, all are of one
-        length of training: the longest with half of the wanted runs, else the one with most. What
-        is missing is wanted at that length. It is looked for once, and again after a ``write``.
+        Of one dataset and model, all are of one profile, one version of Omniglot, one precision and
+        one length of training: the longest with half of the wanted runs, else the one with most.
+        ``best`` is the profile with most of the wanted runs; of two as good, full. What is missing
+        is wanted at that length. It is looked for once, and again after a ``write``.
         """
         key = (exhibit, profile_name)
         if key not in self._selected:
-            self._selected[key] = self._select(*key)
+            names = ["short", "full"] if profile_name == "best" else [profile(profile_name).name]
+            settings = dict.fromkeys(e.setting for e in exhibits.runs_of(exhibit, names[0]))
+            parts = [self._select(exhibit, setting, names) for setting in settings]
+            used = [record for part in parts for record in part.used]
+            missing = [e for part in parts for e in part.missing]
+            self._selected[key] = Selection(used, missing)
         return self._selected[key]
 
-    def _select(self, exhibit: str, profile_name: str) -> Selection:
-        names = ["short", "full"] if profile_name == "best" else [profile(profile_name).name]
+    def _select(self, exhibit: str, setting: str, names: Sequence[str]) -> Selection:
+        """What an exhibit shows of one setting, in the best of some profiles."""
         candidates = [
-            self._candidate(exhibit, name, version, precision)
+            self._candidate(exhibit, setting, name, version, precision)
             for name in names
             for version in (OMNIGLOT, "omniglot")
             for precision in PRECISIONS
         ]
         most = max(c.found for c in candidates)
         best = [c for c in candidates if c.found == most]
-        if most and names[-1] in [c.selection.profile for c in best]:
-            best = [c for c in best if c.selection.profile == names[-1]]
-        return best[0].selection
+        of_last = [c for c in best if c.profile == names[-1]]
+        return (of_last if most and of_last else best)[0].selection
 
     def _candidate(
-        self, exhibit: str, profile_name: str, omniglot: str, precision: str
+        self, exhibit: str, setting: str, profile_name: str, omniglot: str, precision: str
     ) -> _Candidate:
-        """What there is in one profile, on one version of Omniglot, at one precision."""
+        """What one profile has of a setting, on one version of Omniglot, at one precision."""
         runs = exhibits.runs_of(exhibit, profile_name, omniglot)
-        wanted = [replace(e, precision=precision) for e in runs]
+        wanted = [replace(e, precision=precision) for e in runs if e.setting == setting]
         found = [r for r in self.records(profile_name) if _serves(exhibit, r)]
+        if exhibit != "figure4":
+            wanted = with_epochs(wanted, _length(wanted, found))
         used: list[Record] = []
         missing: list[Experiment] = []
-        for group in dict.fromkeys(e.group for e in wanted):
-            runs = [e for e in wanted if e.group == group]
-            if exhibit != "figure4":
-                runs = with_epochs(runs, _length(runs, found))
-            for e in runs:
-                of_run = of_any_seed(e, found)
-                used += of_run
-                if not of_run:
-                    missing.append(e)
-        selection = Selection(used, missing, profile_name)
-        return _Candidate(selection, len(wanted) - len(missing))
+        for e in wanted:
+            of_run = of_any_seed(e, found)
+            used += of_run
+            if not of_run:
+                missing.append(e)
+        return _Candidate(Selection(used, missing), profile_name, len(wanted) - len(missing))
 
     # Tables beside the records
 
@@ -419,6 +424,7 @@ def _verified_origin(path: Path, name: str) -> dict:
 
 class _Candidate(NamedTuple):
     selection: Selection
+    profile: str
     found: int  # of the wanted runs
 
 

@@ -840,16 +840,16 @@ def test_miwae_and_ciwae_have_smaller_gaps_than_piwae(n):
 
 
 def test_for_one_decoder_the_bound_gives_the_encoder_more_than_the_estimator(n):
-    of_bound = n.alone_apart("miwae rep", "iwae rep")
-    of_estimator = n.alone_apart("iwae drep", "iwae rep")
+    of_bound = n.trained_apart("miwae rep", "iwae rep", "iwae_64", "alone")
+    of_estimator = n.trained_apart("iwae drep", "iwae rep", "iwae_64", "alone")
     assert ahead(of_bound)
     assert ahead(of_estimator)
-    assert ahead(n.alone_apart("miwae rep", "iwae drep"))
-    assert n.alone_apart("miwae drep", "miwae rep").value < 0.25 * of_estimator.value
+    assert ahead(n.trained_apart("miwae rep", "iwae drep", "iwae_64", "alone"))
+    assert n.trained_apart("miwae drep", "miwae rep", "iwae_64", "alone").value < 0.25 * of_estimator.value
 
 
 def test_log_px_of_one_decoder_is_the_lower_the_poorer_the_encoder(n):
-    of_iwae, of_miwae = (n.alone(m, "rep", "log_px").value for m in ("iwae", "miwae"))
+    of_iwae, of_miwae = (n.trained(m, "rep", "log_px", "alone").value for m in ("iwae", "miwae"))
     assert of_iwae < of_miwae - 0.5
     assert of_miwae < n.value("mnist reference", "iwae", "log_px").value - 0.5
 
@@ -918,7 +918,7 @@ def test_the_chosen_beta_is_level_with_the_best_fixed_one_and_not_ahead(n):
     noise = n.training_noise("ciwae", "iwae", "iwae_64")
     assert abs(n.chosen().value - fixed[0.5]) < 2 * noise
     assert n.chosen().value > max(fixed[0.1], fixed[0.9]) + 2 * noise
-    assert n.trained_earlier("ciwae", "drep", "iwae_64").value > n.chosen().value
+    assert n.trained("ciwae", "drep", "iwae_64", "earlier").value > n.chosen().value
 
 
 # Importance weights

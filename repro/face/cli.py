@@ -18,10 +18,12 @@ from repro.experiments import (
     PRECISIONS,
     PROTOCOLS,
     TRAINED_PROFILES,
+    Experiment,
     commands,
     measured_at_milestones,
     plan,
 )
+from repro.experiments import profile as profile_of
 from repro.lab import datasets, run
 from repro.lab.engines import ENGINE_CHOICES
 from repro.records import Archive, Record
@@ -161,16 +163,25 @@ def train_command(
 def status_command(profile: str, results: str | None) -> None:
     """Say which records exist, which are missing, and the commands that make them."""
     archive = Archive(results)
-    name = archive.select("table1", profile).profile
-    print(f"{name} profile, {archive.folder}")
-    for record in [*archive.records(name), *archive.records("published")]:
-        print(f"there    {_name(record.experiment)}  ({_made(record)})")
-    wanted = [*exhibits.wanted(name), *exhibits.released_runs()]
-    missing = [e for e in wanted if not archive.holds(e)]
+    names = ["short", "full"] if profile == "best" else [profile_of(profile).name]
+    print(f"{' and '.join(names)} profile, {archive.folder}")
+    for name in [*names, "published"]:
+        for record in archive.records(name):
+            print(f"there    {_name(record.experiment)}  ({_made(record)})")
+    missing = _missing(archive, profile)
+    missing += [e for e in exhibits.released_runs() if not archive.holds(e)]
     for e in missing:
         print(f"missing  {_name(e)}")
     for command in commands(missing):
         print(f"to make  {command}")
+
+
+def _missing(archive: Archive, profile: str) -> list[Experiment]:
+    """The runs that a profile lacks; of ``best``, those that the exhibits lack."""
+    if profile == "best":
+        lacked = [archive.select(name).missing for name in exhibits.EXHIBITS]
+        return list(dict.fromkeys(e for missing in lacked for e in missing))
+    return [e for e in exhibits.wanted(profile) if not archive.holds(e)]
 
 
 def _name(e) -> str:

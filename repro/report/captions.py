@@ -78,11 +78,9 @@ def conditions(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
     """What a reader needs to read a number: profile, data, epochs, seeds, the kind of error."""
     if not used:
         return "No records yet."
-    profile = PROFILES[used[0].experiment.profile]
     several = len({r.experiment.seed for r in used}) > 1
-    if profile.trained_here:
-        said = [f"{profile.name} profile", *dict.fromkeys(map(_data_and_length, used))]
-        said.append(_seeds(used))
+    if PROFILES[used[0].experiment.profile].trained_here:
+        said = [*_profiles_and_lengths(used), _seeds(used)]
     else:
         said = [plural(len(used), "released model"), *dict.fromkeys(map(_data_and_length, used))]
         said.append(f"evaluated with {_seeds(used)}")
@@ -90,6 +88,18 @@ def conditions(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
     if error:
         said.append(error.replace(OVER_IMAGES, BETWEEN_SEEDS) if several else error)
     return "; ".join(said) + "."
+
+
+def _profiles_and_lengths(used: Sequence[Record]) -> list[str]:
+    """The profile of runs, and their data and length; each its own, if there are several."""
+    lengths: dict[str, dict[str, None]] = {}
+    for record in used:
+        of_profile = lengths.setdefault(record.experiment.profile, {})
+        of_profile[_data_and_length(record)] = None
+    said = []
+    for name, of_profile in lengths.items():
+        said += [f"{name} profile", *of_profile]
+    return said
 
 
 def _seeds(used: Sequence[Record]) -> str:

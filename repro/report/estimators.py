@@ -11,10 +11,12 @@ from typing import NamedTuple
 import pandas as pd
 from scipy import stats
 
+from repro.bounds import T
 from repro.experiments import Experiment
 from repro.records import Archive, Record
 from repro.report.captions import METRIC_TITLES
 from repro.report.estimates import ENOUGH, NOT_RUN, ErrorOf, Estimate
+from repro.studies import AT_T, BETA, OF_ESTIMATORS
 
 USUAL = "rep"
 DOUBLY = "drep"
@@ -26,7 +28,8 @@ BOUNDS = {  # method -> title, in the order in which they are shown
     "ciwae": "CIWAE(0.5)",
     "vae": "VAE",
 }
-USUAL_LAYOUTS = ((1, 64), (8, 8), (64, 1))
+USUAL_LAYOUTS = {layout.method: (layout.M, layout.K) for layout in (*AT_T, *OF_ESTIMATORS)}
+GROUPS = (1, 2, 4, 8, 16, 32, 64)  # of T samples, that a bound may be the mean of
 
 
 class Setting(NamedTuple):
@@ -35,23 +38,27 @@ class Setting(NamedTuple):
     decoder: str
     epochs: int
     precision: str = "float32"
+    profile: str = "short"
 
 
 BOTH_NETWORKS = Setting("own", 40, "tf32")
 BOTH_EARLIER = Setting("own", 13)
-ENCODER_ALONE = Setting("iwae", 4)
+BOTH_LONGER = Setting("own", 364, "tf32", "full")
+ENCODER_ALONE = Setting("iwae", 4, "tf32")
 
 
 def trained(archive: Archive, setting: Setting) -> pd.DataFrame:
-    """A row for each method, estimator and seed: the metrics after the setting's epochs."""
+    """A row for each method, estimator and seed: the metrics after the setting's epochs.
+
+    A method with another layout than the usual, or another beta, is called ``miwae(4,16)`` or
+    ``ciwae(0.05)``.
+    """
     rows = {}
-    for record in archive.records("short"):
-        e = record.experiment
-        if not _belongs(e, setting):
-            continue
+    for record in runs_of(archive, setting):
         values = _after(record, setting.epochs)
         if values is not None:
-            rows[e.method, _estimator(e), e.seed] = values
+            e = record.experiment
+            rows[_called(e), _estimator(e), e.seed] = values
     names = ["method", "estimator", "seed"]
     if not rows:
         return pd.DataFrame(columns=[*names, *METRIC_TITLES])
@@ -60,10 +67,41 @@ def trained(archive: Archive, setting: Setting) -> pd.DataFrame:
     return table.reset_index()
 
 
+def runs_of(archive: Archive, setting: Setting) -> list[Record]:
+    """The records of a setting's runs."""
+    return [r for r in archive.records(setting.profile) if _belongs(r.experiment, setting)]
+
+
+def runs_of_pair(archive: Archive, setting: Setting, method: str, estimator: str) -> list[Record]:
+    """The records of a setting's runs of one bound under one estimator."""
+    found = runs_of(archive, setting)
+    wanted = (method, estimator)
+    return [r for r in found if (_called(r.experiment), _estimator(r.experiment)) == wanted]
+
+
 def _belongs(e: Experiment, setting: Setting) -> bool:
     usual = (e.group, e.precision, e.protocol) == ("mnist-reference", setting.precision, "paper")
-    layout = (e.M, e.K) in USUAL_LAYOUTS and e.beta in (None, 0.5) and e.method in BOUNDS
-    return usual and layout and e.decoder == setting.decoder and e.epochs >= setting.epochs
+    of_setting = e.decoder == setting.decoder and e.epochs >= setting.epochs
+    return usual and of_setting and e.method in BOUNDS
+
+
+def _called(e: Experiment) -> str:
+    """The method's name, with its layout or its beta where they are not the usual ones."""
+    if e.beta not in (None, BETA):
+        return f"{e.method}({e.beta:g})"
+    if USUAL_LAYOUTS[e.method] != (e.M, e.K):
+        return f"{e.method}({e.M},{e.K})"
+    return e.method
+
+
+def _with_groups(method: str, M: int) -> str:
+    """What MIWAE or PIWAE is called with M groups of the T samples."""
+    if M == 1:
+        return "iwae"
+    if method == "miwae" and M == T:
+        return "vae"
+    layout = (M, T // M)
+    return method if layout == USUAL_LAYOUTS[method] else f"{method}({M},{T // M})"
 
 
 def _estimator(e: Experiment) -> str:
@@ -116,6 +154,15 @@ class EstimatorRuns:
     def _of_seeds(self, method: str, estimator: str, metric: str) -> pd.Series:
         chosen = (self.rows.method == method) & (self.rows.estimator == estimator)
         return self.rows[chosen][metric]
+
+    def by_groups(self, method: str, metric: str) -> dict[int, Estimate]:
+        """A metric for each number of groups that was run: one is IWAE, T is the VAE's bound."""
+        found = {}
+        for M in GROUPS:
+            value = self.value(_with_groups(method, M), USUAL, metric)
+            if value is not NOT_RUN:
+                found[M] = value
+        return found
 
     def gain(self, method: str, metric: str):
         """What the doubly reparameterised gradient adds to a bound's metric."""

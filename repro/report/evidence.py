@@ -1,7 +1,8 @@
 """What the records hold for a claim or a sentence: runs of a setting, and how far they are apart.
 
 A setting is named as in the book's prose, ``mnist reference``; ``whose`` is ``weights``, the
-report's released models measured again, or ``ours``, our own runs of every seed.
+report's released models measured again, ``ours``, our own longest runs of every seed, or ``short``,
+our own of the short profile.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from repro.experiments import PRECISIONS, PROFILES, plan
 from repro.records import Archive, Record, of_any_seed
 from repro.report import tables
 from repro.report.estimates import ErrorOf, Estimate, paired_difference, seed_spread
-from repro.report.estimators import BOTH_EARLIER
 from repro.report.reported import TABLE1
 
 NAMES_OF_SETTINGS = tuple(name.replace("-", " ") for name in SETTINGS)
@@ -66,7 +66,8 @@ class Evidence:
         if whose == "weights":
             used = list(self.archive.released.values())
         else:
-            used = self.archive.select(CURVES_OF[name]).used
+            profile = "short" if whose == "short" else "best"
+            used = self.archive.select(CURVES_OF[name], profile).used
         of_setting = [r for r in used if r.experiment.setting == name]
         return [r for r in of_setting if method in (None, r.experiment.method)]
 
@@ -102,7 +103,10 @@ class Evidence:
         self, setting: str, a: str, b: str, metric: str, whose: str = "weights"
     ) -> Estimate:
         """``apart``, with an error of the training as well where one training stands behind it."""
-        estimate = self.apart(setting, a, b, metric, whose)
+        return self.with_training(self.apart(setting, a, b, metric, whose), a, b, metric)
+
+    def with_training(self, estimate: Estimate, a: str, b: str, metric: str) -> Estimate:
+        """A difference of two methods, its error counting what another training would change."""
         if not estimate or estimate.error_of is not ErrorOf.IMAGES:
             return estimate
         noise = self.training_noise(a, b, metric) / estimate.seeds**0.5
@@ -110,19 +114,6 @@ class Evidence:
         # Welch and Satterthwaite's degrees of freedom, the training's noise taken as known
         dof = estimate.dof * (error / estimate.se) ** 4 if estimate.se else np.inf
         return replace(estimate, se=error, dof=dof, error_of=ErrorOf.SEEDS)
-
-    def at_length(self, method: str, M: int, K: int, beta: float | None = None) -> float:
-        """IWAE-64 of our runs on MNIST after 13 epochs, the mean over seeds; nan without any."""
-        epochs = BOTH_EARLIER.epochs
-        wanted = ("mnist-reference", method, M, K, beta, "rep", "own", "paper", "default")
-        found = []
-        for record in self.archive.records("short"):
-            e = record.experiment
-            how = (e.estimator, e.decoder, e.protocol, e.init)
-            if (e.group, e.method, e.M, e.K, e.beta, *how) != wanted or e.epochs < epochs:
-                continue
-            found.append(record.curve.set_index("epoch").iwae_64[epochs])
-        return float(np.mean(found)) if found else np.nan
 
     def of_betas(self) -> list[Record]:
         """Our runs of Figure 4."""

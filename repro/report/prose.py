@@ -29,12 +29,25 @@ from repro.report import (
     tables,
 )
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds, paired_difference
-from repro.report.estimators import BOTH_EARLIER, BOTH_NETWORKS, ENCODER_ALONE, EstimatorRuns
+from repro.report.estimators import (
+    BOTH_EARLIER,
+    BOTH_LONGER,
+    BOTH_NETWORKS,
+    ENCODER_ALONE,
+    EstimatorRuns,
+    runs_of_pair,
+)
 from repro.report.evidence import Evidence, rounded_up
 from repro.report.reported import FIGURE4, TABLE1
 from repro.studies import NETWORKS_OF_ESTIMATORS, SWEPT, Layout, offset_title
 
 WATTS = {"cuda": 700, "cpu": 20}  # an H200's limit; a generous guess for a core and its memory
+TRAININGS = {  # as pages name them
+    "both": BOTH_NETWORKS,
+    "earlier": BOTH_EARLIER,
+    "longer": BOTH_LONGER,
+    "alone": ENCODER_ALONE,
+}
 LAST_COUNTS = (64, 256)  # of K, between which rates are given
 ESS_OF_MOST = functools.partial(gradients.effective_samples, layout=SWEPT[-1])
 
@@ -142,8 +155,8 @@ class Numbers(Evidence):
         return str(logs.passed_for_good(leads[setting.replace(" ", "-")]) or "never")
 
     def after(self, setting: str, method: str, epoch: int, metric: str = "iwae_64") -> float:
-        """A metric on our runs' curves after an epoch, the mean over seeds; nan without one."""
-        curves = [r.curve.set_index("epoch")[metric] for r in self.runs(setting, method, "ours")]
+        """A metric on our short runs' curves after an epoch, the mean over seeds; nan without."""
+        curves = [r.curve.set_index("epoch")[metric] for r in self.runs(setting, method, "short")]
         return float(np.mean([c.get(epoch, np.nan) for c in curves])) if curves else np.nan
 
     def reached(self, setting: str, method: str, epoch: int, metric: str = "iwae_64"):
@@ -286,22 +299,23 @@ class Numbers(Evidence):
 
     # Bounds and estimators
 
-    def trained(self, method: str, estimator: str, metric: str, setting=BOTH_NETWORKS):
-        """A metric after the epochs of a setting, of a bound under an estimator."""
-        return EstimatorRuns(self.archive, setting).value(method, estimator, metric)
+    def trained(self, method: str, estimator: str, metric: str, where: str = "both"):
+        """A metric of a bound under an estimator; ``where`` is a name in ``TRAININGS``."""
+        return EstimatorRuns(self.archive, TRAININGS[where]).value(method, estimator, metric)
 
-    def trained_apart(self, a: str, b: str, metric: str, setting=BOTH_NETWORKS):
-        """The metric of ``a`` minus that of ``b``, each a bound and an estimator: "iwae drep"."""
+    def trained_apart(self, a: str, b: str, metric: str, where: str = "both"):
+        """The metric of ``a`` minus that of ``b``, each a bound and an estimator: "iwae drep".
+
+        Of one training each, the error is over test images, paired, and counts what another
+        training would change.
+        """
         first, second = (tuple(words.split()) for words in (a, b))
-        return EstimatorRuns(self.archive, setting).apart(first, second, metric)
-
-    def trained_earlier(self, method: str, estimator: str, metric: str):
-        """``trained`` after 13 epochs."""
-        return self.trained(method, estimator, metric, BOTH_EARLIER)
-
-    def trained_apart_earlier(self, a: str, b: str, metric: str):
-        """``trained_apart`` after 13 epochs."""
-        return self.trained_apart(a, b, metric, BOTH_EARLIER)
+        setting = TRAININGS[where]
+        difference = EstimatorRuns(self.archive, setting).apart(first, second, metric)
+        if difference is NOT_RUN or difference.se is not None:
+            return difference
+        runs = [runs_of_pair(self.archive, setting, *pair) for pair in (first, second)]
+        return self.with_training(paired_difference(*runs, metric), first[0], second[0], metric)
 
     def clearer(self, a: str, b: str, where: str) -> Estimate:
         """SNR of phi's gradient under ``a`` over that under ``b``: "iwae drep" and the like."""
@@ -337,23 +351,16 @@ class Numbers(Evidence):
             found.append(most / one)
         return _from_to(found)
 
-    def made_up(self, a: str, b: str, target: str, metric: str, setting=BOTH_NETWORKS) -> str:
+    def made_up(self, a: str, b: str, target: str, metric: str, where: str = "both") -> str:
         """How much of the way in a metric from ``b`` to ``target`` it is to ``a``, in percent."""
-        gain = self.trained_apart(a, b, metric, setting)
-        distance = self.trained_apart(target, b, metric, setting)
+        gain = self.trained_apart(a, b, metric, where)
+        distance = self.trained_apart(target, b, metric, where)
         return f"{100 * gain.value / distance.value:.0f} %" if gain and distance else str(NOT_RUN)
 
-    def made_up_earlier(self, a: str, b: str, target: str, metric: str) -> str:
-        """``made_up`` after 13 epochs."""
-        return self.made_up(a, b, target, metric, BOTH_EARLIER)
-
-    def alone(self, method: str, estimator: str, metric: str = "iwae_64"):
-        """``trained`` of encoders that were trained for the decoder of the report's IWAE."""
-        return self.trained(method, estimator, metric, ENCODER_ALONE)
-
-    def alone_apart(self, a: str, b: str, metric: str = "iwae_64"):
-        """``trained_apart`` of encoders that were trained for the decoder of the report's IWAE."""
-        return self.trained_apart(a, b, metric, ENCODER_ALONE)
+    def by_groups(self, method: str, M: int, metric: str):
+        """A metric of MIWAE or PIWAE with M groups of the 64 samples, after 40 epochs."""
+        found = EstimatorRuns(self.archive, BOTH_NETWORKS).by_groups(method, metric)
+        return found.get(M, NOT_RUN)
 
     # The work as a whole
 
@@ -395,14 +402,15 @@ class Numbers(Evidence):
 
     def length(self, exhibit: str) -> str:
         """How long our runs of an exhibit were, in words."""
-        used, missing, profile = self.archive.select(exhibit)
+        selection = self.archive.select(exhibit)
+        used, missing = selection
         if not used:
             return "not run yet"
         epochs = " and ".join(dict.fromkeys(str(r.experiment.epochs) for r in used))
         seeds = Counter(replace(r.experiment, seed=0) for r in used).values()
         counts = " or ".join(map(str, sorted(set(seeds))))
         noun = "seed" if max(seeds) == 1 else "seeds"
-        said = f"{profile} profile, {epochs} epochs, {counts} {noun}"
+        said = f"{selection.profile} profile, {epochs} epochs, {counts} {noun}"
         return f"{said}, with {plural(len(missing), 'run')} still to come" if missing else said
 
     def audit(self) -> str:

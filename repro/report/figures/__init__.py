@@ -22,15 +22,15 @@ from repro.report.figures.of_audit import (
     signal_to_noise,
 )
 from repro.report.figures.of_bounds import what_a_bound_is
-from repro.report.figures.of_estimators import bounds_and_estimators, samples_and_clarity
+from repro.report.figures.of_estimators import bounds_and_estimators, by_groups, samples_and_clarity
 from repro.report.figures.of_pictures import along_a_unit, drawn_samples, posteriors
 from repro.report.figures.of_preregistered import outcomes
 from repro.report.figures.style import as_vectors, save
 from repro.report.tables import AnyArchive
 
 __all__ = [
-    "FIGURES", "IN_PAGES", "along_a_unit", "as_vectors", "bounds_and_estimators", "chosen_beta",
-    "draw", "drawn_samples", "leads", "logged_gaps", "logged_log_px", "posteriors",
+    "FIGURES", "IN_PAGES", "along_a_unit", "as_vectors", "bounds_and_estimators", "by_groups",
+    "chosen_beta", "draw", "drawn_samples", "leads", "logged_gaps", "logged_log_px", "posteriors",
     "printed_and_corrected", "reported_betas", "run_curves", "run_grids", "samples_and_clarity",
     "save", "signal_to_noise",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from repro.records import Archive
 from repro.report.captions import METRIC_TITLES
 from repro.report.estimates import NOT_RUN
-from repro.report.estimators import BOTH_NETWORKS, BOUNDS, DOUBLY, USUAL, EstimatorRuns
+from repro.report.estimators import BOTH_NETWORKS, BOUNDS, DOUBLY, GROUPS, USUAL, EstimatorRuns
 from repro.report.figures.style import GREY, legend_above, look, styled_figure
 from repro.report.gradients import rates_in_linear_gaussian, ratio, snr_of, swept
 from repro.report.tables import AnyArchive
@@ -63,6 +63,29 @@ def samples_and_clarity(archive: AnyArchive = None) -> Figure:
         _draw_rates(left, archive)
         _draw_sweeps(right, archive)
         legend_above(figure, left, len(RATES))
+    return figure
+
+
+def by_groups(archive: AnyArchive = None) -> Figure:
+    """MIWAE and PIWAE with M groups of the 64 samples, from IWAE's bound on the left to the VAE's.
+
+    Bars: standard errors between trainings.
+    """
+    runs = EstimatorRuns(Archive.of(archive), BOTH_NETWORKS)
+    with styled_figure(1, 3, (8, 3.2)) as (figure, (axes,)):
+        for ax, (metric, title) in zip(axes, METRIC_TITLES.items(), strict=True):
+            for method in ("miwae", "piwae"):
+                found = runs.by_groups(method, metric)
+                values = [e.value for e in found.values()]
+                errors = [e.se for e in found.values()]
+                ax.errorbar(
+                    [*found], values, errors, capsize=2, **look(method), label=method.upper()
+                )
+            ax.set(xscale="log", xlabel="M", title=title)
+            ax.set_xticks(GROUPS, GROUPS)
+            ax.xaxis.set_minor_locator(NullLocator())
+        axes[0].set(ylabel=f"nats, after {BOTH_NETWORKS.epochs} epochs")
+        legend_above(figure, axes[0], 2)
     return figure
 
 

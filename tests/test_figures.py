@@ -25,7 +25,7 @@ FIGURES_OF_STUDIES = {
     ],
     "snr": [figures.signal_to_noise],
     "pictures": [figures.drawn_samples, figures.along_a_unit, figures.posteriors],
-    "estimators": [figures.bounds_and_estimators, figures.samples_and_clarity],
+    "estimators": [figures.bounds_and_estimators, figures.samples_and_clarity, figures.by_groups],
 }
 BESIDE = {  # what else a figure's notebook shows
     "figure4": [figures.chosen_beta, figures.reported_betas]

@@ -292,6 +292,18 @@ class Numbers(Evidence):
         found = map(self.archive.get, wanted)
         return {r.experiment.method: r.curve.set_index("epoch").iwae_64[40] for r in found}
 
+    def of_bfloat16(self, which: str) -> Estimate:
+        """IWAE-64 in bfloat16 minus TF32, on MNIST after 13 epochs: ``largest`` or ``mean``."""
+        of_each = {}
+        for precision, epochs in (("bf16", 13), ("tf32", None)):
+            runs = plan("all", "mnist", seed="10,11", epochs=epochs, profile_name="short")
+            found = [self.archive.get(replace(e, precision=precision)) for e in runs]
+            of_each[precision] = [r.curve.set_index("epoch").iwae_64[13] for r in found]
+        apart = np.subtract(of_each["bf16"], of_each["tf32"])
+        if which == "largest":
+            return Estimate(float(np.abs(apart).max()))
+        return Estimate.mean_of(apart, ErrorOf.DRAWS)
+
     def changed_by_training(self, metric: str) -> str:
         """The standard deviation that other trainings give a difference from IWAE, as a range."""
         others = ("piwae", "miwae", "ciwae")

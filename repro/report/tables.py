@@ -429,7 +429,7 @@ def sources(exhibit: str, profile: str = "best", archive: AnyArchive = None) -> 
     from IPython.display import display
 
     archive = Archive.of(archive)
-    ours, missing, _ = archive.select(exhibit, profile)
+    ours, missing = archive.select(exhibit, profile)
     show_origins(exhibit, {"Ours": ours, THE_REPORTS: archive.released_in(exhibit)})
     if missing and exhibit not in TABLES:
         display(_to_fill(commands(missing)))

@@ -12,6 +12,9 @@ from repro.report.prose import Numbers
 from tests.helpers import write_record
 
 
+ALONE = {"decoder": "iwae", "epochs": 4, "precision": "tf32"}
+
+
 def runs(method, **words):
     return plan(method, profile_name="short", **{"epochs": 13} | words)
 
@@ -27,7 +30,7 @@ def folder(tmp_path):
         write_record(tmp_path, e, value=value)
     write_record(tmp_path, runs("iwae", estimator="drep")[0], value=-87.0)
     write_record(tmp_path, runs("vae", estimator="stl")[0], value=-79.0)
-    write_record(tmp_path, runs("miwae", decoder="iwae", epochs=4)[0], value=-70.0)
+    write_record(tmp_path, runs("miwae", **ALONE)[0], value=-70.0)
     write_record(tmp_path, runs("miwae", M=16)[0], value=-1.0)
     write_record(tmp_path, runs("miwae", precision="tf32")[0], value=-1.0)
     write_record(tmp_path, runs("miwae", epochs=4)[0], value=-1.0)
@@ -41,8 +44,8 @@ def found(folder):
 
 
 def test_only_runs_that_can_be_compared_are(found):
-    assert set(found.rows.method) == {"iwae", "piwae", "vae"}
-    assert len(found.rows) == 8
+    assert set(found.rows.method) == {"iwae", "piwae", "vae", "miwae(16,4)"}
+    assert len(found.rows) == 9
 
 
 def test_the_errors_are_between_seeds_pooled(found):
@@ -69,7 +72,7 @@ def test_encoders_alone_are_another_setting(folder):
     alone = EstimatorRuns(Archive(folder), ENCODER_ALONE)
     assert [*alone.rows.method] == ["miwae"]
     assert alone.value("miwae", "rep", "iwae_64").se is None
-    assert str(Numbers(str(folder)).alone("miwae", "rep")) == "−70.00"
+    assert str(Numbers(str(folder)).trained("miwae", "rep", "iwae_64", "alone")) == "−70.00"
 
 
 def test_the_gap_is_the_difference_of_the_two_at_that_epoch(tmp_path):
@@ -125,13 +128,41 @@ def test_with_a_pooled_error_on_one_side_the_fewer_degrees_of_freedom_count(many
     assert (apart.value, apart.dof) == (8, 4)
 
 
-def test_of_ciwae_half_and_half_alone_is_compared(tmp_path):
+def test_ciwae_with_another_beta_has_another_name(tmp_path):
     for e in runs("ciwae", beta="0.3,0.5"):
         write_record(tmp_path, e, value=-90.0 - e.beta)
     found = EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
     assert found.value("ciwae", "rep", "iwae_64").value == -90.5
     assert found.value("ciwae", "rep", "log_px").value == -90.5
+    assert found.value("ciwae(0.3)", "rep", "iwae_64").value == -90.3
     assert found.value("ciwae", "drep", "iwae_64") is NOT_RUN
+
+
+def test_groups_lead_from_iwae_to_the_vae_for_miwae_and_not_for_piwae(tmp_path):
+    """Each value is the number of groups, and PIWAE's is more by a half."""
+    planted = (("iwae", 1.0), ("vae", 64.0))
+    for method, value in planted:
+        write_record(tmp_path, runs(method)[0], value=value)
+    with_groups = (("miwae", 8, 8.0), ("miwae", 32, 32.0), ("piwae", 8, 8.5), ("piwae", 64, 64.5))
+    for method, M, value in with_groups:
+        write_record(tmp_path, runs(method, M=M, K=64 // M)[0], value=value)
+    found = EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
+    of_miwae = {M: e.value for M, e in found.by_groups("miwae", "iwae_64").items()}
+    of_piwae = {M: e.value for M, e in found.by_groups("piwae", "iwae_64").items()}
+    assert of_miwae == {1: 1, 8: 8, 32: 32, 64: 64}
+    assert of_piwae == {1: 1, 8: 8.5, 64: 64.5}
+
+
+def test_one_training_each_is_compared_with_what_another_would_change(tmp_path):
+    """The error has the training's noise in it, borrowed; the images alone would give less."""
+    words = {"profile_name": "full", "epochs": 364, "precision": "tf32"}
+    for value, e in ((-87.0, plan("iwae", **words)[0]), (-86.0, plan("piwae", **words)[0])):
+        write_record(tmp_path, e, value=value)
+    numbers = Numbers(str(tmp_path))
+    apart = numbers.trained_apart("piwae rep", "iwae rep", "iwae_64", "longer")
+    assert apart.value == 1
+    assert apart.se == pytest.approx(numbers.training_noise("piwae", "iwae", "iwae_64"))
+    assert numbers.trained("iwae", "rep", "iwae_64", "longer").se is None
 
 
 def test_without_seeds_no_spread_is_known(tmp_path):

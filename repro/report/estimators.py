@@ -54,7 +54,7 @@ def trained(archive: Archive, setting: Setting) -> pd.DataFrame:
     ``ciwae(0.05)``.
     """
     rows = {}
-    for record in runs_of(archive, setting):
+    for record in runs_in(archive, setting):
         values = _after(record, setting.epochs)
         if values is not None:
             e = record.experiment
@@ -67,14 +67,14 @@ def trained(archive: Archive, setting: Setting) -> pd.DataFrame:
     return table.reset_index()
 
 
-def runs_of(archive: Archive, setting: Setting) -> list[Record]:
+def runs_in(archive: Archive, setting: Setting) -> list[Record]:
     """The records of a setting's runs."""
     return [r for r in archive.records(setting.profile) if _belongs(r.experiment, setting)]
 
 
 def runs_of_pair(archive: Archive, setting: Setting, method: str, estimator: str) -> list[Record]:
     """The records of a setting's runs of one bound under one estimator."""
-    found = runs_of(archive, setting)
+    found = runs_in(archive, setting)
     wanted = (method, estimator)
     return [r for r in found if (_called(r.experiment), _estimator(r.experiment)) == wanted]
 

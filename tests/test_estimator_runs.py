@@ -11,7 +11,6 @@ from repro.report.estimators import BOTH_EARLIER, ENCODER_ALONE, EstimatorRuns
 from repro.report.prose import Numbers
 from tests.helpers import write_record
 
-
 ALONE = {"decoder": "iwae", "epochs": 4, "precision": "tf32"}
 
 

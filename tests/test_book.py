@@ -307,3 +307,10 @@ def test_a_second_report_at_the_same_time_is_one_line(tmp_path):
         first.terminate()
     assert done.returncode == 2
     assert done.stdout == "make report is at work in this folder already; wait for it\n"
+
+
+def test_each_table_of_a_notebook_has_a_name_of_its_own():
+    """Tables of one name would share their styles, and grey cells that hold numbers."""
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        names = re.findall(r'<table id=\\"(T_\w+)\\"', path.read_text())
+        assert len(set(names)) == len(names), path.name

@@ -41,6 +41,8 @@ def bring(app, config) -> None:
     config.myst_substitutions = {"n": Numbers(str(project / "results"))}
     for name in EXHIBITS:
         config.myst_substitutions[name] = _shown_in_chapters(target / f"{name}.ipynb")
+    for name in STUDIES:
+        config.myst_substitutions |= _named_pictures(target / f"{name}.ipynb")
     found = []
     for page in (f"{name}.ipynb" for name in SMOKE_PAGES):
         found.append(_bring_smoke(built / "smoke" / page, target / "smoke" / page))
@@ -58,19 +60,47 @@ def _shown_in_chapters(path: Path) -> str:
 
     Printed, the chapters are followed by the exhibits, so there they are left out.
     """
-    notebook = json.loads(path.read_text())
-    outputs = [(cell, o) for cell in notebook["cells"] for o in cell.get("outputs", [])]
-    for cell, output in outputs:
+    for cell, output in _outputs_of(path):
         data = output.get("data", {})
-        for mime, ending in PICTURES.items():
-            if mime in data:
-                picture = path.parent / "pictures" / f"{path.stem}.{ending}"
-                _write(picture, _content(mime, "".join(data[mime])))
-                alt = cell["metadata"]["mystnb"]["image"]["alt"]
-                return _as_image(picture, f"{path.stem}.html", alt)
+        if picture := _picture_in(data, path.parent / "pictures" / path.stem):
+            return _as_image(picture, f"{path.stem}.html", _alt_of(cell))
         if "<table" in (table := "".join(data.get("text/html", ""))):
             return _as_raw_html(table)
     raise ValueError(f"{path} shows neither a picture nor a table")
+
+
+def _named_pictures(path: Path) -> dict[str, str]:
+    """A study's pictures, as chapters show them: ``fig_groups`` is the figure fig-groups."""
+    found = {}
+    for cell, output in _outputs_of(path):
+        name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+        if name is None:
+            continue
+        picture = _picture_in(output.get("data", {}), path.parent / "pictures" / name)
+        if picture:
+            page = f"{path.stem}.html#{name}"
+            found[name.replace("-", "_")] = _as_image(picture, page, _alt_of(cell))
+    return found
+
+
+def _outputs_of(path: Path) -> list[tuple[dict, dict]]:
+    """Each output of a notebook, with its cell."""
+    notebook = json.loads(path.read_text())
+    return [(cell, o) for cell in notebook["cells"] for o in cell.get("outputs", [])]
+
+
+def _picture_in(data: dict, place: Path) -> Path | None:
+    """The picture in an output, written to ``place`` with its ending; None if there is none."""
+    for mime, ending in PICTURES.items():
+        if mime in data:
+            picture = place.with_name(f"{place.name}.{ending}")
+            _write(picture, _content(mime, "".join(data[mime])))
+            return picture
+    return None
+
+
+def _alt_of(cell: dict) -> str:
+    return cell["metadata"]["mystnb"]["image"]["alt"]
 
 
 def _content(mime: str, data: str) -> bytes:

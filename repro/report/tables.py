@@ -412,7 +412,7 @@ def show(table: pd.DataFrame) -> None:
     grey = "color: grey; font-style: italic"
     style = text.style.map(lambda cell: grey if cell == str(NOT_RUN) else "")
     # The same name every time, and a different one for each table of a page.
-    name = zlib.crc32("".join(map(str, table.index)).encode())
+    name = zlib.crc32("".join([table.attrs["caption"], *map(str, table.index)]).encode())
     display(HTML(style.set_uuid(f"{name:08x}").to_html()), Markdown(table.attrs["caption"]))
     if table.attrs["missing"]:
         display(_to_fill(table.attrs["missing"]))

@@ -39,7 +39,7 @@ def bounds_and_estimators(archive: AnyArchive = None) -> Figure:
             _draw_metric(ax, runs, methods, metric)
             ax.set(title=f"{title} after {BOTH_NETWORKS.epochs} epochs", ylabel="nats")
         for ax in axes.flat:
-            ax.set_xticks(range(len(methods)), [m.upper() for m in methods])
+            ax.set_xticks(range(len(methods)), [m.upper() for m in methods], fontsize=7)
         for name, line in LINES.items():
             axes[0, 0].plot([], [], "o", color=GREY, label=name, **line)
         legend_above(figure, axes[0, 0], len(LINES))

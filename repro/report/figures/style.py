@@ -21,6 +21,7 @@ COLOURS = {
     "vae": "#E69F00",
     "ciwae-learned": "#56B4E9",
     "ciwae-chosen": "#999933",
+    "u-miwae": "#882255",
 }
 MARKERS = {
     "iwae": "o",
@@ -30,6 +31,7 @@ MARKERS = {
     "vae": "v",
     "ciwae-learned": "P",
     "ciwae-chosen": "X",
+    "u-miwae": "p",
 }
 GREY = "#757575"  # readable on white and on black
 INK = "#4d4d4d"  # of axes and words in vector figures, which a dark page inverts

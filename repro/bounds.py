@@ -199,6 +199,7 @@ METHODS = {
     "vae": both(vae, M=T),
     "ciwae-learned": both(ciwae, M=1, learns_beta=True),  # section 3.7
     "ciwae-chosen": Objective(theta=iwae, phi=ciwae, M=1, chooses_beta=True),
+    "ciwae-chosen-both": Objective(theta=ciwae, phi=ciwae, M=1, chooses_beta=True),
     "vr-iwae": both(vr_iwae, M=1),
     "u-miwae": both(u_miwae),
 }

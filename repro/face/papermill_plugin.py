@@ -90,14 +90,14 @@ def complete(command: click.Command, args: list[str]) -> list[str]:
     ours = _notebook(path) if path else None
     if ours is None or given.get("help_notebook"):
         return as_given
-    from repro import records  # here, because papermill imports this module for every notebook
-
     stem = Path(path).stem
     name = checked_name(ours, given_parameters(given), stem)
     _check_kernel(given.get("kernel"))
     if given.get("output_path"):
         _check_output(given["output_path"])
     else:
+        from repro import records  # here, because it takes a second to import
+
         output = f"{stem}-{name}.ipynb" if name else f"{stem}.ipynb"
         folder = _made_folder(records.root() / "_build" / "notebooks")
         args = [*args, os.path.relpath(folder / output)]
@@ -201,8 +201,6 @@ def checked_name(notebook: dict, given: dict, stem: str = "") -> str:
 
     Raises ReproError if a parameter's name or value is wrong.
     """
-    from repro import records
-
     known = default_parameters(notebook)
     for parameter in given:
         one_of("parameter", parameter, known)
@@ -210,6 +208,8 @@ def checked_name(notebook: dict, given: dict, stem: str = "") -> str:
     if values.get("data") is not None:
         as_path("data", values["data"])
     if values.get("results") is not None:
+        from repro import records
+
         records.results_folder(values["results"])
     if "method" in values:
         return _checked_training(values)

@@ -11,10 +11,10 @@ import torch
 
 from repro import ReproError, bounds, experiments, records
 from repro.__main__ import train
-from repro.lab import datasets, training
+from repro.lab import datasets, leases, training
 from repro.lab.models import MODELS
 from repro.lab.program import learning_rate
-from repro.lab.run import Order, _try_engine, only_one
+from repro.lab.run import Order, _try_engine
 from repro.records import Archive
 from tests.helpers import SMALL, double_precision, few_digits, in_double
 
@@ -22,7 +22,7 @@ from tests.helpers import SMALL, double_precision, few_digits, in_double
 CHILD = """
 import os, signal, sys
 import torch
-from repro.lab import training
+from repro.lab import leases, training
 from repro.lab.models import MODELS
 from tests.helpers import SMALL, few_digits
 from tests.test_training import runs
@@ -369,12 +369,12 @@ def test_a_bound_that_was_only_described_anew_goes_on(small, tmp_path, monkeypat
 def test_runs_are_trained_by_one_process_at_a_time(tmp_path):
     archive = Archive(tmp_path)
     with (
-        only_one(runs("vae,iwae"), archive),
+        leases.held(map(archive.path_of, runs("vae,iwae"))),
         pytest.raises(ReproError, match="iwae-M1-K64-seed0-epochs2 is being trained already"),
-        only_one(runs("piwae,iwae"), archive),
+        leases.held(map(archive.path_of, runs("piwae,iwae"))),
     ):
         pass
-    with only_one(runs("iwae,piwae"), archive):
+    with leases.held(map(archive.path_of, runs("iwae,piwae"))):
         pass  # the others have let go
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

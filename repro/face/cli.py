@@ -24,7 +24,7 @@ from repro.experiments import (
     plan,
 )
 from repro.experiments import profile as profile_of
-from repro.lab import datasets, run
+from repro.lab import datasets, run, sweep
 from repro.lab.engines import ENGINE_CHOICES
 from repro.records import Archive, Record
 
@@ -154,6 +154,36 @@ def train_command(
     runs = plan(profile_name=profile, device=device, **words)
     how = (device, time_limit, engine, measured_at_milestones(milestones), fallback)
     there = len(run.train(runs, data, results, *how))
+    return 0 if there == len(runs) else UNFINISHED
+
+
+@repro_command.command("sweep")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--job", help="Train this job's runs. Default: print the jobs and what they take.")
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help=f"Jobs are packed for it: {choices(sweep.MACHINES)}.",
+)
+@click.option("--slot", type=float, default=60, show_default=True, help="Minutes of a job.")
+@click.option("--memory", type=float, default=16, show_default=True, help="GB of a job.")
+@click.option("--time-limit", type=float, help="Stop after so many seconds, keeping the state.")
+@data_option
+@results_option
+def sweep_command(file, job, device, slot, memory, time_limit, data, results) -> int:
+    """Pack the many runs that FILE lists into jobs, or train one of the jobs.
+
+    FILE is YAML: a list of groups of runs, in the words of train's options. A job that is stopped
+    has exit status 3 and goes on when the same command is given again. workflow/sweep.smk gives the
+    jobs to a scheduler.
+    """
+    jobs = sweep.jobs_of(sweep.runs_in(file), device, slot, memory)
+    if job is None:
+        print(sweep.summary(jobs, device, slot))
+        return 0
+    runs = list(sweep.job_called(jobs, job).runs)
+    there = len(run.train(runs, data, results, device, time_limit))
     return 0 if there == len(runs) else UNFINISHED
 
 

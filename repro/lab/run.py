@@ -1,6 +1,5 @@
 """From experiments to records: train, evaluate, and measure the report's weights again."""
 
-import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from repro.experiments import (
     Experiment,
     told_apart,
 )
-from repro.lab import datasets, evaluation, pictures, released_files, snr, training
+from repro.lab import datasets, evaluation, leases, pictures, released_files, snr, training
 from repro.lab.datasets import Dataset
 from repro.lab.engines import ENGINE_CHOICES, fastest
 from repro.lab.models import MODELS, Autoencoder
@@ -109,11 +108,11 @@ def train(
             print(f"{place} is there already; remove it first to make it again", flush=True)
     state = _state_of(runs, archive)
     if missing:
-        with only_one(missing, archive):
-            _train_missing(order, missing, state, asked=runs)
+        with leases.held(map(archive.path_of, missing)) as lost:
+            _train_missing(order, missing, state, asked=runs, lost=lost)
     elif state.exists():  # so that a folder that may only be read is no trouble
         state.unlink()
-    _remove_left_locks([e for e in runs if archive.holds(e)], archive)
+    leases.remove_left(archive.path_of(e) for e in runs if archive.holds(e))
     return [archive.get(e) for e in runs if archive.holds(e)]
 
 
@@ -124,12 +123,16 @@ def _state_of(runs: list[Experiment], archive: Archive) -> Path:
 
 
 def _train_missing(
-    order: Order, runs: list[Experiment], state: Path, asked: list[Experiment]
+    order: Order,
+    runs: list[Experiment],
+    state: Path,
+    asked: list[Experiment],
+    lost: Callable[[], bool],
 ) -> None:
     """Train runs, or go on with the training in ``state``, and write their records.
 
     Runs that have their records by now may be among those in ``state``, but none that was not
-    ``asked`` for.
+    ``asked`` for. Training stops if the lease on a run is ``lost``.
     """
     origin = code_and_date()
     say_if_code_is_unknown(origin)
@@ -145,7 +148,7 @@ def _train_missing(
     with interrupts() as interrupted, Progress(runs[0].epochs) as bar:
 
         def stop() -> bool:
-            return interrupted() or order.late()
+            return interrupted() or order.late() or lost()
 
         how = {"commit": code_of(origin), "engine": trial.engine, "milestones": order.milestones}
         how["decoder"] = _released_decoder(runs[0], order.data)
@@ -183,42 +186,6 @@ def _released_decoder(e: Experiment, data: str | Path | None) -> dict | None:
     if e.decoder == "own":
         return None
     return released_files.released_weights(replace(e, method=e.decoder), data)
-
-
-@contextlib.contextmanager
-def only_one(runs: list[Experiment], archive: Archive) -> Iterator[None]:
-    """Raise ReproError if another process trains one of ``runs``."""
-    from filelock import FileLock, Timeout
-
-    with contextlib.ExitStack() as held:
-        for path in map(archive.path_of, runs):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = _lock_of(path)
-            try:
-                held.enter_context(FileLock(file, timeout=0))
-            except Timeout:
-                raise ReproError(
-                    f"{path} is being trained already, by another process; "
-                    "wait for it, or name another folder for the results"
-                ) from None
-            held.callback(file.unlink, missing_ok=True)
-        yield
-
-
-def _lock_of(path: Path) -> Path:
-    """The file that a process locks while it trains the run of this record."""
-    return path.with_name(f"unfinished-{path.name}.lock")
-
-
-def _remove_left_locks(done: list[Experiment], archive: Archive) -> None:
-    """Remove what a killed process left of its locks beside whole records."""
-    from filelock import FileLock, Timeout
-
-    for file in (_lock_of(archive.path_of(e)) for e in done):
-        if not file.exists():
-            continue
-        with contextlib.suppress(Timeout, OSError), FileLock(file, timeout=0):
-            file.unlink(missing_ok=True)
 
 
 def announce(

@@ -1,0 +1,88 @@
+"""Who trains a run: a lease on the place of its record, on whatever file system that is.
+
+A lease is a file that its holder renews, filelock's ``SoftFileLease``. It needs no locks of the
+operating system, which network file systems have or have not, and no clocks that agree. What a
+process of this machine leaves when it is killed is free at once. What another machine leaves is
+free when it has not been renewed for ``LEASE`` seconds.
+"""
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import filelock
+
+from repro import ReproError
+
+LEASE = 60.0  # seconds; every process that shares a folder must have the same
+
+
+def lease_file(place: Path) -> Path:
+    """The file of the lease on the place of a record."""
+    return place.with_name(f"unfinished-{place.name}.lock")
+
+
+@contextlib.contextmanager
+def held(places: Iterable[Path]) -> Iterator[Callable[[], bool]]:
+    """Hold the leases on ``places``; yields a function that says whether one was lost since.
+
+    A lease is lost if this process slept for longer than ``LEASE`` and another took it. Raises
+    ReproError if another process holds one.
+    """
+    leases: list[filelock.BaseFileLock] = []
+
+    def lost() -> bool:
+        return any(getattr(lease, "compromise", None) for lease in leases)
+
+    with contextlib.ExitStack() as stack:
+        for place in places:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            lease = _lease(lease_file(place))
+            _acquire(lease, place)
+            leases.append(lease)
+            stack.callback(lease_file(place).unlink, missing_ok=True)
+            stack.callback(lease.release)
+        yield lost
+
+
+def remove_left(places: Iterable[Path]) -> None:
+    """Remove the files of leases that no process holds."""
+    for file in map(lease_file, places):
+        if file.exists():
+            with contextlib.suppress(filelock.Timeout, OSError), _lease(file).acquire(timeout=0):
+                file.unlink(missing_ok=True)
+
+
+def _lease(file: Path) -> filelock.BaseFileLock:
+    """A lease; where filelock is older than leases, its lock."""
+    with contextlib.suppress(FileNotFoundError):
+        written = file.stat()
+        if written.st_size == 0 and time.time() - written.st_mtime > LEASE:
+            file.unlink()  # an older version's, which would count as held for ever
+    kind = getattr(filelock, "SoftFileLease", None)
+    return filelock.FileLock(file) if kind is None else kind(file, lease_duration=LEASE)
+
+
+def _acquire(lease: filelock.BaseFileLock, place: Path) -> None:
+    """Take a lease at once, or when a machine that does not renew it has had its time."""
+    try:
+        lease.acquire(timeout=0)
+        return
+    except filelock.Timeout:
+        owner = getattr(lease, "owner", None)
+    elsewhere = owner is not None and owner.hostname != socket.gethostname()
+    if elsewhere:
+        print(
+            f"{place} is being trained by {owner.hostname}, or was; waiting {LEASE:.0f} s to see "
+            "which",
+            flush=True,
+        )
+        with contextlib.suppress(filelock.Timeout):
+            lease.acquire(timeout=1.5 * LEASE)
+            return
+    raise ReproError(
+        f"{place} is being trained already, by another process; "
+        "wait for it, or name another folder for the results"
+    )

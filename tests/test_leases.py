@@ -1,0 +1,109 @@
+"""One process trains a run, wherever the others are that share its folder."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from repro import ReproError
+from repro.lab import leases
+
+HOLD = """
+import socket, sys, time
+host, place, seconds, end = sys.argv[1:]
+if host:
+    socket.gethostname = lambda: host
+import os
+from pathlib import Path
+from repro.lab import leases
+leases.LEASE = 2.0
+with leases.held([Path(place)]):
+    print("held", flush=True)
+    time.sleep(float(seconds))
+    if end == "killed":
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "LEASE", 2.0)
+    return tmp_path / "group" / "run"
+
+
+def holder(place, host="", seconds=60.0, end=""):
+    """Another process that holds the lease, on this machine or as if on another."""
+    words = [sys.executable, "-c", HOLD, host, str(place), str(seconds), end]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_lease_that_is_held_here_is_refused_at_once_and_given_back_at_the_end(place):
+    other = holder(place)
+    begun = time.monotonic()
+    with pytest.raises(ReproError, match="is being trained already, by another process"):
+        leases.held([place]).__enter__()
+    assert time.monotonic() - begun < 1
+    other.kill()
+    other.wait()
+    with leases.held([place]) as lost:
+        assert not lost()
+    assert not list(place.parent.iterdir())
+
+
+def test_what_a_killed_process_leaves_is_free_at_once(place):
+    other = holder(place, seconds=0, end="killed")
+    other.wait()
+    assert leases.lease_file(place).exists()
+    begun = time.monotonic()
+    with leases.held([place]):
+        assert time.monotonic() - begun < 1
+
+
+def test_what_a_dead_machine_leaves_is_free_after_a_while(place, capsys):
+    other = holder(place, host="elsewhere", seconds=0, end="killed")
+    other.wait()
+    with leases.held([place]):
+        assert "elsewhere, or was; waiting 2 s" in capsys.readouterr().out
+
+
+def test_a_machine_that_renews_its_lease_keeps_it(place):
+    other = holder(place, host="elsewhere")
+    with pytest.raises(ReproError, match="is being trained already"):
+        leases.held([place]).__enter__()
+    other.kill()
+    other.wait()
+
+
+def test_a_process_that_slept_knows_that_its_lease_is_lost(place):
+    with leases.held([place]) as lost:
+        assert not lost()
+        leases.lease_file(place).unlink()
+        deadline = time.monotonic() + 10
+        while not lost() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert lost()
+
+
+def test_an_empty_file_of_an_older_version_is_no_lease(place):
+    place.parent.mkdir(parents=True)
+    leases.lease_file(place).touch()
+    time.sleep(2.1)
+    with leases.held([place]):
+        assert leases.lease_file(place).stat().st_size > 0
+
+
+def test_files_of_leases_that_nobody_holds_are_removed(place):
+    holder(place, seconds=0, end="killed").wait()
+    leases.remove_left([place])
+    assert not list(place.parent.iterdir())
+
+
+def test_an_older_filelock_serves_as_well(place, monkeypatch):
+    monkeypatch.delattr(leases.filelock, "SoftFileLease")
+    with leases.held([place]) as lost:
+        assert not lost()
+        with pytest.raises(ReproError, match="is being trained already"):
+            leases.held([place]).__enter__()

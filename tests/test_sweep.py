@@ -1,0 +1,111 @@
+"""Many runs, packed into jobs."""
+
+from dataclasses import replace
+
+import pytest
+
+from repro import ReproError
+from repro.__main__ import main
+from repro.experiments import plan
+from repro.lab import sweep
+from tests.helpers import ROOT
+
+SMOKE = ROOT / "workflow" / "sweeps" / "smoke.yaml"
+
+
+def listed(tmp_path, text):
+    file = tmp_path / "runs.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_a_file_lists_runs_in_the_words_of_train(tmp_path):
+    file = listed(tmp_path, "- {profile: smoke, method: 'piwae,miwae', M: 4, K: 16, seed: '3,5'}\n")
+    expected = plan("piwae,miwae", M=4, K=16, seed="3,5", profile_name="smoke")
+    assert sweep.runs_in(file) == expected
+
+
+def test_a_run_that_two_groups_name_is_listed_once(tmp_path):
+    file = listed(tmp_path, "- {profile: smoke, method: vae}\n- {profile: smoke, method: all}\n")
+    runs = sweep.runs_in(file)
+    assert len(runs) == len(set(runs)) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("- {profile: smoke, metod: vae}", "unknown word in .*; did you mean 'method'?"),
+        ("- {profile: smoke, method: vea}", "unknown method 'vea'; did you mean 'vae'?"),
+        ("method: vae", "is no list of groups of runs"),
+        ("- vae", "is no list of groups of runs"),
+        ("[]", "lists no runs"),
+        ("- {method: [", "is not YAML"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_line(tmp_path, text, line):
+    with pytest.raises(ReproError, match=line) as error:
+        sweep.runs_in(listed(tmp_path, text))
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_one_line(capsys):
+    assert main(["sweep", "nowhere.yaml"]) == 2
+    assert capsys.readouterr().err == (
+        "repro: nowhere.yaml: No such file or directory; name a file that lists runs\n"
+    )
+
+
+def test_every_run_is_in_one_job_with_runs_that_share_its_stack():
+    runs = plan("all", "mnist", seed="0,1,2", profile_name="short")
+    runs += [replace(e, epochs=4) for e in runs] + plan("all", model="larger", profile_name="short")
+    for device in sweep.MACHINES:
+        jobs = sweep.jobs_of(runs, device, slot=60)
+        assert sorted(e.name for job in jobs for e in job.runs) == sorted(e.name for e in runs)
+        assert all(len({e.shared for e in job.runs}) == 1 for job in jobs)
+        assert len({job.name for job in jobs}) == len(jobs)
+
+
+def test_jobs_keep_within_their_slot_and_memory_and_are_of_one_size():
+    runs = plan("all", "mnist", seed=",".join(map(str, range(20))), profile_name="short")
+    runs = [replace(e, precision="tf32") for e in runs]
+    jobs = sweep.jobs_of(runs, "cuda", slot=15, memory=40)
+    assert all(job.cost.seconds <= 15 * 60 and job.cost.memory <= 40 for job in jobs)
+    sizes = [len(job.runs) for job in jobs]
+    assert max(sizes) - min(sizes) <= 1
+    assert len(sweep.jobs_of(runs, "cuda", slot=15, memory=20)) > len(jobs)
+    assert len(sweep.jobs_of(runs, "cuda", slot=8, memory=40)) > len(jobs)
+
+
+def test_runs_longer_than_a_slot_are_alone_on_a_processor_and_together_on_a_gpu():
+    runs = plan("all", "mnist", profile_name="full")
+    assert [len(job.runs) for job in sweep.jobs_of(runs, "cpu", slot=60)] == [1] * 5
+    (together,) = sweep.jobs_of(runs, "cuda", slot=10)
+    assert len(together.runs) == 5
+    assert together.cost.seconds > 600
+
+
+def test_without_room_for_one_run_there_is_one_line():
+    with pytest.raises(ReproError, match=r"needs 2\.7 GB, and a job may have 1; give"):
+        sweep.jobs_of(plan("vae", profile_name="short"), "cuda", memory=1)
+    with pytest.raises(ReproError, match="must be above 0"):
+        sweep.jobs_of(plan("vae", profile_name="short"), slot=0)
+
+
+def test_the_packing_does_not_depend_on_what_is_done():
+    """So that a job that is submitted again is the same job."""
+    runs = sweep.runs_in(SMOKE)
+    assert sweep.jobs_of(runs, slot=1) == sweep.jobs_of(list(runs), slot=1)
+
+
+def test_the_command_prints_the_jobs_and_trains_one(tmp_path, capsys):
+    file = listed(tmp_path, "- {profile: smoke, method: vae, epochs: 1}\n")
+    assert main(["sweep", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "job001  1       digits-reference, 1 epoch" in said
+    assert "1 run in 1 job" in said
+    words = ["sweep", str(file), "--job", "job001", "--results", str(tmp_path)]
+    assert main([*words, "--time-limit", "0"]) == 3
+    assert main(words) == 0
+    assert (tmp_path / "smoke/digits-reference/vae-M64-K1-seed0-epochs1/metrics.json").exists()
+    assert main(["sweep", str(file), "--job", "job002"]) == 2
+    assert "unknown job 'job002'; did you mean 'job001'?" in capsys.readouterr().err

@@ -1,0 +1,51 @@
+# Many runs, as jobs of a scheduler. The file of runs, and what a job may have, are given on the command line:
+#   snakemake -s workflow/sweep.smk --profile workflow/profiles/slurm --config sweep=my.yaml device=cuda slot=60 memory=70
+#   snakemake -s workflow/sweep.smk --profile workflow/profiles/local --config sweep=my.yaml -n      what it would take
+# A job that reaches its time limit, is cancelled or loses its machine leaves its state; it is submitted again.
+import sys
+from pathlib import Path
+
+from repro.lab import sweep
+
+FILE = config.get("sweep", "workflow/sweeps/smoke.yaml")
+DEVICE = config.get("device", "cpu")
+SLOT = float(config.get("slot", 60))  # minutes
+MEMORY = float(config.get("memory", 16))  # GB
+LIMIT = float(config.get("limit", max(42 * SLOT, 60 * SLOT - 90)))  # seconds after which a job saves and ends
+RESULTS = config.get("results", "results")
+JOBS = {job.name: job for job in sweep.jobs_of(sweep.runs_in(FILE), DEVICE, SLOT, MEMORY)}
+GPU = {"gpu": 1} if DEVICE == "cuda" else {}
+DONE = f"_build/sweeps/{Path(FILE).stem}"
+PACKED = f"--device {DEVICE} --slot {SLOT:g} --memory {MEMORY:g}"
+
+
+onstart:
+    print(sweep.summary([*JOBS.values()], DEVICE, SLOT), file=sys.stderr)
+
+
+if workflow.dryrun:
+    print(sweep.summary([*JOBS.values()], DEVICE, SLOT), file=sys.stderr)
+
+
+localrules:
+    whole,
+
+
+rule whole:
+    input:
+        expand(f"{DONE}/{{name}}.done", name=JOBS),
+
+
+# Records are no outputs here: Snakemake would remove those of a job that ends before its end.
+rule job:
+    output:
+        touch(f"{DONE}/{{name}}.done"),
+    retries: int(config.get("retries", 20))
+    threads: 1
+    resources:
+        runtime=f"{SLOT:g}m",
+        mem_mb=lambda wildcards: int(1000 * JOBS[wildcards.name].cost.memory * 1.5),
+        **GPU,
+    shell:
+        "OMP_NUM_THREADS={threads} python -m repro sweep {FILE} --job {wildcards.name} {PACKED} "
+        "--time-limit {LIMIT:g} --results {RESULTS}"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from repro import ReproError
+from repro import ReproError, costs
 from repro.__main__ import main
 from repro.experiments import plan
 from repro.lab import sweep
@@ -22,12 +22,12 @@ def listed(tmp_path, text):
 def test_a_file_lists_runs_in_the_words_of_train(tmp_path):
     file = listed(tmp_path, "- {profile: smoke, method: 'piwae,miwae', M: 4, K: 16, seed: '3,5'}\n")
     expected = plan("piwae,miwae", M=4, K=16, seed="3,5", profile_name="smoke")
-    assert sweep.runs_in(file) == expected
+    assert sweep.listed_runs(file) == expected
 
 
 def test_a_run_that_two_groups_name_is_listed_once(tmp_path):
     file = listed(tmp_path, "- {profile: smoke, method: vae}\n- {profile: smoke, method: all}\n")
-    runs = sweep.runs_in(file)
+    runs = sweep.listed_runs(file)
     assert len(runs) == len(set(runs)) == 5
 
 
@@ -44,7 +44,7 @@ def test_a_run_that_two_groups_name_is_listed_once(tmp_path):
 )
 def test_what_is_wrong_in_a_file_is_one_line(tmp_path, text, line):
     with pytest.raises(ReproError, match=line) as error:
-        sweep.runs_in(listed(tmp_path, text))
+        sweep.listed_runs(listed(tmp_path, text))
     assert "\n" not in str(error.value)
 
 
@@ -58,7 +58,7 @@ def test_a_file_that_is_not_there_is_one_line(capsys):
 def test_every_run_is_in_one_job_with_runs_that_share_its_stack():
     runs = plan("all", "mnist", seed="0,1,2", profile_name="short")
     runs += [replace(e, epochs=4) for e in runs] + plan("all", model="larger", profile_name="short")
-    for device in sweep.MACHINES:
+    for device in costs.MACHINES:
         jobs = sweep.jobs_of(runs, device, slot=60)
         assert sorted(e.name for job in jobs for e in job.runs) == sorted(e.name for e in runs)
         assert all(len({e.shared for e in job.runs}) == 1 for job in jobs)
@@ -93,7 +93,7 @@ def test_without_room_for_one_run_there_is_one_line():
 
 def test_the_packing_does_not_depend_on_what_is_done():
     """So that a job that is submitted again is the same job."""
-    runs = sweep.runs_in(SMOKE)
+    runs = sweep.listed_runs(SMOKE)
     assert sweep.jobs_of(runs, slot=1) == sweep.jobs_of(list(runs), slot=1)
 
 

@@ -13,18 +13,18 @@ SLOT = float(config.get("slot", 60))  # minutes
 MEMORY = float(config.get("memory", 16))  # GB
 LIMIT = float(config.get("limit", max(42 * SLOT, 60 * SLOT - 90)))  # seconds after which a job saves and ends
 RESULTS = config.get("results", "results")
-JOBS = {job.name: job for job in sweep.jobs_of(sweep.runs_in(FILE), DEVICE, SLOT, MEMORY)}
+JOBS = {job.name: job for job in sweep.jobs_of(sweep.listed_runs(FILE), DEVICE, SLOT, MEMORY)}
 GPU = {"gpu": 1} if DEVICE == "cuda" else {}
 DONE = f"_build/sweeps/{Path(FILE).stem}"
 PACKED = f"--device {DEVICE} --slot {SLOT:g} --memory {MEMORY:g}"
 
 
 onstart:
-    print(sweep.summary([*JOBS.values()], DEVICE, SLOT), file=sys.stderr)
+    print(sweep.jobs_as_text([*JOBS.values()], DEVICE, SLOT), file=sys.stderr)
 
 
 if workflow.dryrun:
-    print(sweep.summary([*JOBS.values()], DEVICE, SLOT), file=sys.stderr)
+    print(sweep.jobs_as_text([*JOBS.values()], DEVICE, SLOT), file=sys.stderr)
 
 
 localrules:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from repro import ReproError, __version__, exhibits, one_of, plural, records
+from repro import ReproError, __version__, costs, exhibits, one_of, plural, records
 from repro.bounds import METHODS
 from repro.experiments import (
     AT_MILESTONES,
@@ -164,7 +164,7 @@ def train_command(
     "--device",
     default="cpu",
     show_default=True,
-    help=f"Jobs are packed for it: {choices(sweep.MACHINES)}.",
+    help=f"Jobs are packed for it: {choices(costs.MACHINES)}.",
 )
 @click.option("--slot", type=float, default=60, show_default=True, help="Minutes of a job.")
 @click.option("--memory", type=float, default=16, show_default=True, help="GB of a job.")
@@ -178,9 +178,9 @@ def sweep_command(file, job, device, slot, memory, time_limit, data, results) ->
     has exit status 3 and goes on when the same command is given again. workflow/sweep.smk gives the
     jobs to a scheduler.
     """
-    jobs = sweep.jobs_of(sweep.runs_in(file), device, slot, memory)
+    jobs = sweep.jobs_of(sweep.listed_runs(file), device, slot, memory)
     if job is None:
-        print(sweep.summary(jobs, device, slot))
+        print(sweep.jobs_as_text(jobs, device, slot))
         return 0
     runs = list(sweep.job_called(jobs, job).runs)
     there = len(run.train(runs, data, results, device, time_limit))

@@ -6,7 +6,6 @@ from measured costs, so that it can be given a place and a time.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import NamedTuple
@@ -14,66 +13,13 @@ from typing import NamedTuple
 import yaml
 
 from repro import ReproError, one_of, plural
-from repro.bounds import T
-from repro.experiments import MILESTONES, MODELS, OMNIGLOT, PROFILES, Experiment, plan
+from repro.costs import MACHINES, Cost, Machine
+from repro.experiments import Experiment, plan
 
 WORDS = (  # what a file may say of a group of runs
     "method", "dataset", "model", "M", "K", "beta", "seed", "epochs", "init", "protocol",
     "precision", "estimator", "decoder", "profile",
 )  # fmt: skip
-SIZES = {  # dataset -> training and test images; of somebody's own dataset, MNIST's
-    "digits": (1500, 297),
-    "mnist": (60_000, 10_000),
-    OMNIGLOT: (24_345, 8115),
-}
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a stack of runs costs on a kind of device.
-
-    ``seconds_of_step`` is that of a stack of n runs of the reference model at 64 samples: a fixed
-    part, and a part for each run. ``seconds_of_sample`` is that of one log-weight of one image in
-    an evaluation. Memory is in GB.
-    """
-
-    seconds_to_start: float
-    seconds_of_step: tuple[float, float]
-    seconds_of_sample: float
-    memory: tuple[float, float]
-    watts: float
-    stacks: bool  # whether runs are trained side by side, which saves time
-
-    def cost(self, runs: Sequence[Experiment]) -> "Cost":
-        """What a stack of these runs takes."""
-        first = runs[0]
-        train, test = SIZES.get(first.dataset, SIZES["mnist"])
-        size = MODELS[first.model].parameters / MODELS["reference"].parameters
-        of_stack, of_run = self.seconds_of_step
-        steps = first.epochs * (train // first.batch_size)
-        samples = T * (first.epochs + 1)
-        times = 1 + len([m for m in MILESTONES if m < first.epochs])
-        samples += times * PROFILES[first.profile].log_px_samples
-        training = steps * (of_stack + of_run * len(runs)) * size
-        evaluation = samples * test * self.seconds_of_sample * len(runs) * size
-        base, more = self.memory
-        memory = base + more * len(runs) * size
-        return Cost(self.seconds_to_start + training + evaluation, memory)
-
-
-MACHINES = {  # kind of device -> measured costs; the chapter on clusters compares them with records
-    # one H200, compiled graphs in TensorFloat-32
-    "cuda": Machine(30, (170e-6, 31e-6), 4e-8, (2.0, 0.7), 700, stacks=True),
-    # one core of a server's processor, in single precision
-    "cpu": Machine(10, (0.0, 22e-3), 5e-6, (1.0, 0.1), 20, stacks=False),
-}
-
-
-class Cost(NamedTuple):
-    """What a job takes."""
-
-    seconds: float
-    memory: float  # GB
 
 
 class Job(NamedTuple):
@@ -84,7 +30,7 @@ class Job(NamedTuple):
     cost: Cost
 
 
-def runs_in(path: str | Path) -> list[Experiment]:
+def listed_runs(path: str | Path) -> list[Experiment]:
     """The runs that a file lists: YAML, a list of groups in the words of ``plan``.
 
     Raises ReproError, one line, if the file or a word in it is wrong.
@@ -163,7 +109,7 @@ def job_called(jobs: Sequence[Job], name: str) -> Job:
     return {job.name: job for job in jobs}[one_of("job", name, [job.name for job in jobs])]
 
 
-def summary(jobs: Sequence[Job], device: str, slot: float) -> str:
+def jobs_as_text(jobs: Sequence[Job], device: str, slot: float) -> str:
     """The jobs, what each should take, and the whole, as a table in text."""
     from tabulate import tabulate
 

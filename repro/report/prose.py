@@ -26,6 +26,7 @@ from repro.report import (
     others,
     preregistered,
     similarity,
+    stacks,
     tables,
 )
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds, paired_difference
@@ -404,6 +405,14 @@ class Numbers(Evidence):
             if profile != "smoke":
                 found += self.archive.records(profile)
         return found
+
+    def costs(self) -> str:
+        """What our stacks of runs took on a GPU, and what the model of costs says, in Markdown."""
+        return stacks.table_of_costs(self.archive)
+
+    def error_of_costs(self) -> str:
+        """The largest relative error of the model of costs, in percent, rounded up."""
+        return f"{np.ceil(100 * stacks.largest_error(self.archive)):.0f} %"
 
     def minutes(self, exhibit: str) -> str:
         """How long the training of an exhibit's runs took, all together."""

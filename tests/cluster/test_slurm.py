@@ -83,7 +83,7 @@ def cancel_one(process):
 
 def test_a_sweep_survives_a_cancelled_job_and_time_limits(slurm, environment, tmp_path):
     """Slurm ends every job after a minute, without a limit of the job's own, and one before."""
-    jobs = sweep.jobs_of(sweep.runs_in(FILE), slot=1)
+    jobs = sweep.jobs_of(sweep.listed_runs(FILE), slot=1)
     assert len(jobs) > 2
     results = tmp_path / "results"
     log = tmp_path / "snakemake.log"

@@ -232,3 +232,15 @@ def test_nothing_tracked_names_a_machine_or_a_registry():
         if path.suffix in TEXT and path.is_file():
             text = path.read_text()
             assert not [p for p in places if p in text], name
+
+
+def test_the_lock_with_hashes_is_the_lock():
+    def pins(name):
+        lines = (ROOT / name).read_text().splitlines()
+        found = [line.removesuffix(" \\") for line in lines if re.match(r"[A-Za-z0-9]", line)]
+        return {pin.lower().replace("_", "-") for pin in found}
+
+    assert pins("requirements-hashed.txt") == pins("requirements.txt")
+    hashed = (ROOT / "requirements-hashed.txt").read_text()
+    for pin in re.split(r"\n(?=[A-Za-z0-9])", hashed)[1:]:
+        assert "--hash=sha256:" in pin, pin

@@ -1,5 +1,6 @@
 """Many runs, packed into jobs."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,9 @@ from repro import ReproError, costs
 from repro.__main__ import main
 from repro.experiments import plan
 from repro.lab import sweep
-from tests.helpers import ROOT
+from repro.records import Archive
+from repro.report.stacks import stacks_on_gpu
+from tests.helpers import ROOT, write_record
 
 SMOKE = ROOT / "workflow" / "sweeps" / "smoke.yaml"
 
@@ -109,3 +112,44 @@ def test_the_command_prints_the_jobs_and_trains_one(tmp_path, capsys):
     assert (tmp_path / "smoke/digits-reference/vae-M64-K1-seed0-epochs1/metrics.json").exists()
     assert main(["sweep", str(file), "--job", "job002"]) == 2
     assert "unknown job 'job002'; did you mean 'job001'?" in capsys.readouterr().err
+
+
+# cluster.md
+
+
+@pytest.fixture(scope="module")
+def thousand():
+    return sweep.listed_runs(ROOT / "workflow" / "sweeps" / "thousand.yaml")
+
+
+def hours(runs, device, **room):
+    return sum(job.cost.seconds for job in sweep.jobs_of(runs, device, **room)) / 3600
+
+
+def test_a_thousand_trainings_take_what_the_chapter_says(thousand):
+    assert len(thousand) == 1000
+    on_gpu = hours(thousand, "cuda", slot=30, memory=70)
+    assert 3 < on_gpu < 4
+    assert 2 < on_gpu * costs.MACHINES["cuda"].watts / 1000 < 3
+    assert 900 < hours(thousand, "cpu") < 1100
+
+
+def test_the_model_of_costs_is_as_near_to_the_records_as_the_chapter_says():
+    stacks = stacks_on_gpu(Archive())
+    assert max(len(stack.records) for stack in stacks) == 36
+    assert {len(stack.records) for stack in stacks} == {5, 7, 25, 36}
+    assert all(abs(stack.expected / stack.measured - 1) < 0.04 for stack in stacks)
+
+
+def test_records_of_one_stack_share_its_time_and_those_of_two_do_not(tmp_path):
+    """Five seeds at a time are one stack of the test that was fixed in advance."""
+    words = {"profile_name": "short", "precision": "tf32", "epochs": 2}
+    for e in plan("vae,iwae", seed="10,11,15", **words):
+        write_record(tmp_path, e)
+    for path in tmp_path.rglob("provenance.json"):
+        told = json.loads(path.read_text())
+        told["seconds"]["training"] = 40.0
+        path.write_text(json.dumps(told))
+    stacks = stacks_on_gpu(Archive(tmp_path))
+    assert [len(stack.records) for stack in stacks] == [2, 4]
+    assert [stack.measured for stack in stacks] == [80, 160]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from repro.costs import MACHINES
 from repro.experiments import TABLE_METHODS, TRAINED_PROFILES
 from repro.records import Archive, Record
+from repro.report.estimates import number
 from repro.report.estimators import USUAL_LAYOUTS
 
 SEEDS_AT_A_TIME = 5  # of the test that was fixed in advance
@@ -61,7 +62,7 @@ def table_of_costs(archive: Archive) -> str:
     for stack in stacks_on_gpu(archive):
         e = stack.records[0].experiment
         minutes = [f"{seconds / 60:.2f}" for seconds in (stack.measured, stack.expected)]
-        error = f"{100 * (stack.expected / stack.measured - 1):+.0f} %".replace("-", "−")
+        error = f"{number(100 * (stack.expected / stack.measured - 1), 0)} %"
         cells = [len(stack.records), e.epochs, e.family, *minutes, error]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)

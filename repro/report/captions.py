@@ -40,6 +40,8 @@ def label(e: Experiment) -> str:
         return "CIWAE(learned)" if e.beta == 0.5 else f"CIWAE(learned from {e.beta:g})"
     if e.method == "ciwae-chosen":
         return "CIWAE(chosen)"
+    if e.method == "ciwae-chosen-both":
+        return "CIWAE(chosen for both)"
     if e.method == "iwae":
         return f"IWAE({e.K})"
     if e.method == "ciwae":

@@ -252,9 +252,9 @@ class Numbers(Evidence):
             return _mean_units(runs)
         return over_seeds(runs, metric, self.of_betas())
 
-    def chosen(self, metric: str = "iwae_64"):
+    def chosen(self, metric: str = "iwae_64", method: str = "ciwae-chosen"):
         """A metric of our runs that choose their beta."""
-        return over_seeds(tables.chosen_betas(self.archive), metric)
+        return over_seeds(tables.chosen_betas(self.archive, method), metric)
 
     def range_of_chosen(self, epoch: int) -> str:
         """The lowest and the highest beta that is chosen from an epoch on."""

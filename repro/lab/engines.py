@@ -125,6 +125,12 @@ class Beside:
             self.first.wait_stream(self.stream)
 
 
+def leave_side_streams(device: torch.device) -> None:
+    """Make the device's own stream current again, as a capture that failed may not have done."""
+    if device.type == "cuda":
+        torch.cuda.set_stream(torch.cuda.default_stream(device))
+
+
 def with_fallbacks(name: str) -> list[Engine]:
     """The engine called ``name``, and after it the simpler ones, in the order to try them."""
     engines = list(ENGINES.values())

@@ -31,7 +31,7 @@ from repro.bounds import METHODS, Bound
 from repro.experiments import MILESTONES, PROFILES, Experiment, told_apart, unbiased_estimators
 from repro.lab import snr
 from repro.lab.datasets import Dataset
-from repro.lab.engines import first_cause, with_fallbacks
+from repro.lab.engines import first_cause, leave_side_streams, with_fallbacks
 from repro.lab.evaluation import iwae_bound
 from repro.lab.models import MODELS, Autoencoder
 from repro.lab.program import Program, learning_rate
@@ -529,6 +529,7 @@ def try_engines(
             why = f"the {engine} engine is not available here ({first_cause(error)})"
             if not fallback:
                 raise ReproError(why.splitlines()[0]) from None
+            leave_side_streams(torch.device(device))
         else:
             seconds *= len(experiments) / len(runs)
             return Trial(candidate.name, seconds, why, program.remark)

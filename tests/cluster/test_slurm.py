@@ -1,6 +1,6 @@
 """The smoke sweep on a real Slurm: jobs that are killed go on, and the records are the same.
 
-It installs and starts a cluster, and takes about ten minutes: REPRO_CLUSTER=1 asks for it.
+It installs and starts a cluster, and takes a quarter of an hour: REPRO_CLUSTER=1 asks for it.
 """
 
 import importlib.util

@@ -143,3 +143,24 @@ def test_it_is_one_word(small):
         plan("iwae", beta="learned", profile_name="short")
     told = CliRunner().invoke(repro_command, ["train", "--help"]).output
     assert "learned" in told
+
+
+def test_a_hypergradient_of_a_small_step_does_not_depend_on_beta():
+    """So it ends at 0 or 1; a larger step shows that the test can fail."""
+    random = torch.Generator().manual_seed(0)
+    start, of_vae, of_iwae = torch.randn(3, 7, dtype=torch.float64, generator=random)
+
+    def bound(phi):
+        return -(phi**2).sum() + torch.sin(phi).sum()
+
+    def hypergradient(beta, eta):
+        beta = torch.tensor(beta, dtype=torch.float64, requires_grad=True)
+        step = eta * (beta * of_vae + (1 - beta) * of_iwae)
+        (found,) = torch.autograd.grad(bound(start + step), beta)
+        return found / eta
+
+    gradient = torch.func.grad(bound)(start)
+    expected = gradient @ (of_vae - of_iwae)
+    for beta in (0.0, 0.5, 1.0):
+        torch.testing.assert_close(hypergradient(beta, 1e-7), expected, rtol=1e-5, atol=0)
+        assert abs(hypergradient(beta, 0.1) / expected - 1) > 1e-3

@@ -171,10 +171,27 @@ def test_after_40_epochs_miwae_is_ahead_in_log_px_and_ciwae_level(n):
     assert level(after_40(n, "ciwae", "log_px"))
 
 
-@pytest.mark.parametrize("method", ["piwae", "miwae", "ciwae"])
-def test_leads_in_iwae_64_after_40_epochs_are_about_twice_to_three_times_those_after_364(n, method):
-    times = after_40(n, method, "iwae_64").value / with_training(n, method, "iwae", "iwae_64").value
-    assert 1.7 < times < 3.5
+@pytest.mark.parametrize(("method", "least", "most"), [("piwae", 0.45, 0.6), ("miwae", 0.28, 0.4)])
+def test_how_much_of_the_leads_after_40_epochs_is_left_after_364(n, method, least, most):
+    lead = with_training(n, method, "iwae", "iwae_64").value
+    assert least < lead / after_40(n, method, "iwae_64").value < most
+
+
+def test_after_364_epochs_the_gap_is_clearly_smaller_than_iwaes_but_for_piwae(n):
+    for method in ("miwae", "ciwae", "vae"):
+        assert ahead(with_training(n, method, "iwae", "minus_kl"))
+    assert level(with_training(n, "piwae", "iwae", "minus_kl"))
+    assert ahead(after_40(n, "piwae", "minus_kl"))
+
+
+def test_with_training_counted_all_leads_of_the_larger_model_but_one_are_clear(n):
+    unclear = []
+    for score in SCORES:
+        for method in OTHERS:
+            lead = n.apart_with_training("mnist larger", method, "iwae", score, "ours")
+            if not ahead(lead):
+                unclear.append((method, score))
+    assert unclear == [("vae", "log_px")]
 
 
 @pytest.mark.parametrize("group", NAMES_OF_SETTINGS)
@@ -215,13 +232,6 @@ def test_with_the_larger_model_the_leads_in_iwae_64_are_in_the_order_of_the_page
     leads = leads_with_the_larger_model(n, "iwae_64")
     in_order = sorted(OTHERS, key=lambda m: -leads[m].value)
     assert in_order == ["miwae", "ciwae", "vae", "piwae"]
-
-
-@pytest.mark.parametrize("score", SCORES)
-def test_other_trainings_change_a_difference_by_much_less_than_the_least_lead(n, score):
-    least = min(d.value for k in SCORES for d in leads_with_the_larger_model(n, k).values())
-    noises = [n.training_noise(m, "iwae", score) for m in OTHERS]
-    assert max(noises) < least / 2
 
 
 @pytest.mark.parametrize("method", LOOSER)
@@ -882,6 +892,7 @@ def test_after_364_epochs_drep_has_brought_iwae_level_with_piwae_in_log_px_and_n
     assert ahead(apart("miwae rep", "iwae drep", "minus_kl"))
     assert level(apart("piwae rep", "iwae drep", "minus_kl"))
     assert level(apart("piwae drep", "piwae rep", "iwae_64"))
+    assert level(apart("iwae drep", "iwae rep", "minus_kl"))
 
 
 def test_every_looser_bound_trains_a_better_encoder_for_a_decoder_that_is_held(n):

@@ -19,11 +19,12 @@ DONE = f"_build/sweeps/{Path(FILE).stem}"
 PACKED = f"--device {DEVICE} --slot {SLOT:g} --memory {MEMORY:g}"
 
 
-onstart:
-    print(sweep.jobs_as_text([*JOBS.values()], DEVICE, SLOT), file=sys.stderr)
+def memory_of(job):
+    """Megabytes of the machine: half as much again as a stack should take, or what goes with a GPU."""
+    return 16_000 if DEVICE == "cuda" else int(1500 * job.cost.memory)
 
 
-if workflow.dryrun:
+if workflow.is_main_process:  # and not a job's own
     print(sweep.jobs_as_text([*JOBS.values()], DEVICE, SLOT), file=sys.stderr)
 
 
@@ -44,7 +45,7 @@ rule job:
     threads: 1
     resources:
         runtime=f"{SLOT:g}m",
-        mem_mb=lambda wildcards: int(1000 * JOBS[wildcards.name].cost.memory * 1.5),
+        mem_mb=lambda wildcards: memory_of(JOBS[wildcards.name]),
         **GPU,
     shell:
         "OMP_NUM_THREADS={threads} python -m repro sweep {FILE} --job {wildcards.name} {PACKED} "

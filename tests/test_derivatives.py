@@ -77,7 +77,9 @@ def test_all_bounds_are_compiled_into_few_kernels():
     metrics.reset()
     torch.compiler.reset()
     torch.compile(derivatives_of(groups_of(runs)), fullgraph=True)(*inputs(runs))
-    assert 0 < metrics.generated_kernel_count <= COMPILED_KERNELS
+    is_new = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)
+    most = COMPILED_KERNELS if is_new else 70  # before PyTorch 2.6 it fuses less
+    assert 0 < metrics.generated_kernel_count <= most
 
 
 @pytest.mark.slow

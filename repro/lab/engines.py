@@ -31,7 +31,9 @@ def compiled(function: Callable) -> Callable:
 @functools.cache
 def compiled_whole(function: Callable) -> Callable:
     """The function compiled, or an error at its first call if a part of it cannot be."""
-    torch._dynamo.config.recompile_limit = MOST_VERSIONS
+    settings = torch._dynamo.config
+    limit = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"
+    setattr(settings, limit, MOST_VERSIONS)  # the second before PyTorch 2.6
     for constant in (has_beta, partitions_of):
         torch.compiler.assume_constant_result(constant)
     return torch.compile(function, dynamic=False, fullgraph=True)

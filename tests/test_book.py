@@ -174,7 +174,7 @@ def test_no_result_is_typed_by_hand_into_a_notebook(path):
 
 
 def test_the_tests_that_the_book_names_exist():
-    there = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
+    there = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
     named = set()
     for page in PAGES:
         named |= set(re.findall(r"`(test_\w+)`", page.read_text()))

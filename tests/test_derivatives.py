@@ -76,7 +76,7 @@ def test_all_bounds_are_compiled_into_few_kernels():
     runs = side_by_side(runs_of([*TABLE_METHODS, "ciwae-learned"]))
     metrics.reset()
     torch.compiler.reset()
-    torch.compile(derivatives_of(groups_of(runs)), fullgraph=True)(*inputs(runs))
+    engines.compiled_whole(derivatives_of(groups_of(runs)))(*inputs(runs))
     assert 0 < metrics.generated_kernel_count <= COMPILED_KERNELS
 
 

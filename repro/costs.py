@@ -18,6 +18,11 @@ SIZES = {  # dataset -> training and test images; of somebody's own dataset, MNI
 }
 
 
+def _size(e: Experiment) -> float:
+    """A model's parameters, as a multiple of the reference model's."""
+    return MODELS[e.model].parameters / MODELS["reference"].parameters
+
+
 @dataclass(frozen=True)
 class Machine:
     """What a stack of runs costs on a kind of device.
@@ -39,15 +44,14 @@ class Machine:
         first = runs[0]
         train, _ = SIZES.get(first.dataset, SIZES["mnist"])
         steps = first.epochs * (train // first.batch_size)
-        size = MODELS[first.model].parameters / MODELS["reference"].parameters
         of_stack, of_run = self.seconds_of_step
-        return steps * (of_stack + of_run * len(runs)) * size
+        return steps * (of_stack + of_run * len(runs)) * _size(first)
 
     def cost(self, runs: Sequence[Experiment]) -> "Cost":
         """What a stack of these runs takes."""
         first = runs[0]
         _, test = SIZES.get(first.dataset, SIZES["mnist"])
-        size = MODELS[first.model].parameters / MODELS["reference"].parameters
+        size = _size(first)
         samples = T * (first.epochs + 1)
         times = 1 + len([m for m in MILESTONES if m < first.epochs])
         samples += times * PROFILES[first.profile].log_px_samples
@@ -58,9 +62,9 @@ class Machine:
 
 
 MACHINES = {  # kind of device -> measured costs; the chapter on clusters compares them with records
-    # one H200, compiled graphs in TensorFloat-32
+    # one H200, compiled graphs in TensorFloat-32; the card's limit of power
     "cuda": Machine(30, (170e-6, 31e-6), 4e-8, (2.0, 0.7), 700, stacks=True),
-    # one core of a server's processor, in single precision
+    # one core of a server's processor, in single precision; a generous guess of power, with memory
     "cpu": Machine(10, (0.0, 22e-3), 5e-6, (1.0, 0.1), 20, stacks=False),
 }
 

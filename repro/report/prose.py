@@ -15,6 +15,7 @@ import pandas as pd
 
 import repro
 from repro import plural, records
+from repro.costs import MACHINES
 from repro.experiments import MODELS, OMNIGLOT, TABLE_METHODS, TRAINED_PROFILES, plan
 from repro.records import Record
 from repro.report import (
@@ -42,7 +43,6 @@ from repro.report.evidence import Evidence, rounded_up
 from repro.report.reported import FIGURE4, TABLE1
 from repro.studies import NETWORKS_OF_ESTIMATORS, SWEPT, Layout, offset_title
 
-WATTS = {"cuda": 700, "cpu": 20}  # an H200's limit; a generous guess for a core and its memory
 TRAININGS = {  # as pages name them
     "both": BOTH_NETWORKS,
     "earlier": BOTH_EARLIER,
@@ -392,12 +392,13 @@ class Numbers(Evidence):
 
     def energy(self) -> str:
         """The most that our own records can have cost, in kWh."""
-        watt_hours = sum(WATTS[_kind_of_device(r)] * _hours(r) for r in self._our_records())
+        ours = self._our_records()
+        watt_hours = sum(MACHINES[_kind_of_device(r)].watts * _hours(r) for r in ours)
         return f"{watt_hours / 1000:.1f} kWh"
 
     def watts(self, kind: str) -> str:
         """What a device is taken to draw: ``cuda``, or a core of a ``cpu``."""
-        return str(WATTS[kind])
+        return str(MACHINES[kind].watts)
 
     def _our_records(self) -> list[Record]:
         found: list[Record] = []

@@ -243,6 +243,42 @@ def test_papermill_stopped_by_ctrl_c_says_last_that_the_same_command_goes_on(her
     assert list((here / "results").rglob("unfinished-*.pt"))
 
 
+INTERRUPTED_WITH_THE_KERNEL_DEAD = """
+import asyncio
+import sys
+
+from papermill.cli import papermill
+
+
+async def dies():
+    raise RuntimeError("Kernel died")
+
+
+async def interrupted():
+    await asyncio.sleep(0)  # the task has failed by now, and nobody asks it
+    raise KeyboardInterrupt
+
+
+def execute_notebook(**given):
+    global task
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(dies())
+    loop.run_until_complete(interrupted())
+
+
+sys.modules["papermill.cli"].execute_notebook = execute_notebook
+papermill()
+"""
+
+
+def test_papermill_stopped_says_so_last_even_if_tasks_of_a_dead_kernel_are_left(here):
+    """asyncio prints what became of a task when the task is thrown away, which is at the end."""
+    words = ["notebooks/train.ipynb", "-p", "profile", "smoke"]
+    done = run(sys.executable, "-c", INTERRUPTED_WITH_THE_KERNEL_DEAD, *words, cwd=here)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == STOPPED
+
+
 def test_a_state_that_finds_no_room_is_one_line_and_leaves_nothing_half_written(here):
     """No file may be larger than a megabyte, as on a disk that is full."""
 

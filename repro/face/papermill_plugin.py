@@ -9,6 +9,7 @@ data, is one line, too. Other notebooks are left alone.
 
 import ast
 import json
+import logging
 import os
 import sys
 from itertools import pairwise
@@ -53,6 +54,8 @@ def _main_with_checks(self, args=None, *rest, **options):
     except click.Abort:
         if not ours:
             raise
+        # nbclient's tasks die with the kernel, and asyncio would print their tracebacks at the end
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         print(STOPPED, file=sys.stderr)
         sys.exit(1)
     except click.ClickException as error:

@@ -52,6 +52,7 @@ MADE_BY = {
     "gradients": "gradients",
     "estimators": "gradients",
     "samples": "gradients",
+    "looser": "gradients",
     "pictures": "pictures",
 }
 

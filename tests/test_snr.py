@@ -21,6 +21,7 @@ from repro.studies import (
     AT_T,
     LAYOUTS,
     LINEAR_GAUSSIAN,
+    LOOSER_OFFSETS,
     NETWORKS,
     NETWORKS_OF_ESTIMATORS,
     OF_ESTIMATORS,
@@ -294,7 +295,7 @@ def test_the_command_writes_the_table_once(tmp_path, monkeypatch, capsys):
     def in_network(where, model, images, *which):
         return estimated(where) if which else planted(where)
 
-    def at_offset(offset):
+    def at_offset(offset, *which):
         return planted(f"offset {offset}")
 
     monkeypatch.setattr(run.snr, "in_network", in_network)
@@ -311,6 +312,8 @@ def test_the_command_writes_the_table_once(tmp_path, monkeypatch, capsys):
     assert origin["weights"]["Omniglot, our IWAE"]["record"].endswith(full.name)
     swept, _ = Archive(tmp_path).table("samples")
     assert swept["where"].nunique() == len(OFFSETS) + len(NETWORKS_OF_ESTIMATORS)
+    looser, _ = Archive(tmp_path).table("looser")
+    assert looser["where"].nunique() == len(LOOSER_OFFSETS) + len(NETWORKS_OF_ESTIMATORS)
     shown = tables.as_strings(tables.snr_exponents(tmp_path))
     assert shown.loc[(PLACES[0], "inference"), "K 4 to 16"] == "−0.500 ± 0.000"
     shown = tables.as_strings(tables.snr_estimators(tmp_path))

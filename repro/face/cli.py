@@ -367,6 +367,7 @@ def gradients_command(data, results, device: str) -> None:
         "gradients": run.measure_gradients,
         "estimators": run.measure_estimators,
         "samples": run.measure_samples,
+        "looser": run.measure_looser,
     }
     for name, measure in studies.items():
         path = archive.table_path(name)

@@ -183,15 +183,17 @@ def in_linear_gaussian(where: str, problems: int = PROBLEMS) -> Iterator[dict]:
             yield row(where, layout, seed, gradient_estimates(layout, replicates, seed, offset))
 
 
-def at_offset(offset: float) -> Iterator[dict]:
-    """Rows for IWAE with every number of samples under every estimator, in ``PROBLEMS`` problems.
+def at_offset(
+    offset: float, layouts: Sequence[Layout] = SWEPT, estimators: Sequence[str] = tuple(ESTIMATORS)
+) -> Iterator[dict]:
+    """Rows for layouts and estimators, in ``PROBLEMS`` linear Gaussian problems.
 
     The estimators see the same samples. ``bias`` is that of the bound, E L - log p(x), in nats.
     MIWAE's estimate is the mean of M independent ones of IWAE, so that its signal and its bias are
     IWAE's with K samples, and its squared noise is that over M.
     """
     where = offset_title(offset)
-    for seed, layout, estimator in product(range(PROBLEMS), SWEPT, ESTIMATORS):
+    for seed, layout, estimator in product(range(PROBLEMS), layouts, estimators):
         found = gradient_estimates(layout, SWEPT_REPLICATES, seed, offset, estimator)
         more = {"estimator": estimator, "bias": bias_of_bound(layout, seed, offset)}
         yield row(where, layout, seed, found) | more

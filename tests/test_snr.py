@@ -91,6 +91,19 @@ def test_the_bias_of_the_bound_is_that_of_the_closed_form():
     assert elbo == pytest.approx(-float(kl_divergence(q, posterior)), rel=0.05)
     tighter = snr.bias_of_bound(Layout("iwae", 1, 64), 0, NEAR)
     assert elbo < tighter < 0
+    mixed = snr.bias_of_bound(Layout("ciwae", 1, 64), 0, NEAR)
+    assert mixed == pytest.approx((elbo + tighter) / 2)
+
+
+@pytest.mark.parametrize("net", [0, 1], ids=["theta", "phi"])
+def test_miwaes_gradient_is_the_mean_of_as_many_of_iwaes_as_it_has_groups(net):
+    """So its squared signal is IWAE's, and its squared noise IWAE's over M = 8."""
+    of_one = snr.gradient_estimates(Layout("iwae", 1, 4), 4000, 0, NEAR, "drep")[net]
+    of_eight = snr.gradient_estimates(Layout("miwae", 8, 4), 4000, 0, NEAR, "drep")[net]
+    signal, noise = snr.signal_and_noise(of_one)
+    signal_of_eight, noise_of_eight = snr.signal_and_noise(of_eight)
+    assert signal_of_eight == pytest.approx(signal, rel=0.05)
+    assert noise_of_eight * 8 == pytest.approx(noise, rel=0.05)
 
 
 @functools.cache

@@ -214,7 +214,7 @@ def bias_of_bound(layout: Layout, seed: int, offset: float) -> float:
     log_q = Normal(mean, Q_SIGMA).log_prob(z)
     log_w = (log_pz + log_px_given_z - log_q).sum(-1)
     log_px = Normal(mu, 2**0.5).log_prob(x).sum()
-    bound, _ = METHODS[layout.method](log_w, log_w)
+    bound, _ = METHODS[layout.method](log_w, log_w, BETA)
     return float(bound.mean() - log_px)
 
 

@@ -35,11 +35,11 @@ def test_every_claim_has_a_verdict_evidence_and_an_exhibit(claim, committed):
     assert claim.page or outcome is Outcome.UNTESTED
 
 
-def test_there_is_a_card_for_each_claim_with_its_verdict_in_words():
+def test_there_is_a_card_for_each_claim_with_its_verdict_in_words(committed):
     cards = Numbers().claims().split("\n\n:::{dropdown}")
     assert len(cards) == len(CLAIMS)
     for card, claim in zip(cards, CLAIMS, strict=True):
-        outcome, _ = claim.check(Evidence())
+        outcome, _ = claim.check(committed)
         title, colour, *_ = card.splitlines()
         assert claim.text in title
         assert f"{outcome.capitalize()} · {claim.who}" in title

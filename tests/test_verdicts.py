@@ -1,0 +1,490 @@
+"""Each claim's verdict and the words of its evidence, from planted differences and measurements."""
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from repro import ReproError
+from repro.experiments import TABLE_METHODS, plan
+from repro.report import claims
+from repro.report.audit import CellVerdict
+from repro.report.claims import NO_RECORDS, Claim, Outcome, Verdict
+from repro.report.estimates import NOT_RUN, Estimate
+from repro.report.evidence import NAMES_OF_SETTINGS
+from repro.report.similarity import SsimVerdict
+from tests.helpers import planted_gradients, record_in_memory
+
+WHOLE = 3280  # epochs
+
+
+def record(method="iwae", setting="mnist reference", whose="weights", epochs=WHOLE, metrics=None):
+    """A record without a file, of the profile that ``whose`` stands for."""
+    dataset, model = setting.split()
+    profile = {"weights": "published", "ours": "full", "short": "short"}[whose]
+    name = "omniglot-lake" if dataset == "omniglot" else dataset
+    (e,) = plan(method, name, model=model, profile_name="full", epochs=epochs)
+    return record_in_memory(SimpleNamespace(**{**vars(e), "profile": profile}), metrics)
+
+
+class Planted:
+    """Evidence whose differences are given: {(whose, setting, method): from IWAE}."""
+
+    def __init__(self, differences=None, epochs=WHOLE):
+        self.differences = differences or {}
+        self.epochs = epochs
+        self.archive = None
+
+    def runs(self, setting, method=None, whose="weights"):
+        return [record(method, setting, whose, self.epochs)]
+
+    def apart_with_training(self, setting, a, b, metric, whose="weights"):
+        assert b == "iwae"
+        return self.differences.get((whose, setting, a), NOT_RUN)
+
+
+def test_where_differences_come_from():
+    """Those of the released weights first; those without an error are left out."""
+    planted = Planted(
+        {
+            ("ours", "mnist reference", "piwae"): Estimate(0.1, 0.2),
+            ("weights", "mnist larger", "miwae"): Estimate(0.3, 0.1),
+            ("weights", "mnist reference", "piwae"): Estimate(0.2, None),
+        },
+        epochs=40,
+    )
+    settings = ["mnist reference", "mnist larger"]
+    found = claims.differences_from_iwae(planted, "iwae_64", ("piwae", "miwae"), settings)
+    assert [(d.setting, d.method, d.estimate.value) for d in found] == [
+        ("mnist larger", "miwae", 0.3),
+        ("mnist reference", "piwae", 0.1),
+    ]
+    assert [d.source.released for d in found] == [True, False]
+    assert [d.source.whole for d in found] == [True, False]
+
+
+TWO = {
+    ("weights", "mnist reference", "piwae"): Estimate(0.5, 0.1),
+    ("weights", "mnist larger", "miwae"): Estimate(0.6, 0.1),
+    ("ours", "omniglot reference", "miwae"): Estimate(-0.7, 0.1),
+}
+
+
+def test_ahead_tells_every_difference_by_its_source():
+    of_both = ("piwae", "miwae")
+    outcome, said = claims.ahead(Planted(TWO), "iwae_64", of_both, caveat="; but")
+    assert outcome is Outcome.HOLDS_IN_PART
+    assert said == (
+        "IWAE-64 minus IWAE's, released models: 0.50 ± 0.10 (PIWAE, MNIST), "
+        "0.60 ± 0.10 (MIWAE, MNIST, larger); our runs of 3280 epochs: −0.70 ± 0.10 "
+        "(MIWAE, Omniglot); but"
+    )
+
+
+def test_ahead_leaves_out_released_models_that_are_no_test():
+    outcome, said = claims.ahead(Planted(TWO), "log_px", ("piwae", "miwae"), released=("piwae",))
+    assert outcome is Outcome.HOLDS_IN_PART
+    assert said == (
+        "log p̂ minus IWAE's, released models: 0.50 ± 0.10 (PIWAE, MNIST); "
+        "our runs of 3280 epochs: −0.70 ± 0.10 (MIWAE, Omniglot)"
+    )
+    outcome, said = claims.ahead(Planted(TWO), "minus_kl", ("piwae",), released=())
+    assert (outcome, said) == (Outcome.UNTESTED, "the gap minus IWAE's, no records of ours yet")
+
+
+def test_ahead_is_asked_in_the_settings_that_a_claim_names():
+    outcome, said = claims.ahead(Planted(TWO), "iwae_64", ("miwae",), ["mnist larger"])
+    assert outcome is Outcome.HOLDS
+    assert said == "IWAE-64 minus IWAE's, released models: 0.60 ± 0.10 (MIWAE, MNIST, larger)"
+
+
+def test_not_behind_tells_what_is_no_test_and_does_not_count_it():
+    planted = Planted(
+        {
+            ("weights", "mnist reference", "piwae"): Estimate(-0.5, 0.1),
+            ("ours", "mnist reference", "piwae"): Estimate(0.0, 0.1),
+        }
+    )
+    told = (
+        "log p̂ minus IWAE's, released models: −0.50 ± 0.10 (PIWAE, MNIST); "
+        "our runs of 3280 epochs: 0.00 ± 0.10 (PIWAE, MNIST); but"
+    )
+    of_piwae = {"metric": "log_px", "methods": ("piwae",), "caveat": "; but"}
+    assert claims.not_behind(planted, **of_piwae) == (Outcome.HOLDS_IN_PART, told)
+    assert claims.not_behind(planted, **of_piwae, released=False) == (Outcome.HOLDS, told)
+    nothing = claims.not_behind(Planted(), "log_px", ("piwae",))
+    assert nothing == (Outcome.UNTESTED, "log p̂ minus IWAE's, no records")
+
+
+def test_not_behind_is_asked_in_the_settings_that_a_claim_names():
+    of_miwae = {"metric": "iwae_64", "methods": ("miwae",)}
+    outcome, _ = claims.not_behind(Planted(TWO), settings=["omniglot reference"], **of_miwae)
+    assert outcome is Outcome.FAILS
+    outcome, _ = claims.not_behind(Planted(TWO), settings=["mnist larger"], **of_miwae)
+    assert outcome is Outcome.HOLDS
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """A dictionary of what trainings are ahead by, {name: difference}, which a test fills."""
+    leads = {}
+
+    class PlantedRuns:
+        def __init__(self, archive, setting):
+            assert archive == "the archive"
+            self.setting = setting
+
+        def apart(self, first, second, metric):
+            assert (first[1], second, metric) == ("rep", ("iwae", "rep"), "iwae_64")
+            return leads.get(first[0], NOT_RUN)
+
+    monkeypatch.setattr(claims, "EstimatorRuns", PlantedRuns)
+    return leads
+
+
+WITH_ARCHIVE = SimpleNamespace(archive="the archive")
+
+
+def test_encoders_alone_are_told_by_method(trainings):
+    assert claims.encoder_alone(WITH_ARCHIVE) == NO_RECORDS
+    trainings |= {"vae": Estimate(1.6, 0.1), "miwae": Estimate(2.8, 0.1)}
+    trainings["iwae"] = Estimate(0.0, 0.1)
+    assert claims.encoder_alone(WITH_ARCHIVE) == (
+        Outcome.SHORT,
+        "for the decoder of the report's IWAE, after 4 epochs on MNIST, IWAE-64 minus that with "
+        "IWAE's bound: 2.80 ± 0.10 (MIWAE), 1.60 ± 0.10 (VAE)",
+    )
+
+
+def test_other_settings_are_told_with_their_length(trainings):
+    assert claims.other_settings(WITH_ARCHIVE) == NO_RECORDS
+    trainings |= {"miwae(4,16)": Estimate(0.9, 0.1), "ciwae(0.05)": Estimate(-0.1, 0.1)}
+    assert claims.other_settings(WITH_ARCHIVE) == (
+        Outcome.SHORT,
+        "IWAE-64 minus IWAE's on MNIST, 0.90 ± 0.10 (MIWAE(4,16) after 40 epochs), "
+        "−0.10 ± 0.10 (CIWAE(0.05) after 13 epochs)",
+    )
+
+
+def ssim_of(values, sd):
+    """Records of all methods with these SSIM values, whose images are ``sd`` apart."""
+    return [
+        record(m, metrics={"ssim": {"value": v, "sd": s}})
+        for m, v, s in zip(TABLE_METHODS, values, sd, strict=True)
+    ]
+
+
+class PlantedSsim:
+    """Evidence of SSIM values in two settings; in the first, methods are told apart."""
+
+    def __init__(self, by_setting):
+        self.by_setting = by_setting
+        self.compared = []
+
+    def runs(self, setting):
+        return self.by_setting.get(setting, [])
+
+    def apart(self, setting, highest, lowest, metric):
+        self.compared.append((setting, highest, lowest, metric))
+        return Estimate(0.1, 0.01 if setting == NAMES_OF_SETTINGS[0] else 0.05)
+
+
+def test_comparable_ssim_counts_both_spreads_and_clear_differences():
+    assert claims.comparable_ssim(PlantedSsim({})) == NO_RECORDS
+    planted = PlantedSsim(
+        {
+            "mnist reference": ssim_of([0.80, 0.84, 0.82, 0.83, 0.81], [0.05] * 5),
+            "mnist larger": ssim_of([0.90, 0.81, 0.85, 0.86, 0.87], [0.2, 0.1, 0.3, 0.3, 0.3]),
+        }
+    )
+    assert claims.comparable_ssim(planted) == (
+        Outcome.HOLDS_IN_PART,
+        "the range of the five methods beside the standard deviation between images, in the "
+        "released weights: MNIST: 0.040 beside 0.050; MNIST, larger: 0.090 beside 0.100. Compared "
+        "image by image, the highest is clearly above the lowest in 1 of 2 settings",
+    )
+    first, second, *_ = TABLE_METHODS
+    assert planted.compared == [
+        ("mnist reference", second, first, "ssim"),
+        ("mnist larger", first, second, "ssim"),
+    ]
+
+
+def test_comparable_ssim_holds_only_where_nothing_tells_methods_apart():
+    within = ssim_of([0.80, 0.84, 0.82, 0.83, 0.81], [0.05] * 5)
+    equal_spreads = ssim_of([0.75, 1.0, 0.8, 0.8, 0.8], [0.25] * 5)
+    assert claims.comparable_ssim(PlantedSsim({"mnist larger": within})).outcome is Outcome.HOLDS
+    in_part = claims.comparable_ssim(PlantedSsim({"mnist larger": equal_spreads}))
+    assert in_part.outcome is Outcome.HOLDS_IN_PART
+    neither = claims.comparable_ssim(PlantedSsim({"mnist reference": equal_spreads}))
+    assert neither.outcome is Outcome.FAILS
+
+
+class PlantedLogPx:
+    """Evidence of log p-hat with the two models on MNIST."""
+
+    def __init__(self, reference, larger):
+        self.values = {"mnist reference": reference, "mnist larger": larger}
+
+    def runs(self, setting):
+        return [
+            record(method, setting, metrics={"log_px": {"value": value}})
+            for method, value in self.values[setting].items()
+        ]
+
+
+def of_methods(*values):
+    return dict(zip(TABLE_METHODS, values, strict=True))
+
+
+def test_a_larger_model_is_compared_with_the_distances_between_methods():
+    assert TABLE_METHODS == ("iwae", "piwae", "miwae", "ciwae", "vae")
+    reference = of_methods(-84.0, -84.5, -85.0, -86.0, -87.0)
+    outcome, said = claims.larger_model(
+        PlantedLogPx(reference, of_methods(-82.5, -83.0, -83.5, -84.0, -85.5))
+    )
+    assert outcome is Outcome.HOLDS_IN_PART
+    assert said == (
+        "log p̂ gains 1.50 to 2.00 nats; IWAE, PIWAE and MIWAE differ by 1.00, all five by 3.00"
+    )
+    as_much = of_methods(*(value + 1.0 for value in reference.values()))
+    assert claims.larger_model(PlantedLogPx(reference, as_much)).outcome is Outcome.FAILS
+    more = of_methods(*(value + 3.1 for value in reference.values()))
+    assert claims.larger_model(PlantedLogPx(reference, more)).outcome is Outcome.HOLDS
+    without_one = {m: v for m, v in reference.items() if m != "vae"}
+    assert claims.larger_model(PlantedLogPx(reference, without_one)) == NO_RECORDS
+
+
+def test_printed_cells_are_counted_for_their_metric(monkeypatch):
+    measured = [
+        ("iwae_64", CellVerdict.CONFIRMED, "a record"),
+        ("iwae_64", CellVerdict.NOT_SHOWN_WRONG, "a record"),
+        ("iwae_64", CellVerdict.NOT_IWAE_64, "a record"),
+        ("iwae_64", CellVerdict.DIFFERS, None),
+        ("log_px", CellVerdict.CONFIRMED, "a record"),
+    ]
+
+    def cells(archive):
+        assert archive == "the archive"
+        return [SimpleNamespace(metric=m, verdict=v, record=r) for m, v, r in measured]
+
+    monkeypatch.setattr(claims.audit, "cells_of_table1", cells)
+    assert claims.printed_cells(WITH_ARCHIVE, "iwae_64", Outcome.CORRECTED) == (
+        Outcome.CORRECTED,
+        "2 of 3 printed values are IWAE-64 of the released weights",
+    )
+    assert claims.printed_cells(WITH_ARCHIVE, "log_px", Outcome.FAILS) == (
+        Outcome.CONFIRMED,
+        "1 of 1 printed values are log p̂ of the released weights",
+    )
+    assert claims.printed_cells(WITH_ARCHIVE, "minus_kl", Outcome.FAILS) == NO_RECORDS
+
+
+@pytest.mark.parametrize(
+    ("found", "digits", "outcome", "said"),
+    [
+        ("cc", 3, Outcome.CONFIRMED, "2 of 2 printed values are within 0.005 of the released"),
+        ("cd", 2, Outcome.CONFIRMED_IN_PART, "1 of 2 printed values are within 0.01 of the"),
+        ("cb", 3, Outcome.CONFIRMED_IN_PART, "; 1 fits the checkpoint that the released code"),
+        ("bb", 3, Outcome.FAILS, "weights'; 2 fit the checkpoint that the released code calls"),
+        ("d", 3, Outcome.FAILS, "0 of 1 printed values are within 0.005 of the released weights'"),
+    ],
+)
+def test_printed_ssim_values_are_counted(monkeypatch, found, digits, outcome, said):
+    kinds = {"c": SsimVerdict.CONFIRMED, "d": SsimVerdict.DIFFERS, "b": SsimVerdict.CHECKPOINT}
+
+    def verdicts(archive, exhibit):
+        assert (archive, exhibit) == ("the archive", "Figure 5")
+        return [kinds[letter] for letter in found]
+
+    monkeypatch.setattr(claims.similarity, "verdicts", verdicts)
+    verdict = claims.printed_ssim(WITH_ARCHIVE, "Figure 5", digits)
+    assert verdict.outcome is outcome
+    assert said in verdict.evidence
+    assert ("checkpoint" in verdict.evidence) == ("b" in found)
+    assert verdict.evidence.endswith(("weights'", "calls best"))
+
+
+class PlantedBetas:
+    """Evidence of Figure 4: scores of fixed and of learned betas from the same starts."""
+
+    def __init__(self, fixed, learned, epochs=WHOLE, missing=()):
+        self.of_methods = {"ciwae": fixed, "ciwae-learned": learned}
+        self.epochs = epochs
+        self.missing = missing
+        self.archive = self
+
+    def select(self, exhibit):
+        assert exhibit == "figure4"
+        return [record(whose="ours", epochs=self.epochs)], self.missing
+
+    def scores(self, method):
+        return pd.Series(self.of_methods[method])
+
+    def highest_learned_beta(self):
+        return 0.0123
+
+
+@pytest.mark.parametrize(
+    ("fixed", "learned", "outcome"),
+    [
+        ([1.0, 1.1, 1.2], [2.03, 2.1, 2.17], Outcome.HOLDS),
+        ([1.0, 2.0, 3.0], [5.0, 5.1, 5.2], Outcome.HOLDS_IN_PART),  # steadier, not clearly better
+        ([1.0, 1.1, 1.2], [2.0, 2.1, 2.3], Outcome.HOLDS_IN_PART),  # clearly better, less steady
+        ([1.0, 1.1, 1.2], [2.0, 2.1, 2.2], Outcome.HOLDS_IN_PART),  # clearly better, as steady
+        ([1.0, 1.1, 1.2], [0.5, 1.0, 1.5], Outcome.FAILS),
+    ],
+)
+def test_a_learned_beta_must_be_steadier_and_better(monkeypatch, fixed, learned, outcome):
+    spread = {m: pd.Series(v).std() for m, v in (("ciwae", fixed), ("ciwae-learned", learned))}
+
+    def spread_over_betas(used, method):
+        assert used[0].experiment.epochs == WHOLE
+        return Estimate(0.0, spread[method])
+
+    monkeypatch.setattr(claims.tables, "spread_over_betas", spread_over_betas)
+    assert claims.learned_beta(PlantedBetas(fixed, learned)).outcome is outcome
+
+
+def test_a_learned_beta_is_told_beside_fixed_ones(monkeypatch):
+    spreads = {"ciwae": Estimate(-90.0, 0.5), "ciwae-learned": Estimate(-89.0, 0.2)}
+    monkeypatch.setattr(claims.tables, "spread_over_betas", lambda used, m: spreads[m])
+    missing = claims.learned_beta(PlantedBetas([], [], missing=["a run"]))
+    assert missing.outcome is Outcome.UNTESTED
+    short = claims.learned_beta(PlantedBetas([1.0], [2.0], epochs=13))
+    assert short.outcome is Outcome.SHORT
+    assert short.evidence == (
+        f"{missing.evidence}; in our runs of 13 epochs, too short to count, fixed −90.00 ± 0.50, "
+        "learned −89.00 ± 0.20, and a learned β ends at 0.02 or below"
+    )
+
+
+def test_the_printed_betas_lie_above_every_log_px_of_table_1():
+    said = claims.learned_beta(PlantedBetas([], [], missing=["a run"])).evidence
+    best = max(e.value for r in claims.TABLE1["report"].values() for e in r["log_px"].values())
+    fixed, learned = claims.FIGURE4["fixed"], claims.FIGURE4["learned"]
+    assert said == (
+        f"the printed scores ({fixed}, {learned}) lie above the best log p̂ of any model in the "
+        f"report's Table 1 ({claims.number(best)})"
+    )
+
+
+def test_the_report_counts_its_parameters_right():
+    verdict = claims.parameter_counts(None)
+    assert verdict == (Outcome.CONFIRMED, "425,284 and 973,624")
+
+
+def test_the_report_would_be_told_if_it_counted_wrong(monkeypatch):
+    monkeypatch.setitem(claims.MODELS, "larger", claims.MODELS["reference"])
+    verdict = claims.parameter_counts(None)
+    assert verdict == (Outcome.FAILS, "425,284 and 425,284")
+
+
+@pytest.mark.parametrize(
+    ("from_vae", "from_iwae", "outcome"),
+    [(0.2, -2.0, Outcome.CORRECTED), (-2.0, 2.0, Outcome.NOT_SETTLED)],
+)
+def test_the_released_ciwae_is_a_vae_if_it_is_nearer_to_one(from_vae, from_iwae, outcome):
+    differences = {"vae": Estimate(from_vae, 0.1), "iwae": Estimate(from_iwae, 0.1)}
+
+    def apart(setting, a, b, metric):
+        assert (setting, a, metric) == ("mnist reference", "ciwae", "log_px")
+        return differences[b]
+
+    verdict = claims.ciwae_is_a_vae(SimpleNamespace(apart=apart))
+    assert verdict == (
+        outcome,
+        "the released code ran it with K = 1, a VAE of two samples: log p̂ is "
+        f"{differences['vae']} from the VAE's, {differences['iwae']} from IWAE's",
+    )
+    for other in ("vae", "iwae"):
+        differences[other] = NOT_RUN
+        assert claims.ciwae_is_a_vae(SimpleNamespace(apart=apart)) == NO_RECORDS
+        differences[other] = Estimate(0.2, 0.1)
+
+
+def test_a_claim_on_gradients_is_asked_in_every_place(monkeypatch):
+    rows = {f"place {n}": pd.DataFrame({"ess": [float(n)]}) for n in (8, 16, 32)}
+
+    def places(archive):
+        assert archive == "the archive"
+        return [*rows.items()]
+
+    monkeypatch.setattr(claims.gradients, "places", places)
+    monkeypatch.setattr(claims.gradients, "effective_samples", lambda rows: rows.ess.iloc[0])
+    in_every_place = claims.in_every_place
+    assert in_every_place(WITH_ARCHIVE, lambda rows: rows.ess.iloc[0] > 8) == (
+        Outcome.HOLDS_IN_PART,
+        "in 2 of 3 places: place 16; place 32",
+    )
+    assert in_every_place(WITH_ARCHIVE, lambda rows: True, counting=16) == (
+        Outcome.HOLDS,
+        "in 3 of 3 places: place 8; place 16; place 32. In 2 places fewer than 16 of 64 weights "
+        "count",
+    )
+    assert in_every_place(WITH_ARCHIVE, lambda rows: False) == (Outcome.FAILS, "in 0 of 3 places")
+
+
+def test_without_measurements_no_claim_on_gradients_is_judged(monkeypatch):
+    def places(archive):
+        raise ReproError("there is no table")
+
+    monkeypatch.setattr(claims.gradients, "places", places)
+    assert claims.in_every_place(WITH_ARCHIVE, lambda rows: True) == NO_RECORDS
+
+
+def test_remedies_are_clearer_only_if_each_is():
+    rows = planted_gradients({"theta": 0.0, "phi": 0.0})
+    for method in ("piwae", "miwae", "ciwae"):
+        assert not claims.remedies_are_clearer(rows)
+        rows.loc[rows.method == method, "phi_signal"] *= 4
+    assert claims.remedies_are_clearer(rows)
+    rows.loc[rows.method == "iwae", "theta_signal"] /= 100
+    rows["phi_signal"] = 1.0
+    assert not claims.remedies_are_clearer(rows)
+
+
+@pytest.mark.parametrize(("times", "level"), [(1.05, True), (1.2, False)])
+def test_groups_do_not_matter_to_a_tenth(times, level):
+    rows = planted_gradients({"theta": 0.0, "phi": 0.0})
+    rows.loc[rows.method == "miwae", "theta_signal"] *= times**2
+    assert claims.groups_do_not_matter(rows) is level
+
+
+@pytest.mark.parametrize(
+    ("theta", "phi", "held"),
+    [(0.5, -0.5, True), (0.46, -0.46, True), (0.44, -0.5, False), (0.5, -0.56, False)],
+)
+def test_rates_are_the_theorys_within_a_twentieth(theta, phi, held):
+    rows = planted_gradients({"theta": theta, "phi": phi})
+    assert claims.at_the_theorys_rates(rows) is held
+
+
+def test_rates_that_are_not_known_to_a_twentieth_are_not_the_theorys():
+    rows = planted_gradients({"theta": 0.5, "phi": -0.5})
+    last = (rows.method == "iwae") & (rows.K.max() == rows.K)
+    rows.loc[last & (rows.draw % 2 == 0), "phi_signal"] *= 2.25
+    rows.loc[last & (rows.draw % 2 == 1), "phi_signal"] /= 2.25
+    assert not claims.at_the_theorys_rates(rows)
+
+
+def test_a_part_is_seen_only_where_both_change():
+    rising = planted_gradients({"theta": 0.1, "phi": 0.1})
+    falling = planted_gradients({"theta": -0.1, "phi": -0.1})
+    assert not claims.part_as_k_grows(rising)
+    assert not claims.part_as_k_grows(falling)
+
+
+def test_cards_show_verdict_claim_evidence_and_where_to_look(monkeypatch):
+    told = Claim("paper", "It $holds$", "notebooks/table1", lambda e: Verdict(Outcome.HOLDS, "a b"))
+    other = Claim("report", "It fails", "notebooks/snr", lambda e: Verdict(Outcome.FAILS, "c"))
+    last = Claim("report", "It may", "protocol", lambda e: Verdict(Outcome.CONFIRMED_IN_PART, "d"))
+    monkeypatch.setattr(claims, "CLAIMS", (told, other, last))
+    assert claims.as_markdown("evidence of this test") == (
+        ":::{dropdown} Holds · paper: It $holds$\n:color: success\n:class-container: claim\n\n"
+        "A b. See {doc}`Table 1 <notebooks/table1>`.\n:::\n\n"
+        ":::{dropdown} Does not hold · report: It fails\n:color: danger\n"
+        ":class-container: claim\n\nC. See {doc}`Gradients <notebooks/snr>`.\n:::\n\n"
+        ":::{dropdown} Confirmed in part · report: It may\n:color: warning\n"
+        ":class-container: claim\n\nD. See {doc}`Protocol <protocol>`.\n:::"
+    )

@@ -197,18 +197,6 @@ def test_a_learned_beta_is_judged_by_whole_trainings_only(tmp_path, profiles, be
 # Gradients
 
 
-@pytest.mark.parametrize(
-    ("theta", "phi", "part", "rates"),
-    [(0.5, -0.5, True, True), (0.1, -0.1, True, False), (-0.1, 0.1, False, False)],
-    ids=["the theory's", "weaker ones", "the wrong way round"],
-)
-def test_verdicts_on_gradients_follow_from_their_ratios(theta, phi, part, rates):
-    """The ratios go as powers of K."""
-    rows = planted_gradients({"theta": theta, "phi": phi})
-    assert claims.part_as_k_grows(rows) == part
-    assert claims.at_the_theorys_rates(rows) == rates
-
-
 def test_that_few_weights_count_explains_and_does_not_select(committed):
     outcome, said = claims.in_every_place(committed, lambda rows: False, counting=16)
     assert outcome is Outcome.FAILS

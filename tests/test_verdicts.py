@@ -9,10 +9,12 @@ from repro import ReproError
 from repro.experiments import TABLE_METHODS, plan
 from repro.report import claims
 from repro.report.audit import CellVerdict
-from repro.report.claims import NO_RECORDS, Claim, Outcome, Verdict
+from repro.report.claims import NO_RECORDS, Claim, Difference, Outcome, Side, Verdict
 from repro.report.estimates import NOT_RUN, Estimate
-from repro.report.evidence import NAMES_OF_SETTINGS
+from repro.report.estimators import BOTH_EARLIER, BOTH_NETWORKS, ENCODER_ALONE
+from repro.report.evidence import NAMES_OF_SETTINGS, Source
 from repro.report.similarity import SsimVerdict
+from repro.studies import COUNTS
 from tests.helpers import planted_gradients, record_in_memory
 
 WHOLE = 3280  # epochs
@@ -33,13 +35,14 @@ class Planted:
     def __init__(self, differences=None, epochs=WHOLE):
         self.differences = differences or {}
         self.epochs = epochs
-        self.archive = None
+        self.metrics = set()  # that were asked for
 
     def runs(self, setting, method=None, whose="weights"):
         return [record(method, setting, whose, self.epochs)]
 
     def apart_with_training(self, setting, a, b, metric, whose="weights"):
         assert b == "iwae"
+        self.metrics.add(metric)
         return self.differences.get((whose, setting, a), NOT_RUN)
 
 
@@ -61,6 +64,7 @@ def test_where_differences_come_from():
     ]
     assert [d.source.released for d in found] == [True, False]
     assert [d.source.whole for d in found] == [True, False]
+    assert planted.metrics == {"iwae_64"}
 
 
 TWO = {
@@ -71,8 +75,9 @@ TWO = {
 
 
 def test_ahead_tells_every_difference_by_its_source():
-    of_both = ("piwae", "miwae")
-    outcome, said = claims.ahead(Planted(TWO), "iwae_64", of_both, caveat="; but")
+    planted = Planted(TWO)
+    outcome, said = claims.ahead(planted, "iwae_64", ("piwae", "miwae"), caveat="; but")
+    assert planted.metrics == {"iwae_64"}
     assert outcome is Outcome.HOLDS_IN_PART
     assert said == (
         "IWAE-64 minus IWAE's, released models: 0.50 ± 0.10 (PIWAE, MNIST), "
@@ -112,6 +117,7 @@ def test_not_behind_tells_what_is_no_test_and_does_not_count_it():
     of_piwae = {"metric": "log_px", "methods": ("piwae",), "caveat": "; but"}
     assert claims.not_behind(planted, **of_piwae) == (Outcome.HOLDS_IN_PART, told)
     assert claims.not_behind(planted, **of_piwae, released=False) == (Outcome.HOLDS, told)
+    assert planted.metrics == {"log_px"}
     nothing = claims.not_behind(Planted(), "log_px", ("piwae",))
     assert nothing == (Outcome.UNTESTED, "log p̂ minus IWAE's, no records")
 
@@ -126,7 +132,7 @@ def test_not_behind_is_asked_in_the_settings_that_a_claim_names():
 
 @pytest.fixture
 def trainings(monkeypatch):
-    """A dictionary of what trainings are ahead by, {name: difference}, which a test fills."""
+    """What trainings are ahead by, {(name, setting): difference}, which a test fills."""
     leads = {}
 
     class PlantedRuns:
@@ -136,7 +142,7 @@ def trainings(monkeypatch):
 
         def apart(self, first, second, metric):
             assert (first[1], second, metric) == ("rep", ("iwae", "rep"), "iwae_64")
-            return leads.get(first[0], NOT_RUN)
+            return leads.get((first[0], self.setting), NOT_RUN)
 
     monkeypatch.setattr(claims, "EstimatorRuns", PlantedRuns)
     return leads
@@ -147,8 +153,8 @@ WITH_ARCHIVE = SimpleNamespace(archive="the archive")
 
 def test_encoders_alone_are_told_by_method(trainings):
     assert claims.encoder_alone(WITH_ARCHIVE) == NO_RECORDS
-    trainings |= {"vae": Estimate(1.6, 0.1), "miwae": Estimate(2.8, 0.1)}
-    trainings["iwae"] = Estimate(0.0, 0.1)
+    for method, lead in (("vae", 1.6), ("miwae", 2.8), ("iwae", 0.0)):
+        trainings[method, ENCODER_ALONE] = Estimate(lead, 0.1)
     assert claims.encoder_alone(WITH_ARCHIVE) == (
         Outcome.SHORT,
         "for the decoder of the report's IWAE, after 4 epochs on MNIST, IWAE-64 minus that with "
@@ -158,7 +164,8 @@ def test_encoders_alone_are_told_by_method(trainings):
 
 def test_other_settings_are_told_with_their_length(trainings):
     assert claims.other_settings(WITH_ARCHIVE) == NO_RECORDS
-    trainings |= {"miwae(4,16)": Estimate(0.9, 0.1), "ciwae(0.05)": Estimate(-0.1, 0.1)}
+    trainings["miwae(4,16)", BOTH_NETWORKS] = Estimate(0.9, 0.1)
+    trainings["ciwae(0.05)", BOTH_EARLIER] = Estimate(-0.1, 0.1)
     assert claims.other_settings(WITH_ARCHIVE) == (
         Outcome.SHORT,
         "IWAE-64 minus IWAE's on MNIST, 0.90 ± 0.10 (MIWAE(4,16) after 40 epochs), "
@@ -195,18 +202,21 @@ def test_comparable_ssim_counts_both_spreads_and_clear_differences():
         {
             "mnist reference": ssim_of([0.80, 0.84, 0.82, 0.83, 0.81], [0.05] * 5),
             "mnist larger": ssim_of([0.90, 0.81, 0.85, 0.86, 0.87], [0.2, 0.1, 0.3, 0.3, 0.3]),
+            "omniglot reference": ssim_of([0.8, 0.8, 0.8, 0.8, 0.7], [0.2] * 5),
         }
     )
     assert claims.comparable_ssim(planted) == (
         Outcome.HOLDS_IN_PART,
         "the range of the five methods beside the standard deviation between images, in the "
-        "released weights: MNIST: 0.040 beside 0.050; MNIST, larger: 0.090 beside 0.100. Compared "
-        "image by image, the highest is clearly above the lowest in 1 of 2 settings",
+        "released weights: MNIST: 0.040 beside 0.050; MNIST, larger: 0.090 beside 0.100; "
+        "Omniglot: 0.100 beside 0.200. Compared image by image, the highest is clearly above the "
+        "lowest in 1 of 3 settings",
     )
-    first, second, *_ = TABLE_METHODS
+    first, second, *_, last = TABLE_METHODS
     assert planted.compared == [
         ("mnist reference", second, first, "ssim"),
         ("mnist larger", first, second, "ssim"),
+        ("omniglot reference", first, last, "ssim"),
     ]
 
 
@@ -331,7 +341,8 @@ class PlantedBetas:
         ([1.0, 1.1, 1.2], [2.03, 2.1, 2.17], Outcome.HOLDS),
         ([1.0, 2.0, 3.0], [5.0, 5.1, 5.2], Outcome.HOLDS_IN_PART),  # steadier, not clearly better
         ([1.0, 1.1, 1.2], [2.0, 2.1, 2.3], Outcome.HOLDS_IN_PART),  # clearly better, less steady
-        ([1.0, 1.1, 1.2], [2.0, 2.1, 2.2], Outcome.HOLDS_IN_PART),  # clearly better, as steady
+        ([1.0, 2.0, 3.0], [101.0, 102.0, 103.0], Outcome.HOLDS_IN_PART),  # better, as steady
+        ([1.0, 1.1, 1.2], [1.05, 1.1, 1.15], Outcome.HOLDS_IN_PART),  # steadier, no better
         ([1.0, 1.1, 1.2], [0.5, 1.0, 1.5], Outcome.FAILS),
     ],
 )
@@ -353,10 +364,11 @@ def test_a_learned_beta_is_told_beside_fixed_ones(monkeypatch):
     assert missing.outcome is Outcome.UNTESTED
     short = claims.learned_beta(PlantedBetas([1.0], [2.0], epochs=13))
     assert short.outcome is Outcome.SHORT
-    assert short.evidence == (
-        f"{missing.evidence}; in our runs of 13 epochs, too short to count, fixed −90.00 ± 0.50, "
-        "learned −89.00 ± 0.20, and a learned β ends at 0.02 or below"
-    )
+    told = "fixed −90.00 ± 0.50, learned −89.00 ± 0.20, and a learned β ends at 0.02 or below"
+    length = "our runs of 13 epochs, too short to count"
+    assert short.evidence == f"{missing.evidence}; in {length}, {told}"
+    whole = claims.learned_beta(PlantedBetas([1.0, 1.2], [2.0, 2.2]))
+    assert whole.evidence == f"{missing.evidence}; in our runs of 3280 epochs, {told}"
 
 
 def test_the_printed_betas_lie_above_every_log_px_of_table_1():
@@ -425,6 +437,13 @@ def test_a_claim_on_gradients_is_asked_in_every_place(monkeypatch):
     assert in_every_place(WITH_ARCHIVE, lambda rows: False) == (Outcome.FAILS, "in 0 of 3 places")
 
 
+def test_unless_a_claim_is_about_many_weights_it_does_not_matter_how_few_count(monkeypatch):
+    monkeypatch.setattr(claims.gradients, "places", lambda archive: [("a place", "rows")])
+    monkeypatch.setattr(claims.gradients, "effective_samples", lambda rows: 1.0)
+    verdict = claims.in_every_place(WITH_ARCHIVE, lambda rows: False)
+    assert verdict.evidence == "in 0 of 1 places"
+
+
 def test_without_measurements_no_claim_on_gradients_is_judged(monkeypatch):
     def places(archive):
         raise ReproError("there is no table")
@@ -468,21 +487,71 @@ def test_rates_that_are_not_known_to_a_twentieth_are_not_the_theorys():
     assert not claims.at_the_theorys_rates(rows)
 
 
-def test_a_part_is_seen_only_where_both_change():
-    rising = planted_gradients({"theta": 0.1, "phi": 0.1})
-    falling = planted_gradients({"theta": -0.1, "phi": -0.1})
-    assert not claims.part_as_k_grows(rising)
-    assert not claims.part_as_k_grows(falling)
+def test_rates_are_those_between_the_last_two_counts():
+    rows = planted_gradients({"theta": 0.5, "phi": -0.5})
+    of_iwae = rows.method == "iwae"
+    *_, before, one_but_last, last = COUNTS
+    rows.loc[of_iwae & (before == rows.K), "phi_signal"] *= 9
+    assert claims.at_the_theorys_rates(rows)
+    for K in (one_but_last, last):
+        elsewhere = rows.copy()
+        elsewhere.loc[of_iwae & (rows.K == K), "phi_signal"] *= 9
+        assert not claims.at_the_theorys_rates(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("theta", "phi", "part"),
+    [(0.1, -0.1, True), (0.1, 0.1, False), (-0.1, -0.1, False), (-0.1, 0.1, False)],
+)
+def test_the_networks_part_only_where_both_change_as_the_theory_has_it(theta, phi, part):
+    rows = planted_gradients({"theta": theta, "phi": phi})
+    assert claims.part_as_k_grows(rows) is part
+
+
+def test_the_networks_part_from_the_first_count_to_the_last():
+    """Whatever happens in between, and to other bounds."""
+    rows = planted_gradients({"theta": 0.1, "phi": -0.1})
+    of_iwae = rows.method == "iwae"
+    rows.loc[of_iwae & rows.K.isin(COUNTS[1:-1]), "phi_signal"] *= 100
+    rows.loc[~of_iwae, "phi_signal"] *= 100
+    assert claims.part_as_k_grows(rows)
+    rows.loc[of_iwae & (COUNTS[-1] == rows.K), "phi_signal"] *= 100
+    assert not claims.part_as_k_grows(rows)
+    rows.loc[of_iwae & (COUNTS[0] == rows.K), "phi_signal"] *= 100
+    assert claims.part_as_k_grows(rows)
+
+
+@pytest.mark.parametrize(
+    ("value", "level", "side"),
+    [
+        (0.31, False, Side.FOR),
+        (0.29, False, Side.UNCLEAR),
+        (-0.29, False, Side.UNCLEAR),
+        (-0.31, False, Side.AGAINST),
+        (0.0, True, Side.FOR),
+        (-0.01, True, Side.UNCLEAR),
+        (-0.31, True, Side.AGAINST),
+    ],
+)
+def test_a_difference_is_on_a_side_beyond_three_standard_errors(value, level, side):
+    assert claims.side_of(Estimate(value, 0.1), level) is side
+
+
+def test_more_is_asked_than_not_to_be_behind_unless_it_is_said():
+    unclear = Estimate(0.1, 0.1)
+    assert claims.side_of(unclear) is Side.UNCLEAR
+    found = [Difference(Source(None, whole=True), "mnist reference", "piwae", unclear)]
+    assert claims.weighed(found) is Outcome.NOT_SETTLED
 
 
 def test_cards_show_verdict_claim_evidence_and_where_to_look(monkeypatch):
-    told = Claim("paper", "It $holds$", "notebooks/table1", lambda e: Verdict(Outcome.HOLDS, "a b"))
+    told = Claim("paper", "It $holds$", "notebooks/table1", lambda e: Verdict(Outcome.HOLDS, e))
     other = Claim("report", "It fails", "notebooks/snr", lambda e: Verdict(Outcome.FAILS, "c"))
     last = Claim("report", "It may", "protocol", lambda e: Verdict(Outcome.CONFIRMED_IN_PART, "d"))
     monkeypatch.setattr(claims, "CLAIMS", (told, other, last))
-    assert claims.as_markdown("evidence of this test") == (
+    assert claims.as_markdown("evidence") == (
         ":::{dropdown} Holds · paper: It $holds$\n:color: success\n:class-container: claim\n\n"
-        "A b. See {doc}`Table 1 <notebooks/table1>`.\n:::\n\n"
+        "Evidence. See {doc}`Table 1 <notebooks/table1>`.\n:::\n\n"
         ":::{dropdown} Does not hold · report: It fails\n:color: danger\n"
         ":class-container: claim\n\nC. See {doc}`Gradients <notebooks/snr>`.\n:::\n\n"
         ":::{dropdown} Confirmed in part · report: It may\n:color: warning\n"

@@ -1,5 +1,6 @@
 """One process trains a run, wherever the others are that share its folder."""
 
+import os
 import subprocess
 import sys
 import time
@@ -107,3 +108,55 @@ def test_an_older_filelock_serves_as_well(place, monkeypatch):
         assert not lost()
         with pytest.raises(ReproError, match="is being trained already"):
             leases.held([place]).__enter__()
+
+
+# GPUs of one machine
+
+
+@pytest.fixture
+def machine_with_gpus(tmp_path, monkeypatch):
+    """A function that says how many GPUs there are, and which this process may use."""
+
+    def make(count, visible=None):
+        monkeypatch.setattr(leases.torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(leases.tempfile, "gettempdir", lambda: str(tmp_path))
+        if visible is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    return make
+
+
+def taken():
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+@pytest.mark.parametrize(("visible", "first", "second"), [(None, "0", "1"), ("3,5", "3", "5")])
+def test_each_job_of_a_machine_takes_a_gpu_of_its_own(machine_with_gpus, visible, first, second):
+    machine_with_gpus(2, visible)
+    with leases.one_gpu():
+        assert taken() == first
+        machine_with_gpus(2, visible)
+        with leases.one_gpu():
+            assert taken() == second
+            machine_with_gpus(2, visible)
+            with pytest.raises(ReproError, match="all 2 GPUs of this machine are taken"):
+                leases.one_gpu().__enter__()
+        machine_with_gpus(2, visible)
+        with leases.one_gpu():
+            assert taken() == second
+
+
+@pytest.mark.parametrize(("count", "visible"), [(0, None), (1, None), (1, "7")])
+def test_where_there_is_no_choice_none_is_made(machine_with_gpus, count, visible):
+    """Under a scheduler each job may see its own GPU under the same number."""
+    machine_with_gpus(count, visible)
+    with leases.one_gpu(), leases.one_gpu():
+        assert taken() == visible
+
+
+def test_a_job_for_the_processor_takes_no_gpu(machine_with_gpus):
+    machine_with_gpus(2)
+    with leases.one_gpu("cpu"):
+        assert taken() is None

@@ -26,6 +26,7 @@ from repro.experiments import (
 from repro.experiments import profile as profile_of
 from repro.lab import datasets, run, sweep
 from repro.lab.engines import ENGINE_CHOICES
+from repro.lab.leases import one_gpu
 from repro.records import Archive, Record
 
 UNFINISHED = 3  # exit status of a training that stopped before its end, with its state kept
@@ -183,7 +184,8 @@ def sweep_command(file, job, device, slot, memory, time_limit, data, results) ->
         print(sweep.jobs_as_text(jobs, device, slot))
         return 0
     runs = list(sweep.job_called(jobs, job).runs)
-    there = len(run.train(runs, data, results, device, time_limit))
+    with one_gpu(device):
+        there = len(run.train(runs, data, results, device, time_limit))
     return 0 if there == len(runs) else UNFINISHED
 
 

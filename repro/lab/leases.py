@@ -1,20 +1,26 @@
-"""Who trains a run: a lease on the place of its record, on whatever file system that is.
+"""Who trains a run, and on which GPU.
+
+There is a lease on the place of a run's record, on whatever file system that is.
 
 A lease is a file that its holder renews, filelock's ``SoftFileLease``. It needs no locks of the
 operating system, which network file systems have or have not, and no clocks that agree. What a
 process of this machine leaves when it is killed is free at once. What another machine leaves is
-free when it has not been renewed for ``LEASE`` seconds.
+free when it has not been renewed for ``LEASE`` seconds. A GPU is of one machine, and a lock of its
+operating system will do.
 """
 
 import contextlib
+import os
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import filelock
+import torch
 
-from repro import ReproError
+from repro import ReproError, plural
 
 LEASE = 60.0  # seconds; every process that shares a folder must have the same
 
@@ -86,3 +92,36 @@ def _acquire(lease: filelock.BaseFileLock, place: Path) -> None:
         f"{place} is being trained already, by another process; "
         "wait for it, or name another folder for the results"
     )
+
+
+@contextlib.contextmanager
+def one_gpu(device: str = "cuda") -> Iterator[None]:
+    """Let this process see one GPU, which no other process that asked has, until the end.
+
+    It must be called before CUDA is used. With one GPU, or none, or for another device, there is
+    nothing to choose. Raises ReproError if all are taken.
+    """
+    gpus = _visible_gpus() if device == "cuda" else []
+    if len(gpus) < 2:
+        yield
+        return
+    for gpu in gpus:
+        lock = filelock.FileLock(Path(tempfile.gettempdir()) / f"repro-gpu-{gpu}.lock")
+        with contextlib.suppress(filelock.Timeout):
+            lock.acquire(timeout=0)
+            break
+    else:
+        raise ReproError(
+            f"all {plural(len(gpus), 'GPU')} of this machine are taken by other jobs; "
+            "run as many jobs at a time as there are GPUs"
+        )
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    with lock:
+        yield
+
+
+def _visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(number) for number in range(count)]

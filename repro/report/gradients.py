@@ -101,14 +101,15 @@ def ratios_of_estimators(archive: Archive) -> dict:
     return rows
 
 
-def swept(archive: Archive, where: str, estimator: str) -> pd.DataFrame:
-    """IWAE's gradients in one place for every K, under an estimator.
+def swept(archive: Archive, where: str, estimator: str, method: str = "iwae") -> pd.DataFrame:
+    """A bound's gradients in one place for every K, under an estimator.
 
-    The signal of ``rep`` is taken from ``drep``, whose expectation is the same and whose noise is
-    far smaller.
+    MIWAE has eight groups of K samples. The signal of ``rep`` is taken from ``drep``, whose
+    expectation is the same and whose noise is far smaller.
     """
-    rows, _ = archive.table("samples")
-    rows = rows[rows["where"] == where].set_index(["draw", "K"])
+    rows, _ = archive.table("samples" if method == "iwae" else "looser")
+    here = (rows["where"] == where) & (rows.method == method)
+    rows = rows[here].set_index(["draw", "K"])
     mine = rows[rows.estimator == estimator].copy()
     if estimator == "rep":
         mine["phi_signal"] = rows[rows.estimator == "drep"].phi_signal

@@ -106,8 +106,11 @@ def partitions_of(M: int, K: int) -> list:
 def _affine_plane() -> list:
     """The lines y = s x + c over GF(8), for each slope s, and the vertical ones: [9, 8, 8]."""
     field = range(8)
-    vertical = [[8 * x + y for y in field] for x in field]
-    return [vertical, *([_line(s, c) for c in field] for s in field)]
+    vertical = [list(range(8 * x, 8 * x + 8)) for x in field]
+    partitions = [vertical]
+    for slope in field:
+        partitions.append([_line(slope, c) for c in field])
+    return partitions
 
 
 def _line(s: int, c: int) -> list[int]:

@@ -41,7 +41,24 @@ def log_weight_sums(
     for first in range(0, x.shape[1], size):
         chunks.append(_sums_of_chunk(model, x[:, first : first + size], K, noise))
         tell(min(first + size, x.shape[1]) / x.shape[1])
-    return {name: torch.cat([c[name] for c in chunks], 1) for name in chunks[0]}
+    return _joined(chunks)
+
+
+def _joined(chunks: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Values of all images, from those of one part of them after the other, [run, n] each."""
+    joined = {}
+    for name in chunks[0]:
+        joined[name] = torch.cat([chunk[name] for chunk in chunks], 1)
+    return joined
+
+
+def _by_run(values: dict, runs: int) -> list[dict]:
+    """{name: [run, ...]} as a dictionary for each run."""
+    by_run: list[dict] = [{} for _ in range(runs)]
+    for name, of_runs in values.items():
+        for mine, value in zip(by_run, of_runs, strict=True):
+            mine[name] = value
+    return by_run
 
 
 def _sums_of_chunk(model: Autoencoder, x: Tensor, K: int, noise) -> dict[str, Tensor]:
@@ -134,7 +151,7 @@ def measure(
     }
     values = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
     values["ssim"] = ssim_of_reconstructions(model, x, noise("reconstruct"))
-    return [{name: value[run] for name, value in values.items()} for run in range(len(seeds))]
+    return _by_run(values, len(seeds))
 
 
 def log_px_and_ess(
@@ -237,8 +254,8 @@ def other_binarisations(
         x = _binarised(model, images, seeds, f"{purpose}: SSIM")
         noise = Streams(seeds, f"{purpose}: reconstruct", model.device).normal
         means["ssim"].append(ssim_of_reconstructions(model, x, noise).mean(1))
-    spread = {name: np.std(values, axis=0, ddof=1) for name, values in means.items()}
-    return [{name: float(sd[run]) for name, sd in spread.items()} for run in range(len(seeds))]
+    spread = {name: np.std(values, axis=0, ddof=1).tolist() for name, values in means.items()}
+    return _by_run(spread, len(seeds))
 
 
 def active_units(

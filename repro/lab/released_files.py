@@ -122,7 +122,8 @@ def origin_of_weights(e: Experiment) -> dict[str, str]:
 
 def blobs(runs: list[Experiment], kind: str) -> dict[str, str]:
     """The released files of several runs, with their git blob ids."""
-    return {file: BLOBS[file] for file in (file_of(e, kind) for e in runs)}
+    files = [file_of(e, kind) for e in runs]
+    return {file: BLOBS[file] for file in files}
 
 
 def _verified(e: Experiment, kind: str, folder: str | Path | None, parse):

@@ -717,10 +717,13 @@ def _posteriors(dataset: Dataset) -> dict[str, np.ndarray]:
             model = pictures.in_the_plane(layout, dataset.train)
             found += [pictures.posterior(model, image) for image in x]
             bar.fraction(number / len(studies.PLANE_LAYOUTS))
-    densities = [p.density for p in found]
-    numbers = ("log_px", "kl", "mu", "sigma", "centre", "reach")
-    arrays = {name: np.stack([np.asarray(getattr(p, name)) for p in found]) for name in numbers}
-    return arrays | {"inputs": _as_bytes(list(x)), "density": _as_bytes(densities)}
+    arrays = {
+        "inputs": _as_bytes(list(x)),
+        "density": _as_bytes([posterior.density for posterior in found]),
+    }
+    for name in ("log_px", "kl", "mu", "sigma", "centre", "reach"):
+        arrays[name] = np.stack([np.asarray(getattr(posterior, name)) for posterior in found])
+    return arrays
 
 
 class _Networks:

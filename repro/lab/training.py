@@ -424,7 +424,11 @@ def _is_possible(state: dict, run: Fit) -> bool:
     if not whole or not isinstance(curves, list) or len(curves) != len(run.experiments):
         return False
     expected = list(range(1, epoch + 1))
-    return all([line.get("epoch") for line in curve] == expected for curve in curves)
+    return all(_epochs_of(curve) == expected for curve in curves)
+
+
+def _epochs_of(curve: list[dict]) -> list:
+    return [line.get("epoch") for line in curve]
 
 
 def _is_finished(state: dict) -> bool:

@@ -135,7 +135,8 @@ def over_seeds(
     if not runs:
         return NOT_RUN
     found = [r.metrics[metric] for r in runs]
-    value, seeds = float(np.mean([m["value"] for m in found])), len(runs)
+    value = float(np.mean([m["value"] for m in found]))
+    seeds = len(runs)
     spread, dof = seed_spread([*runs, *among], metric)
     if dof:
         return Estimate(value, spread / seeds**0.5, dof, seeds, ErrorOf.SEEDS, digits)

@@ -120,10 +120,12 @@ def cost(archive: Archive) -> str:
     runs = [archive.get(e) for e in all_trainings() if archive.holds(e)]
     if not runs:
         return "no time yet"
-    seconds = {part: sum(r.provenance["seconds"][part] for r in runs) for part in PARTS}
     devices = " and ".join(sorted({r.provenance["device"] for r in runs}))
-    said = " and ".join(f"{value / 60:.1f} minutes of {part}" for part, value in seconds.items())
-    return f"{said} on {devices}"
+    said = []
+    for part in PARTS:
+        seconds = sum(r.provenance["seconds"][part] for r in runs)
+        said.append(f"{seconds / 60:.1f} minutes of {part}")
+    return f"{' and '.join(said)} on {devices}"
 
 
 def table_of_outcomes(archive: Archive) -> str:

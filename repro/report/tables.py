@@ -86,7 +86,11 @@ def _of_ours(rows: Rows, levels: Sequence[str], selection: Selection, error: str
 
 def by_method(runs: Sequence[Record], methods: Sequence[str] = TABLE_METHODS) -> dict:
     """The records of each method, in the order of Table 1."""
-    return {m: [r for r in runs if r.experiment.method == m] for m in methods}
+    found: dict[str, list[Record]] = {method: [] for method in methods}
+    for record in runs:
+        if record.experiment.method in found:
+            found[record.experiment.method].append(record)
+    return found
 
 
 def for_methods(cells: Mapping[str, object]) -> dict[str, object]:
@@ -154,7 +158,7 @@ def ssim_on(record: Record, tested: str) -> dict[str, float] | None:
 
 def ssim_spread(runs: Sequence[Record], tested: str):
     """SSIM on a dataset: means over seeds of the mean and of the standard deviation over images."""
-    values = [v for v in (ssim_on(r, tested) for r in runs) if v]
+    values = list(filter(None, (ssim_on(r, tested) for r in runs)))
     if not values:
         return NOT_RUN
     mean = np.mean([v["value"] for v in values])
@@ -183,15 +187,18 @@ def betas(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
 
 def by_beta(shown: Sequence[Record], method: str) -> dict[float, list[Record]]:
     """A method's records of every seed, by (starting) beta in rising order."""
-    runs = by_method(shown, [method])[method]
-    betas = sorted({r.experiment.beta for r in runs})
-    return {beta: [r for r in runs if r.experiment.beta == beta] for beta in betas}
+    found: dict[float, list[Record]] = {}
+    for record in by_method(shown, [method])[method]:
+        found.setdefault(record.experiment.beta, []).append(record)
+    return dict(sorted(found.items()))
 
 
 def scores_by_beta(shown: Sequence[Record], method: str) -> np.ndarray:
     """IWAE-64 of a method's runs, the mean over seeds, in the order of beta."""
-    groups = by_beta(shown, method).values()
-    return np.array([np.mean([r.metrics["iwae_64"]["value"] for r in runs]) for runs in groups])
+    means = []
+    for runs in by_beta(shown, method).values():
+        means.append(np.mean([r.metrics["iwae_64"]["value"] for r in runs]))
+    return np.array(means)
 
 
 def chosen_betas(archive: Archive, method: str = "ciwae-chosen") -> list[Record]:

@@ -174,7 +174,8 @@ def unknown_commits(project: Path, archive: Archive) -> Iterator[tuple[str, str]
 
 def _same_outputs(committed: list, fresh: list) -> bool:
     """Whether two cells show the same."""
-    was, now = list(map(_shown, committed)), list(map(_shown, fresh))
+    was = list(map(_shown, committed))
+    now = list(map(_shown, fresh))
     if [output.keys() for output in was] != [output.keys() for output in now]:
         return False
     for a, b in zip(was, now, strict=True):

@@ -223,7 +223,8 @@ def _draw_ends(ax, runs: dict[float, list[Record]], ours: Sequence[Record], meth
     """IWAE-64 at the end, by beta."""
     found = [over_seeds(of_beta, "iwae_64", ours) for of_beta in runs.values()]
     if found:
-        values, errors = [e.value for e in found], [e.se for e in found]
+        values = [e.value for e in found]
+        errors = [e.se for e in found]
         kind = KINDS_OF_BETA[method]
         ax.errorbar(list(runs), values, errors, capsize=2, label=kind, **look(method))
 

@@ -173,7 +173,8 @@ def signal_to_noise(archive: AnyArchive = None) -> Figure:
 def _draw_sweep(ax: plt.Axes, rows, net: str, line: dict) -> None:
     """IWAE's SNR as K grows, and the theory's slope from K = 1 on."""
     found = [snr_of(rows, Layout("iwae", 1, K), net) for K in COUNTS]
-    values, errors = [e.value for e in found], [e.se for e in found]
+    values = [e.value for e in found]
+    errors = [e.se for e in found]
     name = f"gradient of the {NETWORK_TITLES[net]} network"
     ax.errorbar(COUNTS, values, errors, capsize=2, label=name, **look("iwae") | line)
     theory = [values[0] * K ** THEORY[net] for K in COUNTS]

@@ -194,6 +194,7 @@ def test_runs_of_different_estimators_can_be_stacked(monkeypatch):
 
 
 def test_every_two_samples_share_a_group_of_the_affine_plane_once():
+    bounds._affine_plane.cache_clear()
     together = Counter()
     for partition in bounds.partitions_of(8, 8):
         assert sorted(itertools.chain(*partition)) == list(range(64))

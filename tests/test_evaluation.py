@@ -1,5 +1,6 @@
 """Every metric against a brute-force computation from its definition."""
 
+import inspect
 import math
 
 import numpy as np
@@ -129,6 +130,51 @@ def test_active_units_are_counted_with_their_error():
     assert evaluation.active_units(mu[:, :2])["se"] == 0
 
 
+def test_the_error_of_active_units_is_between_resamples_of_the_images():
+    """Units whose variance is near the threshold, in a sample that is small and far from 0."""
+    g = np.random.default_rng(1)
+    mu = (3 + 0.1 * g.normal(size=(20, 6))).astype(np.float32)
+    counts = []
+    rng = np.random.default_rng(5)
+    for weights in rng.multinomial(20, np.full(20, 1 / 20), 200):
+        resampled = np.repeat(mu.astype(np.float64), weights, axis=0)
+        counts.append((resampled.var(0) > 0.01).sum())
+    counted = evaluation.active_units(mu, seed=5)
+    assert counted["value"] == (mu.astype(np.float64).var(0) > 0.01).sum()
+    assert counted["se"] == pytest.approx(np.std(counts, ddof=1))
+    assert counted["se"] > 0.3
+
+
+def test_by_default_metrics_have_as_many_samples_as_the_protocol_says():
+    for measured in (evaluation.evaluate, evaluation.measure):
+        assert inspect.signature(measured).parameters["log_px_samples"].default == 5000
+    assert inspect.signature(evaluation.pareto_shapes).parameters["K"].default == 5000
+    assert inspect.signature(evaluation.iwae_bound).parameters["K"].default == 64
+    assert inspect.signature(evaluation.active_units).parameters["resamples"].default == 200
+
+
+def test_more_images_than_are_encoded_at_once_are_all_measured(model):
+    images = torch.rand(1001, 16)
+    for values in evaluation.measure(model, images, [0, 1], log_px_samples=2):
+        assert values["mu"].shape == (1001, 3)
+        assert values["ssim"].shape == (1001,)
+
+
+def test_what_takes_long_tells_how_far_it_is(model, monkeypatch):
+    monkeypatch.setattr(evaluation, "SHAPE_IMAGES", 8)
+    told = []
+    images = torch.rand(20, 16)
+    evaluation.pareto_shapes(model, images, [0, 1], 100, tell=told.append)
+    assert told == [0.4, 0.8, 1.0]
+    monkeypatch.setitem(evaluation.CHUNK_IMAGES, "cpu", 10)
+    told.clear()
+    evaluation.iwae_bound(model, images, [0, 1], "evaluate", tell=told.append)
+    assert told == [0.5, 1.0]
+    told.clear()
+    evaluation.evaluate(model, images, [0, 1], 100, tell=told.append)
+    assert told == [0.5, 1.0]
+
+
 def test_mean_and_error():
     values = np.array([1.0, 2.0, 4.0])
     m = evaluation.over_images(values)
@@ -209,7 +255,7 @@ def test_a_summary_has_each_metric_with_its_errors():
     g = np.random.default_rng(0)
     names = ("iwae_64", "log_px", "minus_kl", "elbo", "ess", "ssim")
     values = {name: g.normal(size=10) for name in names}
-    values["log_px_variance"] = np.full(10, 0.4)
+    values["log_px_variance"] = np.full(10, 0.9)
     values["mu"] = g.normal(size=(10, 3))
     found = evaluation.summary(values, seed=7)
     assert set(found) == {*names, "active_units"}
@@ -218,7 +264,7 @@ def test_a_summary_has_each_metric_with_its_errors():
         assert found[name]["value"] == pytest.approx(values[name].mean())
         assert found[name]["sd"] == pytest.approx(sd)
         assert found[name]["se"] == pytest.approx(sd / 10**0.5)
-    assert found["log_px"]["monte_carlo_se"] == pytest.approx((10 * 0.4) ** 0.5 / 10)
+    assert found["log_px"]["monte_carlo_se"] == pytest.approx((10 * 0.9) ** 0.5 / 10)
     assert found["active_units"] == evaluation.active_units(values["mu"], 7)
 
 
@@ -227,6 +273,7 @@ def test_a_summary_has_each_metric_with_its_errors():
     [
         (lambda *of: evaluation.log_px_and_ess(*of, 30)["iwae"][0].numpy(), "log_px of 30"),
         (lambda *of: evaluation.pareto_shapes(*of, 30), "log_px"),
+        (lambda *of: evaluation.iwae_bound(*of, "evaluate", 30)[0].numpy(), "IWAE-30"),
     ],
 )
 def test_checks_of_proposals_take_the_images_of_log_px(monkeypatch, measured, purpose):

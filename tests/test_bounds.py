@@ -267,6 +267,12 @@ def test_every_bound_of_the_project_passes():
         check(name, objective)
 
 
+def test_both_networks_get_the_bound_and_its_options():
+    objective = both(ciwae, M=4, learns_beta=True)
+    assert (objective.theta, objective.phi) == (ciwae, ciwae)
+    assert (objective.M, objective.learns_beta, objective.chooses_beta) == (4, True, False)
+
+
 def test_a_bound_of_ones_own_takes_a_function_and_a_line(monkeypatch):
     """It is a function and a line in METHODS, as CONTRIBUTING says; then it is trained."""
 

@@ -1,6 +1,7 @@
 """The derivatives of all runs' bounds as one function, plain and compiled."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -56,6 +57,17 @@ def test_each_run_of_a_stack_gets_the_derivatives_of_its_own_bounds(prepare):
     for i, e in enumerate(runs):
         for ours, expected in zip(weighed, of_one_run(e, log_w[i], b[i]), strict=True):
             torch.testing.assert_close(ours[i], expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("method", ["iwae", "miwae", "ciwae"])
+def test_two_runs_of_one_bound_get_what_each_gets_alone_under_drep(method):
+    runs = [replace(e, estimator="drep") for e in runs_of([method])]
+    log_w, b, learns, fixed = inputs(runs)
+    together = derivatives_of(groups_of(runs))(log_w, b, learns, fixed)
+    for i, e in enumerate(runs):
+        here = slice(i, i + 1)
+        alone = derivatives_of(groups_of([e]))(log_w[here], b[here], learns[here], fixed[here])
+        torch.testing.assert_close(together.b[here], alone.b, rtol=1e-12, atol=1e-15)
 
 
 def test_runs_of_the_same_bounds_lie_side_by_side():

@@ -74,6 +74,13 @@ def test_encoders_alone_are_another_setting(folder):
     assert str(Numbers(str(folder)).trained("miwae", "rep", "iwae_64", "alone")) == "−70.00"
 
 
+def test_one_training_of_each_is_compared_without_an_error(folder):
+    write_record(folder, runs("iwae", **ALONE)[0], value=-73.0)
+    alone = EstimatorRuns(Archive(folder), ENCODER_ALONE)
+    apart = alone.apart(("miwae", "rep"), ("iwae", "rep"), "iwae_64")
+    assert apart == Estimate(3.0)
+
+
 def test_the_gap_is_the_difference_of_the_two_at_that_epoch(tmp_path):
     (e,) = runs("iwae", epochs=40)
     write_record(tmp_path, e)
@@ -108,6 +115,18 @@ def test_four_seeds_or_more_have_an_error_of_their_own(many_seeds):
     of_two = many_seeds.value("piwae", "rep", "iwae_64")
     pooled = ((10 + 0.2 + 32) / 8) ** 0.5
     assert of_two == Estimate(-84.0, pytest.approx(pooled / 2**0.5), 8, 2, ErrorOf.SEEDS)
+
+
+def test_three_seeds_have_the_error_of_all(tmp_path):
+    for method, values in (("iwae", (-90.0, -91.0, -92.0)), ("piwae", (-80.0, -84.0, -88.0))):
+        for e, value in zip(runs(method, seed="0,1,2"), values, strict=True):
+            write_record(tmp_path, e, value=value)
+    found = EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
+    pooled = ((2 + 32) / 4) ** 0.5
+    of_iwae = found.value("iwae", "rep", "iwae_64")
+    assert of_iwae == Estimate(-91.0, pytest.approx(pooled / 3**0.5), 4, 3, ErrorOf.SEEDS)
+    apart = found.apart(("piwae", "rep"), ("iwae", "rep"), "iwae_64")
+    assert apart == Estimate(7.0, pytest.approx(pooled * (2 / 3) ** 0.5), 4, 1, ErrorOf.SEEDS)
 
 
 def test_two_such_means_are_compared_by_welchs_test(many_seeds):

@@ -1,7 +1,8 @@
 """Every metric against a brute-force computation from its definition."""
 
-import inspect
 import math
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,12 +146,28 @@ def test_the_error_of_active_units_is_between_resamples_of_the_images():
     assert counted["se"] > 0.3
 
 
-def test_by_default_metrics_have_as_many_samples_as_the_protocol_says():
-    for measured in (evaluation.evaluate, evaluation.measure):
-        assert inspect.signature(measured).parameters["log_px_samples"].default == 5000
-    assert inspect.signature(evaluation.pareto_shapes).parameters["K"].default == 5000
-    assert inspect.signature(evaluation.iwae_bound).parameters["K"].default == 64
-    assert inspect.signature(evaluation.active_units).parameters["resamples"].default == 200
+def test_by_default_metrics_have_as_many_samples_as_the_protocol_says(model, monkeypatch):
+    images = torch.rand(7, 16)
+    numbers = []
+
+    def counting(drawn_from):
+        def counted(model, x, K, *rest):
+            numbers.append(K)
+            return drawn_from(model, x, 3, *rest)
+
+        return counted
+
+    monkeypatch.setattr(evaluation, "log_weight_sums", counting(evaluation.log_weight_sums))
+    one_chunk = counting(evaluation._log_weights_of_chunk)
+    monkeypatch.setattr(evaluation, "_log_weights_of_chunk", one_chunk)
+    evaluation.iwae_bound(model, images, [0, 1], "evaluate")
+    evaluation.measure(model, images, [0, 1])
+    evaluation.evaluate(model, images, [0, 1])
+    assert numbers == [64, 64, 5000, 64, 5000]
+    fitted = SimpleNamespace(psislw=lambda log_w: (log_w, np.zeros(len(log_w))))
+    monkeypatch.setitem(sys.modules, "arviz_stats.base", SimpleNamespace(array_stats=fitted))
+    evaluation.pareto_shapes(model, images, [0, 1])
+    assert numbers[5:] == [5000]
 
 
 def test_more_images_than_are_encoded_at_once_are_all_measured(model):
@@ -256,7 +273,7 @@ def test_a_summary_has_each_metric_with_its_errors():
     names = ("iwae_64", "log_px", "minus_kl", "elbo", "ess", "ssim")
     values = {name: g.normal(size=10) for name in names}
     values["log_px_variance"] = np.full(10, 0.9)
-    values["mu"] = g.normal(size=(10, 3))
+    values["mu"] = 0.1 * g.normal(size=(10, 30))  # near the threshold of an active unit
     found = evaluation.summary(values, seed=7)
     assert set(found) == {*names, "active_units"}
     for name in names:
@@ -266,6 +283,7 @@ def test_a_summary_has_each_metric_with_its_errors():
         assert found[name]["se"] == pytest.approx(sd / 10**0.5)
     assert found["log_px"]["monte_carlo_se"] == pytest.approx((10 * 0.9) ** 0.5 / 10)
     assert found["active_units"] == evaluation.active_units(values["mu"], 7)
+    assert found["active_units"] != evaluation.active_units(values["mu"], 8)
 
 
 @pytest.mark.parametrize(

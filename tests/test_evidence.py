@@ -7,7 +7,7 @@ from repro.experiments import plan
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate
 from repro.report.evidence import Evidence, rounded_up
 from repro.report.reported import TABLE1
-from tests.helpers import write_record
+from tests.helpers import copy_published, write_record
 
 PIWAE = np.array([-88.0, -88.4, -88.6, -89.0])
 IWAE = np.array([-90.0, -90.1, -90.9, -91.0])
@@ -51,6 +51,7 @@ def test_the_noise_of_trainings_is_the_papers_if_that_is_larger(evidence, monkey
     assert evidence.training_noise("piwae", "iwae", "log_px") < 1
 
 
+@pytest.mark.filterwarnings("error")
 def test_without_trainings_and_without_the_paper_no_noise_is_known(tmp_path, monkeypatch):
     monkeypatch.setitem(TABLE1["paper"], "reference", {})
     assert Evidence(str(tmp_path)).training_noise("piwae", "iwae", "ssim") == 0
@@ -128,8 +129,29 @@ def test_a_difference_is_of_the_runs_that_are_asked_for(tmp_path):
     assert with_training.se == pytest.approx(evidence.training_noise("piwae", "iwae", "iwae_64"))
 
 
+def test_an_error_between_seeds_is_that_of_all_runs_of_the_setting(tmp_path):
+    """Two seeds of two methods tell too little; with those of two others they tell enough."""
+    g = np.random.default_rng(0)
+    for method in ("iwae", "piwae", "miwae", "ciwae"):
+        for e in plan(method, profile_name="short", seed="0,1"):
+            write_record(tmp_path, e, value=g.normal(-90, 1))
+        write_record(tmp_path, plan(method, profile_name="full")[0], value=-85.0)
+    found = Evidence(str(tmp_path)).apart("mnist reference", "piwae", "iwae", "iwae_64", "short")
+    assert (found.error_of, found.dof) == (ErrorOf.SEEDS, 3)
+
+
+def test_by_default_a_difference_is_between_the_released_models(tmp_path):
+    copy_published(tmp_path)
+    for method, value in (("piwae", 0.0), ("iwae", 1000.0)):
+        write_record(tmp_path, plan(method, profile_name="full")[0], value=value)
+    evidence = Evidence(str(tmp_path))
+    asked = ("mnist reference", "piwae", "iwae", "iwae_64")
+    assert abs(evidence.apart(*asked).value) < 10
+    assert evidence.apart_with_training(*asked).value == evidence.apart(*asked).value
+
+
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.0123, "0.02"), (0.02, "0.02"), (0.91, "1"), (1.2, "2")]
+    ("value", "text"), [(0.0123, "0.02"), (0.02, "0.02"), (0.61, "0.7"), (0.91, "1"), (1.2, "2")]
 )
 def test_a_number_is_rounded_up_to_one_digit(value, text):
     assert rounded_up(value) == text

@@ -13,6 +13,7 @@ from repro.exhibits import BETAS, SETTINGS
 from repro.experiments import MILESTONES, TABLE_METHODS, plan
 from repro.lab.released_files import CHOICE_BATCHES
 from repro.report import audit, gradients, logs, similarity
+from repro.report.claims import CLAIMS, Outcome
 from repro.report.estimates import CLEAR, over_seeds
 from repro.report.estimators import GROUPS
 from repro.report.evidence import NAMES_OF_SETTINGS
@@ -340,13 +341,6 @@ def test_on_omniglot_the_closer_to_the_vae_the_smaller_the_gap(n):
     gaps = [mean_of_ours(n, "omniglot reference", m, "minus_kl") for m in order]
     assert gaps == sorted(gaps)
     assert ahead(ours_apart(n, "omniglot reference", "piwae", "iwae", "minus_kl"))
-
-
-def test_ciwae_has_about_half_of_iwaes_gap(n):
-    """discussion.md."""
-    for setting in ("mnist reference", "omniglot reference"):
-        gaps = [mean_of_ours(n, setting, m, "minus_kl") for m in ("ciwae", "iwae")]
-        assert 0.4 < gaps[0] / gaps[1] < 0.6
 
 
 def test_our_runs_on_omniglot_took_under_ten_minutes(n):
@@ -947,13 +941,38 @@ def test_our_piwae_of_the_reports_length_is_ahead_whatever_another_training_may_
     assert ahead(apart)
 
 
-def test_our_miwae_is_ahead_in_iwae_64_and_behind_in_log_px(n):
-    of_both = {
-        score: n.apart_with_training("omniglot reference", "miwae", "iwae", score, "ours")
-        for score in SCORES
-    }
-    assert of_both["iwae_64"].value > 2.5 * of_both["iwae_64"].se
-    assert of_both["log_px"].value < -2.5 * of_both["log_px"].se
+LONGER = ("mnist reference", "omniglot reference")  # single trainings of ours
+
+
+@pytest.mark.parametrize("setting", LONGER)
+def test_in_longer_trainings_piwaes_smaller_gap_is_not_clear(n, setting):
+    gap = n.apart_with_training(setting, "piwae", "iwae", "minus_kl", "ours")
+    assert gap.value > 0
+    assert not ahead(gap)
+
+
+def test_the_claim_of_piwaes_smaller_gap_is_not_settled(n):
+    (claim,) = (c for c in CLAIMS if "PIWAE has a smaller gap" in c.text)
+    assert claim.check(n).outcome is Outcome.NOT_SETTLED
+
+
+@pytest.mark.parametrize("setting", LONGER)
+def test_our_miwae_is_ahead_in_iwae_64_and_lower_in_log_px_not_clearly(n, setting):
+    assert ahead(n.apart_with_training(setting, "miwae", "iwae", "iwae_64", "ours"))
+    in_log_px = n.apart_with_training(setting, "miwae", "iwae", "log_px", "ours")
+    assert in_log_px.value < 0
+    assert not behind(in_log_px)
+
+
+def test_the_released_miwaes_lower_log_px_on_omniglot_is_not_clear(n):
+    apart = n.apart_with_training("omniglot reference", "miwae", "iwae", "log_px")
+    assert apart.value < 0
+    assert not behind(apart)
+
+
+def test_the_released_miwaes_lead_on_mnist_is_within_chance_and_its_gap_clear(n):
+    assert not ahead(n.apart_with_training("mnist reference", "miwae", "iwae", "iwae_64"))
+    assert ahead(n.apart_with_training("mnist reference", "miwae", "iwae", "minus_kl"))
 
 
 @pytest.mark.parametrize("setting", ["mnist larger", "omniglot reference"])

@@ -193,6 +193,10 @@ class Undifferentiable(torch.autograd.Function):
     def forward(context, log_w):
         return log_w.mean((-3, -2))
 
+    @staticmethod
+    def backward(context, slope):
+        raise NotImplementedError("no gradient here")
+
 
 @pytest.mark.parametrize(
     ("objective", "line"),
@@ -255,11 +259,54 @@ def test_a_bound_that_is_none_is_one_line(monkeypatch, objective, line):
 
 
 @pytest.mark.parametrize(
+    ("objective", "line"),
+    [
+        (
+            Objective(theta=lambda log_w: iwae(log_w.add_(1)), phi=iwae),
+            "the generative network's bound of 'mine' changes log_w in place; make a new tensor "
+            "instead",
+        ),
+        (
+            Objective(theta=iwae, phi=lambda log_w: iwae(log_w) * 0),
+            "the inference network's bound of 'mine' does not depend on log_w",
+        ),
+        (
+            both(lambda log_w: iwae(log_w) + torch.rand(20)),
+            "the generative network's bound of 'mine' gives another value each time; a bound "
+            "draws no random numbers",
+        ),
+        (
+            both(iwae, M=3),
+            "METHODS['mine'] has M = 3; M is a whole number that divides 64, or None to leave the "
+            "choice open",
+        ),
+        (
+            both(iwae, learns_beta=True),
+            "METHODS['mine'] is to find beta, but no bound of it has a parameter called beta",
+        ),
+        (
+            both(Undifferentiable.apply),
+            "the generative network's bound of 'mine' has no gradient that can be computed "
+            "(NotImplementedError: no gradient here)",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_bound_is_said_in_a_whole_line(objective, line):
+    with pytest.raises(ReproError) as error:
+        check("mine", objective)
+    assert str(error.value) == line
+
+
+@pytest.mark.parametrize(
     "name", ["", "a/b", "../up", "a,b", "all", "Mine", "a--b", "-a", "learned"]
 )
 def test_a_method_s_name_is_that_of_a_folder(name):
-    with pytest.raises(ReproError, match="a method cannot be called"):
+    with pytest.raises(ReproError) as error:
         check(name, both(iwae))
+    assert str(error.value) == (
+        f"a method cannot be called '{name}'; its name is that of a folder: lower-case letters, "
+        "digits and single hyphens, and not a word with another meaning"
+    )
 
 
 def test_every_bound_of_the_project_passes():
@@ -300,8 +347,16 @@ def test_every_bound_of_the_project_is_smooth_enough_for_drep(method):
         lambda log_w: log_w.clamp(max=1).mean((-3, -2)),
         lambda log_w: (log_w * log_w.detach().softmax(-2)).sum((-3, -2)),
         lambda log_w: log_w.abs().mean((-3, -2)),
+        lambda log_w: iwae(log_w) + 0.01 * log_w.abs().mean((-3, -2)),
+        lambda log_w: iwae(log_w) + (log_w > 0).double().mean((-3, -2)),
+        lambda log_w: iwae(log_w) + 0.01 * (log_w > 0).double().mean((-3, -2)),
+        lambda log_w: iwae(log_w) + 0.01 * log_w.detach().square().mean((-3, -2)),
     ],
 )
 def test_a_bound_with_a_kink_or_a_jump_or_something_hidden_is_not(bound):
-    with pytest.raises(ReproError, match="is not twice differentiable"):
+    with pytest.raises(ReproError) as error:
         check_smooth("mine", bound)
+    assert str(error.value) == (
+        "the inference network's bound of 'mine' is not twice differentiable "
+        "(is there a max, a clamp or a detach?), which the estimator drep needs; take rep"
+    )

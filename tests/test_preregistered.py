@@ -5,6 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from repro.records import Archive
 from repro.report import preregistered
@@ -22,6 +23,13 @@ def test_the_intervals_hold_together_as_often_as_they_say():
         found = [family_interval(rng.normal(0.3, 2.0, len(SEEDS))) for _ in HYPOTHESES]
         together += all(i.low < 0.3 < i.high for i in found)
     assert together / 2000 == pytest.approx(0.95, abs=0.015)
+
+
+def test_an_interval_is_students_with_the_level_shared_among_ten():
+    differences = np.array([0.1, 0.2, 0.6])
+    low, high = stats.ttest_1samp(differences, 0).confidence_interval(1 - 0.05 / 10)
+    assert len(HYPOTHESES) == 10
+    assert family_interval(differences) == pytest.approx((0.3, low, high))
 
 
 @pytest.mark.parametrize(

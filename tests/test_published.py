@@ -272,6 +272,22 @@ def test_subset_noise_is_what_random_batches_give():
     assert audit.subset_error(record) == pytest.approx(of_one_epoch / 20**0.5)
 
 
+def test_what_a_printed_cell_may_differ_by_is_the_logs_noise_and_the_subsets():
+    """Of one evaluation and a mean of 20, and of 1,280 images of 10,000 in 20 epochs."""
+    values = np.random.default_rng(0).normal(-86, 6, 10_000)
+    record = record_in_memory(metrics={"log_px": {"value": -86.0}}, images={"log_px": values})
+    block = pd.Series({"log_px_sd": 0.2})
+    whole = 0.2 * (1 + 1 / 20) ** 0.5
+    variance = values.var(ddof=1)
+    subset = ((variance / 1280 - variance / 10_000) / 20) ** 0.5
+    expected = {"log_px": whole, "iwae_64": (whole**2 + subset**2) ** 0.5, "minus_kl": subset}
+    assert audit.comparison_errors(record, block) == pytest.approx(expected, rel=1e-9)
+    for metric, error in expected.items():
+        centre = 0.0 if metric == "minus_kl" else -86.0
+        ends = (centre - 1.96 * error, centre + 1.96 * error)
+        assert audit.interval(metric, record, block) == pytest.approx(ends, rel=1e-9)
+
+
 def test_monte_carlo_error_of_log_px_is_the_spread_of_repeats():
     """Var(log of a mean of K weights) is 1/ESS - 1/K to first order."""
     g = torch.Generator().manual_seed(0)
@@ -431,6 +447,21 @@ def test_a_printed_ssim_may_be_that_of_the_best_checkpoint(printed, checkpoint, 
 
 def test_without_the_weights_there_is_no_verdict():
     assert similarity.Comparison(Estimate(0.7, digits=3), None, Estimate(0.7)).verdict is None
+
+
+@pytest.mark.parametrize(
+    ("title", "dataset", "metric"),
+    [
+        ("Figure 5: mnist to mnist", "mnist", "ssim"),
+        ("Figure 6: omniglot to omniglot", "omniglot", "ssim"),
+        ("Table 2: mnist to omniglot", "mnist", "ssim_on_omniglot-lake"),
+        ("Table 2: omniglot to omniglot", "omniglot", "ssim"),
+    ],
+)
+def test_a_printed_ssim_stands_beside_that_of_its_weights(archive, title, dataset, metric):
+    for method, c in similarity.comparisons(archive)[title].items():
+        measured = archive.released[dataset, "reference", method].metrics[metric]
+        assert (c.again.value, c.again.se) == (measured["value"], measured["sd"])
 
 
 def test_every_printed_ssim_is_the_best_checkpoints(archive):

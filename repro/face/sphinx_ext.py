@@ -16,6 +16,7 @@ from importlib.metadata import files
 from pathlib import Path
 
 import yaml
+from docutils import nodes
 
 from repro.exhibits import EXHIBITS, STUDIES
 from repro.report.prose import Numbers
@@ -161,6 +162,14 @@ def _move_links_down(output) -> None:
         output["data"]["text/html"] = html.replace('href="../', 'href="../../')
 
 
+def keep_errors_beside_values(app, doctree) -> None:
+    """Let no line of the prose end between a value and its standard error."""
+    for text in list(doctree.findall(nodes.Text)):
+        as_it_is = isinstance(text.parent, nodes.FixedTextElement | nodes.literal)
+        if " ± " in text and not as_it_is:
+            text.parent.replace(text, nodes.Text(text.replace(" ± ", "\u00a0±\u00a0")))
+
+
 def without_thebe(app, pagename, templatename, context, doctree) -> None:
     """Leave out the scripts of live code cells, which name an address on the network."""
     scripts = context.get("script_files", [])
@@ -212,6 +221,7 @@ def _write(target: Path, content: bytes) -> None:
 def setup(app):
     """Run before anything looks for source files."""
     app.connect("config-inited", bring, priority=100)
+    app.connect("doctree-read", keep_errors_beside_values)
     app.connect("html-page-context", without_thebe, priority=900)
     app.connect("build-finished", take_along)
     app.connect("build-finished", bring_mathjax)

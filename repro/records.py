@@ -28,6 +28,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -329,12 +330,8 @@ class Archive:
 
     def _select(self, exhibit: str, setting: str, names: Sequence[str]) -> Selection:
         """What an exhibit shows of one setting, in the best of some profiles."""
-        candidates = [
-            self._candidate(exhibit, setting, name, version, precision)
-            for name in names
-            for version in (OMNIGLOT, "omniglot")
-            for precision in PRECISIONS
-        ]
+        choices = product(names, (OMNIGLOT, "omniglot"), PRECISIONS)
+        candidates = [self._candidate(exhibit, setting, *choice) for choice in choices]
         most = max(c.found for c in candidates)
         best = [c for c in candidates if c.found == most]
         of_last = [c for c in best if c.profile == names[-1]]

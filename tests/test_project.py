@@ -114,15 +114,16 @@ def test_no_condition_is_a_multiplier():
                         assert called != "bool", f"{path}:{node.lineno}"
 
 
-COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp)
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
-def test_no_comprehension_contains_two_others():
+def test_no_comprehension_contains_another_or_goes_through_three_things():
     for path in MODULES:
         for node in ast.walk(tree_of(path)):
-            if isinstance(node, (*COMPREHENSIONS, ast.GeneratorExp)):
+            if isinstance(node, COMPREHENSIONS):
                 inner = [n for n in ast.walk(node) if isinstance(n, COMPREHENSIONS)]
-                assert len(inner) <= 2, f"{path}:{node.lineno}"
+                assert inner == [node], f"{path}:{node.lineno}"
+                assert len(node.generators) <= 2, f"{path}:{node.lineno}"
 
 
 def test_no_f_string_contains_another():

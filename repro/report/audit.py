@@ -265,7 +265,9 @@ def protocols(archive: AnyArchive = None) -> pd.DataFrame:
                 "as released": over_seeds(released, metric),
                 "difference": paired_difference(released, paper, metric),
             }
-    used = [r for pair in twins.runs.values() for found in pair for r in found]
+    used: list[Record] = []
+    for paper, released in twins.runs.values():
+        used += [*paper, *released]
     missing = [e for e in twins.wanted if not archive.holds(e)]
     said = conditions(used, f"{OVER_IMAGES}, of differences paired")
     return framed(rows, ["method", "metric"], f"Ours: {said}", commands(missing))

@@ -14,6 +14,7 @@ from repro.experiments import MILESTONES, MODELS, OMNIGLOT, PROFILES, Experiment
 SIZES = {  # dataset -> training and test images; of somebody's own dataset, MNIST's
     "digits": (1500, 297),
     "mnist": (60_000, 10_000),
+    "omniglot": (24_345, 8070),
     OMNIGLOT: (24_345, 8115),
 }
 
@@ -21,6 +22,17 @@ SIZES = {  # dataset -> training and test images; of somebody's own dataset, MNI
 def _size(e: Experiment) -> float:
     """A model's parameters, as a multiple of the reference model's."""
     return MODELS[e.model].parameters / MODELS["reference"].parameters
+
+
+def weights_to_evaluate(e: Experiment, done: int = 0, milestones: bool = True) -> int:
+    """Log-weights of each test image that are still evaluated after ``done`` epochs.
+
+    T for each epoch left and at the end; those of log p-hat at the end and at each milestone.
+    """
+    times = 1
+    if milestones:
+        times += len([m for m in MILESTONES if done < m < e.epochs])
+    return T * (e.epochs - done + 1) + times * PROFILES[e.profile].log_px_samples
 
 
 @dataclass(frozen=True)
@@ -52,9 +64,7 @@ class Machine:
         first = runs[0]
         _, test = SIZES.get(first.dataset, SIZES["mnist"])
         size = _size(first)
-        samples = T * (first.epochs + 1)
-        times = 1 + len([m for m in MILESTONES if m < first.epochs])
-        samples += times * PROFILES[first.profile].log_px_samples
+        samples = weights_to_evaluate(first)
         evaluation = samples * test * self.seconds_of_sample * len(runs) * size
         base, more = self.memory
         memory = base + more * len(runs) * size

@@ -372,7 +372,8 @@ def _with_chosen_beta(methods: list[str]) -> list[str]:
     """The methods, with the CIWAE that chooses its beta in place of CIWAE."""
     if "ciwae" not in methods:
         raise ReproError("beta 'learned' is for method ciwae")
-    return ["ciwae-chosen" if m == "ciwae" else m for m in methods]
+    chosen = ["ciwae-chosen" if m == "ciwae" else m for m in methods]
+    return list(dict.fromkeys(chosen))
 
 
 _checked = functools.cache(check)

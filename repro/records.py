@@ -37,7 +37,15 @@ import numpy as np
 from repro import ReproError, as_path, exhibits, own
 from repro.bounds import METHODS
 from repro.experiments import OMNIGLOT, PRECISIONS, PROFILES, Experiment, profile, with_epochs
-from repro.schema import FILES, GRADIENTS, IMAGES, OWN_BOUND, WEIGHTS, fault_of_provenance
+from repro.schema import (
+    FILES,
+    FILES_OF_RECORDS,
+    GRADIENTS,
+    IMAGES,
+    OWN_BOUND,
+    WEIGHTS,
+    fault_of_provenance,
+)
 
 METRICS = ("iwae_64", "log_px", "minus_kl", "elbo", "ssim", "ess", "active_units")
 CURVE = ("epoch", "learning_rate", "loss", "iwae_64", "iwae_64_se", "log_px", "log_px_se", "beta")
@@ -520,7 +528,8 @@ def _fault(record: Record) -> str:
 
 def _fault_of_files(path: Path, hashes: dict[str, str]) -> str:
     """What is wrong with a record's files, given their hashes."""
-    if not {*FILES} <= {*hashes}:
+    there = {name for name in FILES_OF_RECORDS if (path / name).exists()}
+    if not {*FILES} | there <= {*hashes}:
         return "a file has no hash"
     for name, sha256 in hashes.items():
         file = path / name

@@ -55,7 +55,7 @@ def is_duration(value: object) -> bool:
 
 
 def mapping(of_values: Holds, names: Holds = is_plain) -> Holds:
-    """True of a dictionary whose names and values are as they should be."""
+    """A check that is true of a dictionary whose names and values pass theirs."""
 
     def holds(value: object) -> bool:
         if not isinstance(value, dict):
@@ -66,7 +66,7 @@ def mapping(of_values: Holds, names: Holds = is_plain) -> Holds:
 
 
 def series(of_values: Holds) -> Holds:
-    """True of a list whose values are as they should be."""
+    """A check that is true of a list whose values all pass ``of_values``."""
     return lambda value: isinstance(value, list) and all(map(of_values, value))
 
 

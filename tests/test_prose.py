@@ -95,7 +95,7 @@ def test_a_gain_is_that_of_the_larger_model_over_the_reference_model(n):
         released["mnist", model, "iwae"].metrics["iwae_64"]["value"]
         for model in ("reference", "larger")
     )
-    assert str(n.gain("iwae", "iwae_64")).startswith(f"{larger - reference:.2f} ± ")
+    assert str(n.gain_of_size("iwae", "iwae_64")).startswith(f"{larger - reference:.2f} ± ")
 
 
 def test_a_printed_value_has_its_printed_error(n):

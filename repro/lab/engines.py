@@ -66,8 +66,8 @@ class Engine:
         return compiled if self.compiles else eager
 
     @property
-    def counts_launches(self) -> bool:
-        """Whether small operations, too, are compiled, so that a graph launches fewer kernels."""
+    def compiles_small_operations(self) -> bool:
+        """Whether Adam and the choice of a batch are compiled, too: a graph then launches less."""
         return self.compiles and self.graph
 
     def prepared_whole(self, function: Callable, example: Sequence) -> tuple[Callable, str]:

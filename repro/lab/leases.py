@@ -48,9 +48,15 @@ def held(places: Iterable[Path]) -> Iterator[Callable[[], bool]]:
             lease = _lease(lease_file(place))
             _acquire(lease, place)
             leases.append(lease)
-            stack.callback(lease_file(place).unlink, missing_ok=True)
-            stack.callback(lease.release)
+            stack.callback(_give_back, lease, lease_file(place))
         yield lost
+
+
+def _give_back(lease: filelock.BaseFileLock, file: Path) -> None:
+    """Release a lease, which removes its file if that is still its own."""
+    lease.release()
+    if not hasattr(lease, "compromise"):  # the lock of an older filelock leaves its file
+        file.unlink(missing_ok=True)
 
 
 def remove_left(places: Iterable[Path]) -> None:
@@ -106,7 +112,8 @@ def one_gpu(device: str = "cuda") -> Iterator[None]:
         yield
         return
     for gpu in gpus:
-        lock = filelock.FileLock(Path(tempfile.gettempdir()) / f"repro-gpu-{gpu}.lock")
+        file = Path(tempfile.gettempdir()) / f"repro-gpu-{gpu}.lock"
+        lock = filelock.FileLock(file, mode=0o666)  # other users' jobs take it, too
         with contextlib.suppress(filelock.Timeout):
             lock.acquire(timeout=0)
             break

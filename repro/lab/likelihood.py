@@ -65,10 +65,11 @@ def log_px_z_and_layers(dtype, x, z, decoder) -> tuple[Tensor, ...]:
     return log_p, w1, w2, w3, rows, h1, h2, residual
 
 
-# The gradient of each sample's log p is carried back unscaled. Its rows are weighed by
-# a = d(theta's bound)/d(log p) where a parameter's gradient is summed, and by
-# b = d(phi's bound)/d(log p) where it reaches z, both [run, T, batch]. No ratio of weights is
-# formed, and what needs no weights can be computed while the bounds are differentiated.
+# The gradient of each sample's log p is carried back unscaled. Its rows are weighed by a where a
+# parameter's gradient is summed, and by b where it reaches z, both [run, T, batch]. In training a
+# is d(theta's loss)/d(log p), and b is what phi's estimator gives each sample (``Weighed``). No
+# ratio of weights is formed, and what needs no weights can be computed while the bounds are
+# differentiated.
 
 
 def gradients_of_each(layers) -> tuple[Tensor, Tensor, Tensor]:

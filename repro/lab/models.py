@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repro import ReproError
-from repro.experiments import MODELS, Architecture
+from repro.experiments import MODELS, Architecture, Experiment
 from repro.lab import likelihood
 from repro.lab.engines import Beside, eager
 from repro.lab.likelihood import affine, product
 from repro.lab.randomness import generator
 
-__all__ = ["ADAM_EPS", "MODELS", "Architecture", "Autoencoder", "sample"]
+__all__ = ["ADAM_EPS", "MODELS", "Architecture", "Autoencoder", "model_of", "sample"]
 
 Noise = Callable[[Sequence[int]], Tensor]  # shape -> standard normal [run, *shape]
 
@@ -321,3 +321,11 @@ class Autoencoder(nn.Module):
         with torch.no_grad():
             for name, p in named.items():
                 p[run].copy_(state[name])
+
+
+def model_of(e: Experiment, state: dict[str, Tensor]) -> Autoencoder:
+    """The model of one run, with the parameters of ``Autoencoder.run_state``."""
+    shape = MODELS[e.model]
+    model = Autoencoder(shape, [e.seed], e.init, torch.zeros(shape.pixels))
+    model.load_run_state(0, state)
+    return model

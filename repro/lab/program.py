@@ -234,7 +234,7 @@ class Program:
 
     @torch.no_grad()
     def _advance(self) -> None:
-        take = self.engine.prepare(batch_of) if self.engine.counts_launches else batch_of
+        take = self.engine.prepare(batch_of) if self.engine.compiles_small_operations else batch_of
         batch = take(self.images, self.order, self.index, self.offsets)
         loss = self.update(self.streams["binarise"].binarise(batch))
         self.losses.index_copy_(0, self.index, loss[None])
@@ -256,7 +256,7 @@ class Program:
             for p, gradient in zip((*self.parameters, self.beta_parameter), gradients, strict=True)
             if gradient is not None
         ]
-        if self.engine.counts_launches:
+        if self.engine.compiles_small_operations:
             moments = [(p.detach(), *self.optimizer.state[p].values()) for p, _ in moving]
             of_moving = [gradient for _, gradient in moving]
             eps = self.optimizer.defaults["eps"]

@@ -10,23 +10,25 @@ import numpy as np
 import torch
 
 from repro import ReproError, exhibits, one_of, plural, studies
+from repro.costs import weights_to_evaluate
 from repro.experiments import (
     ESTIMATORS,
-    MILESTONES,
     OMNIGLOT,
     PROFILES,
     TABLE_METHODS,
     Experiment,
+    plan,
     told_apart,
 )
 from repro.lab import datasets, evaluation, leases, pictures, released_files, snr, training
 from repro.lab.datasets import Dataset
 from repro.lab.engines import ENGINE_CHOICES, fastest
-from repro.lab.models import MODELS, Autoencoder
+from repro.lab.models import MODELS, Autoencoder, model_of
 from repro.lab.progress import Progress, duration, interrupts
 from repro.lab.randomness import generator
 from repro.provenance import code_and_date, code_of, device_name
 from repro.records import Archive, Record
+from repro.schema import is_plain
 
 WORTH_COMPILING = 8e9  # steps times parameters, about five minutes: then compile on the CPU
 LONG = 600.0  # seconds from which on a training is announced as long
@@ -49,10 +51,13 @@ def pick_device(name: str = "auto") -> str:
 
 
 def _is_available(name: str) -> bool:
-    """Whether a tensor can be put there, on a kind of device that trains."""
+    """Whether it is a kind of device that trains, and there is one here.
+
+    It has no number: ``CUDA_VISIBLE_DEVICES`` says which GPU is meant.
+    """
     try:
         torch.empty(0, device=name)
-        return torch.device(name).type in ("cpu", "cuda")
+        return name in ("cpu", "cuda")
     except (RuntimeError, AssertionError):
         return False
 
@@ -101,19 +106,29 @@ def train(
     engine = one_of("engine", engine, ENGINE_CHOICES)
     begun = time.monotonic()
     order = Order(archive, data, device, engine, fallback, milestones, begun, time_limit)
-    missing = [e for e in runs if not archive.holds(e)]
-    for e in runs:
-        if e not in missing:
-            place = archive.path_of(e)
-            print(f"{place} is there already; remove it first to make it again", flush=True)
+    missing = _without_record(runs, archive)
     state = _state_of(runs, archive)
     if missing:
         with leases.held(map(archive.path_of, missing)) as lost:
-            _train_missing(order, missing, state, asked=runs, lost=lost)
+            missing = _without_record(missing, archive)  # for all that was made while this waited
+            if missing:
+                _train_missing(order, missing, state, asked=runs, lost=lost)
     elif state.exists():  # so that a folder that may only be read is no trouble
         state.unlink()
     leases.remove_left(archive.path_of(e) for e in runs if archive.holds(e))
     return [archive.get(e) for e in runs if archive.holds(e)]
+
+
+def _without_record(runs: list[Experiment], archive: Archive) -> list[Experiment]:
+    """The runs that have no record; of the others it is said that they are there."""
+    missing = []
+    for e in runs:
+        if archive.holds(e):
+            place = archive.path_of(e)
+            print(f"{place} is there already; remove it first to make it again", flush=True)
+        else:
+            missing.append(e)
+    return missing
 
 
 def _state_of(runs: list[Experiment], archive: Archive) -> Path:
@@ -274,11 +289,7 @@ def _seconds_left(
         begun = time.monotonic()
         evaluation.iwae_bound(model, few, [0], "estimate")
     seconds_per_weight = (time.monotonic() - begun) / (len(few) * 64)
-    times_of_log_px = 1
-    if "log-px" in order.milestones:
-        times_of_log_px += len([m for m in MILESTONES if done < m < first.epochs])
-    samples = 64 * (first.epochs - done + 1)
-    samples += times_of_log_px * PROFILES[first.profile].log_px_samples
+    samples = weights_to_evaluate(first, done, "log-px" in order.milestones)
     evaluation_seconds = seconds_per_weight * samples * len(dataset.test) * len(runs)
     steps = (first.epochs - done) * (len(dataset.train) // first.batch_size)
     return evaluation_seconds + steps * trial.seconds
@@ -364,11 +375,17 @@ def _about_training(order: Order, fit: training.Fit, dataset: Dataset) -> dict:
         "trained_by": fit.commits,
         "engines": fit.engines,
         "precision": first.precision,
-        "device": " and ".join(fit.devices),
+        "device": _in_words(fit.devices),
         "evaluated_on": device_name(order.device),
         "data": dataset.origin,
         "log_px_samples": PROFILES[first.profile].log_px_samples,
     }
+
+
+def _in_words(devices: list[str]) -> str:
+    """The devices that trained, each once; the first alone if a provenance cannot hold them all."""
+    said = " and ".join(dict.fromkeys(devices))
+    return said if is_plain(said) else f"{devices[0]} and others"
 
 
 def _write_record(
@@ -394,8 +411,7 @@ def evaluate_again(
     """Every metric of a record's weights, measured again; ``samples`` is K of log p-hat."""
     device = pick_device(device)
     e = record.experiment
-    model = Autoencoder(MODELS[e.model], [e.seed], e.init, torch.zeros(MODELS[e.model].pixels))
-    model.load_run_state(0, record.weights())
+    model = model_of(e, record.weights())
     dataset = datasets.load(e.dataset, data)
     K = samples or record.provenance["log_px_samples"]
     with Progress(1, "log p-hat") as bar:
@@ -405,9 +421,7 @@ def evaluate_again(
 
 def released_model(e: Experiment, data: str | Path | None, device: str) -> Autoencoder:
     """The model with the report's released weights of a run."""
-    model = Autoencoder(MODELS[e.model], [e.seed])
-    model.load_run_state(0, released_files.released_weights(e, data))
-    model = model.to(device)
+    model = model_of(e, released_files.released_weights(e, data)).to(device)
     model.prepare = fastest()
     return model
 
@@ -496,12 +510,10 @@ def _measure_each(
 def check_of_proposal(e: Experiment, data: str | Path | None, device: str) -> dict:
     """Pareto's k-hat of a run's importance weights, and log p-hat with ten times the samples.
 
-    ``predicted`` is by how much log p-hat should rise with them: its bias to first order is half
-    the relative variance of the mean weight, 1/ESS - 1/K.
+    ``predicted`` is by how much log p-hat should rise with them: its bias to first order is minus
+    half the relative variance of the mean weight, 1/ESS - 1/K.
     """
-    model = Autoencoder(MODELS[e.model], [e.seed])
-    model.load_run_state(0, released_files.released_weights(e, data))
-    model = model.to(device)
+    model = model_of(e, released_files.released_weights(e, data)).to(device)
     images = datasets.load(e.dataset, data).test
     khat = evaluation.pareto_shapes(model, images[:SHAPED_IMAGES], [e.seed])
     log_px = []
@@ -528,8 +540,7 @@ def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> dict:
     """SSIM of a run's best checkpoint, and whether its weights are the last epoch's."""
     best = released_files.best_weights(e, data)
     last = released_files.released_weights(e, data)
-    model = Autoencoder(MODELS[e.model], [e.seed])
-    model.load_run_state(0, best)
+    model = model_of(e, best)
     images = datasets.load(e.dataset, data).test
     (here,) = evaluation.ssim_here(model.to(device), images, [e.seed])
     other = datasets.load_other(e.dataset, data)
@@ -661,9 +672,10 @@ def make_pictures(archive: Archive, data: str | Path | None) -> Path:
     origin = code_and_date()
     found = {name: datasets.load(name, data) for name in ("mnist", OMNIGLOT)}
     released = _released_on_mnist(data)
-    ours = {m: _longest(archive, OMNIGLOT, m) for m in TABLE_METHODS}
+    ours = {m: _of_full_length(archive, OMNIGLOT, m) for m in TABLE_METHODS}
     models = [(m, found["mnist"].test) for m in released.values()]
-    models += [(_model_of(record), found[OMNIGLOT].test) for record in ours.values()]
+    for record in ours.values():
+        models.append((model_of(record.experiment, record.weights()), found[OMNIGLOT].test))
     arrays = {
         "samples": _as_bytes([pictures.samples_of_prior(model) for model, _ in models]),
         "traversals": _as_bytes([pictures.traversal(*of_model) for of_model in models]),
@@ -685,21 +697,13 @@ def _released_on_mnist(data: str | Path | None) -> dict[str, Autoencoder]:
     return {e.method: released_model(e, data, "cpu") for e in runs}
 
 
-def _longest(archive: Archive, dataset: str, method: str) -> Record:
-    """Our record of the full length with seed 0, with its weights."""
-    wanted = (f"{dataset}-reference", method, 0)
+def _of_full_length(archive: Archive, dataset: str, method: str) -> Record:
+    """Our record of a full training with seed 0, at whichever precision."""
+    (wanted,) = plan(method, dataset, profile_name="full")
     for record in archive.records("full"):
-        e = record.experiment
-        if (e.group, e.method, e.seed) == wanted:
+        if replace(record.experiment, precision=wanted.precision) == wanted:
             return record
     raise ReproError(f"there is no record of {method} at full length on {dataset}")
-
-
-def _model_of(record: Record) -> Autoencoder:
-    """A record's model, with its weights."""
-    model = Autoencoder(MODELS[record.experiment.model], [0], record.experiment.init)
-    model.load_run_state(0, record.weights())
-    return model
 
 
 def _as_bytes(values: list[torch.Tensor]) -> np.ndarray:
@@ -751,7 +755,7 @@ class _Networks:
             model.load_run_state(0, released_files.released_weights(e, self.data))
             self.weights[name] = released_files.origin_of_weights(e)
         if whose == "ours":
-            record = _longest(self.archive, dataset, method)
+            record = _of_full_length(self.archive, dataset, method)
             model.load_run_state(0, record.weights())
             self.weights[name] = {"record": "/".join(record.path.parts[-3:])}
         return name, model.to(self.device), self.datasets[dataset].train.to(self.device)

@@ -14,7 +14,7 @@ import yaml
 
 from repro import ReproError, one_of, plural
 from repro.costs import MACHINES, Cost, Machine
-from repro.experiments import Experiment, plan
+from repro.experiments import TRAINED_PROFILES, Experiment, plan
 
 WORDS = (  # what a file may say of a group of runs
     "method", "dataset", "model", "M", "K", "beta", "seed", "epochs", "init", "protocol",
@@ -48,8 +48,10 @@ def listed_runs(path: str | Path) -> list[Experiment]:
     for words in groups:
         for word in words:
             one_of(f"word in {path}", word, WORDS)
-        others = {name: value for name, value in words.items() if name != "profile"}
-        runs += plan(profile_name=words.get("profile", "auto"), **others)
+        # auto may be smoke where jobs are planned, and full where they run
+        profile_name = one_of(f"profile in {path}", words.get("profile"), TRAINED_PROFILES)
+        others = {word: value for word, value in words.items() if word != "profile"}
+        runs += plan(profile_name=profile_name, **others)
     if not runs:
         raise ReproError(f"{path} lists no runs; see workflow/sweeps")
     return list(dict.fromkeys(runs))
@@ -106,7 +108,8 @@ def _most(machine: Machine, group: Sequence[Experiment], slot: float, memory: fl
 
 def job_called(jobs: Sequence[Job], name: str) -> Job:
     """The job of this name. Raises ReproError if there is none."""
-    return {job.name: job for job in jobs}[one_of("job", name, [job.name for job in jobs])]
+    by_name = {job.name: job for job in jobs}
+    return by_name[one_of("job", name, by_name)]
 
 
 def jobs_as_text(jobs: Sequence[Job], device: str, slot: float) -> str:

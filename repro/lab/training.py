@@ -33,7 +33,7 @@ from repro.lab import snr
 from repro.lab.datasets import Dataset
 from repro.lab.engines import first_cause, leave_side_streams, with_fallbacks
 from repro.lab.evaluation import iwae_bound
-from repro.lab.models import MODELS, Autoencoder
+from repro.lab.models import model_of
 from repro.lab.program import Program, learning_rate
 from repro.lab.released_training import ReleasedProgram
 from repro.provenance import device_name
@@ -130,14 +130,11 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     state is then kept.
     """
     begun = time.monotonic()
-    if len({e.shared for e in experiments}) != 1:
-        raise ReproError(
-            "runs trained together must share dataset, model, M*K, epochs, profile, init, "
-            "batch size, protocol, precision and decoder"
-        )
+    _check_together(experiments, milestones)
     state = _StateFile(state_file)
     stack = stack or (1 if alone(experiments, device) else len(experiments))
-    sizes = state.sizes_if_finished() or [stack] * math.ceil(len(experiments) / stack)
+    count = len(experiments)
+    sizes = state.sizes_if_finished(count) or [stack] * math.ceil(count / stack)
     left = iter(experiments)
     programs = [make(list(islice(left, size)), dataset, device, engine, decoder) for size in sizes]
     run = Fit.of(programs)
@@ -146,6 +143,20 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
         run.goes_on(commit, engine, device)
     _Loop(run, dataset, state, stop, progress, milestones, begun).go_on()
     return run
+
+
+def _check_together(experiments: Sequence[Experiment], milestones: tuple[str, ...]) -> None:
+    """Raise if the runs cannot be trained together, or not with what is to be measured."""
+    if len({e.shared for e in experiments}) != 1:
+        raise ReproError(
+            "runs trained together must share dataset, model, M*K, epochs, profile, init, "
+            "batch size, protocol, precision and decoder"
+        )
+    if "gradients" in milestones and experiments[0].protocol == "released":
+        raise ReproError(
+            "gradients are measured of the paper's bounds, which the released code does not train; "
+            "leave out the protocol or the gradients"
+        )
 
 
 def _append_if_new(names: list[str], name: str) -> None:
@@ -200,6 +211,16 @@ class _Loop:
             if self.stop():
                 raise _Halt
 
+    def _not_evaluated(self) -> list[Program]:
+        """The programs whose runs have no lines of this epoch yet."""
+        found = []
+        first = 0  # the program's first run
+        for program in self.run.programs:
+            if first >= len(self.run.pending):
+                found.append(program)
+            first += len(program.experiments)
+        return found
+
     def _end_epoch(self) -> None:
         """Evaluate each program, add a line to every curve, and draw the next epoch's order.
 
@@ -214,13 +235,8 @@ class _Loop:
         if is_long:
             samples["log_px"] = PROFILES[run.experiments[0].profile].log_px_samples
         self._save(now=is_long)
-        evaluated = len(run.pending)
-        for program in run.programs:
-            if evaluated > 0:
-                evaluated -= len(program.experiments)
-                continue
-            tell = self._tell(program)
-            lines = measure_epoch(program, run.epoch, self.dataset, samples, tell)
+        for program in self._not_evaluated():
+            lines = measure_epoch(program, run.epoch, self.dataset, samples, self._tell(program))
             if "gradients" in wanted:
                 _add_gradients(lines, program, self.dataset)
             run.pending += lines
@@ -304,8 +320,7 @@ def _add_gradients(lines: list[dict], program: Program, dataset: Dataset) -> Non
     betas = program.beta.tolist()
     images = dataset.train.to(program.device)
     for run, (line, e) in enumerate(zip(lines, program.experiments, strict=True)):
-        model = Autoencoder(MODELS[e.model], [e.seed]).to(program.device)
-        model.load_run_state(0, program.model.run_state(run))
+        model = model_of(e, program.model.run_state(run)).to(program.device)
         rows = snr.in_network(
             f"epoch {line['epoch']}",
             model,
@@ -361,8 +376,8 @@ class _StateFile:
             ) from None
         os.replace(partial, self.path)
 
-    def sizes_if_finished(self) -> list[int] | None:
-        """The sizes of the stacks, if training is over and only evaluation is left.
+    def sizes_if_finished(self, count: int) -> list[int] | None:
+        """The sizes of the stacks of ``count`` runs, if only their evaluation is left.
 
         That can be done on any device.
         """
@@ -370,7 +385,8 @@ class _StateFile:
             return None
         state = _load(self.path)
         with _readable(self.path):
-            return state["layout"][1] if _is_finished(state) else None
+            sizes = state["layout"][1]
+            return sizes if _is_finished(state) and sum(sizes) == count else None
 
     def load_into(self, run: Fit) -> None:
         """Let a Fit go on from the state, if there is one of the same runs."""
@@ -386,14 +402,14 @@ class _StateFile:
 
     def _check_is_of(self, run: Fit, state: dict) -> None:
         """Raise if the state is of other runs, another layout or other bounds."""
+        if state["experiments"] != [e.as_dict() for e in run.experiments]:
+            raise ReproError(
+                f"{self.path} is the state of other runs; name another folder for the results"
+            )
         if not _is_possible(state, run):
             raise ReproError(
                 f"{self.path} is damaged (its epoch, step or curves cannot be); "
                 "delete it to train from the start"
-            )
-        if state["experiments"] != [e.as_dict() for e in run.experiments]:
-            raise ReproError(
-                f"{self.path} is the state of other runs; name another folder for the results"
             )
         if state["layout"] != _stacking(run) and not _is_finished(state):
             device, stacks = state["layout"]

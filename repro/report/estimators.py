@@ -73,10 +73,13 @@ def runs_in(archive: Archive, setting: Setting) -> list[Record]:
 
 
 def runs_of_pair(archive: Archive, setting: Setting, method: str, estimator: str) -> list[Record]:
-    """The records of a setting's runs of one bound under one estimator."""
-    found = runs_in(archive, setting)
-    wanted = (method, estimator)
-    return [r for r in found if (_called(r.experiment), _estimator(r.experiment)) == wanted]
+    """A setting's runs of one bound under one estimator that ended after its epochs."""
+    found = []
+    for record in runs_in(archive, setting):
+        e = record.experiment
+        if e.epochs == setting.epochs and (_called(e), _estimator(e)) == (method, estimator):
+            found.append(record)
+    return found
 
 
 def _belongs(e: Experiment, setting: Setting) -> bool:

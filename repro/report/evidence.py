@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from repro import one_of
 from repro.exhibits import CURVES_OF, SETTINGS
 from repro.experiments import PRECISIONS, PROFILES, plan
 from repro.records import Archive, Record, of_any_seed
@@ -19,6 +20,7 @@ from repro.report import tables
 from repro.report.estimates import ErrorOf, Estimate, paired_difference, seed_spread
 from repro.report.reported import TABLE1
 
+SOURCES_OF_RUNS = ("weights", "ours", "short")
 NAMES_OF_SETTINGS = tuple(name.replace("-", " ") for name in SETTINGS)
 
 
@@ -62,6 +64,7 @@ class Evidence:
 
     def runs(self, setting: str, method: str | None = None, whose: str = "weights") -> list[Record]:
         """Records of a method, or of all, in a setting."""
+        one_of("source of runs", whose, SOURCES_OF_RUNS)
         name = setting.replace(" ", "-")
         if whose == "weights":
             used = list(self.archive.released.values())

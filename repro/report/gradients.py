@@ -94,11 +94,18 @@ def ratios_of_estimators(archive: Archive) -> dict:
     for place, of_place in measured.groupby("where", sort=False):
         by_estimator = {name: of_place[of_place.estimator == name] for name in ESTIMATORS}
         for layout in OF_ESTIMATORS:
-            row = {"generative": _snr_to_two_digits(by_estimator["rep"], layout, "theta")}
-            for name, mine in by_estimator.items():
-                row[f"inference, {name}"] = _snr_to_two_digits(mine, layout, "phi")
-            rows[place, _title(layout)] = row
+            rows[place, _title(layout)] = _ratios_by_estimator(by_estimator, layout)
     return rows
+
+
+def _ratios_by_estimator(
+    by_estimator: dict[str, pd.DataFrame], layout: Layout
+) -> dict[str, Estimate]:
+    """Cells of a row: the SNR of theta's gradient, and of phi's under each estimator."""
+    cells = {"generative": _snr_to_two_digits(by_estimator["rep"], layout, "theta")}
+    for name, rows in by_estimator.items():
+        cells[f"inference, {name}"] = _snr_to_two_digits(rows, layout, "phi")
+    return cells
 
 
 def swept(archive: Archive, where: str, estimator: str, method: str = "iwae") -> pd.DataFrame:
@@ -116,6 +123,15 @@ def swept(archive: Archive, where: str, estimator: str, method: str = "iwae") ->
     return mine.reset_index()
 
 
+def ratios_by_count(
+    archive: Archive, where: str, estimator: str, method: str = "iwae"
+) -> dict[int, float]:
+    """The SNR of phi's gradient in a network for each K; MIWAE has eight groups of K."""
+    rows = swept(archive, where, estimator, method)
+    M = int(rows.M.iloc[0])
+    return {K: ratio(rows, Layout(method, M, K), "phi") for K in COUNTS}
+
+
 def ratios_in_training(records: Sequence[Record]) -> dict:
     """Rows of a table: the SNR of each run's own gradients at its milestones, phi's under each."""
     rows: dict[tuple[str, str], dict] = {}
@@ -125,12 +141,8 @@ def ratios_in_training(records: Sequence[Record]) -> dict:
         ess = functools.partial(effective_samples, layout=layout)
         for epoch, measured in record.gradients.groupby("where", sort=False):
             by_estimator = dict(list(measured.groupby("estimator")))
-            row: dict[str, object] = {
-                "ESS": with_jackknife(measured, ess, digits=1),
-                "generative": _snr_to_two_digits(by_estimator["rep"], layout, "theta"),
-            }
-            for name, mine in by_estimator.items():
-                row[f"inference, {name}"] = _snr_to_two_digits(mine, layout, "phi")
+            row = {"ESS": with_jackknife(measured, ess, digits=1)}
+            row |= _ratios_by_estimator(by_estimator, layout)
             rows[f"{label(e)}, seed {e.seed}", epoch] = row
     return rows
 

@@ -41,7 +41,7 @@ from repro.report.estimators import (
 )
 from repro.report.evidence import Evidence, rounded_up
 from repro.report.reported import FIGURE4, TABLE1
-from repro.studies import NETWORKS_OF_ESTIMATORS, SWEPT, Layout, offset_title
+from repro.studies import COUNTS, NETWORKS_OF_ESTIMATORS, SWEPT, offset_title
 
 TRAININGS = {  # as pages name them
     "both": BOTH_NETWORKS,
@@ -97,15 +97,11 @@ class Numbers(Evidence):
 
     def below(self, setting: str, method: str):
         """How far the released weights' ELBO lies below log p-hat: KL(q || p(z|x))."""
-        for r in self.runs(setting, method):
-            return Estimate.mean_of(r.images["log_px"] - r.images["elbo"], ErrorOf.IMAGES)
-        return NOT_RUN
-
-    def each(self, setting: str, method: str, metric: str, digits: int = 2) -> str:
-        """A metric of each of our own runs, one for each seed."""
-        runs = sorted(self.runs(setting, method, "ours"), key=lambda r: r.experiment.seed)
-        values = [number(r.metrics[metric]["value"], digits) for r in runs]
-        return " and ".join(values) or str(NOT_RUN)
+        runs = self.runs(setting, method)
+        if not runs:
+            return NOT_RUN
+        images = runs[0].images
+        return Estimate.mean_of(images["log_px"] - images["elbo"], ErrorOf.IMAGES)
 
     def units(self, setting: str, method: str, whose: str = "weights"):
         """Active latent units."""
@@ -118,10 +114,12 @@ class Numbers(Evidence):
 
     def bias(self, setting: str, method: str):
         """How far log p-hat is below log p: half the relative variance of the mean weight."""
-        for r in self.runs(setting, method):
-            variance_of_mean = r.metrics["log_px"]["monte_carlo_se"] ** 2
-            return Estimate(variance_of_mean * len(r.images["log_px"]) / 2)
-        return NOT_RUN
+        runs = self.runs(setting, method)
+        if not runs:
+            return NOT_RUN
+        record = runs[0]
+        variance_of_mean = record.metrics["log_px"]["monte_carlo_se"] ** 2
+        return Estimate(variance_of_mean * len(record.images["log_px"]) / 2)
 
     def proposals(self) -> pd.DataFrame:
         """How far log p-hat of the report's weights can be trusted, one row for each model."""
@@ -160,22 +158,21 @@ class Numbers(Evidence):
         curves = [r.curve.set_index("epoch")[metric] for r in self.runs(setting, method, "short")]
         return float(np.mean([c.get(epoch, np.nan) for c in curves])) if curves else np.nan
 
-    def reached(self, setting: str, method: str, epoch: int, metric: str = "iwae_64"):
-        """``after``, as an estimate."""
-        return _known(self.after(setting, method, epoch, metric))
+    def reached(self, setting: str, method: str, epoch: int):
+        """IWAE-64 ``after`` an epoch, as an estimate."""
+        return _known(self.after(setting, method, epoch))
 
-    def gain(self, method: str, metric: str):
+    def gain_of_size(self, method: str, metric: str):
         """What the larger model has over the reference model: the released weights, paired."""
         larger, reference = (
             self.runs(f"mnist {model}", method) for model in ("larger", "reference")
         )
         return paired_difference(larger, reference, metric)
 
-    def faster(self, method: str, epoch: int, metric: str = "iwae_64"):
-        """What the larger model has over the reference model after as many epochs: our runs."""
-        larger, reference = (
-            self.after(f"mnist {model}", method, epoch, metric) for model in ("larger", "reference")
-        )
+    def faster(self, method: str, epoch: int):
+        """How far the larger model's IWAE-64 is ahead after as many epochs: our runs."""
+        larger = self.after("mnist larger", method, epoch)
+        reference = self.after("mnist reference", method, epoch)
         return _known(larger - reference)
 
     # The released code's best checkpoints
@@ -328,7 +325,8 @@ class Numbers(Evidence):
         if difference is NOT_RUN or difference.se is not None:
             return difference
         runs = [runs_of_pair(self.archive, setting, *pair) for pair in (first, second)]
-        return self.with_training(paired_difference(*runs, metric), first[0], second[0], metric)
+        paired = paired_difference(*runs, metric)
+        return self.with_training(paired, first[0], second[0], metric) if paired else difference
 
     def clearer(self, a: str, b: str, where: str) -> Estimate:
         """SNR of phi's gradient under ``a`` over that under ``b``: "iwae drep" and the like."""
@@ -355,13 +353,21 @@ class Numbers(Evidence):
         found = [ESS_OF_MOST(rows) for rows in tables_of]
         return f"{number(min(found), 1)} to {number(max(found), 1)}"
 
-    def left_of_clarity(self, estimator: str) -> str:
+    def left_of_clarity(self, estimator: str, method: str = "iwae") -> str:
         """SNR of phi's gradient at K = 256 over that at K = 1, lowest and highest, in networks."""
         found = []
         for where in NETWORKS_OF_ESTIMATORS:
-            rows = gradients.swept(self.archive, where, estimator)
-            one, most = (gradients.ratio(rows, Layout("iwae", 1, K), "phi") for K in (1, 256))
-            found.append(most / one)
+            ratios = gradients.ratios_by_count(self.archive, where, estimator, method)
+            found.append(ratios[COUNTS[-1]] / ratios[COUNTS[0]])
+        return _from_to(found)
+
+    def groups_over_one(self, estimator: str) -> str:
+        """SNR of MIWAE with eight groups over IWAE's, lowest and highest over K and networks."""
+        found = []
+        for where in NETWORKS_OF_ESTIMATORS:
+            of_one = gradients.ratios_by_count(self.archive, where, estimator, "iwae")
+            of_eight = gradients.ratios_by_count(self.archive, where, estimator, "miwae")
+            found += [of_eight[K] / of_one[K] for K in COUNTS]
         return _from_to(found)
 
     def made_up(self, a: str, b: str, target: str, metric: str, where: str = "both") -> str:
@@ -434,10 +440,6 @@ class Numbers(Evidence):
         noun = "seed" if max(seeds) == 1 else "seeds"
         said = f"{selection.profile} profile, {epochs} epochs, {counts} {noun}"
         return f"{said}, with {plural(len(missing), 'run')} still to come" if missing else said
-
-    def audit(self) -> str:
-        """The audit's findings, as a list."""
-        return "\n".join(f"- {line}" for line in audit.findings(self.archive))
 
     def preregistered(self) -> str:
         """The hypotheses of the test that was fixed in advance, in Markdown."""

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from repro import ReproError, exhibits
+from repro import ReproError, exhibits, first_line
 from repro.experiments import PROFILES
 from repro.provenance import CHANGES, git_says
 from repro.records import Archive
 
 # The least structural similarity, anywhere in an image, of two drawings that are the same;
 # letters' edges may differ.
-SAME = 0.7
-ABOVE = 3.0  # Monte Carlo standard errors from which on a positive gap is a fault
+LEAST_SIMILARITY = 0.7
+CLEARLY_POSITIVE = 3.0  # standard errors over the test images, from which on a gap is a fault
 UNKNOWN_CODE = "it does not say which committed code made it"
 
 
@@ -48,15 +48,17 @@ def checked_records(archive: Archive) -> Iterator[tuple[str, str]]:
 def _fault_of_record(path: Path, archive: Archive) -> str:
     try:
         record = archive.read(path)
+        images = record.images
     except ReproError as error:
         return str(error)
     gap = record.metrics["minus_kl"]
-    if gap["value"] > ABOVE * gap["se"]:
+    if gap["value"] > CLEARLY_POSITIVE * gap["se"]:
         return f"-KL is {gap['value']:.3f} +- {gap['se']:.3f}; it cannot be positive"
     if not _is_committed(record.provenance):
         return UNKNOWN_CODE
-    for metric, values in record.images.items():
-        if abs(values.mean() - record.metrics[metric]["value"]) > 1e-4:
+    for metric, values in images.items():
+        recorded = record.metrics.get(metric, {}).get("value", np.nan)
+        if not abs(values.mean() - recorded) <= 1e-4:  # as of nan, too
             return f"the mean of {metric} over images.npz is not the metric"
     return ""
 
@@ -82,7 +84,7 @@ def fault_of_notebook(path: Path, archive: Archive) -> str:
     """What differs when a committed notebook is executed again, in a line; empty if nothing."""
     import nbformat
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     committed = nbformat.read(path, as_version=4)
     fresh = nbformat.read(path, as_version=4)
@@ -95,6 +97,8 @@ def fault_of_notebook(path: Path, archive: Archive) -> str:
         client.execute(env=os.environ | {"REPRO_RESULTS_DIR": str(archive.folder.resolve())})
     except CellExecutionError as error:
         return f"it cannot be executed ({error.ename}: {str(error.evalue)[:200]})"
+    except (CellTimeoutError, DeadKernelError) as error:
+        return f"it cannot be executed ({type(error).__name__}: {first_line(error)})"
     for was, now in zip(committed.cells, fresh.cells, strict=True):
         if was.cell_type == "code" and not _same_outputs(was.outputs, now.outputs):
             return (
@@ -201,7 +205,7 @@ def looks_the_same(mime: str, committed: str, fresh: str) -> bool:
     if a.shape != b.shape:
         return False
     _, everywhere = structural_similarity(a, b, channel_axis=2, data_range=255, full=True)
-    return bool(everywhere.min() > SAME)
+    return bool(everywhere.min() > LEAST_SIMILARITY)
 
 
 def same_drawing(committed: str, fresh: str) -> bool:

@@ -142,6 +142,7 @@ def test_time_that_is_up_between_training_and_evaluation_loses_nothing(
         ),
         (["train", "--method", "vae,iwae", "--beta", "0.3"], "repro: vae has no beta"),
         (["train", "--device", "meta"], "repro: device 'meta' is not available here"),
+        (["train", "--device", "cpu:0"], "repro: device 'cpu:0' is not available here; use cpu"),
         (["train", "--time-limit", "nan"], "repro: the time limit is nan; give seconds, 0 or more"),
         (
             ["figures", "figure1", "--folder", "/proc/none"],

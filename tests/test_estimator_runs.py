@@ -183,6 +183,15 @@ def test_one_training_each_is_compared_with_what_another_would_change(tmp_path):
     assert numbers.trained("iwae", "rep", "iwae_64", "longer").se is None
 
 
+def test_trainings_of_another_length_change_nothing_of_a_comparison(tmp_path):
+    words = {"profile_name": "full", "precision": "tf32"}
+    for epochs, values in ((364, (-87.0, -86.0)), (3280, (-80.0, -85.0))):
+        for method, value in zip(("iwae", "piwae"), values, strict=True):
+            write_record(tmp_path, plan(method, epochs=epochs, **words)[0], value=value)
+    apart = Numbers(str(tmp_path)).trained_apart("piwae rep", "iwae rep", "iwae_64", "longer")
+    assert (apart.value, apart.seeds) == (1, 1)
+
+
 def test_without_seeds_no_spread_is_known(tmp_path):
     assert EstimatorRuns(Archive(tmp_path), BOTH_EARLIER).spread("iwae_64") == (0.0, 0)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from repro import ReproError
 from repro.experiments import plan
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate
 from repro.report.evidence import Evidence, rounded_up
@@ -112,6 +113,11 @@ def test_runs_of_a_setting_are_the_released_ones_or_ours(tmp_path):
     assert found("mnist reference", "piwae", "short") == [("piwae", "short")]
     assert found("mnist reference", None, "ours") == [("iwae", "full"), ("piwae", "full")]
     assert found("mnist larger", None, "ours") == []
+
+
+def test_a_misspelt_source_of_runs_is_no_other(tmp_path):
+    with pytest.raises(ReproError, match="unknown source of runs 'our'; did you mean 'ours'"):
+        Evidence(str(tmp_path)).runs("mnist reference", "iwae", "our")
 
 
 def test_a_difference_is_of_the_runs_that_are_asked_for(tmp_path):

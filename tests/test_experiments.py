@@ -151,3 +151,8 @@ def test_several_betas_are_several_runs_of_the_methods_that_have_one():
 def test_a_beta_of_minus_zero_is_zero():
     (run,) = plan("ciwae", profile_name="smoke", beta="-0")
     assert run.name == plan("ciwae", profile_name="smoke", beta="0")[0].name
+
+
+def test_a_method_that_two_words_mean_is_planned_once():
+    runs = plan("ciwae,ciwae-chosen", beta="learned", profile_name="short")
+    assert [e.method for e in runs] == ["ciwae-chosen"]

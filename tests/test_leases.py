@@ -1,6 +1,7 @@
 """One process trains a run, wherever the others are that share its folder."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -88,6 +89,16 @@ def test_a_process_that_slept_knows_that_its_lease_is_lost(place):
         assert lost()
 
 
+def test_who_lost_a_lease_leaves_it_to_its_new_holder(place):
+    other = holder(place, host="elsewhere", seconds=0.5)
+    other.send_signal(signal.SIGSTOP)
+    with leases.held([place]) as lost:
+        other.send_signal(signal.SIGCONT)
+        other.wait(timeout=20)
+        assert leases.lease_file(place).exists()
+        assert not lost()
+
+
 def test_an_empty_file_of_an_older_version_is_no_lease(place):
     place.parent.mkdir(parents=True)
     leases.lease_file(place).touch()
@@ -154,6 +165,13 @@ def test_where_there_is_no_choice_none_is_made(machine_with_gpus, count, visible
     machine_with_gpus(count, visible)
     with leases.one_gpu(), leases.one_gpu():
         assert taken() == visible
+
+
+def test_another_users_jobs_may_take_the_same_locks(machine_with_gpus, tmp_path):
+    machine_with_gpus(2)
+    with leases.one_gpu():
+        (file,) = tmp_path.glob("repro-gpu-*.lock")
+        assert file.stat().st_mode & 0o777 == 0o666
 
 
 def test_a_job_for_the_processor_takes_no_gpu(machine_with_gpus):

@@ -4,10 +4,13 @@ import errno
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from repro import ReproError, audit, exhibits, provenance, records, tables
 from repro.bounds import METHODS
@@ -135,6 +138,7 @@ def test_an_archive_reads_anew_what_it_writes(tmp_path, experiment):
             "cannot be read .KeyError: 'se'",
         ),
         (lambda p: edit(p / "provenance.json", "files", {}), "a file has no hash"),
+        (lambda p: (p / "gradients.csv").write_text("a\n1\n"), "a file has no hash"),
         (lambda p: edit(p / "config.json", "profile", "tiny"), "cannot be read .KeyError: 'tiny'"),
         (
             lambda p: edit(p / "config.json", "colour", "red"),
@@ -421,6 +425,34 @@ def test_verify_names_a_record_of_an_unknown_commit(project):
     ((record, fault),) = verify.unknown_commits(project, Archive(project / "results"))
     assert record.endswith("vae-M64-K1-seed0")
     assert "is no commit of this repository" in fault
+
+
+@pytest.mark.parametrize(
+    ("images", "fault"),
+    [
+        ({"elbo": np.array([np.nan, 1.0])}, "the mean of elbo over images.npz is not the metric"),
+        ({"colour": np.ones(2)}, "the mean of colour over images.npz is not the metric"),
+    ],
+)
+def test_verify_sees_images_that_are_not_the_metric(tmp_path, experiment, images, fault):
+    whole = Archive(tmp_path / "whole")
+    record = whole.read(write_record(whole.folder, replace(experiment, profile="short")))
+    grids = {"inputs": torch.zeros(64, 784), "reconstructions": torch.zeros(64, 784)}
+    other = Archive(tmp_path / "other")
+    e = record.experiment
+    curve = record.curve.to_dict("records")
+    other.write(e, curve, record.metrics, grids, images, None, record.provenance)
+    assert [said for _, said in verify.checked_records(other)] == [fault]
+
+
+@pytest.mark.parametrize("kind", [CellTimeoutError, DeadKernelError])
+def test_a_kernel_that_dies_or_hangs_is_a_fault_of_its_notebook(monkeypatch, kind):
+    def execute(self, **how):
+        raise kind("it is no more\nand so on")
+
+    monkeypatch.setattr("nbclient.NotebookClient.execute", execute)
+    fault = verify.fault_of_notebook(ROOT / "notebooks" / "table2.ipynb", Archive())
+    assert fault == f"it cannot be executed ({kind.__name__}: it is no more)"
 
 
 def test_a_notebook_that_fails_is_a_fault_of_its_own(tmp_path):

@@ -7,7 +7,8 @@ import pytest
 
 from repro import ReproError, costs
 from repro.__main__ import main
-from repro.experiments import plan
+from repro.costs import MACHINES, weights_to_evaluate
+from repro.experiments import OMNIGLOT, PROFILES, plan
 from repro.lab import sweep
 from repro.records import Archive
 from repro.report.stacks import stacks_on_gpu
@@ -39,6 +40,7 @@ def test_a_run_that_two_groups_name_is_listed_once(tmp_path):
     [
         ("- {profile: smoke, metod: vae}", "unknown word in .*; did you mean 'method'?"),
         ("- {profile: smoke, method: vea}", "unknown method 'vea'; did you mean 'vae'?"),
+        ("- {method: vae}", "unknown profile in .* 'None'; there are smoke, short, full"),
         ("method: vae", "is no list of groups of runs"),
         ("- vae", "is no list of groups of runs"),
         ("[]", "lists no runs"),
@@ -139,6 +141,23 @@ def test_the_model_of_costs_is_as_near_to_the_records_as_the_chapter_says():
     assert max(len(stack.records) for stack in stacks) == 36
     assert {len(stack.records) for stack in stacks} == {5, 7, 25, 36}
     assert all(abs(stack.expected / stack.measured - 1) < 0.04 for stack in stacks)
+
+
+def test_evaluation_is_counted_from_where_a_training_is():
+    (e,) = plan("vae", profile_name="short", epochs=13)
+    samples = PROFILES["short"].log_px_samples
+    assert weights_to_evaluate(e) == 64 * 14 + 3 * samples
+    assert weights_to_evaluate(e, done=4) == 64 * 10 + samples
+    assert weights_to_evaluate(e, milestones=False) == 64 * 14 + samples
+
+
+def test_both_versions_of_omniglot_cost_about_the_same():
+    machine = MACHINES["cpu"]
+    seconds = [
+        machine.cost(plan("vae", name, profile_name="full")).seconds
+        for name in ("omniglot", OMNIGLOT)
+    ]
+    assert seconds[0] == pytest.approx(seconds[1], rel=0.01)
 
 
 def test_records_of_one_stack_share_its_time_and_those_of_two_do_not(tmp_path):

@@ -1,5 +1,6 @@
 """The loop: schedule, independence of companions, resuming, stopping, and losses not finite."""
 
+import contextlib
 import math
 import signal
 import subprocess
@@ -14,9 +15,9 @@ from repro.__main__ import train
 from repro.lab import datasets, leases, training
 from repro.lab.models import MODELS
 from repro.lab.program import learning_rate
-from repro.lab.run import Order, _try_engine
+from repro.lab.run import Order, _in_words, _try_engine
 from repro.records import Archive
-from tests.helpers import SMALL, double_precision, few_digits, in_double
+from tests.helpers import SMALL, double_precision, few_digits, in_double, write_record
 
 # A process that trains and kills itself: arguments are its folder, how it dies, and when.
 CHILD = """
@@ -75,6 +76,60 @@ def weights(fit):
         for run, e in enumerate(program.experiments):
             found[e.name] = program.model.run_state(run)
     return found
+
+
+def test_gradients_on_the_way_are_of_the_network_that_is_trained(small, monkeypatch):
+    """With Burda's initialisation sigma is an exponential."""
+    seen = []
+
+    def in_network(where, model, images, **how):
+        seen.append(model)
+        return iter(())
+
+    monkeypatch.setattr(training.snr, "in_network", in_network)
+    (e,) = experiments.plan("vae", profile_name="smoke", epochs=1, init="burda")
+    digits = few_digits()
+    fit = training.fit([e], digits, milestones=("gradients",))
+    (model,) = seen
+    x = digits.test[None].round()
+    for found, expected in zip(model.encoder(x), fit.programs[0].model.encoder(x), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_gradients_of_bounds_that_are_not_trained_are_refused(small):
+    es = experiments.plan("piwae", profile_name="smoke", epochs=1, protocol="released")
+    with pytest.raises(ReproError, match="leave out the protocol or the gradients"):
+        training.fit(es, few_digits(), milestones=("gradients",))
+
+
+def test_the_state_of_other_runs_is_called_that(small, tmp_path):
+    state = tmp_path / "state.pt"
+    training.fit(runs("vae", epochs=1), few_digits(), state)
+    for others in (runs("vae,iwae", epochs=1), runs("iwae,vae", epochs=2)):
+        with pytest.raises(ReproError, match="is the state of other runs"):
+            training.fit(others, few_digits(), state)
+
+
+def test_what_another_process_made_while_this_one_waited_is_not_trained_again(
+    small, tmp_path, monkeypatch
+):
+    (e,) = runs("vae", epochs=1)
+
+    @contextlib.contextmanager
+    def held_after_a_while(places):
+        write_record(tmp_path, e)
+        yield lambda: False
+
+    monkeypatch.setattr(leases, "held", held_after_a_while)
+    monkeypatch.setattr(training, "fit", None)  # it would fail if it were called
+    (record,) = train([e], results=tmp_path, device="cpu")
+    assert record.experiment == e
+
+
+def test_a_provenance_names_each_device_once_or_the_first_of_many():
+    assert _in_words(["A, 1 thread", "B", "A, 1 thread"]) == "A, 1 thread and B"
+    many = [f"a processor with a long name, number {number}" for number in range(9)]
+    assert _in_words(many) == f"{many[0]} and others"
 
 
 def test_schedule_is_burdas():

@@ -1004,6 +1004,19 @@ def test_in_networks_drep_makes_the_loss_of_clarity_smaller_and_no_gain(n, where
     assert left["rep"] < left["drep"] < 1.1
 
 
+@pytest.mark.parametrize("where", NETWORKS_OF_ESTIMATORS)
+@pytest.mark.parametrize("estimator", ["rep", "drep"])
+def test_in_networks_miwaes_ratio_is_that_of_eight_estimates_and_ciwaes_rises(n, where, estimator):
+    of_iwae, of_miwae, of_ciwae = (
+        gradients.ratios_by_count(n.archive, where, estimator, method)
+        for method in ("iwae", "miwae", "ciwae")
+    )
+    for K, ratio in of_iwae.items():
+        assert of_miwae[K] / ratio == pytest.approx(8**0.5, rel=0.05)
+    assert of_miwae[256] < 1.1 * of_miwae[1]
+    assert sorted(of_ciwae.values()) == [*of_ciwae.values()]
+
+
 def test_the_page_with_sliders_has_what_it_draws_and_is_small(n):
     page = n.explorer()
     data = json.loads(page.split('json">')[1].split("</script>")[0])

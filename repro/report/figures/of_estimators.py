@@ -8,16 +8,9 @@ from repro.report.captions import METRIC_TITLES
 from repro.report.estimates import NOT_RUN
 from repro.report.estimators import BOTH_NETWORKS, BOUNDS, DOUBLY, GROUPS, USUAL, EstimatorRuns
 from repro.report.figures.style import GREY, legend_above, look, styled_figure
-from repro.report.gradients import rates_in_linear_gaussian, ratio, snr_of, swept
+from repro.report.gradients import rates_in_linear_gaussian, ratios_by_count, snr_of
 from repro.report.tables import AnyArchive
-from repro.studies import (
-    COUNTS,
-    NETWORKS_OF_ESTIMATORS,
-    OF_ESTIMATORS,
-    OFFSETS,
-    SWEPT_IN_NETWORKS,
-    THEORY,
-)
+from repro.studies import COUNTS, NETWORKS_OF_ESTIMATORS, OF_ESTIMATORS, OFFSETS, THEORY
 
 PLACE = "MNIST, the report's IWAE"  # where the first panel's gradients were measured
 ASIDE = {USUAL: -0.13, DOUBLY: 0.13}  # of a method's place
@@ -57,12 +50,16 @@ RATES = {  # (network, estimator) -> title, and the line
 
 
 def samples_and_clarity(archive: AnyArchive = None) -> Figure:
-    """How IWAE's gradients change with K: the rates against the ESS, and phi's SNR in networks."""
+    """How gradients change with K: IWAE's rates against the ESS, and phi's SNR in networks.
+
+    In the networks, filled: the usual estimator; open: the doubly reparameterised one.
+    """
     archive = Archive.of(archive)
-    with styled_figure(1, 2, (8, 3.6)) as (figure, ((left, right),)):
-        _draw_rates(left, archive)
-        _draw_sweeps(right, archive)
-        legend_above(figure, left, len(RATES))
+    with styled_figure(1, 3, (8, 3.4)) as (figure, (axes,)):
+        _draw_rates(axes[0], archive)
+        _draw_iwae_in_networks(axes[1], archive)
+        _draw_bounds_in_a_network(axes[2], archive)
+        legend_above(figure, axes[0], len(RATES))
     return figure
 
 
@@ -111,20 +108,37 @@ def _draw_rates(ax, archive: Archive) -> None:
     ax.xaxis.set_major_formatter("{x:g}")
 
 
-def _draw_sweeps(ax, archive: Archive) -> None:
-    """The SNR of phi's gradient in networks, as a multiple of that with one sample."""
+def _draw_iwae_in_networks(ax, archive: Archive) -> None:
+    """The SNR of IWAE's gradient of phi in each network, as a multiple of that with one sample."""
     for place in NETWORKS_OF_ESTIMATORS:
         for estimator, line in LINES.items():
-            rows = swept(archive, place, estimator)
-            ratios = [ratio(rows, layout, "phi") for layout in SWEPT_IN_NETWORKS]
-            times = [r / ratios[0] for r in ratios]
-            title = estimator if place == PLACE else None
-            ax.plot(COUNTS, times, label=title, **look("iwae") | line)
-    ax.set(xscale="log", xlabel="K", title="Inference network, in five networks")
-    ax.set(ylabel="SNR over that at K = 1", ylim=(0, None))
+            ratios = ratios_by_count(archive, place, estimator)
+            times = [r / ratios[1] for r in ratios.values()]
+            ax.plot([*ratios], times, **look("iwae") | line)
+    ax.set(title="IWAE in five networks", ylabel="SNR over that at K = 1", ylim=(0, None))
+    _set_counts(ax)
+
+
+def _draw_bounds_in_a_network(ax, archive: Archive) -> None:
+    """The SNR of phi's gradient under three bounds in one network."""
+    titles = {"miwae": "MIWAE, M = 8", "ciwae": "CIWAE(0.5)", "iwae": "IWAE"}
+    for method, title in titles.items():
+        for estimator, line in LINES.items():
+            ratios = ratios_by_count(archive, PLACE, estimator, method)
+            label = title if estimator == USUAL else None
+            ax.plot([*ratios], [*ratios.values()], label=label, **look(method) | line)
+    ax.set(title="In the report's IWAE", ylabel="SNR", yscale="log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.legend(frameon=False, fontsize=7)
+    _set_counts(ax)
+
+
+def _set_counts(ax) -> None:
+    ax.set(xscale="log", xlabel="K")
     ax.set_xticks(COUNTS, COUNTS)
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.legend(frameon=False, fontsize=8)
 
 
 def _draw_ratios(ax, archive: Archive, methods: list[str]) -> None:

@@ -362,7 +362,8 @@ def audit_command(data, results, device: str, omniglot: str, count: int | None) 
 def gradients_command(data, results, device: str) -> None:
     """Measure how clear both networks' gradients are, in a small model and on MNIST.
 
-    Every bound on MNIST is measured with every estimator, too, and IWAE's with up to 256 samples.
+    Every bound on MNIST is measured with every estimator, too, and three with up to 256 samples. It
+    takes some hours on one core.
     """
     archive = Archive(results)
     studies = {

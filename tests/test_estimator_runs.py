@@ -6,8 +6,9 @@ import pytest
 
 from repro.experiments import plan
 from repro.records import Archive
+from repro.report.captions import METRIC_TITLES
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate
-from repro.report.estimators import BOTH_EARLIER, ENCODER_ALONE, EstimatorRuns
+from repro.report.estimators import BOTH_EARLIER, BOUNDS, ENCODER_ALONE, EstimatorRuns
 from repro.report.prose import Numbers
 from tests.helpers import write_record
 
@@ -190,6 +191,19 @@ def test_trainings_of_another_length_change_nothing_of_a_comparison(tmp_path):
             write_record(tmp_path, plan(method, epochs=epochs, **words)[0], value=value)
     apart = Numbers(str(tmp_path)).trained_apart("piwae rep", "iwae rep", "iwae_64", "longer")
     assert (apart.value, apart.seeds) == (1, 1)
+
+
+def test_the_table_has_each_bound_that_was_run_under_both_estimators(found):
+    rows = dict(found.table_rows())
+    assert [*rows] == [
+        (title, bound)
+        for title in METRIC_TITLES.values()
+        for bound in (BOUNDS["iwae"], BOUNDS["piwae"], BOUNDS["vae"])
+    ]
+    row = rows["IWAE-64", BOUNDS["iwae"]]
+    assert (row["rep"].value, row["drep"].value, row["difference"].value) == (-91, -87, 4)
+    assert rows["IWAE-64", BOUNDS["piwae"]]["drep"] is NOT_RUN
+    assert rows["IWAE-64", BOUNDS["piwae"]]["difference"] is NOT_RUN
 
 
 def test_without_seeds_no_spread_is_known(tmp_path):

@@ -286,6 +286,78 @@ def test_a_summary_has_each_metric_with_its_errors():
     assert found["active_units"] != evaluation.active_units(values["mu"], 8)
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """For which seeds and purposes streams of random numbers were made."""
+    heard = []
+
+    class Heard(Streams):
+        def __init__(self, seeds, purpose, device="cpu"):
+            heard.append((tuple(seeds), purpose))
+            super().__init__(seeds, purpose, device)
+
+    monkeypatch.setattr(evaluation, "Streams", Heard)
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("measured", "streams"),
+    [
+        (evaluation.ssim_here, ("evaluate: binarise", "evaluate: reconstruct")),
+        (evaluation.ssim_elsewhere, ("other: binarise", "other: reconstruct")),
+    ],
+)
+def test_ssim_is_the_mean_over_images_of_streams_of_its_own(asked, measured, streams):
+    model = Autoencoder(SMALL, seeds=[3, 4])
+    images = few_digits(30).test
+    found = measured(model, images, [3, 4])
+    assert asked == [((3, 4), purpose) for purpose in streams]
+    binarise, noise = (Streams([3, 4], purpose) for purpose in streams)
+    x = binarise.binarise(images[None])
+    expected = evaluation.ssim_of_reconstructions(model, x, noise.normal)
+    assert found == [evaluation.over_images(values) for values in expected]
+    assert found[0] != found[1]
+
+
+def test_other_binarisations_have_streams_of_their_own_and_give_a_deviation(asked):
+    model = Autoencoder(SMALL, seeds=[3, 4])
+    images = few_digits(30).test
+    found = evaluation.other_binarisations(model, images, [3, 4], 3)
+    purposes = ("binarise", "IWAE-64", "SSIM", "reconstruct")
+    assert asked == [
+        ((3, 4), f"binarisation {i}: {purpose}") for i in range(3) for purpose in purposes
+    ]
+    bounds = [evaluation.iwae_bound(model, images, [3, 4], f"binarisation {i}") for i in range(3)]
+    means = np.array([bound.mean(1).numpy() for bound in bounds])
+    ssim = []
+    for i in range(3):
+        x = Streams([3, 4], f"binarisation {i}: SSIM").binarise(images[None])
+        noise = Streams([3, 4], f"binarisation {i}: reconstruct").normal
+        ssim.append(evaluation.ssim_of_reconstructions(model, x, noise).mean(1))
+    for run in range(2):
+        assert found[run] == {
+            "iwae_64": pytest.approx(means[:, run].std(ddof=1)),
+            "ssim": pytest.approx(np.std(ssim, axis=0, ddof=1)[run]),
+        }
+
+
+def test_grids_show_the_same_images_to_every_run(asked):
+    model = Autoencoder(SMALL, seeds=[3, 4])
+    images = few_digits(30).test
+    inputs, again = evaluation.reconstruction_grids(model, images, [3, 4], 5)
+    assert asked == [((0, 0), "grid: binarise"), ((3, 4), "grid: noise")]
+    assert inputs.shape == again.shape == (2, 5, 784)
+    assert torch.equal(inputs[0], inputs[1])
+    x = Streams([0, 0], "grid: binarise").binarise(images[:5][None])
+    torch.testing.assert_close(inputs, x)
+    with torch.no_grad():
+        expected = model.reconstruct(x, Streams([3, 4], "grid: noise").normal)
+    torch.testing.assert_close(again, expected)
+    assert not again.requires_grad
+    many, _ = evaluation.reconstruction_grids(model, few_digits(30, 80).test, [3, 4])
+    assert many.shape[1] == 64
+
+
 @pytest.mark.parametrize(
     ("measured", "purpose"),
     [
@@ -294,18 +366,10 @@ def test_a_summary_has_each_metric_with_its_errors():
         (lambda *of: evaluation.iwae_bound(*of, "evaluate", 30)[0].numpy(), "IWAE-30"),
     ],
 )
-def test_checks_of_proposals_take_the_images_of_log_px(monkeypatch, measured, purpose):
+def test_checks_of_proposals_take_the_images_of_log_px(asked, measured, purpose):
     """And streams of their own names, from which other seeds and purposes give other numbers."""
     model = Autoencoder(SMALL, seeds=[3])
     images = few_digits(30).test
-    asked = []
-
-    class Heard(Streams):
-        def __init__(self, seeds, purpose, device="cpu"):
-            asked.append((tuple(seeds), purpose))
-            super().__init__(seeds, purpose, device)
-
-    monkeypatch.setattr(evaluation, "Streams", Heard)
     assert measured(model, images, [3]).shape == (20,)
     assert asked == [((3,), "evaluate: binarise"), ((3,), f"evaluate: {purpose}")]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from repro import ReproError
+from repro import ReproError, exhibits
 from repro.experiments import plan
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate
 from repro.report.evidence import Evidence, rounded_up
@@ -154,6 +154,22 @@ def test_by_default_a_difference_is_between_the_released_models(tmp_path):
     asked = ("mnist reference", "piwae", "iwae", "iwae_64")
     assert abs(evidence.apart(*asked).value) < 10
     assert evidence.apart_with_training(*asked).value == evidence.apart(*asked).value
+
+
+def test_figure_4_gives_scores_in_the_order_of_beta_and_the_highest_learned_one(tmp_path):
+    for number, e in enumerate(exhibits.runs_of("figure4", "short")):
+        path = write_record(tmp_path, e, value=-90.0 - number)
+        assert path.exists()
+    evidence = Evidence(str(tmp_path))
+    runs = evidence.of_betas()
+    assert len(runs) == 10
+    fixed = {r.experiment.beta: r.metrics["iwae_64"]["value"] for r in runs if _is_fixed(r)}
+    assert [*evidence.scores("ciwae")] == [fixed[beta] for beta in sorted(fixed)]
+    assert Evidence(str(tmp_path / "nothing")).highest_learned_beta() is None
+
+
+def _is_fixed(record):
+    return record.experiment.method == "ciwae"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from scipy import stats
 from repro.records import Archive
 from repro.report import preregistered
 from repro.report.preregistered import HYPOTHESES, SEEDS, Fate, Interval, family_interval
+from tests import helpers
 from tests.helpers import ROOT, write_record
 
 PLAN = "1d60196"
@@ -56,6 +57,22 @@ def test_there_is_no_verdict_before_the_last_run(tmp_path):
     assert left == f"100 of 100 runs are still to come: `{preregistered.COMMAND}`"
 
 
+def test_without_all_runs_no_interval_and_no_time_is_told(tmp_path):
+    archive = Archive(tmp_path)
+    assert preregistered.interval_of(archive, "miwae", "minus_kl") == "not run"
+    assert preregistered.cost(archive) == "no time yet"
+
+
+def test_the_time_is_the_sum_of_what_the_records_took(tmp_path, monkeypatch):
+    seconds = {"training": 90.0, "evaluation": 30.0}
+    for number, e in enumerate(preregistered.trainings_of("iwae")[:2]):
+        took = {"seconds": seconds, "device": ("B", "A")[number]}
+        monkeypatch.setitem(helpers.__dict__, "PROVENANCE", helpers.PROVENANCE | took)
+        write_record(tmp_path, e)
+    said = preregistered.cost(Archive(tmp_path))
+    assert said == "3.0 minutes of training and 1.0 minutes of evaluation on A and B"
+
+
 def test_the_seeds_are_new():
     """No record of any profile has one of them before the test is run."""
     used = {r.experiment.seed for p in ("short", "full") for r in Archive(None).records(p)}
@@ -82,6 +99,9 @@ def test_with_every_run_the_differences_are_paired_by_seed(tmp_path):
     assert "**holds**" in lines["The VAE's generative network is not worse"]
     assert "**refuted**" in lines["CIWAE(0.5)'s gap is smaller"]
     assert "still to come" not in text
+    archive = Archive(tmp_path)
+    of_gap = family_interval(preregistered.differences(archive, HYPOTHESES[0]))
+    assert preregistered.interval_of(archive, "miwae", "minus_kl") == str(of_gap)
 
 
 def test_what_is_analysed_is_what_was_committed_before_the_first_run():

@@ -1,10 +1,12 @@
 """The smoke sweep on a real Slurm: jobs that are killed go on, and the records are the same.
 
-It installs and starts a cluster, and takes a quarter of an hour: REPRO_CLUSTER=1 asks for it.
+It installs and starts a cluster, and takes a quarter of an hour: REPRO_CLUSTER=1 asks for it, and
+REPRO_CLUSTER=10 for ten jobs that are cancelled instead of one.
 """
 
 import importlib.util
 import os
+import random
 import subprocess
 import sys
 import time
@@ -70,19 +72,25 @@ def running():
     return found
 
 
-def cancel_one(process):
-    """Cancel a job in the middle of its first slot."""
-    while process.poll() is None:
+def cancel_some(process, count):
+    """Cancel so many jobs, each after as many seconds as chance will have it."""
+    chance = random.Random(0)
+    cancelled = []
+    moment = chance.uniform(5, 40)
+    while len(cancelled) < count:
+        assert process.poll() is None, f"only {len(cancelled)} jobs ran for long enough"
         for number, seconds in running().items():
-            if seconds > 20:
+            if seconds > moment and number not in cancelled:
                 subprocess.run(["scancel", number], check=True)
-                return number
+                cancelled.append(number)
+                moment = chance.uniform(5, 40)
+                break
         time.sleep(1)
-    raise AssertionError("no job ran for long enough to be cancelled")
+    return cancelled
 
 
 def test_a_sweep_survives_a_cancelled_job_and_time_limits(slurm, environment, tmp_path):
-    """Slurm ends every job after a minute, without a limit of the job's own, and one before."""
+    """Slurm ends every job after a minute, without a limit of the job's own, and some before."""
     jobs = sweep.jobs_of(sweep.listed_runs(FILE), slot=1)
     assert len(jobs) > 2
     results = tmp_path / "results"
@@ -91,11 +99,11 @@ def test_a_sweep_survives_a_cancelled_job_and_time_limits(slurm, environment, tm
     copy = tmp_path / f"{name}.yaml"
     copy.write_text(FILE.read_text())
     process = snakemake(environment, log, sweep=copy, slot=1, limit=600, results=results)
-    cancelled = cancel_one(process)
+    cancelled = cancel_some(process, int(os.environ["REPRO_CLUSTER"]))
     assert process.wait(timeout=1500) == 0, log.read_text()[-4000:]
     said = log.read_text()
-    assert said.count("Trying to restart job") >= 2, "a cancelled job, and one out of time"
-    assert cancelled in said
+    assert said.count("Trying to restart job") > len(cancelled), "those, and one out of time"
+    assert all(number in said for number in cancelled)
 
     runs = [e for job in jobs for e in job.runs]
     at_once = tmp_path / "at-once"

@@ -11,6 +11,7 @@ from repro.report.estimates import (
     ErrorOf,
     Estimate,
     number,
+    of_metric,
     over_seeds,
     paired_difference,
     seed_spread,
@@ -311,3 +312,8 @@ def test_errors_of_different_kinds_make_none(first, second):
 
 def test_nothing_is_beyond_by_nothing():
     assert Estimate(0.0, 0.0).beyond(3) is False
+
+
+def test_a_metrics_error_is_over_images():
+    found = of_metric({"value": -86.1, "se": 0.2, "sd": 20.0})
+    assert found == Estimate(-86.1, 0.2, error_of=ErrorOf.IMAGES)

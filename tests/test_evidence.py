@@ -1,6 +1,9 @@
 """How far what the records hold is apart, and what another training would change of it."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from repro import ReproError, exhibits
@@ -165,7 +168,23 @@ def test_figure_4_gives_scores_in_the_order_of_beta_and_the_highest_learned_one(
     assert len(runs) == 10
     fixed = {r.experiment.beta: r.metrics["iwae_64"]["value"] for r in runs if _is_fixed(r)}
     assert [*evidence.scores("ciwae")] == [fixed[beta] for beta in sorted(fixed)]
-    assert Evidence(str(tmp_path / "nothing")).highest_learned_beta() is None
+
+
+def test_the_highest_learned_beta_is_over_starts_and_seeds_at_an_epoch(monkeypatch):
+    learned = [(0.1, [0.08, 0.05, 0.01]), (0.9, [0.7, 0.2, 0.03]), (0.9, [0.6, 0.3, 0.02])]
+    runs = [beta_curve("ciwae", 0.5, [0.5, 0.5, 0.5])]
+    runs += [beta_curve("ciwae-learned", *run) for run in learned]
+    monkeypatch.setattr(Evidence, "of_betas", lambda self: runs)
+    assert Evidence().highest_learned_beta() == 0.03
+    assert Evidence().highest_learned_beta(epoch=1) == 0.7
+    assert Evidence().highest_learned_beta(epoch=2) == 0.3
+    monkeypatch.setattr(Evidence, "of_betas", lambda self: runs[:1])
+    assert Evidence().highest_learned_beta() is None
+
+
+def beta_curve(method, start, values):
+    curve = pd.DataFrame({"epoch": range(1, len(values) + 1), "beta": values})
+    return SimpleNamespace(experiment=SimpleNamespace(method=method, beta=start), curve=curve)
 
 
 def _is_fixed(record):

@@ -64,13 +64,13 @@ def test_without_all_runs_no_interval_and_no_time_is_told(tmp_path):
 
 
 def test_the_time_is_the_sum_of_what_the_records_took(tmp_path, monkeypatch):
-    seconds = {"training": 90.0, "evaluation": 30.0}
+    seconds = {"training": 1800.0, "evaluation": 30.0}
     for number, e in enumerate(preregistered.trainings_of("iwae")[:2]):
         took = {"seconds": seconds, "device": ("B", "A")[number]}
         monkeypatch.setitem(helpers.__dict__, "PROVENANCE", helpers.PROVENANCE | took)
         write_record(tmp_path, e)
     said = preregistered.cost(Archive(tmp_path))
-    assert said == "3.0 minutes of training and 1.0 minutes of evaluation on A and B"
+    assert said == "60.0 minutes of training and 1.0 minutes of evaluation on A and B"
 
 
 def test_the_seeds_are_new():

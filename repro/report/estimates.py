@@ -116,10 +116,9 @@ def number(value: float, digits: int = 2) -> str:
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
-def of_metric(metric: dict[str, float], digits: int = 2) -> Estimate:
+def of_metric(metric: dict[str, float]) -> Estimate:
     """A metric of one record, with its standard error over the test images."""
-    value, se = metric["value"], metric["se"]
-    return Estimate(value, se, error_of=ErrorOf.IMAGES, digits=digits)
+    return Estimate(metric["value"], metric["se"], error_of=ErrorOf.IMAGES)
 
 
 def over_seeds(

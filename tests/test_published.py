@@ -407,7 +407,7 @@ def test_drawers_are_told_apart(tmp_path, monkeypatch):
     def summary(runs, folder):
         return pd.DataFrame({"a": [1]})
 
-    monkeypatch.setattr(run, "Autoencoder", mock.MagicMock())
+    monkeypatch.setattr(run, "model_of", mock.MagicMock())
     monkeypatch.setattr(run.released_files, "released_weights", lambda e, data: None)
     monkeypatch.setattr(run.evaluation, "iwae_bound", iwae_bound)
     monkeypatch.setattr(run.datasets, "load", load)

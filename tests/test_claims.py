@@ -8,11 +8,12 @@ import pytest
 
 from repro import exhibits
 from repro.experiments import plan
-from repro.report import claims, evidence
+from repro.report import claims, trainings
 from repro.report.claims import CLAIMS, Difference, Outcome
 from repro.report.estimates import NOT_RUN, ErrorOf, Estimate
 from repro.report.evidence import Evidence, Source
 from repro.report.prose import Numbers
+from repro.report.trainings import training_noise
 from tests.helpers import copy_logs, copy_published, planted_gradients, write_record
 
 
@@ -118,7 +119,7 @@ def test_a_method_is_ahead_only_beyond_three_standard_errors(monkeypatch, differ
     def planted(a, b, metric, among):
         return difference if a else NOT_RUN
 
-    monkeypatch.setattr(evidence, "paired_difference", planted)
+    monkeypatch.setattr(trainings, "paired_difference", planted)
     outcome_now, _ = claims.ahead(Evidence(), "iwae_64", ("piwae",), ["mnist reference"])
     assert outcome_now is outcome
 
@@ -129,7 +130,7 @@ def test_short_runs_are_told_and_do_not_count(tmp_path):
         write_record(tmp_path, plan(method, profile_name="short")[0], value)
     outcome, said = claims.ahead(Evidence(str(tmp_path)), "iwae_64", ("piwae", "miwae"))
     assert outcome is Outcome.HOLDS_IN_PART  # MNIST's lead is within what another training changes
-    assert "our runs of 40 epochs, too short to count: −5.00 ± 0.11 (PIWAE, MNIST)" in said
+    assert "40 epochs, too short to count, one training each: −5.00 ± 0.11 (PIWAE, MNIST)" in said
 
 
 def test_as_good_as_means_not_clearly_behind(committed):
@@ -139,8 +140,8 @@ def test_as_good_as_means_not_clearly_behind(committed):
 
 
 def test_whole_trainings_of_ours_are_a_test_where_the_released_ones_are_none(tmp_path):
-    """Values of single images 0 and 0.5 apart; and short runs, which are told."""
-    for method, value in (("iwae", -85.0), ("piwae", -85.5), ("miwae", -85.0)):
+    """Values of single images 0 and 1 apart; and short runs, which are told."""
+    for method, value in (("iwae", -85.0), ("piwae", -86.0), ("miwae", -85.0)):
         for profile in ("full", "short"):
             write_record(tmp_path, plan(method, profile_name=profile)[0], value)
     where = {"metric": "log_px", "settings": ["mnist reference"], "released": False}
@@ -153,7 +154,7 @@ def test_whole_trainings_of_ours_are_a_test_where_the_released_ones_are_none(tmp
     shutil.rmtree(tmp_path / "full")
     outcome, said = claims.not_behind(Evidence(str(tmp_path)), methods=("piwae",), **where)
     assert outcome is Outcome.SHORT
-    assert "our runs of 40 epochs, too short to count: −0.50 ± 0.15 (PIWAE, MNIST)" in said
+    assert "40 epochs, too short to count, one training each: −1.00 ± 0.15 (PIWAE, MNIST)" in said
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,10 @@ def test_a_learned_beta_is_judged_by_whole_trainings_only(tmp_path, profiles, be
 def test_that_few_weights_count_explains_and_does_not_select(committed):
     outcome, said = claims.in_every_place(committed, lambda rows: False, counting=16)
     assert outcome is Outcome.FAILS
-    assert said == "in 0 of 4 places. In 3 places fewer than 16 of 64 weights count"
+    assert said == (
+        "in 0 of 4 places. In 3 places fewer than 16 of 64 weights count. Each trained network is "
+        "of one training"
+    )
 
 
 # What another training changes
@@ -208,7 +212,10 @@ def test_that_few_weights_count_explains_and_does_not_select(committed):
 
 def test_no_verdict_on_one_training_ignores_what_another_would_change(committed):
     """The floor is the larger of our seeds' and the paper's, and below no comparison's error."""
-    assert committed.training_noise("piwae", "iwae", "iwae_64") == pytest.approx(0.168, abs=0.001)
+    archive = committed.archive
+    of_piwae = training_noise(archive, "piwae", "iwae", "iwae_64")
+    assert of_piwae == (pytest.approx(0.168, abs=0.001), 19)
+    assert training_noise(archive, "piwae", "iwae", "minus_kl").dof == 15  # the paper's
     for metric in ("iwae_64", "log_px", "minus_kl"):
         found = claims.differences_from_iwae(
             committed, metric, ("piwae", "miwae", "ciwae", "vae"), claims.NAMES_OF_SETTINGS
@@ -216,8 +223,9 @@ def test_no_verdict_on_one_training_ignores_what_another_would_change(committed)
         single = [d for d in found if d.estimate.seeds == 1]
         assert len(single) > 12
         for d in single:
-            floor = committed.training_noise(d.method, "iwae", metric)
-            assert d.estimate.se >= floor > 0.1
+            noise = training_noise(archive, d.method, "iwae", metric)
+            assert d.estimate.se >= noise.sd > 0.1
+            assert 15 <= noise.dof <= d.estimate.dof < 30
         several = [d for d in found if d.estimate.seeds > 1]
         assert all(d.estimate.error_of is ErrorOf.SEEDS for d in several)
 
@@ -243,7 +251,9 @@ def test_encoders_alone_are_told_and_do_not_count(tmp_path):
         write_record(tmp_path, plan(method, **words)[0], value)
     outcome, said = claims.encoder_alone(Evidence(str(tmp_path)))
     assert outcome is Outcome.SHORT
-    assert said.endswith("IWAE-64 minus that with IWAE's bound: 5.00 (MIWAE)")
+    assert said.endswith(
+        "IWAE-64 minus that with IWAE's bound: 5.00 ± 0.11 (MIWAE, 1 training each)"
+    )
 
 
 def test_other_settings_are_compared_at_one_length(tmp_path):
@@ -260,7 +270,7 @@ def test_other_settings_are_compared_at_one_length(tmp_path):
     write_record(tmp_path, another, value=-80.0)
     outcome, said = claim.check(Evidence(str(tmp_path)))
     assert outcome is Outcome.SHORT
-    assert "1.00 (MIWAE(4,16) after 40 epochs)" in said
+    assert "1.00 (MIWAE(4,16) after 40 epochs, 1 training each)" in said
     assert "PIWAE" not in said
 
 

@@ -6,10 +6,12 @@ import pytest
 
 from repro.experiments import plan
 from repro.records import Archive
+from repro.report import tables
 from repro.report.captions import METRIC_TITLES
-from repro.report.estimates import NOT_RUN, ErrorOf, Estimate
+from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, share_of
 from repro.report.estimators import BOTH_EARLIER, BOUNDS, ENCODER_ALONE, EstimatorRuns
 from repro.report.prose import Numbers
+from repro.report.trainings import training_noise
 from tests.helpers import write_record
 
 ALONE = {"decoder": "iwae", "epochs": 4, "precision": "tf32"}
@@ -71,15 +73,17 @@ def test_the_vaes_sticking_gradient_is_its_doubly_reparameterised_one(found):
 def test_encoders_alone_are_another_setting(folder):
     alone = EstimatorRuns(Archive(folder), ENCODER_ALONE)
     assert [*alone.rows.method] == ["miwae"]
-    assert alone.value("miwae", "rep", "iwae_64") == Estimate(-70.0, seeds=1)
-    assert str(Numbers(str(folder)).trained("miwae", "rep", "iwae_64", "alone")) == "−70.00"
+    found = alone.value("miwae", "rep", "iwae_64")
+    assert (found.value, found.error_of, found.seeds) == (-70.0, ErrorOf.IMAGES, 1)
+    assert str(Numbers(str(folder)).trained("miwae", "rep", "iwae_64", "alone")) == "−70.00 ± 0.10"
 
 
-def test_one_training_of_each_is_compared_without_an_error(folder):
-    write_record(folder, runs("iwae", **ALONE)[0], value=-73.0)
-    alone = EstimatorRuns(Archive(folder), ENCODER_ALONE)
-    apart = alone.apart(("miwae", "rep"), ("iwae", "rep"), "iwae_64")
-    assert apart == Estimate(3.0)
+def test_on_the_way_of_one_training_each_no_error_is_known(tmp_path):
+    for method, value in (("iwae", -73.0), ("miwae", -70.0)):
+        write_record(tmp_path, runs(method, epochs=40)[0], value=value)
+    on_the_way = EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
+    assert on_the_way.value("miwae", "rep", "iwae_64") == Estimate(-70.0)
+    assert on_the_way.apart(("miwae", "rep"), ("iwae", "rep"), "iwae_64") == Estimate(3.0)
 
 
 def test_the_gap_is_the_difference_of_the_two_at_that_epoch(tmp_path):
@@ -180,8 +184,36 @@ def test_one_training_each_is_compared_with_what_another_would_change(tmp_path):
     numbers = Numbers(str(tmp_path))
     apart = numbers.trained_apart("piwae rep", "iwae rep", "iwae_64", "longer")
     assert apart.value == 1
-    assert apart.se == pytest.approx(numbers.training_noise("piwae", "iwae", "iwae_64"))
-    assert numbers.trained("iwae", "rep", "iwae_64", "longer").se is None
+    noise = training_noise(numbers.archive, "piwae", "iwae", "iwae_64")
+    assert apart.se == pytest.approx(noise.sd)
+    assert numbers.trained("iwae", "rep", "iwae_64", "longer").error_of is ErrorOf.IMAGES
+
+
+def test_the_table_and_the_prose_have_one_error_for_one_difference(tmp_path):
+    words = {"profile_name": "full", "epochs": 364, "precision": "tf32"}
+    for value, estimator in ((-87.0, "rep"), (-86.0, "drep")):
+        write_record(tmp_path, plan("iwae", estimator=estimator, **words)[0], value=value)
+    in_prose = Numbers(str(tmp_path)).trained_apart("iwae drep", "iwae rep", "iwae_64", "longer")
+    table = tables.trained_estimators_longer(str(tmp_path))
+    assert table["difference"].iloc[0] == in_prose
+    assert in_prose.error_of is ErrorOf.SEEDS
+
+
+def test_what_was_made_up_is_paired_on_the_seeds_of_all_three(tmp_path):
+    planted = (
+        ("iwae", "rep", (-10.0, -11.0, -12.0, -50.0)),
+        ("iwae", "drep", (-9.5, -10.4, -11.6)),
+        ("piwae", "rep", (-9.0, -10.0, -10.9)),
+    )
+    for method, estimator, values in planted:
+        words = {"seed": list(range(len(values))), "estimator": estimator}
+        for e, value in zip(runs(method, **words), values, strict=True):
+            write_record(tmp_path, e, value=value)
+    found = EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
+    asked = (("iwae", "drep"), ("iwae", "rep"), ("piwae", "rep"), "iwae_64")
+    assert found.made_up(*asked) == pytest.approx(share_of([0.5, 0.6, 0.4], [1.0, 1.0, 1.1]))
+    assert found.trainings_behind(*asked[:2]) == "3 and 4 trainings"
+    assert found.made_up(("vae", "drep"), *asked[1:]) is NOT_RUN
 
 
 def test_trainings_of_another_length_change_nothing_of_a_comparison(tmp_path):

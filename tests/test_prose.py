@@ -20,8 +20,9 @@ from repro.report.evidence import NAMES_OF_SETTINGS
 from repro.report.prose import Numbers
 from repro.report.reported import FIGURE4, TABLE1
 from repro.report.similarity import SsimVerdict
+from repro.report.trainings import training_noise
 from repro.studies import AT_T, NETWORKS_OF_ESTIMATORS, Layout
-from tests.helpers import copy_published
+from tests.helpers import ROOT, copy_published
 
 SCORES = ("iwae_64", "log_px")
 OTHERS = TABLE_METHODS[1:]  # than IWAE
@@ -49,7 +50,7 @@ def behind(difference):
 
 
 def level(difference):
-    return abs(difference.value) < CLEAR * difference.se
+    return not (ahead(difference) or behind(difference))
 
 
 def mean_of_ours(n, group, method, metric):
@@ -79,7 +80,7 @@ def test_a_difference_is_that_of_the_images(n):
     piwae = released["omniglot", "reference", "piwae"].images["log_px"]
     iwae = released["omniglot", "reference", "iwae"].images["log_px"]
     said = f"{(piwae - iwae).mean():.2f}".replace("-", "−")
-    difference = n.difference("omniglot reference", "piwae", "iwae", "log_px")
+    difference = n.apart("omniglot reference", "piwae", "iwae", "log_px")
     assert str(difference).startswith(said)
 
 
@@ -127,7 +128,7 @@ def test_numbers_are_kept_on_disk_without_the_records(n):
 
 def with_training(n, a, b, metric):
     """How far our runs on MNIST are apart, counting what another training would change."""
-    return n.apart_with_training("mnist reference", a, b, metric, "ours")
+    return n.apart("mnist reference", a, b, metric, "ours")
 
 
 def after_40(n, method, metric):
@@ -189,7 +190,7 @@ def test_with_training_counted_all_leads_of_the_larger_model_but_one_are_clear(n
     unclear = []
     for score in SCORES:
         for method in OTHERS:
-            lead = n.apart_with_training("mnist larger", method, "iwae", score, "ours")
+            lead = n.apart("mnist larger", method, "iwae", score, "ours")
             if not ahead(lead):
                 unclear.append((method, score))
     assert unclear == [("vae", "log_px")]
@@ -226,7 +227,7 @@ def test_one_training_of_13_epochs_stands_behind_each_number_of_the_larger_model
 
 @pytest.mark.parametrize("score", SCORES)
 def test_with_the_larger_model_iwae_comes_last(n, score):
-    assert all(ahead(lead) for lead in leads_with_the_larger_model(n, score).values())
+    assert min(lead.value for lead in leads_with_the_larger_model(n, score).values()) > 0
 
 
 def test_with_the_larger_model_the_leads_in_iwae_64_are_in_the_order_of_the_page(n):
@@ -285,30 +286,40 @@ def test_our_runs_on_omniglot_are_as_long_as_the_reports(n):
 def omniglot_apart(n, method, metric):
     """Our runs' and the released models' difference from IWAE."""
     ours = ours_apart(n, "omniglot reference", method, "iwae", metric)
-    return ours, n.difference("omniglot reference", method, "iwae", metric)
+    return ours, n.apart("omniglot reference", method, "iwae", metric)
 
 
-@pytest.mark.parametrize("metric", ["iwae_64", "minus_kl"])
-@pytest.mark.parametrize("method", LOOSER)
-def test_on_omniglot_miwae_and_piwae_are_ahead_in_iwae_64_and_in_the_gap(n, method, metric):
-    assert ahead(ours_apart(n, "omniglot reference", method, "iwae", metric))
+@pytest.mark.parametrize(
+    ("method", "metric", "judged"),
+    [
+        ("piwae", "iwae_64", ahead),
+        ("piwae", "log_px", level),
+        ("piwae", "minus_kl", level),
+        ("miwae", "iwae_64", level),
+        ("miwae", "log_px", level),
+        ("miwae", "minus_kl", ahead),
+    ],
+)
+def test_on_omniglot_piwaes_iwae_64_and_miwaes_gap_are_clearly_better(n, method, metric, judged):
+    assert judged(ours_apart(n, "omniglot reference", method, "iwae", metric))
 
 
 @pytest.mark.parametrize("score", SCORES)
 def test_on_omniglot_our_miwae_is_as_far_from_iwae_as_the_released_one(n, score):
     ours, released = omniglot_apart(n, "miwae", score)
     assert abs(ours.value - released.value) < 0.15
-    assert ahead(ours) if score == "iwae_64" else behind(ours)
+    assert ours.value > 0 if score == "iwae_64" else ours.value < 0
+    assert level(ours)
+    assert ahead(released) if score == "iwae_64" else level(released)
 
 
 def test_on_omniglot_miwae_is_ahead_in_log_px_at_first(n):
     assert n.lead("omniglot reference", "miwae", 40).value > 0.5
 
 
-def test_on_omniglot_our_piwae_is_ahead_in_log_px_and_the_released_one_behind(n):
+def test_on_omniglot_our_piwaes_mean_log_px_is_higher_and_the_released_ones_lower(n):
     ours, released = omniglot_apart(n, "piwae", "log_px")
-    assert ahead(ours)
-    assert behind(released)
+    assert ours.value > 0 > released.value
 
 
 def test_two_thirds_of_piwaes_lead_on_omniglot_is_its_generative_networks(n):
@@ -320,7 +331,9 @@ def test_two_thirds_of_piwaes_lead_on_omniglot_is_its_generative_networks(n):
 @pytest.mark.parametrize("score", SCORES)
 @pytest.mark.parametrize("method", ["ciwae", "vae"])
 def test_on_omniglot_ciwae_and_the_vae_are_behind_iwae_in_both_scores(n, method, score):
-    assert behind(ours_apart(n, "omniglot reference", method, "iwae", score))
+    difference = ours_apart(n, "omniglot reference", method, "iwae", score)
+    assert difference.value < 0
+    assert behind(difference) or (method, score) == ("ciwae", "iwae_64")
 
 
 def test_on_omniglot_ciwaes_gap_repays_most_of_what_it_lacks_in_log_px(n):
@@ -340,7 +353,6 @@ def test_on_omniglot_the_closer_to_the_vae_the_smaller_the_gap(n):
     order = ["iwae", "piwae", "miwae", "ciwae", "vae"]
     gaps = [mean_of_ours(n, "omniglot reference", m, "minus_kl") for m in order]
     assert gaps == sorted(gaps)
-    assert ahead(ours_apart(n, "omniglot reference", "piwae", "iwae", "minus_kl"))
 
 
 def test_our_runs_on_omniglot_took_under_ten_minutes(n):
@@ -821,10 +833,23 @@ def test_iwae_under_drep_has_a_larger_gap_than_looser_bounds_and_is_level_in_log
         assert not ahead(-apart["log_px"])
 
 
-def test_the_estimator_makes_up_most_in_log_px_and_less_than_half_in_the_gap(n):
+def test_the_estimator_makes_up_most_in_log_px_and_about_half_in_the_gap(n):
+    """Half is level with the share in the gap, and below both ends of that in log p-hat."""
     words = ("iwae drep", "iwae rep", "piwae rep")
-    share = {m: float(n.made_up(*words, m).split()[0]) for m in (*SCORES, "minus_kl")}
-    assert share["minus_kl"] < 50 < share["iwae_64"] < share["log_px"] < 100
+    share = {m: n.made_up(*words, m) for m in (*SCORES, "minus_kl")}
+    assert share["minus_kl"].low < 0.5 < share["minus_kl"].high < share["log_px"].low
+    assert share["minus_kl"].value == pytest.approx(0.48, abs=0.01)
+    assert str(share["log_px"]) == "84 % (68 to 105)"
+    alone = n.made_up("iwae drep", "iwae rep", "miwae rep", "iwae_64", "alone")
+    assert alone.low < 0.5 < alone.high
+
+
+def test_log_px_of_one_decoder_depends_on_the_encoder_by_more_than_a_nat(n):
+    low, high = n.of_one_decoder().replace("−", "-").split(" to ")
+    assert float(high) - float(low) > 1
+    pages = ("index", "discussion", "protocol", "claims", "preregistered", "mnist", "omniglot")
+    for page in (*pages, "larger"):
+        assert "{{ n.of_one_decoder() }}" in (ROOT / "book" / f"{page}.md").read_text()
 
 
 @pytest.mark.parametrize("where", ["both", "earlier"])
@@ -879,7 +904,7 @@ def test_after_364_epochs_drep_has_brought_iwae_level_with_piwae_in_log_px_and_n
         return n.trained_apart(a, b, metric, "longer")
 
     assert ahead(apart("iwae drep", "iwae rep", "iwae_64"))
-    assert ahead(apart("iwae drep", "iwae rep", "log_px"))
+    assert level(apart("iwae drep", "iwae rep", "log_px"))
     for other in ("piwae rep", "piwae drep"):
         assert level(apart("iwae drep", other, "log_px"))
     assert level(apart("iwae drep", "miwae rep", "iwae_64"))
@@ -935,20 +960,16 @@ def test_log_px_of_one_decoder_is_the_lower_the_poorer_the_encoder(n):
 # index.md
 
 
-@pytest.mark.parametrize("score", SCORES)
-def test_our_piwae_of_the_reports_length_is_ahead_whatever_another_training_may_change(n, score):
-    apart = n.apart_with_training("omniglot reference", "piwae", "iwae", score, "ours")
-    assert ahead(apart)
-
-
 LONGER = ("mnist reference", "omniglot reference")  # single trainings of ours
 
 
 @pytest.mark.parametrize("setting", LONGER)
-def test_in_longer_trainings_piwaes_smaller_gap_is_not_clear(n, setting):
-    gap = n.apart_with_training(setting, "piwae", "iwae", "minus_kl", "ours")
-    assert gap.value > 0
-    assert not ahead(gap)
+def test_in_longer_trainings_piwae_is_clearly_ahead_in_iwae_64_alone(n, setting):
+    assert ahead(n.apart(setting, "piwae", "iwae", "iwae_64", "ours"))
+    for metric in ("log_px", "minus_kl"):
+        apart = n.apart(setting, "piwae", "iwae", metric, "ours")
+        assert apart.value > 0
+        assert level(apart)
 
 
 def test_the_claim_of_piwaes_smaller_gap_is_not_settled(n):
@@ -958,26 +979,26 @@ def test_the_claim_of_piwaes_smaller_gap_is_not_settled(n):
 
 @pytest.mark.parametrize("setting", LONGER)
 def test_our_miwae_is_ahead_in_iwae_64_and_lower_in_log_px_not_clearly(n, setting):
-    assert ahead(n.apart_with_training(setting, "miwae", "iwae", "iwae_64", "ours"))
-    in_log_px = n.apart_with_training(setting, "miwae", "iwae", "log_px", "ours")
+    lead = n.apart(setting, "miwae", "iwae", "iwae_64", "ours")
+    assert lead.value > 0
+    assert ahead(lead) == (setting == "mnist reference")
+    in_log_px = n.apart(setting, "miwae", "iwae", "log_px", "ours")
     assert in_log_px.value < 0
     assert not behind(in_log_px)
 
 
 def test_the_released_miwaes_lower_log_px_on_omniglot_is_not_clear(n):
-    apart = n.apart_with_training("omniglot reference", "miwae", "iwae", "log_px")
+    apart = n.apart("omniglot reference", "miwae", "iwae", "log_px")
     assert apart.value < 0
     assert not behind(apart)
 
 
-def test_the_released_miwaes_lead_on_mnist_is_within_chance_and_its_gap_clear(n):
-    assert not ahead(n.apart_with_training("mnist reference", "miwae", "iwae", "iwae_64"))
-    assert ahead(n.apart_with_training("mnist reference", "miwae", "iwae", "minus_kl"))
+def test_the_released_miwaes_lead_is_clear_in_two_settings_and_so_is_its_gap_in_two_others(n):
+    def clear(metric):
+        return [s for s in NAMES_OF_SETTINGS if ahead(n.apart(s, "miwae", "iwae", metric))]
 
-
-@pytest.mark.parametrize("setting", ["mnist larger", "omniglot reference"])
-def test_the_released_miwae_is_ahead_whatever_another_training_may_change(n, setting):
-    assert ahead(n.apart_with_training(setting, "miwae", "iwae", "iwae_64"))
+    assert clear("iwae_64") == ["mnist larger", "omniglot reference"]
+    assert clear("minus_kl") == ["mnist reference", "omniglot reference"]
 
 
 # Samples and offsets
@@ -1031,7 +1052,7 @@ def test_the_chosen_beta_is_level_with_the_best_fixed_one_and_not_ahead(n):
     """By the noise of a training; the best of five fixed values is 0.5."""
     fixed = {beta: n.of_beta("ciwae", beta).value for beta in BETAS}
     assert max(fixed, key=fixed.get) == 0.5
-    noise = n.training_noise("ciwae", "iwae", "iwae_64")
+    noise = training_noise(n.archive, "ciwae", "iwae", "iwae_64").sd
     assert abs(n.chosen().value - fixed[0.5]) < 2 * noise
     assert n.chosen().value > max(fixed[0.1], fixed[0.9]) + 2 * noise
 
@@ -1040,7 +1061,8 @@ def test_with_the_mixture_for_both_networks_the_chosen_beta_does_as_well_as_the_
     both = {metric: n.chosen(metric, "ciwae-chosen-both").value for metric in SCORES}
     fixed = {metric: n.trained("ciwae", "drep", metric, "earlier").value for metric in SCORES}
     for metric in SCORES:
-        assert abs(both[metric] - fixed[metric]) < n.training_noise("ciwae", "iwae", metric)
+        noise = training_noise(n.archive, "ciwae", "iwae", metric).sd
+        assert abs(both[metric] - fixed[metric]) < noise
     assert n.chosen("iwae_64").value < min(both["iwae_64"], fixed["iwae_64"])
     assert n.chosen("log_px").value > max(both["log_px"], fixed["log_px"])
 
@@ -1081,5 +1103,5 @@ def test_nine_statements_hold_and_one_is_refuted(n):
 
 
 def test_the_vaes_trainings_differ_most_among_themselves(n):
-    spread = {m: n.training_noise(m, "iwae", "log_px") for m in TABLE_METHODS if m != "iwae"}
+    spread = {m: training_noise(n.archive, m, "iwae", "log_px").sd for m in OTHERS}
     assert max(spread, key=spread.get) == "vae"

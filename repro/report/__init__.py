@@ -7,5 +7,5 @@ A number is an ``estimates.Estimate`` until it is shown; ``tables`` and ``figure
 __all__ = [
     "audit", "captions", "claims", "estimates", "estimators", "evidence", "explorer", "figures",
     "gradients", "logs", "others", "preregistered", "prose", "reported", "similarity", "stacks",
-    "tables", "verify",
+    "tables", "trainings", "verify",
 ]  # fmt: skip

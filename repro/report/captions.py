@@ -22,6 +22,7 @@ NETWORK_TITLES = {"theta": "generative", "phi": "inference"}
 FAMILY_TITLES = {"mnist": "MNIST", "omniglot": "Omniglot", "digits": "Digits"}
 
 OVER_IMAGES = "± standard error over the test images"
+COUNTING_TRAINING = "of the images, paired, and of what another training would change"
 BETWEEN_SEEDS = (
     f"± standard error between seeds, pooled over the methods, where {ENOUGH} degrees of freedom "
     "or more tell it, else over the test images"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from repro import ReproError, exhibits
+from repro import ReproError, exhibits, plural
 from repro.bounds import T
 from repro.experiments import MODELS, TABLE_METHODS
 from repro.report import audit, gradients, similarity, tables
@@ -27,6 +27,7 @@ from repro.report.estimators import (
     ENCODER_ALONE,
     USUAL,
     EstimatorRuns,
+    log_px_of_one_decoder,
 )
 from repro.report.evidence import NAMES_OF_SETTINGS, Evidence, Source, rounded_up
 from repro.report.gradients import exponent_of, ratio, with_jackknife
@@ -58,6 +59,7 @@ class Verdict(NamedTuple):
 
 Check = Callable[[Evidence], Verdict]
 NO_RECORDS = Verdict(Outcome.UNTESTED, "no records")
+ONE_EACH = "one training each"
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def differences_from_iwae(
     for whose in ("weights", "ours"):
         for setting in settings:
             for method in methods:
-                estimate = evidence.apart_with_training(setting, method, "iwae", metric, whose)
+                estimate = evidence.apart(setting, method, "iwae", metric, whose)
                 if estimate and estimate.se is not None:
                     source = Source.of(evidence.runs(setting, method, whose)[0])
                     found.append(Difference(source, setting, method, estimate))
@@ -209,6 +211,7 @@ def ahead(
     found = differences_from_iwae(evidence, metric, methods, settings)
     tests = [d for d in found if not d.source.released or d.method in tested]
     said = _by_sources_listed(tests) or "no records of ours yet"
+    caveat += _caution(evidence, metric)
     return Verdict(weighed(tests), f"{CALLED[metric]} minus IWAE's, {said}{caveat}")
 
 
@@ -227,13 +230,29 @@ def not_behind(
     found = differences_from_iwae(evidence, metric, methods, settings)
     tests = [d for d in found if released or not d.source.released]
     said = _by_sources_listed(found) or "no records"
+    caveat += _caution(evidence, metric)
     return Verdict(weighed(tests, level=True), f"{CALLED[metric]} minus IWAE's, {said}{caveat}")
 
 
+def _caution(evidence: Evidence, metric: str) -> str:
+    """What a verdict on generative networks by log p-hat has to add."""
+    if metric != "log_px":
+        return ""
+    return (
+        ". log p̂ depends on the proposal as well: with one decoder and different encoders it is "
+        f"{log_px_of_one_decoder(evidence.archive)}"
+    )
+
+
 def _by_sources_listed(differences: Iterable[Difference]) -> str:
-    """The differences of each source, after its name."""
-    by_source = _by_source(differences)
-    return "; ".join(f"{source}: {_listed(mine)}" for source, mine in by_source.items())
+    """The differences of each source, after its name and the number of trainings behind each."""
+    said = []
+    for source, mine in _by_source(differences).items():
+        counts = sorted({d.estimate.seeds for d in mine})
+        each = " or ".join(plural(count, "training") for count in counts) + " each"
+        behind = ONE_EACH if counts == [1] else each
+        said.append(f"{source}, {behind}: {_listed(mine)}")
+    return "; ".join(said)
 
 
 def _listed(differences: Sequence[Difference]) -> str:
@@ -255,7 +274,8 @@ def encoder_alone(evidence: Evidence) -> Verdict:
     for method in BOUNDS:
         lead = runs.apart((method, USUAL), ("iwae", USUAL), "iwae_64")
         if method != "iwae" and lead is not NOT_RUN:
-            found.append(f"{lead} ({method.upper()})")
+            behind = runs.trainings_behind((method, USUAL), ("iwae", USUAL))
+            found.append(f"{lead} ({method.upper()}, {behind})")
     if not found:
         return NO_RECORDS
     said = (
@@ -279,7 +299,8 @@ def other_settings(evidence: Evidence) -> Verdict:
         runs = EstimatorRuns(evidence.archive, setting)
         lead = runs.apart((name, USUAL), ("iwae", USUAL), "iwae_64")
         if lead is not NOT_RUN:
-            found.append(f"{lead} ({name.upper()} after {setting.epochs} epochs)")
+            behind = runs.trainings_behind((name, USUAL), ("iwae", USUAL))
+            found.append(f"{lead} ({name.upper()} after {setting.epochs} epochs, {behind})")
     if not found:
         return NO_RECORDS
     return Verdict(Outcome.SHORT, f"IWAE-64 minus IWAE's on MNIST, {', '.join(found)}")
@@ -306,7 +327,7 @@ def comparable_ssim(evidence: Evidence) -> Verdict:
     return Verdict(
         summed_up(small + level),
         "the range of the five methods beside the standard deviation between images, in the "
-        f"released weights: {listed}. Compared image by image, the highest is clearly above the "
+        f"released weights, {ONE_EACH}: {listed}. The highest is clearly above the "
         f"lowest in {level.count(False)} of {len(level)} settings",
     )
 
@@ -332,8 +353,9 @@ def larger_model(evidence: Evidence) -> Verdict:
     near = [reference[m] for m in ("iwae", "piwae", "miwae")]
     spreads = (np.ptp(near), np.ptp(list(reference.values())))
     said = (
-        f"log p̂ gains {min(gains):.2f} to {max(gains):.2f} nats; IWAE, PIWAE and MIWAE differ by "
-        f"{spreads[0]:.2f}, all five by {spreads[1]:.2f}"
+        f"in the released weights, {ONE_EACH}, log p̂ gains {number(min(gains))} to "
+        f"{number(max(gains))} nats; IWAE, PIWAE and MIWAE differ by "
+        f"{number(spreads[0])}, all five by {number(spreads[1])}{_caution(evidence, 'log_px')}"
     )
     return Verdict(summed_up(bool(g > s) for g in gains for s in spreads), said)
 
@@ -354,6 +376,7 @@ def printed_cells(evidence: Evidence, metric: str, otherwise: Outcome) -> Verdic
     agree = len([c for c in measured if c.verdict in agreeing])
     what = CALLED[metric]
     said = f"{agree} of {len(measured)} printed values are {what} of the released weights"
+    said += f", {ONE_EACH}"
     return Verdict(Outcome.CONFIRMED if agree == len(measured) else otherwise, said)
 
 
@@ -364,7 +387,7 @@ def printed_ssim(evidence: Evidence, exhibit: str, digits: int) -> Verdict:
     confirmed = [v is SsimVerdict.CONFIRMED for v in verdicts]
     said = (
         f"{sum(confirmed)} of {len(verdicts)} printed values are within {near:g} of the "
-        "released weights'"
+        f"released weights', {ONE_EACH}"
     )
     other = verdicts.count(SsimVerdict.CHECKPOINT)
     if other:
@@ -387,7 +410,8 @@ def learned_beta(evidence: Evidence) -> Verdict:
     spreads = {m: tables.spread_over_betas(used, m) for m in exhibits.KINDS_OF_BETA}
     kinds = [f"{kind} {spreads[m]}" for m, kind in exhibits.KINDS_OF_BETA.items()]
     ends = rounded_up(evidence.highest_learned_beta())
-    said += f"; in {source}, {', '.join(kinds)}, and a learned β ends at {ends} or below"
+    said += f"; in {source}, one training for each β, {', '.join(kinds)}"
+    said += f", and a learned β ends at {ends} or below"
     if not source.whole:
         return Verdict(Outcome.SHORT, said)
     gains = evidence.scores("ciwae-learned") - evidence.scores("ciwae")  # from the same beta
@@ -413,6 +437,7 @@ def ciwae_is_a_vae(evidence: Evidence) -> Verdict:
     return Verdict(
         Outcome.CORRECTED if like_a_vae else Outcome.NOT_SETTLED,
         "the released code ran it with K = 1, a VAE of two samples: "
+        f"in the released weights, {ONE_EACH}, "
         f"log p̂ is {from_vae} from the VAE's, {from_iwae} from IWAE's",
     )
 
@@ -438,6 +463,7 @@ def in_every_place(
     few = [p for p in places if gradients.effective_samples(p[1]) <= counting]
     if few:
         said += f". In {len(few)} places fewer than {counting:g} of 64 weights count"
+    said += ". Each trained network is of one training"
     return Verdict(summed_up(where in held for where, _ in places), said)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import ROUND_HALF_UP, Decimal
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -84,7 +86,7 @@ class Estimate:
         digits = int(spec[1:-1]) if spec else self.digits
         if self.se is None:
             return number(self.value, digits)
-        return f"{number(self.value, digits)} ± {self.se:.{digits}f}{self._seeds()}"
+        return f"{number(self.value, digits)} ± {number(self.se, digits)}{self._seeds()}"
 
     def _seeds(self) -> str:
         if self.seeds == 1:
@@ -111,9 +113,57 @@ NOT_RUN = _NotRun()
 
 
 def number(value: float, digits: int = 2) -> str:
-    """A number with a true minus sign, and none before a zero."""
-    text = f"{value:.{digits}f}"
+    """A number with a true minus sign, and none before a zero; halves are rounded away from 0."""
+    if not math.isfinite(value):
+        return str(value)
+    exact = Decimal(repr(float(value)))
+    text = str(exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def added_errors(*errors: tuple[float, float]) -> tuple[float, float]:
+    """The standard error of a sum of independent parts, and its degrees of freedom.
+
+    Each part has a standard error and degrees of freedom of its own (Welch and Satterthwaite).
+    """
+    variances = np.square([se for se, _ in errors])
+    total = variances.sum()
+    if not total:
+        return 0.0, math.inf
+    shares = variances / total
+    dof = 1 / sum(shares**2 / [dof for _, dof in errors])
+    return float(total**0.5), float(dof)
+
+
+class Share(NamedTuple):
+    """A ratio of two means and both ends of its interval, which may be infinite."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """In percent."""
+        value, low, high = (number(100 * end, 0) for end in self)
+        return f"{value} % ({low} to {high})"
+
+
+def share_of(part: np.ndarray, whole: np.ndarray, level: float = 0.95) -> Share:
+    """Mean of ``part`` over the mean of ``whole``, each [seed], with Fieller's interval.
+
+    In it are the ratios r for which the mean of part - r whole is level with 0 by Student's t. It
+    is all the line if the mean of ``whole`` is level with 0.
+    """
+    n = len(part)
+    bound = stats.t.isf((1 - level) / 2, n - 1) ** 2 / n
+    covariance = bound * np.cov(part, whole)
+    means = np.array([np.mean(part), np.mean(whole)])
+    (of_part, of_both), (_, of_whole) = np.outer(means, means) - covariance
+    ratio = float(means[0] / means[1])
+    if of_whole <= 0:
+        return Share(ratio, -math.inf, math.inf)
+    half = math.sqrt(of_both**2 - of_part * of_whole)
+    return Share(ratio, float((of_both - half) / of_whole), float((of_both + half) / of_whole))
 
 
 def of_metric(metric: dict[str, float]) -> Estimate:

@@ -9,13 +9,23 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pandas as pd
-from scipy import stats
 
+from repro import plural
 from repro.bounds import T
 from repro.experiments import Experiment
 from repro.records import Archive, Record
+from repro.report import trainings
 from repro.report.captions import METRIC_TITLES
-from repro.report.estimates import ENOUGH, NOT_RUN, ErrorOf, Estimate
+from repro.report.estimates import (
+    ENOUGH,
+    NOT_RUN,
+    ErrorOf,
+    Estimate,
+    added_errors,
+    number,
+    over_seeds,
+    share_of,
+)
 from repro.studies import AT_T, BETA, OF_ESTIMATORS
 
 USUAL = "rep"
@@ -125,10 +135,23 @@ def _after(record: Record, epochs: int) -> dict[str, float] | None:
     return {"iwae_64": line.iwae_64, "log_px": line.log_px, "minus_kl": gap}
 
 
+def log_px_of_one_decoder(archive: Archive) -> str:
+    """From the lowest to the highest log p-hat of one decoder, by what trained its encoder.
+
+    The generative network is the same, so all that they are apart is due to the proposal.
+    """
+    runs = EstimatorRuns(archive, ENCODER_ALONE)
+    found = [runs.value(method, USUAL, "log_px") for method in BOUNDS]
+    values = [e.value for e in found if e is not NOT_RUN]
+    return f"{number(min(values), 1)} to {number(max(values), 1)}" if values else str(NOT_RUN)
+
+
 class EstimatorRuns:
     """The runs of a setting, and what can be said of them."""
 
     def __init__(self, archive: Archive, setting: Setting):
+        self.archive = archive
+        self.setting = setting
         self.rows = trained(archive, setting)
 
     def spread(self, metric: str) -> tuple[float, int]:
@@ -150,13 +173,17 @@ class EstimatorRuns:
             return Estimate.mean_of(found, ErrorOf.SEEDS, seeds)
         spread, dof = self.spread(metric)
         if not dof:
-            return Estimate(float(found.mean()), seeds=seeds)
+            runs = runs_of_pair(self.archive, self.setting, method, estimator)
+            on_the_way = Estimate(float(found.mean()), seeds=seeds)
+            return over_seeds(runs, metric) if len(runs) == seeds else on_the_way
         error = spread / seeds**0.5
         return Estimate(float(found.mean()), error, dof, seeds, ErrorOf.SEEDS)
 
     def _of_seeds(self, method: str, estimator: str, metric: str) -> pd.Series:
-        chosen = (self.rows.method == method) & (self.rows.estimator == estimator)
-        return self.rows[chosen][metric]
+        return self._of_pair(method, estimator)[metric]
+
+    def _of_pair(self, method: str, estimator: str) -> pd.DataFrame:
+        return self.rows[(self.rows.method == method) & (self.rows.estimator == estimator)]
 
     def by_groups(self, method: str, metric: str) -> dict[int, Estimate]:
         """A metric for each number of groups that was run: one is IWAE, T is the VAE's bound."""
@@ -174,20 +201,40 @@ class EstimatorRuns:
     def apart(self, a: tuple[str, str], b: tuple[str, str], metric: str):
         """The metric of (method, estimator) ``a`` minus ``b``'s, as of independent trainings.
 
-        Where both have seeds enough of their own, by Welch's test.
+        Where the spread between seeds is not known, it is paired, and its error borrowed.
         """
         first = self.value(*a, metric)
         second = self.value(*b, metric)
         if NOT_RUN in (first, second):
             return NOT_RUN
-        if first.se is None:
+        if None in (first.se, second.se):
             return Estimate(first.value - second.value)
-        difference = first - second
-        dof = difference.dof
-        if min(first.seeds, second.seeds) > ENOUGH:
-            of_both = (self._of_seeds(*pair, metric) for pair in (a, b))
-            dof = float(stats.ttest_ind(*of_both, equal_var=False).df)
-        return Estimate(difference.value, difference.se, dof, 1, ErrorOf.SEEDS)
+        if ErrorOf.SEEDS not in (first.error_of, second.error_of):
+            runs = (runs_of_pair(self.archive, self.setting, *pair) for pair in (a, b))
+            return trainings.difference(self.archive, *runs, metric)
+        se, dof = added_errors((first.se, first.dof), (second.se, second.dof))
+        if min(first.seeds, second.seeds) <= ENOUGH:  # both may be by one pooled spread
+            dof = min(first.dof, second.dof)
+        return Estimate(first.value - second.value, se, dof, error_of=ErrorOf.SEEDS)
+
+    def trainings_behind(self, a: tuple[str, str], b: tuple[str, str]) -> str:
+        """How many trainings stand behind ``apart``."""
+        counts = [len(self._of_seeds(*pair, "iwae_64")) for pair in (a, b)]
+        if counts[0] == counts[1]:
+            return f"{plural(counts[0], 'training')} each"
+        return f"{counts[0]} and {plural(counts[1], 'training')}"
+
+    def made_up(self, a: tuple[str, str], b: tuple[str, str], target: tuple[str, str], metric: str):
+        """How much of the way from ``b`` to ``target`` it is to ``a``, over the seeds of all three.
+
+        NOT_RUN with fewer than two of them.
+        """
+        by_seed = [self._of_pair(*pair).set_index("seed")[metric] for pair in (a, b, target)]
+        found = pd.concat(by_seed, axis=1, join="inner").to_numpy()
+        if len(found) < 2:
+            return NOT_RUN
+        reached, start, end = found.T
+        return share_of(reached - start, end - start)
 
     def table_rows(self) -> Iterator[tuple[tuple[str, str], dict]]:
         """Rows of a table: each metric of each bound, under both estimators, and the gain."""

@@ -7,18 +7,16 @@ our own of the short profile.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from repro import one_of
 from repro.exhibits import CURVES_OF, SETTINGS
-from repro.experiments import PRECISIONS, PROFILES, plan
-from repro.records import Archive, Record, of_any_seed
-from repro.report import tables
-from repro.report.estimates import ErrorOf, Estimate, paired_difference, seed_spread
-from repro.report.reported import TABLE1
+from repro.experiments import PROFILES
+from repro.records import Archive, Record
+from repro.report import tables, trainings
 
 SOURCES_OF_RUNS = ("weights", "ours", "short")
 NAMES_OF_SETTINGS = tuple(name.replace("-", " ") for name in SETTINGS)
@@ -75,48 +73,11 @@ class Evidence:
         return [r for r in of_setting if method in (None, r.experiment.method)]
 
     def apart(self, setting: str, a: str, b: str, metric: str, whose: str = "weights"):
-        """a - b, paired; its error is from all the setting's records. NOT_RUN without records."""
+        """a - b, paired; its error counts other trainings. NOT_RUN without records."""
         first = self.runs(setting, a, whose)
         second = self.runs(setting, b, whose)
-        return paired_difference(first, second, metric, self.runs(setting, whose=whose))
-
-    def training_noise(self, a: str, b: str, metric: str) -> float:
-        """Standard deviation, in nats, that other trainings give the difference of two methods.
-
-        The larger of what our own seeds show, on MNIST with the reference model after 40 epochs, at
-        the precision with most seeds, and of what the paper's four runs do there. Elsewhere it is
-        borrowed.
-        """
-        of_each = [self._short_runs((a, b), precision) for precision in PRECISIONS]
-        ours, _ = seed_spread(max(of_each, key=len), metric, paired=True)
-        of_paper = [e.se for e in TABLE1["paper"]["reference"].get(metric, {}).values()]
-        theirs = float(np.sqrt(np.mean(np.square(of_paper)))) if of_paper else 0.0
-        return 2**0.5 * max(ours, theirs)
-
-    def _short_runs(self, methods: tuple[str, ...], precision: str) -> list[Record]:
-        """Our runs of every seed of some methods on MNIST after 40 epochs."""
-        found = self.archive.records("short")
-        runs: list[Record] = []
-        for method in methods:
-            (e,) = plan(method, "mnist", profile_name="short", precision=precision)
-            runs += of_any_seed(e, found)
-        return runs
-
-    def apart_with_training(
-        self, setting: str, a: str, b: str, metric: str, whose: str = "weights"
-    ) -> Estimate:
-        """``apart``, with an error of the training as well where one training stands behind it."""
-        return self.with_training(self.apart(setting, a, b, metric, whose), a, b, metric)
-
-    def with_training(self, estimate: Estimate, a: str, b: str, metric: str) -> Estimate:
-        """A difference of two methods, its error counting what another training would change."""
-        if not estimate or estimate.error_of is not ErrorOf.IMAGES:
-            return estimate
-        noise = self.training_noise(a, b, metric) / estimate.seeds**0.5
-        error = float(np.hypot(estimate.se, noise))
-        # Welch and Satterthwaite's degrees of freedom, the training's noise taken as known
-        dof = estimate.dof * (error / estimate.se) ** 4 if estimate.se else np.inf
-        return replace(estimate, se=error, dof=dof, error_of=ErrorOf.SEEDS)
+        among = self.runs(setting, whose=whose)
+        return trainings.difference(self.archive, first, second, metric, among)
 
     def of_betas(self) -> list[Record]:
         """Our runs of Figure 4."""

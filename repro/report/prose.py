@@ -29,15 +29,16 @@ from repro.report import (
     similarity,
     stacks,
     tables,
+    trainings,
 )
-from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds, paired_difference
+from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds
 from repro.report.estimators import (
     BOTH_EARLIER,
     BOTH_LONGER,
     BOTH_NETWORKS,
     ENCODER_ALONE,
     EstimatorRuns,
-    runs_of_pair,
+    log_px_of_one_decoder,
 )
 from repro.report.evidence import Evidence, rounded_up
 from repro.report.reported import FIGURE4, TABLE1
@@ -91,10 +92,6 @@ class Numbers(Evidence):
         """What the paper or the report prints in Table 1."""
         return TABLE1[source][setting.split()[1]][metric][method]
 
-    def difference(self, setting: str, a: str, b: str, metric: str, whose: str = "weights"):
-        """a - b with its paired standard error."""
-        return self.apart(setting, a, b, metric, whose)
-
     def below(self, setting: str, method: str):
         """How far the released weights' ELBO lies below log p-hat: KL(q || p(z|x))."""
         runs = self.runs(setting, method)
@@ -112,14 +109,12 @@ class Numbers(Evidence):
         runs = self.runs(setting)
         return _from_to([r.metrics["iwae_64"]["binarisation_sd"] for r in runs])
 
-    def bias(self, setting: str, method: str):
-        """How far log p-hat is below log p: half the relative variance of the mean weight."""
-        runs = self.runs(setting, method)
-        if not runs:
-            return NOT_RUN
-        record = runs[0]
-        variance_of_mean = record.metrics["log_px"]["monte_carlo_se"] ** 2
-        return Estimate(variance_of_mean * len(record.images["log_px"]) / 2)
+    def predicted_rise(self, setting: str, method: str) -> Estimate:
+        """By how much log p-hat should rise with ten times the samples, as its variance tells."""
+        rows = self.proposals()
+        chosen = (rows.group == setting.replace(" ", "-")) & (rows.method == method)
+        (predicted,) = rows[chosen].predicted
+        return Estimate(predicted, digits=3)
 
     def proposals(self) -> pd.DataFrame:
         """How far log p-hat of the report's weights can be trusted, one row for each model."""
@@ -167,7 +162,7 @@ class Numbers(Evidence):
         larger, reference = (
             self.runs(f"mnist {model}", method) for model in ("larger", "reference")
         )
-        return paired_difference(larger, reference, metric)
+        return trainings.difference(self.archive, larger, reference, metric)
 
     def faster(self, method: str, epoch: int):
         """How far the larger model's IWAE-64 is ahead after as many epochs: our runs."""
@@ -305,7 +300,8 @@ class Numbers(Evidence):
     def changed_by_training(self, metric: str) -> str:
         """The standard deviation that other trainings give a difference from IWAE, as a range."""
         others = ("piwae", "miwae", "ciwae")
-        return _from_to([self.training_noise(m, "iwae", metric) for m in others])
+        noises = [trainings.training_noise(self.archive, m, "iwae", metric) for m in others]
+        return _from_to([noise.sd for noise in noises])
 
     # Bounds and estimators
 
@@ -314,19 +310,9 @@ class Numbers(Evidence):
         return EstimatorRuns(self.archive, TRAININGS[where]).value(method, estimator, metric)
 
     def trained_apart(self, a: str, b: str, metric: str, where: str = "both"):
-        """The metric of ``a`` minus that of ``b``, each a bound and an estimator: "iwae drep".
-
-        Of one training each, the error is over test images, paired, and counts what another
-        training would change.
-        """
-        first, second = (tuple(words.split()) for words in (a, b))
-        setting = TRAININGS[where]
-        difference = EstimatorRuns(self.archive, setting).apart(first, second, metric)
-        if difference is NOT_RUN or difference.se is not None:
-            return difference
-        runs = [runs_of_pair(self.archive, setting, *pair) for pair in (first, second)]
-        paired = paired_difference(*runs, metric)
-        return self.with_training(paired, first[0], second[0], metric) if paired else difference
+        """The metric of ``a`` minus that of ``b``, each a bound and an estimator: "iwae drep"."""
+        runs = EstimatorRuns(self.archive, TRAININGS[where])
+        return runs.apart(_pair(a), _pair(b), metric)
 
     def clearer(self, a: str, b: str, where: str) -> Estimate:
         """SNR of phi's gradient under ``a`` over that under ``b``: "iwae drep" and the like."""
@@ -370,11 +356,17 @@ class Numbers(Evidence):
             found += [of_eight[K] / of_one[K] for K in COUNTS]
         return _from_to(found)
 
-    def made_up(self, a: str, b: str, target: str, metric: str, where: str = "both") -> str:
-        """How much of the way in a metric from ``b`` to ``target`` it is to ``a``, in percent."""
-        gain = self.trained_apart(a, b, metric, where)
-        distance = self.trained_apart(target, b, metric, where)
-        return f"{100 * gain.value / distance.value:.0f} %" if gain and distance else str(NOT_RUN)
+    def made_up(self, a: str, b: str, target: str, metric: str, where: str = "both"):
+        """How much of the way in a metric from ``b`` to ``target`` it is to ``a``, in percent.
+
+        In parentheses Fieller's interval, 95 %, over the seeds that all three have.
+        """
+        runs = EstimatorRuns(self.archive, TRAININGS[where])
+        return runs.made_up(*map(_pair, (a, b, target)), metric)
+
+    def of_one_decoder(self) -> str:
+        """log p-hat of one decoder that is held, over encoders trained with different bounds."""
+        return log_px_of_one_decoder(self.archive)
 
     def by_groups(self, method: str, M: int, metric: str):
         """A metric of MIWAE or PIWAE with M groups of the 64 samples, after 40 epochs."""
@@ -509,6 +501,12 @@ class Numbers(Evidence):
     def claims(self) -> str:
         """The claims table, in Markdown."""
         return claims.as_markdown(self)
+
+
+def _pair(words: str) -> tuple[str, str]:
+    """A bound and an estimator, as pages name them: "iwae drep"."""
+    method, estimator = words.split()
+    return method, estimator
 
 
 def _known(value: float):

@@ -28,6 +28,7 @@ def _ssim(digits: int, values: tuple[float, ...], deviations: tuple[float, ...])
     return dict(zip(TABLE_METHODS, spreads, strict=True))
 
 
+RUNS_OF_PAPER = 4  # of each method, behind its Table 1
 # source -> model -> metric -> method; MNIST, 3280 epochs, T = 64
 TABLE1: dict[str, dict[str, dict[str, Row]]] = {
     "report": {

@@ -21,8 +21,9 @@ from repro.bounds import T
 from repro.exhibits import KINDS_OF_BETA
 from repro.experiments import TABLE_METHODS, Experiment, commands
 from repro.records import Archive, Record, Selection, omniglot_of
-from repro.report import estimators, gradients
+from repro.report import estimators, gradients, trainings
 from repro.report.captions import (
+    COUNTING_TRAINING,
     FAMILY_TITLES,
     METHOD_TITLES,
     METRIC_TITLES,
@@ -33,15 +34,7 @@ from repro.report.captions import (
     made_by,
     origin,
 )
-from repro.report.estimates import (
-    ENOUGH,
-    NOT_RUN,
-    ErrorOf,
-    Estimate,
-    of_metric,
-    over_seeds,
-    paired_difference,
-)
+from repro.report.estimates import ENOUGH, NOT_RUN, ErrorOf, Estimate, of_metric, over_seeds
 from repro.report.reported import FIGURE4, SSIM, TABLE1, TABLE2_OMNIGLOT
 
 AnyArchive = Archive | str | Path | None
@@ -226,13 +219,19 @@ def spread_over_betas(shown: Sequence[Record], method: str):
     return Estimate(float(scores.mean()), float(scores.std(ddof=1)), error_of=ErrorOf.SPREAD)
 
 
+def differences_in_table1(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
+    """Differences between the methods of our own runs in Table 1."""
+    archive = Archive.of(archive)
+    return paired_differences(archive, archive.select("table1", profile).used)
+
+
 def paired_differences(
-    shown: Sequence[Record], settings: Sequence[tuple[str, str]] | None = None
+    archive: Archive, shown: Sequence[Record], settings: Sequence[tuple[str, str]] | None = None
 ) -> pd.DataFrame:
     """Differences between methods that share data, binarisation and noise.
 
-    Their errors are those of ``paired_difference``; image by image they say nothing of other seeds.
-    ``settings`` are pairs of a dataset's family and a model; by default those shown.
+    Their errors count what other trainings would change, which ``archive`` tells. ``settings`` are
+    pairs of a dataset's family and a model; by default those shown.
     """
     if settings is None:
         settings = dict.fromkeys((r.experiment.dataset, r.experiment.model) for r in shown)
@@ -248,13 +247,13 @@ def paired_differences(
         for metric, title in METRIC_TITLES.items():
             row: dict[str, object] = {}
             for a, b in PAIRS:
-                apart = paired_difference(runs[a], runs[b], metric, of_setting)
-                row[f"{a.upper()} − {b.upper()}"] = apart.shown_with(3) if apart else NOT_RUN
+                apart = trainings.difference(archive, runs[a], runs[b], metric, of_setting)
+                row[f"{a.upper()} − {b.upper()}"] = apart
             rows[f"{dataset}, {model}", title] = row
     caption = (
         "± standard error of the difference: between seeds, pooled over the methods once each seed "
-        f"has its own mean, where {ENOUGH} degrees of freedom or more tell it; else paired over "
-        "the test images, and none where a record does not hold the single images."
+        f"has its own mean, where {ENOUGH} degrees of freedom or more tell it; else "
+        f"{COUNTING_TRAINING}, and none where a record does not hold the single images."
     )
     return framed(rows, ["runs", "metric"], caption)
 
@@ -356,7 +355,7 @@ def encoders_alone(archive: AnyArchive = None) -> pd.DataFrame:
 
 def _of_estimators(archive: Archive, setting: estimators.Setting, about: str) -> pd.DataFrame:
     runs = estimators.EstimatorRuns(archive, setting)
-    error = "one training each, so that no error is known"
+    error = f"one training each; {OVER_IMAGES}, and for differences {COUNTING_TRAINING}"
     if runs.spread("iwae_64")[1]:
         error = f"± standard error between trainings, pooled where fewer than {ENOUGH + 1} tell it"
     caption = f"{about} After {setting.epochs} epochs, in nats; {error}."

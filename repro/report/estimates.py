@@ -238,19 +238,27 @@ def images_of(record: Record, metric: str) -> np.ndarray | None:
 
 
 def seed_spread(shown: Sequence[Record], metric: str, paired: bool = False) -> tuple[float, int]:
-    """Standard deviation between seeds, pooled over experiments, and its degrees of freedom.
+    """``pooled_spread`` of a metric of records, grouped by experiment."""
+    runs = list({r.experiment: r for r in shown}.values())
+    groups = [str(replace(r.experiment, seed=0)) for r in runs]
+    seeds = [r.experiment.seed for r in runs] if paired else None
+    return pooled_spread(groups, [r.metrics[metric]["value"] for r in runs], seeds)
+
+
+def pooled_spread(
+    groups: Sequence, values: Sequence[float], seeds: Sequence[int] | None = None
+) -> tuple[float, int]:
+    """Standard deviation within groups, pooled over them, and its degrees of freedom.
 
     (0, 0) if those are fewer than ``ENOUGH``: two seeds of one method tell little of their spread,
-    those of five methods together tell more. With ``paired``, what is left once each seed has its
+    those of five methods together tell more. With ``seeds``, what is left once each seed has its
     own mean, too (methods and seeds as a two-way layout): the spread for differences.
     """
-    runs = list({r.experiment: r for r in shown}.values())
-    columns = pd.get_dummies([str(replace(r.experiment, seed=0)) for r in runs])
-    if paired:
-        columns = columns.join(pd.get_dummies([r.experiment.seed for r in runs]))
-    values = np.array([r.metrics[metric]["value"] for r in runs])
+    columns = pd.get_dummies([*groups])
+    if seeds is not None:
+        columns = columns.join(pd.get_dummies([*seeds]))
     design = columns.to_numpy(float)
-    means, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+    means, _, rank, _ = np.linalg.lstsq(design, np.asarray(values, float), rcond=None)
     dof = len(values) - int(rank)
     if dof < ENOUGH:
         return 0.0, 0

@@ -24,6 +24,7 @@ from repro.report.estimates import (
     added_errors,
     number,
     over_seeds,
+    pooled_spread,
     share_of,
 )
 from repro.studies import AT_T, BETA, OF_ESTIMATORS
@@ -156,12 +157,8 @@ class EstimatorRuns:
 
     def spread(self, metric: str) -> tuple[float, int]:
         """The pooled standard deviation between seeds, and its degrees of freedom."""
-        groups = self.rows.groupby(["method", "estimator"])[metric]
-        dof = int((groups.size() - 1).sum())
-        if dof < ENOUGH:
-            return 0.0, 0
-        squares = float(((self.rows[metric] - groups.transform("mean")) ** 2).sum())
-        return (squares / dof) ** 0.5, dof
+        pairs = self.rows.method + " " + self.rows.estimator
+        return pooled_spread(pairs, self.rows[metric])
 
     def value(self, method: str, estimator: str, metric: str):
         """A metric's mean over seeds, with the error of the training if that is known."""

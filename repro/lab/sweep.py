@@ -10,8 +10,6 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from repro import ReproError, one_of, plural
 from repro.costs import MACHINES, Cost, Machine
 from repro.experiments import TRAINED_PROFILES, Experiment, plan
@@ -35,6 +33,8 @@ def listed_runs(path: str | Path) -> list[Experiment]:
 
     Raises ReproError, one line, if the file or a word in it is wrong.
     """
+    import yaml  # here, because a bare machine trains without it
+
     try:
         groups = yaml.safe_load(Path(path).read_text())
     except OSError as error:

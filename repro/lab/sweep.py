@@ -68,6 +68,8 @@ def jobs_of(
     machine = MACHINES[one_of("device", device, MACHINES)]
     if not slot > 0 or not memory > 0:
         raise ReproError("a slot and its memory must be above 0; give minutes and GB")
+    if device == "cpu" and any(e.precision == "tf32" for e in runs):
+        raise ReproError("precision 'tf32' is not available on cpu; say float32, or --device cuda")
     groups: dict[tuple, list[Experiment]] = {}
     for e in runs:
         groups.setdefault(e.shared, []).append(e)

@@ -22,7 +22,7 @@ from repro.experiments import PRECISIONS, Experiment, plan
 from repro.lab import datasets, training
 from repro.lab.datasets import Dataset
 from repro.lab.progress import Progress
-from repro.lab.run import pick_device
+from repro.lab.run import has_precision, pick_device
 from repro.provenance import code_and_date, device_name
 
 
@@ -72,6 +72,8 @@ def main(
     It is the mean of the paired differences, with its standard error over seeds.
     """
     device = pick_device(device)
+    if not has_precision(precision, device):
+        raise click.ClickException(f"precision '{precision}' is not available on this {device}")
     runs = plan(method, profile_name=profile, seed=seed, epochs=epochs)
     dataset = datasets.load(runs[0].dataset, folder)
     fast = "compiled" if device == "cpu" else "compiled-graph"

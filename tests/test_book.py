@@ -13,11 +13,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from repro.exhibits import EXHIBITS
+from repro.face import sphinx_ext
 from repro.records import Archive
 from repro.report import captions, explorer
 from repro.report.prose import Numbers
@@ -45,6 +47,14 @@ def build(project):
     return project / "_build" / "html"
 
 
+def plant_smoke_pages(project):
+    """Put pages of this machine where `make report` leaves them."""
+    smoke = project / "_build" / "notebooks" / "smoke"
+    smoke.mkdir(parents=True)
+    for name in sphinx_ext.SMOKE_PAGES:
+        shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", smoke)
+
+
 @pytest.fixture(scope="module")
 def html(tmp_path_factory):
     """The book, built in a copy of what is committed."""
@@ -55,10 +65,7 @@ def html(tmp_path_factory):
     shutil.rmtree(here / "book" / "notebooks", ignore_errors=True)
     for name in ("_config.yml", "CITATION.cff"):
         shutil.copy(ROOT / name, here)
-    smoke = here / "_build" / "notebooks" / "smoke"
-    smoke.mkdir(parents=True)  # as `make report` leaves it
-    for name in ("table1", "train"):
-        shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", smoke)
+    plant_smoke_pages(here)
     return build(here)
 
 
@@ -133,6 +140,55 @@ def test_the_audit_shows_printed_logged_and_corrected_numbers(html):
         "commit",
     ):
         assert said in text
+
+
+# On paper
+
+
+@pytest.mark.parametrize("with_smoke", [True, False])
+def test_contents_named_from_the_projects_folder_are_found_from_the_books(
+    with_smoke, tmp_path, monkeypatch
+):
+    (tmp_path / "results").symlink_to(ROOT / "results")
+    (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
+    (tmp_path / "book").mkdir()
+    shutil.copy(ROOT / "book" / "_paper.yml", tmp_path / "book")
+    if with_smoke:
+        plant_smoke_pages(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    config = SimpleNamespace(external_toc_path="book/_paper.yml")
+    sphinx_ext.bring(SimpleNamespace(srcdir=tmp_path / "book"), config)
+    contents = Path(config.external_toc_path)
+    assert contents.is_absolute()
+    assert yaml.safe_load(contents.read_text())["root"] == "abstract"
+    assert (tmp_path / "book" / "notebooks" / "smoke" / "train.ipynb").exists() == with_smoke
+
+
+PRINTER = """#!/bin/sh
+for word; do
+  case $word in --print-to-pdf=*) echo "${*##* }" > "${word#*=}";; esac
+done
+"""
+
+
+@pytest.mark.slow
+def test_the_article_is_printed_after_the_report(html, tmp_path):
+    """In the folder where this machine's pages are; a stand-in says which page it would print."""
+    here = tmp_path / "copy"
+    shutil.copytree(html.parents[1], here)
+    (here / "workflow").mkdir()
+    shutil.copy(ROOT / "workflow" / "paper.py", here / "workflow")
+    browser = tmp_path / "chromium"
+    browser.write_text(PRINTER)
+    browser.chmod(0o755)
+    env = {**ENV, "PATH": f"{tmp_path}{os.pathsep}{ENV['PATH']}"}
+    words = [sys.executable, "workflow/paper.py"]
+    done = subprocess.run(words, cwd=here, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (here / "book" / "notebooks" / "smoke" / "train.ipynb").exists()
+    page = here / "_build" / "singlehtml" / "abstract.html"
+    assert (here / "_build" / "report.pdf").read_text().strip() == page.as_uri()
+    assert "details open" in page.read_text()
 
 
 # Where numbers come from

@@ -125,6 +125,14 @@ def test_time_that_is_up_between_training_and_evaluation_loses_nothing(
         ),
         (["train", "--precision", "bf61"], "repro: unknown precision 'bf61'; did you mean 'bf16'?"),
         (
+            ["train", "--precision", "tf32", "--device", "cpu"],
+            "repro: precision 'tf32' is not available on this cpu; use float32, or a GPU that has",
+        ),
+        (
+            ["sweep", ROOT / "workflow" / "sweeps" / "thousand.yaml"],
+            "repro: precision 'tf32' is not available on cpu; say float32, or --device cuda",
+        ),
+        (
             ["train", "--protocol", "released", "--method", "iwae"],
             "repro: the released code trains iwae as the paper says; leave the protocol out",
         ),
@@ -173,6 +181,7 @@ def test_a_mistake_is_one_line_and_status_2(here, words, line):
         ),
         (["-p", "engine", "grap"], "unknown engine 'grap'; did you mean 'graph'?"),
         (["-p", "precision", "fp32"], "unknown precision 'fp32'"),
+        (["-y", "{precision: tf32, device: cpu}"], "precision 'tf32' is not available on this cpu"),
         (["-y", "{method: gna}"], "unknown method 'gna'; there are iwae"),
         (["-y", "foo"], "the parameters given as YAML cannot be read"),
         (["-p", "device", "tpu", "out.ipynb"], "device 'tpu' is not available here"),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,7 +16,7 @@ from repro.__main__ import train
 from repro.lab import datasets, leases, training
 from repro.lab.models import MODELS
 from repro.lab.program import learning_rate
-from repro.lab.run import Order, _in_words, _try_engine
+from repro.lab.run import Order, _in_words, _try_engine, has_precision
 from repro.records import Archive
 from tests.helpers import SMALL, double_precision, few_digits, in_double, write_record
 
@@ -384,6 +385,37 @@ def test_a_finished_state_is_evaluated_on_any_device_and_in_any_stacks(small, tm
     for a, b in zip(again.programs, trained.programs, strict=True):
         for name, p in a.model.named_parameters():
             assert torch.equal(p, b.model.get_parameter(name))
+
+
+def test_no_device_trains_in_tf32_that_does_not_have_it_and_any_evaluates(small, tmp_path):
+    images = np.random.default_rng(0).integers(0, 2, (104, 784))
+    np.savez(tmp_path / "own.npz", train=images[:40], test=images[40:])
+    words = {"profile_name": "smoke", "epochs": 1, "precision": "tf32"}
+    (run,) = experiments.plan("iwae", str(tmp_path / "own.npz"), **words)
+    results = tmp_path / "results"
+    line = "precision 'tf32' is not available on this cpu; use float32"
+    with pytest.raises(ReproError, match=line):
+        train([run], results=results, device="cpu")
+    assert not results.exists()
+    state = Archive(results).path_of(run).with_name(f"unfinished-{training.fingerprint([run])}.pt")
+    state.parent.mkdir(parents=True)
+    dataset = datasets.load(run.dataset)
+    training.fit([run], dataset, state, stop=lambda: True)
+    with pytest.raises(ReproError, match=line):
+        train([run], results=results, device="cpu")
+    assert [*results.rglob("*.*")] == [state]
+    training.fit([run], dataset, state)
+    (record,) = train([run], results=results, device="cpu")
+    assert record.experiment == run
+    assert train([run], results=results, device="cpu") == [record]
+
+
+def test_only_gpus_since_ampere_have_tf32(monkeypatch):
+    for capability, there in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda c=capability: c)
+        assert has_precision("tf32", "cuda") == there
+        assert not has_precision("tf32", "cpu")
+        assert has_precision("bf16", "cpu")
 
 
 def test_a_bound_that_was_changed_does_not_go_on(small, tmp_path, monkeypatch):

@@ -457,6 +457,9 @@ def main(args: list[str] | None = None) -> int:
         print(f"repro: {error.format_message()}", file=sys.stderr)
     except OSError as error:
         print(f"repro: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        need = f"this needs {error.name}, which is not installed; pip install -e . brings it"
+        print(f"repro: {need}", file=sys.stderr)
     except click.Abort:
         print("repro: interrupted", file=sys.stderr)
         return 130

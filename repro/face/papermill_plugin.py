@@ -235,13 +235,15 @@ def _checked_training(values: dict) -> str:
     """A name for the runs that the training notebook is asked for, if they can be trained."""
     from repro.experiments import plan
     from repro.lab.engines import ENGINE_CHOICES
-    from repro.lab.run import pick_device
+    from repro.lab.run import check_precision, pick_device
+    from repro.records import Archive
 
     one_of("engine", values.get("engine", "auto"), ENGINE_CHOICES)
     other = ("profile", "data", "results", "engine")
     words = {name: value for name, value in values.items() if name not in other}
     runs = plan(profile_name=values["profile"], **words)
-    pick_device(values.get("device", "auto"))
+    device = pick_device(values.get("device", "auto"))
+    check_precision(runs, Archive(values.get("results")), device)
     first = runs[0]
     what = first.name if len(runs) == 1 else f"{len(runs)}-runs"
     return f"{first.profile}-{first.group}-{what}"

@@ -47,10 +47,12 @@ def bring(app, config) -> None:
     found = []
     for page in (f"{name}.ipynb" for name in SMOKE_PAGES):
         found.append(_bring_smoke(built / "smoke" / page, target / "smoke" / page))
+    contents = Path(config.external_toc_path).absolute()  # it was named from here, not from book/
     if not all(found):
         shorter = project / "_build" / "contents-without-smoke.yml"
-        _contents_without_smoke(Path(config.external_toc_path), shorter)
-        config.external_toc_path = str(shorter)
+        _contents_without_smoke(contents, shorter)
+        contents = shorter
+    config.external_toc_path = str(contents)
 
 
 PICTURES = {"image/svg+xml": "svg", "image/png": "png"}

@@ -79,8 +79,14 @@ def load_other(name: str, folder: str | Path | None = None) -> Dataset | None:
 def _digits(folder) -> Split:
     """1,797 handwritten digits, resized bilinearly: the first 1,500 train, the last 297 test."""
     from PIL import Image
-    from sklearn.datasets import load_digits
 
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError:
+        raise ReproError(
+            "the small digits come with scikit-learn, which is not installed; "
+            "pip install scikit-learn, or name another dataset"
+        ) from None
     large = []
     for image in load_digits().images.astype(np.float32) / 16:
         resized = Image.fromarray(image).resize((28, 28), Image.Resampling.BILINEAR)

@@ -62,6 +62,26 @@ def _is_available(name: str) -> bool:
         return False
 
 
+def has_precision(name: str, device: str) -> bool:
+    """Whether a device multiplies so while training: TensorFloat-32 is of GPUs since Ampere."""
+    return name != "tf32" or (device == "cuda" and torch.cuda.get_device_capability() >= (8, 0))
+
+
+def check_precision(runs: list[Experiment], archive: Archive, device: str) -> None:
+    """Raise ReproError if runs are still to be trained at a precision that a device has not.
+
+    What is trained may be evaluated on any device.
+    """
+    if all(archive.holds(e) or has_precision(e.precision, device) for e in runs):
+        return
+    kept = _kept_training(_state_of(runs, archive), runs)
+    if kept is None or kept.epochs < runs[0].epochs:
+        raise ReproError(
+            f"precision 'tf32' is not available on this {device}; "
+            "use float32, or a GPU that has TensorFloat-32"
+        )
+
+
 @dataclass(frozen=True)
 class Order:
     """How a list of runs is to be trained, and where their records go."""
@@ -104,6 +124,7 @@ def train(
     archive = Archive.of(results)
     device = pick_device(device)
     engine = one_of("engine", engine, ENGINE_CHOICES)
+    check_precision(runs, archive, device)
     begun = time.monotonic()
     order = Order(archive, data, device, engine, fallback, milestones, begun, time_limit)
     missing = _without_record(runs, archive)

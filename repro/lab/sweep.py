@@ -10,8 +10,6 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from repro import ReproError, one_of, plural
 from repro.costs import MACHINES, Cost, Machine
 from repro.experiments import TRAINED_PROFILES, Experiment, plan
@@ -35,6 +33,8 @@ def listed_runs(path: str | Path) -> list[Experiment]:
 
     Raises ReproError, one line, if the file or a word in it is wrong.
     """
+    import yaml  # here, because a bare machine trains without it
+
     try:
         groups = yaml.safe_load(Path(path).read_text())
     except OSError as error:
@@ -68,6 +68,8 @@ def jobs_of(
     machine = MACHINES[one_of("device", device, MACHINES)]
     if not slot > 0 or not memory > 0:
         raise ReproError("a slot and its memory must be above 0; give minutes and GB")
+    if device == "cpu" and any(e.precision == "tf32" for e in runs):
+        raise ReproError("precision 'tf32' is not available on cpu; say float32, or --device cuda")
     groups: dict[tuple, list[Experiment]] = {}
     for e in runs:
         groups.setdefault(e.shared, []).append(e)

@@ -181,7 +181,8 @@ class Record:
                 "`python -m repro audit` fetches and measures them"
             )
         raise ReproError(
-            f"{self.path} holds no weights; remove it and train again: {self.experiment.command}"
+            f"{self.path} holds no weights; train again: {self.experiment.command} "
+            "--results ELSEWHERE"
         )
 
 
@@ -274,7 +275,7 @@ class Archive:
         path = self.path_of(experiment)
         if self.holds(experiment):
             raise ReproError(
-                f"{path} exists and records are never replaced; remove it first to make it again"
+                f"{path} exists and records are never replaced; make it again in another folder"
             )
 
         def fill(folder: Path) -> None:
@@ -424,7 +425,7 @@ def _verified_origin(path: Path, name: str) -> dict:
     except (FileNotFoundError, ValueError, KeyError):
         pass
     raise ReproError(
-        f"{path} is not as it was written; restore it, or remove it and run: {command}"
+        f"{path} is not as it was written; restore it, or run: {command} --results ELSEWHERE"
     )
 
 
@@ -474,27 +475,25 @@ def read(path: str | Path) -> Record:
         raise ReproError(
             f"there is no record in {path}; name the folder of one run, results/PROFILE/GROUP/RUN"
         )
-    again = "train again"
+    again = "train again with --results ELSEWHERE"
     try:
         experiment = _experiment_in(path)
-        again = f"run: {experiment.command}"
+        again = f"run: {experiment.command} --results ELSEWHERE"
         metrics = _read_json(path / "metrics.json")
         record = Record(path, experiment, metrics, _read_json(path / "provenance.json"))
         fault = _fault(record)
     except FileNotFoundError as error:
         name = Path(error.filename).name
         raise ReproError(
-            f"{path} is not a whole record ({name} is missing); remove it and {again}"
+            f"{path} is not a whole record ({name} is missing); restore it, or {again}"
         ) from None
     except UNREADABLE as error:
         said = str(error)[:200]
         raise ReproError(
-            f"{path} cannot be read ({type(error).__name__}: {said}); remove it and {again}"
+            f"{path} cannot be read ({type(error).__name__}: {said}); restore it, or {again}"
         ) from None
     if fault:
-        raise ReproError(
-            f"{path} is not as it was written ({fault}); restore it, or remove it and {again}"
-        )
+        raise ReproError(f"{path} is not as it was written ({fault}); restore it, or {again}")
     return record
 
 

@@ -101,7 +101,7 @@ def test_the_promised_packages_train_evaluate_and_write_a_record(bare, tmp_path)
         (("train", "--dataset", "mnist", "--data", "."), "mnist/train-images-idx3-ubyte.gz is"),
         (("train", "--dataset", "mnist"), "repro: pooch, which fetches files, is not installed"),
         (("train",), "repro: the small digits come with scikit-learn, which is not installed; "),
-        (("sweep", ROOT / "workflow" / "sweeps" / "smoke.yaml"), "repro: this needs yaml, which"),
+        (("sweep", ROOT / "workflow" / "sweeps" / "smoke.yaml"), "repro: yaml is not installed; "),
     ],
     ids=["mnist", "mnist fetched", "digits", "sweep"],
 )

@@ -93,6 +93,8 @@ def test_a_time_limit_leaves_resumable_state_and_status_3(here):
     assert "the same command goes on from there" in stopped.stdout
     assert len(list(here.rglob("unfinished-*"))) == 1
     assert repro(*words, cwd=here).returncode == 0
+    again = repro(*words, cwd=here).stdout
+    assert again.count("is there already; make it again with --results ELSEWHERE\n") == 2
     assert len(Archive(here / "results").records("smoke")) == 2
 
 

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -15,6 +17,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from repro import ReproError, audit, exhibits, provenance, records, tables
 from repro.bounds import METHODS
 from repro.experiments import plan
+from repro.lab import run
 from repro.records import Archive
 from repro.report import captions, verify
 from repro.schema import fault_of_provenance, is_plain
@@ -64,7 +67,7 @@ def test_a_missing_record_names_the_command_that_makes_it(tmp_path, experiment):
 
 def test_a_whole_record_is_never_replaced_and_a_broken_one_is(tmp_path, experiment):
     path = write_record(tmp_path, experiment)
-    with pytest.raises(ReproError, match="never replaced"):
+    with pytest.raises(ReproError, match="never replaced; make it again in another folder"):
         write_record(tmp_path, experiment)
     (path / "provenance.json").unlink()
     assert not Archive(tmp_path).holds(experiment)
@@ -125,7 +128,8 @@ def test_an_archive_reads_anew_what_it_writes(tmp_path, experiment):
         (lambda p: (p / "metrics.json").write_text("{"), "cannot be read"),
         (
             lambda p: (p / "metrics.json").unlink(),
-            "metrics.json is missing.; remove it and run: python -m repro train --method piwae",
+            "metrics.json is missing.; restore it, or run: python -m repro train --method piwae .*"
+            "--results ELSEWHERE",
         ),
         (lambda p: edit(p / "metrics.json", "ssim", None), "no ssim"),
         (
@@ -158,6 +162,54 @@ def test_a_damaged_record_is_one_line(tmp_path, experiment, damage, line):
     assert str(path) in str(error.value)
 
 
+def test_nobody_is_told_to_remove_a_record():
+    """What may be removed is a training's state, or data that can be fetched again."""
+    told = []
+    for path in (ROOT / "repro").rglob("*.py"):
+        if re.search(r"(remove|delete) it\b", path.read_text()):
+            told.append(path.name)
+    assert sorted(told) == ["datasets.py", "run.py", "training.py"]
+    states = re.findall(r".*(?:remove|delete) it\b", Path(run.__file__).read_text())
+    assert len(states) == 1
+    assert "is the state of other runs" in states[0]
+
+
+def in_git(folder, *words):
+    settings = ("user.name=a", "user.email=b", "init.defaultBranch=main")
+    options = [word for setting in settings for word in ("-c", setting)]
+    env = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    subprocess.run(["git", *options, *words], cwd=folder, env=env, check=True)
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_records_are_as_written_in_a_clone_that_changes_line_ends(tmp_path, protected):
+    """As Git for Windows clones; without ``.gitattributes`` every record would be broken."""
+    here = tmp_path / "here"
+    record = "results/published/mnist-reference/iwae-M1-K64-seed0"
+    shutil.copytree(ROOT / record, here / record)
+    text = "repro/bounds.py"
+    (here / text).parent.mkdir()
+    shutil.copy(ROOT / text, here / text)
+    if protected:
+        shutil.copy(ROOT / ".gitattributes", here)
+    in_git(here, "init", "-q")
+    in_git(here, "add", "-A")
+    in_git(here, "commit", "-qm", "first")
+    in_git(tmp_path, "clone", "-q", "-c", "core.autocrlf=true", "here", "clone")
+    clone = tmp_path / "clone"
+    assert (b"\r\n" in (clone / text).read_bytes()) != protected
+    if protected:
+        assert records.read(clone / record).experiment.method == "iwae"
+    else:
+        with pytest.raises(ReproError, match="is not as it was written"):
+            records.read(clone / record)
+
+
+def test_no_line_end_is_changed_in_results():
+    lines = (ROOT / ".gitattributes").read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("* text=auto eol=lf", "results/** -text")
+
+
 def test_a_record_of_a_method_that_is_not_there_stops_nothing(tmp_path, experiment, monkeypatch):
     monkeypatch.setitem(METHODS, "mine", METHODS["miwae"])
     path = write_record(tmp_path, plan("mine", profile_name="smoke")[0])
@@ -178,7 +230,7 @@ def test_weights_may_be_left_out(tmp_path, experiment):
     path = write_record(tmp_path, experiment)
     (path / "model.safetensors").unlink()
     record = Archive(tmp_path).get(experiment)
-    with pytest.raises(ReproError, match="holds no weights"):
+    with pytest.raises(ReproError, match=r"holds no weights; train again: .* --results ELSEWHERE"):
         record.weights()
 
 

@@ -334,4 +334,8 @@ def test_the_command_writes_the_table_once(tmp_path, monkeypatch, capsys):
         "1.00 ± 0.00", "1.00 ± 0.00", "1.00 ± 0.00", "2.00 ± 0.00"
     ]  # fmt: skip
     assert main(["gradients", "--results", str(tmp_path)]) == 0
-    assert "is there already" in capsys.readouterr().out
+    assert "is there already; make it again with --results ELSEWHERE" in capsys.readouterr().out
+    monkeypatch.setenv("REPRO_RESULTS_DIR", str(tmp_path))  # the project's, which has our weights
+    assert main(["gradients", "--results", str(tmp_path / "elsewhere")]) == 0
+    _, origin = Archive(tmp_path / "elsewhere").table("estimators")
+    assert origin["weights"]["Omniglot, our IWAE"]["record"].endswith(full.name)

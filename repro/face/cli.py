@@ -375,7 +375,7 @@ def gradients_command(data, results, device: str) -> None:
     for name, measure in studies.items():
         path = archive.table_path(name)
         if path.exists():
-            print(f"{path} is there already; remove it first to make it again")
+            print(f"{path} is there already; make it again with --results ELSEWHERE")
         else:
             print(f"wrote {measure(archive, data, device)}", flush=True)
 
@@ -388,7 +388,7 @@ def pictures_command(data, results) -> None:
     archive = Archive(results)
     path = archive.arrays_path("pictures")
     if path.exists():
-        print(f"{path} is there already; remove it first to make it again")
+        print(f"{path} is there already; make it again with --results ELSEWHERE")
     else:
         print(f"wrote {run.make_pictures(archive, data)}", flush=True)
 
@@ -458,8 +458,7 @@ def main(args: list[str] | None = None) -> int:
     except OSError as error:
         print(f"repro: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
     except ModuleNotFoundError as error:
-        need = f"this needs {error.name}, which is not installed; pip install -e . brings it"
-        print(f"repro: {need}", file=sys.stderr)
+        print(f"repro: {error.name} is not installed; pip install -e . brings it", file=sys.stderr)
     except click.Abort:
         print("repro: interrupted", file=sys.stderr)
         return 130

@@ -146,7 +146,7 @@ def _without_record(runs: list[Experiment], archive: Archive) -> list[Experiment
     for e in runs:
         if archive.holds(e):
             place = archive.path_of(e)
-            print(f"{place} is there already; remove it first to make it again", flush=True)
+            print(f"{place} is there already; make it again with --results ELSEWHERE", flush=True)
         else:
             missing.append(e)
     return missing
@@ -719,9 +719,9 @@ def _released_on_mnist(data: str | Path | None) -> dict[str, Autoencoder]:
 
 
 def _of_full_length(archive: Archive, dataset: str, method: str) -> Record:
-    """Our record of a full training with seed 0, at whichever precision."""
+    """Our record of a full training with seed 0, at whichever precision, here or in the project."""
     (wanted,) = plan(method, dataset, profile_name="full")
-    for record in archive.records("full"):
+    for record in itertools.chain.from_iterable(a.records("full") for a in (archive, Archive())):
         if replace(record.experiment, precision=wanted.precision) == wanted:
             return record
     raise ReproError(f"there is no record of {method} at full length on {dataset}")

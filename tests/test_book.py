@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from pybtex.database import parse_file
 
 from repro.exhibits import EXHIBITS
 from repro.face import sphinx_ext
@@ -238,6 +239,21 @@ def test_the_tests_that_the_book_names_exist():
     assert named
     for name in named:
         assert f"def {name}(" in there, name
+
+
+def test_references_are_whole_and_each_is_cited():
+    entries = parse_file(ROOT / "book" / "references.bib").entries
+    for name, entry in entries.items():
+        assert {"title", "year"} < {*entry.fields}, name
+        if entry.type == "article" and "Transactions" not in entry.fields["journal"][:12]:
+            assert {"volume", "pages"} < {*entry.fields}, name
+    assert entries["chadebec2022pythae"].fields["title"].endswith("A Benchmarking Use Case")
+    cited = set()
+    for path in (*PAGES, *NOTEBOOKS, *(ROOT / "repro" / "report").glob("*.py")):
+        for names in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", path.read_text()):
+            cited |= set(names.split(","))
+    assert cited == {*entries}
+    assert {"li2016renyi", "domke2018importance", "le2019revisiting"} < cited
 
 
 @pytest.mark.slow

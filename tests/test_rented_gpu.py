@@ -1,8 +1,12 @@
 """What a rented machine made comes home whole, and overwrites nothing."""
 
+import hashlib
+import io
+import os
 import random
 import subprocess
 import sys
+import tarfile
 
 import pytest
 
@@ -35,14 +39,20 @@ def test_a_rehearsal_is_resumed_packed_and_unpacked(tmp_path):
     made = {r.experiment.name for r in Archive(home).records("smoke")}
     assert len(made) == 3
     assert made == {r.experiment.name for r in Archive(results).records("smoke")}
-    assert rented("unpack", out, "--results", home).count("left alone") > 9
+    assert rented("unpack", out, "--results", home).count("left alone") == 3
 
 
-def test_no_piece_is_too_large_and_the_pieces_make_the_whole(tmp_path, monkeypatch):
+@pytest.fixture
+def rented_gpu(monkeypatch):
+    """The script as a module, with pieces of 1,000 bytes."""
     monkeypatch.syspath_prepend(SCRIPT.parent)
     import rented_gpu
 
     monkeypatch.setattr(rented_gpu, "PART", 1000)
+    return rented_gpu
+
+
+def test_no_piece_is_too_large_and_the_pieces_make_the_whole(tmp_path, rented_gpu):
     results = tmp_path / "results" / "full" / "a-run"
     results.mkdir(parents=True)
     content = random.Random(0).randbytes(3500)
@@ -50,20 +60,96 @@ def test_no_piece_is_too_large_and_the_pieces_make_the_whole(tmp_path, monkeypat
     (results / "unfinished.lock").write_text("")
     out = tmp_path / "out"
     out.mkdir()
-    pieces = rented_gpu.pack(tmp_path / "results", out)
+    *pieces, _ = rented_gpu.pack(tmp_path / "results", out)
     assert [p.stat().st_size for p in pieces[:-1]] == [1000] * (len(pieces) - 1)
     home = tmp_path / "home"
     home.mkdir()
     rented("unpack", out, "--results", home)
     assert (home / "full" / "a-run" / "weights").read_bytes() == content
     assert not list(home.rglob("*.lock"))
-    assert sorted(p.name for p in out.iterdir()) == [p.name for p in pieces]
+    assert sorted(out.glob("*.[0-9][0-9]")) == pieces
 
 
-def test_the_order_ends_with_the_test_that_was_fixed_in_advance(monkeypatch):
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    import rented_gpu
+@pytest.fixture
+def packed(tmp_path, rented_gpu):
+    """OUT with the pieces of one state, and an empty home."""
+    (tmp_path / "results" / "full").mkdir(parents=True)
+    state = random.Random(0).randbytes(3500)
+    (tmp_path / "results" / "full" / "unfinished-a.pt").write_bytes(state)
+    out = tmp_path / "out"
+    out.mkdir()
+    rented_gpu.pack(tmp_path / "results", out)
+    (tmp_path / "home").mkdir()
+    return out, tmp_path / "home"
 
+
+def damaged(out, how):
+    """Damage what was packed, in one of the ways in which it can be."""
+    piece = out / "results.tar.gz.01"
+    digest = out / "results.tar.gz.sha256"
+    if how == "a piece is missing":
+        piece.unlink()
+    elif how == "a piece is cut":
+        piece.write_bytes(piece.read_bytes()[:500])
+    elif how == "no hash":
+        digest.unlink()
+    else:
+        for old in out.glob("*.[0-9][0-9]"):
+            old.unlink()
+        content = b"no tar" if how == "no tar" else hostile_tar()
+        (out / "results.tar.gz.00").write_bytes(content)
+        digest.write_text(f"{hashlib.sha256(content).hexdigest()} of 1 pieces")
+
+
+def hostile_tar():
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("../elsewhere"))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("a piece is missing", "pieces, and results.tar.gz.sha256 is"),
+        ("a piece is cut", "not as they were packed; bring them home again"),
+        ("no hash", "there is no results.tar.gz.sha256"),
+        ("no tar", "is not all unpacked"),
+        ("hostile", "is not all unpacked"),
+    ],
+)
+def test_what_did_not_come_home_whole_is_refused_and_leaves_nothing(packed, how, said):
+    out, home = packed
+    damaged(out, how)
+    words = [sys.executable, SCRIPT, "unpack", out, "--results", home]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [*home.iterdir()] == []
+    assert not (home.parent / "elsewhere").exists()
+
+
+def test_an_interruption_leaves_no_part_of_a_state_in_its_place(packed, rented_gpu, monkeypatch):
+    out, home = packed
+
+    def cut_short(tar, path, **filtered):
+        (path / "full").mkdir(parents=True)
+        (path / "full" / "unfinished-a.pt").write_bytes(b"half")
+        os._exit(9)
+
+    if pid := os.fork():
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    else:
+        monkeypatch.setattr(tarfile.TarFile, "extractall", cut_short)
+        rented_gpu.unpack_command.callback(out, home)
+    assert not (home / "full").exists()
+    rented("unpack", out, "--results", home)
+    assert (home / "full" / "unfinished-a.pt").stat().st_size == 3500
+    assert [p.name for p in home.iterdir()] == ["full"]
+
+
+def test_the_order_ends_with_the_test_that_was_fixed_in_advance(rented_gpu):
     words = rented_gpu.FIXED_IN_ADVANCE.replace(" --no-fallback", "")
     assert f"python -m repro {words}" == preregistered.COMMAND
     assert rented_gpu.ORDER[-1].words == rented_gpu.FIXED_IN_ADVANCE

@@ -13,7 +13,9 @@ OUT as at most eight files, of 15 MB each at most. At home::
 puts records into ``results/`` and states beside them, where the same commands go on from them.
 """
 
+import hashlib
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -27,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 PART = 15_000_000  # bytes of one file that is brought home
 MOST_FILES = 8
 PACKED = "results.tar.gz"
+HASH = f"{PACKED}.sha256"
 LOG = "log.txt"
 RESERVE = 0.05  # of the time is kept for packing
 UNFINISHED = 3  # exit status of a training that left its state
@@ -110,7 +113,7 @@ def _carry_out(words: str, log: Path) -> None:
 
 
 def pack(results: Path, out: Path) -> list[Path]:
-    """Put records and states into OUT, in files small enough to be fetched."""
+    """Put records and states into OUT, in files small enough to be fetched, and their hash."""
     for old in out.glob(f"{PACKED}.*"):
         old.unlink()
     whole = out / PACKED
@@ -119,35 +122,84 @@ def pack(results: Path, out: Path) -> list[Path]:
             if path.is_file() and path.suffix not in (".lock", ".partial"):
                 tar.add(path, path.relative_to(results).as_posix())
     paths = []
+    digest = hashlib.sha256()
     with whole.open("rb") as file:
         while piece := file.read(PART):
+            digest.update(piece)
             path = out / f"{PACKED}.{len(paths):02d}"
             path.write_bytes(piece)
             paths.append(path)
     whole.unlink()
-    if len(paths) + 1 > MOST_FILES:
-        print(f"{len(paths)} files: more than {MOST_FILES - 1} beside the log", file=sys.stderr)
-    return paths
+    (out / HASH).write_text(f"{digest.hexdigest()} of {len(paths)} pieces\n")
+    if len(paths) + 2 > MOST_FILES:
+        print(f"{len(paths)} pieces: more than {MOST_FILES - 2}", file=sys.stderr)
+    return [*paths, out / HASH]
 
 
 @main.command("unpack")
 @click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--results", type=click.Path(path_type=Path), default=ROOT / "results")
 def unpack_command(out: Path, results: Path) -> None:
-    """Put what was brought home in OUT into the folder of results; nothing is overwritten."""
-    pieces = sorted(out.glob(f"{PACKED}.*"))
-    if not pieces:
-        raise click.ClickException(f"there is no {PACKED}.00 in {out}")
-    whole = out / PACKED
-    whole.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
-    with tarfile.open(whole) as tar:
-        for member in tar:
-            if (results / member.name).exists():
-                print(f"left alone: {results / member.name}")
-                continue
-            tar.extract(member, results, filter="data")
-            print(results / member.name)
-    whole.unlink()
+    """Put what was brought home in OUT into the folder of results; nothing is overwritten.
+
+    It is unpacked beside its place and moved there when it is whole, so that an interruption leaves
+    nothing that could be taken for a record or a state.
+    """
+    beside = results / "unpacked.partial"
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        with tarfile.open(_joined(out, beside), "r:gz") as tar:
+            tar.extractall(beside / "whole", filter="data")
+        for path in _records_and_files(beside / "whole"):
+            _bring(path, results / path.relative_to(beside / "whole"))
+    except (OSError, tarfile.TarError) as error:
+        raise Refused(f"{out} is not all unpacked: {error}; the same command goes on") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+class Refused(click.ClickException):
+    """An error of the user's: one line and exit status 2."""
+
+    exit_code = 2
+
+
+def _joined(out: Path, folder: Path) -> Path:
+    """All pieces as one file in ``folder``, if they are those that were packed."""
+    pieces = sorted(out.glob(f"{PACKED}.[0-9][0-9]"))
+    if not (out / HASH).is_file():
+        raise Refused(f"there is no {HASH} in {out}; bring it home with the pieces")
+    expected = (out / HASH).read_text().split()
+    if len(expected) != 4 or expected[2] != str(len(pieces)):
+        raise Refused(f"{out} has {len(pieces)} pieces, and {HASH} is {' '.join(expected)}")
+    joined = folder / PACKED
+    digest = hashlib.sha256()
+    with joined.open("wb") as file:
+        for piece in pieces:
+            content = piece.read_bytes()
+            digest.update(content)
+            file.write(content)
+    if digest.hexdigest() != expected[0]:
+        raise Refused(f"the pieces in {out} are not as they were packed; bring them home again")
+    return joined
+
+
+def _records_and_files(folder: Path) -> list[Path]:
+    """The folders of records, and files such as states, which belong to no record."""
+    records = [path.parent for path in folder.rglob("metrics.json")]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return records + [file for file in files if file.parent not in records]
+
+
+def _bring(path: Path, target: Path) -> None:
+    """Move a record or a file to its place, unless something is there."""
+    if target.exists():
+        print(f"left alone: {target} is there already")
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
+    print(target)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def main(
     device = pick_device(device)
     if not has_precision(precision, device):
         raise click.ClickException(f"precision '{precision}' is not available on this {device}")
-    runs = plan(method, profile_name=profile, seed=seed, epochs=epochs)
+    runs = plan(method, profile=profile, seed=seed, epochs=epochs)
     dataset = datasets.load(runs[0].dataset, folder)
     fast = "compiled" if device == "cpu" else "compiled-graph"
     simple = "eager" if device == "cpu" else "graph"

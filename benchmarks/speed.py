@@ -170,11 +170,7 @@ def ours(
     ``one_stack`` says otherwise.
     """
     runs = plan(
-        case.methods,
-        dataset="digits",
-        profile_name="smoke",
-        model=case.model,
-        seed=[*range(case.seeds)],
+        case.methods, dataset="digits", profile="smoke", model=case.model, seed=[*range(case.seeds)]
     )
     runs = [replace(e, batch_size=case.batch, precision=precision) for e in runs]
     stacks = [[e] for e in runs] if device == "cpu" and not one_stack else [runs]

@@ -2,10 +2,15 @@
 
 import sys
 
+from repro import lab
 from repro.face.cli import main
-from repro.lab.run import train
 
-__all__ = ["main", "train"]
+
+def __getattr__(name: str):
+    if name == "train":  # imported when a notebook asks for it, since help needs no torch
+        return lab.run.train
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -57,7 +57,7 @@ def runs_of(exhibit: str, profile_name: str, omniglot: str = OMNIGLOT) -> list[E
         if exhibit == "figure4":
             runs += _runs_of_figure4(chosen, model, profile_name)
         else:
-            runs += plan(methods, chosen, model, profile_name=profile_name)
+            runs += plan(methods, chosen, model, profile=profile_name)
     return runs
 
 
@@ -65,7 +65,7 @@ def _runs_of_figure4(dataset: str, model: str, profile_name: str) -> list[Experi
     """CIWAE with each beta, fixed and then learned; 13 epochs in the short profile."""
     betas = ",".join(map(str, BETAS))
     epochs = 13 if profile_name == "short" else None
-    words = {"beta": betas, "epochs": epochs, "profile_name": profile_name}
+    words = {"beta": betas, "epochs": epochs, "profile": profile_name}
     return [run for method in KINDS_OF_BETA for run in plan(method, dataset, model, **words)]
 
 

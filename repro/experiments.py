@@ -3,16 +3,21 @@
 Nothing here trains. ``plan`` turns a user's words into experiments, and says in one line what is
 wrong with them. The names of datasets, models and options are here, so that both halves of the
 package can speak of them.
+
+Each field of ``Experiment`` is a word that a user may say, declared there once: names of folders,
+commands, options, files of sweeps and notebooks read ``WORDS``. A new word is a new last field, and
+what the lab makes of its value.
 """
 
 import functools
 import os
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from functools import partial
 from itertools import product
 
 from repro import ReproError, one_of, own
-from repro.bound_trial import check, check_smooth
-from repro.bounds import METHODS, T
+from repro.bounds import METHODS, SHIPPED, Objective, T
 from repro.own import PIXELS
 
 TABLE_METHODS = ("iwae", "piwae", "miwae", "ciwae", "vae")  # in the order of the report's Table 1
@@ -71,8 +76,7 @@ PRECISIONS = {  # of training's matrix products -> what it is called
     "tf32": "TensorFloat-32",
     "bf16": "bfloat16",
 }
-BATCH_SIZE = 20
-
+ENGINE_CHOICES = ("auto", "eager", "compiled", "graph", "compiled-graph")  # see lab/engines.py
 # (M, K) of the methods that the report's released code does not train as the paper says.
 # PIWAE's are its encoder's.
 RELEASED_LAYOUTS = {"piwae": (10, 10), "ciwae": (1, 1), "vae": (1, 1), "ciwae-learned": (1, 1)}
@@ -127,43 +131,122 @@ PROFILES = {
 }
 TRAINED_PROFILES = [p.name for p in PROFILES.values() if p.trained_here]
 
+MOST = 10**9  # of a seed, and of epochs
+
+
+def _whole(what: str, text, minimum: int = 1) -> int:
+    try:
+        number = int(str(text))
+    except ValueError:
+        number = minimum - 1
+    if not minimum <= number <= MOST:
+        said = str(text)[:40]
+        raise ReproError(f"{what} is '{said}'; give a whole number from {minimum} to {MOST}")
+    return number
+
+
+def _several(what: str, text, also: str = "") -> list[str]:
+    """What is separated by commas; a list stays one."""
+    texts = text if isinstance(text, (list, tuple)) else str(text).split(",")
+    if not texts:
+        raise ReproError(f"no {what} is given; name one{also}")
+    return [str(t).strip() for t in texts]
+
+
+def _seeds(what: str, text) -> list[int]:
+    return list(dict.fromkeys(_whole(what, t, minimum=0) for t in _several(what, text)))
+
+
+def _dataset(what: str, text) -> str:
+    """The dataset named, or the one in the file that is named."""
+    return own.dataset_of(text) if own.is_data_in_file(text) else one_of(what, text, DATASETS)
+
+
+@dataclass(frozen=True)
+class Word:
+    """What a user may say of a run.
+
+    ``read`` makes a value of the word and a user's text, or raises ReproError. ``usual`` goes
+    without saying; it is None if it depends on other words. ``tag`` is what the name of the run's
+    folder, or of its group's, says of the value; ``departure`` says it of an unusual value only.
+    All runs of a program have the same value if it is ``shared``.
+    """
+
+    help: str
+    read: Callable[[str, object], object]
+    usual: object = None
+    tag: str = ""
+    departure: str = ""
+    of_group: bool = False
+    shared: bool = True
+
+
+def _word(help_text: str, read: Callable | Iterable[str], usual=None, **rest):
+    """A field of ``Experiment``, whose value need not be given if it is one to depart from.
+
+    In place of ``read`` may be the names to choose from, for which the help text has a place.
+    """
+    if not callable(read):
+        help_text, read = help_text.format(", ".join(read)), partial(one_of, known=read)
+    word = Word(help_text, read, usual, **rest)
+    default = usual if word.departure and usual is not None else MISSING
+    return field(default=default, metadata={"word": word})
+
 
 @dataclass(frozen=True)
 class Experiment:
     """One training run. Runs that agree in ``shared`` can be stacked into one program."""
 
-    method: str
-    dataset: str
-    model: str
-    M: int
-    K: int
-    beta: float | None
-    seed: int
-    epochs: int
-    profile: str
-    init: str = "default"
-    batch_size: int = BATCH_SIZE
-    protocol: str = "paper"
-    precision: str = "float32"
-    estimator: str = "rep"
-    decoder: str = "own"
+    method: str = _word(
+        f"{', '.join(METHODS)}, FILE.py:BOUND, or several, with commas; all: Table 1's five.",
+        partial(_several, also=", or all"),
+        "all",
+        tag="{}",
+        shared=False,
+    )
+    dataset: str = _word(
+        f"{', '.join(DATASETS)}, or FILE.npz. Default: the profile's.",
+        _dataset,
+        tag="{}",
+        of_group=True,
+    )
+    model: str = _word("{}.", MODELS, "reference", tag="{}", of_group=True)
+    M: int = _word("Groups of samples; M*K = 64.", _whole, tag="M{}", shared=False)
+    K: int = _word("Samples in a group.", _whole, tag="K{}", shared=False)
+    beta: float | None = _word(
+        "Of the VAE's bound in CIWAE, one or several, or: learned. Default: 0.5.",
+        _several,
+        tag="beta{:g}",
+        shared=False,
+    )
+    seed: int = _word("One or several, with commas.", _seeds, 0, tag="seed{}", shared=False)
+    epochs: int = _word("Default: the profile's.", _whole, departure="epochs{}")
+    profile: str = _word(
+        "{}; auto: full with an accelerator, else smoke.", TRAINED_PROFILES, "auto"
+    )
+    init: str = _word("{}.", INITS, "default", departure="{}", of_group=True)
+    batch_size: int = _word("Images in a step.", _whole, 20, departure="batch{}")
+    protocol: str = _word(
+        "{}; released: as the report's released code trains.", PROTOCOLS, "paper", departure="{}"
+    )
+    precision: str = _word(
+        "Of training's matrix products: {}.", PRECISIONS, "float32", departure="{}"
+    )
+    estimator: str = _word(
+        "Of the inference network's gradient: {}.", ESTIMATORS, "rep", departure="{}", shared=False
+    )
+    decoder: str = _word(
+        "{}; a method's: the report's weights, held while encoders are trained.",
+        DECODERS,
+        "own",
+        departure="decoder-{}",
+    )
 
     @property
     def shared(self) -> tuple:
         """What all runs of one program have in common."""
         samples = self.M * self.K if self.protocol == "paper" else None
-        return (
-            self.dataset,
-            self.model,
-            samples,
-            self.epochs,
-            self.profile,
-            self.init,
-            self.batch_size,
-            self.protocol,
-            self.precision,
-            self.decoder,
-        )
+        return (samples, *(getattr(self, name) for name, word in WORDS.items() if word.shared))
 
     @property
     def family(self) -> str:
@@ -183,83 +266,87 @@ class Experiment:
     @property
     def group(self) -> str:
         """Name of the folder that holds runs on the same data with the same model."""
-        words = [self.dataset, self.model]
-        if self.init != "default":
-            words.append(self.init)
-        return "-".join(words)
+        return "-".join(self._tags(of_group=True))
 
     @property
     def name(self) -> str:
         """Name of the run's folder: ``piwae-M8-K8-seed0``, and what departs from the profile."""
-        words = [self.method, f"M{self.M}", f"K{self.K}"]
-        if self.beta is not None:
-            words.append(f"beta{self.beta:g}")
-        words.append(f"seed{self.seed}")
-        if self.epochs != self.planned_epochs:
-            words.append(f"epochs{self.epochs}")
-        if self.batch_size != BATCH_SIZE:
-            words.append(f"batch{self.batch_size}")
-        if self.protocol != "paper":
-            words.append(self.protocol)
-        if self.precision != "float32":
-            words.append(self.precision)
-        if self.estimator != "rep":
-            words.append(self.estimator)
-        if self.decoder != "own":
-            words.append(f"decoder-{self.decoder}")
-        return "-".join(words)
+        return "-".join(self._tags(of_group=False))
+
+    def _tags(self, of_group: bool) -> Iterator[str]:
+        said = self.said
+        for name, word in WORDS.items():
+            value = getattr(self, name)
+            tag = word.tag or (word.departure if name in said else "")
+            if tag and value is not None and word.of_group == of_group:
+                yield tag.format(value)
+
+    @property
+    def usual(self) -> dict[str, object]:
+        """What goes without saying in the words that plan such a run."""
+        fixed = getattr(METHODS.get(self.method), "M", None)
+        layout = (fixed, T // fixed) if fixed else (8, 8)
+        if self.protocol == "released":
+            layout = RELEASED_LAYOUTS.get(self.method, layout)
+        usual = {name: word.usual for name, word in WORDS.items()}
+        usual |= {"dataset": PROFILES[self.profile].dataset, "epochs": self.planned_epochs}
+        beta = None if self.beta is None else USUAL_BETA
+        return usual | {"M": layout[0], "K": layout[1], "beta": beta}
+
+    @property
+    def said(self) -> dict[str, object]:
+        """The words that plan this run, without what goes without saying."""
+        usual = self.usual
+        return {n: value for n in WORDS if (value := getattr(self, n)) != usual[n]}
 
     @property
     def command(self) -> str:
         """The command that makes this run's record."""
-        if self.profile == "published":
-            return "python -m repro audit"
-        method = self.method
-        if own.is_own(method):
-            method = f"FILE.py:{own.without_hash(method).replace('-', '_')}"
-        dataset = "FILE.npz" if own.is_own(self.dataset) else self.dataset
-        options = {"method": method} | self._layout_options()
-        usual = {
-            "beta": (self.beta, None if self.beta is None else 0.5),
-            "dataset": (dataset, PROFILES[self.profile].dataset),
-            "model": (self.model, "reference"),
-            "seed": (self.seed, 0),
-            "epochs": (self.epochs, self.planned_epochs),
-            "init": (self.init, "default"),
-            "precision": (self.precision, "float32"),
-            "estimator": (self.estimator, "rep"),
-            "decoder": (self.decoder, "own"),
-        }
-        options |= {name: value for name, (value, default) in usual.items() if value != default}
-        options["profile"] = self.profile
-        if "beta" in options:
-            options["beta"] = f"{self.beta:g}"
-        words = [f"--{name} {value}" for name, value in options.items()]
-        return " ".join(["python -m repro train", *words])
-
-    def _layout_options(self) -> dict[str, object]:
-        """The protocol, M and K, where a command must name them."""
-        if self.protocol == "released":
-            options: dict[str, object] = {"protocol": "released"}
-            if RELEASED_LAYOUTS[self.method] != (self.M, self.K):
-                options["K"] = self.K
-            return options
-        has_choice = own.is_own(self.method) or METHODS[self.method].M is None
-        if has_choice and (self.M, self.K) != (8, 8):
-            return {"M": self.M, "K": self.K}
-        return {}
+        return _command(self.said)
 
     def as_dict(self) -> dict:
-        """Its fields, as ``config.json`` holds them.
+        """Its fields, as ``config.json`` holds them: words that came later only if unusual."""
+        later = [*WORDS][FIRST_WORDS:]
+        usual = [name for name in later if getattr(self, name) == WORDS[name].usual]
+        return {name: value for name, value in asdict(self).items() if name not in usual}
 
-        The estimator and the decoder are left out if they are the usual ones, as in records from
-        before there were others.
-        """
-        fields = asdict(self)
-        for name, usual in (("estimator", "rep"), ("decoder", "own")):
-            if fields[name] == usual:
-                del fields[name]
-        return fields
+
+WORDS: dict[str, Word] = {f.name: f.metadata["word"] for f in fields(Experiment)}
+FIRST_WORDS = 13  # so many stand in every record; there were others from the estimator on
+USUAL_BETA = 0.5
+
+
+def words_in(values: Mapping[str, object]) -> dict[str, object]:
+    """The words among some names, such as a notebook's, with their values."""
+    return {name: values[name] for name in WORDS if name in values}
+
+
+def option_of(word: str) -> str:
+    """The option of a command that says a word: ``--batch-size``."""
+    return "--" + word.replace("_", "-")
+
+
+def _command(said: Mapping[str, object]) -> str:
+    """The command that says these words: first what is of the method, the profile last."""
+    if said["profile"] == "published":
+        return "python -m repro audit"
+    order = ("method", "protocol", "M", "K", "beta", *said)
+    words = {name: said[name] for name in order if name in said and name != "profile"}
+    words["profile"] = said["profile"]
+    options = [f"{option_of(name)} {_as_text(name, value)}" for name, value in words.items()]
+    return " ".join(["python -m repro train", *options])
+
+
+def _as_text(word: str, value: object) -> str:
+    """What a user types for a value; for several, with commas."""
+    if isinstance(value, list):
+        return ",".join(_as_text(word, v) for v in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if word in ("method", "dataset") and own.is_own(value):
+        name = own.without_hash(value).replace("-", "_")
+        return f"FILE.py:{name}" if word == "method" else "FILE.npz"
+    return str(value)
 
 
 def profile(name: str = "auto", device: str = "auto") -> Profile:
@@ -282,86 +369,56 @@ def _has_accelerator() -> bool:
     return torch.cuda.is_available()
 
 
-def plan(  # noqa: PLR0913  (these are the words that a user may say)
-    method="all",
-    dataset=None,
-    model="reference",
-    M=None,
-    K=None,
-    beta=None,
-    seed=0,
-    epochs=None,
-    profile_name="auto",
-    init="default",
-    protocol="paper",
-    precision="float32",
-    estimator="rep",
-    device="auto",
-    decoder="own",
-) -> list[Experiment]:
-    """Experiments from a user's words.
+def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
+    """Experiments from a user's words, by name or in the order of ``Experiment``'s fields.
 
-    ``method``, ``beta`` and ``seed`` may list several ("piwae,iwae", "0,1"); "all" is Table 1's
-    five methods; ``beta="learned"`` makes CIWAE choose its own. ``protocol="released"`` trains as
-    the report's released code does, where that is not as the paper says. ``estimator`` is a name in
-    ``ESTIMATORS``. ``decoder`` may name one of Table 1's methods: then encoders alone are trained,
+    What is None, or not said, is as usual. ``method``, ``beta`` and ``seed`` may list several
+    ("piwae,iwae", "0,1"); "all" is Table 1's five methods; ``beta="learned"`` makes CIWAE choose
+    its own. ``protocol="released"`` trains as the report's released code does, where that is not as
+    the paper says. ``decoder`` may name one of Table 1's methods: then encoders alone are trained,
     for that released decoder. Raises ReproError, one line, if a name is unknown, beta is outside
-    [0, 1] or M K is not 64.
+    [0, 1] or M K is not 64. ::
+
+        plan("piwae,iwae", "mnist", epochs=4, seed="0,1", profile="short")
     """
-    p = profile(profile_name, device)
-    dataset = _dataset(p.dataset if dataset is None else dataset)
-    protocol = one_of("protocol", protocol, PROTOCOLS)
-    methods = _methods(method, protocol)
-    if not methods:
-        raise ReproError("no method is given; name one, or all")
-    if beta == LEARNED:
-        methods = _with_chosen_beta(methods)
-        beta = None
-    common = {
-        "dataset": dataset,
-        "model": one_of("model", model, MODELS),
-        "epochs": p.epochs_on(dataset) if epochs is None else _whole("epochs", epochs, minimum=1),
-        "profile": p.name,
-        "init": one_of("init", init, INITS),
-        "protocol": protocol,
-        "precision": one_of("precision", precision, PRECISIONS),
-        "estimator": _estimator(estimator, methods, protocol),
-        "decoder": _decoder(decoder, dataset, model, protocol),
-    }
-    seeds = dict.fromkeys(_whole("seed", s, minimum=0) for s in _split(seed))
-    if not seeds:
-        raise ReproError("no seed is given; name one")
-    layout = _released_layout if protocol == "released" else _layout
+    said = dict(zip(WORDS, in_order, strict=False)) | by_name
+    said = {one_of("word", name, WORDS): v for name, v in said.items() if v is not None}
+    p = profile(said.get("profile", "auto"), device)
+    usual = {name: word.usual for name, word in WORDS.items() if word.usual is not None}
+    said = usual | {"dataset": p.dataset} | said | {"profile": p.name}
+    words = {name: WORDS[name].read(name, text) for name, text in said.items()}
+    methods = _methods(words.pop("method"), words["protocol"])
+    betas = words.pop("beta", None)
+    if betas == [LEARNED]:
+        methods, betas = _with_chosen_beta(methods), None
+    _check_estimator(words["estimator"], methods, words["protocol"])
+    _check_decoder(words)
+    M, K, seeds = words.pop("M", None), words.pop("K", None), words.pop("seed")
+    words.setdefault("epochs", p.epochs_on(words["dataset"]))
+    layout = _released_layout if words["protocol"] == "released" else _layout
     runs = []
-    for seed_of_run, name in product(seeds, methods):
-        groups, samples = layout(name, M, K)
-        for b in _betas(name, beta, methods):
-            run = Experiment(name, M=groups, K=samples, beta=b, seed=seed_of_run, **common)
-            runs.append(replace(run, estimator="drep") if METHODS[name].chooses_beta else run)
+    for seed, method in product(seeds, methods):
+        of_method = dict(zip("MK", layout(method, M, K), strict=True))
+        for beta in _betas(method, betas, methods):
+            run = Experiment(method, seed=seed, beta=beta, **of_method, **words)
+            runs.append(replace(run, estimator="drep") if METHODS[method].chooses_beta else run)
     return runs
 
 
-def _dataset(word) -> str:
-    """The dataset named, or the one in the file that is named."""
-    if own.is_data_in_file(word):
-        return own.dataset_of(word)
-    return one_of("dataset", word, DATASETS)
-
-
-def _methods(words, protocol: str) -> list[str]:
+def _methods(texts: list[str], protocol: str) -> list[str]:
     """The methods named, each once and in order, their bounds tried."""
     names: list[str] = []
-    for word in _split(words):
-        if own.is_bound_in_file(word):
-            names.append(own.method_of(word))
-        elif word != "all":
-            names.append(word)
+    for text in texts:
+        if own.is_bound_in_file(text):
+            names.append(own.method_of(text))
+        elif text != "all":
+            names.append(text)
         elif protocol == "released":
             names += [m for m in TABLE_METHODS if m in RELEASED_LAYOUTS]
         else:
             names += TABLE_METHODS
     for name in names:
-        _checked(one_of("method", name, METHODS), METHODS[name])
+        _try(one_of("method", name, METHODS), METHODS[name])
     return list(dict.fromkeys(names))
 
 
@@ -376,19 +433,24 @@ def _with_chosen_beta(methods: list[str]) -> list[str]:
     return list(dict.fromkeys(chosen))
 
 
-_checked = functools.cache(check)
-_smooth = functools.cache(check_smooth)
+@functools.cache
+def _try(method: str, objective: Objective, smooth: bool = False) -> None:
+    """Try somebody's own bounds; with ``smooth``, whether phi's is smooth enough for ``drep``."""
+    if objective is not SHIPPED.get(method):
+        from repro import bound_trial  # which imports torch
+
+        if smooth:
+            bound_trial.check_smooth(method, objective.phi)
+        else:
+            bound_trial.check(method, objective)
 
 
-def _estimator(name: str, methods: list[str], protocol: str) -> str:
-    """The estimator called ``name``, if it can be had for these methods."""
-    one_of("estimator", name, ESTIMATORS)
+def _check_estimator(name: str, methods: list[str], protocol: str) -> None:
     if name != "rep" and protocol == "released":
         raise ReproError("the released code has no estimator but rep; leave one of the two out")
     if name == "drep":
         for method in methods:
-            _smooth(method, METHODS[method].phi)
-    return name
+            _try(method, METHODS[method], smooth=True)
 
 
 def measured_at_milestones(names: str) -> tuple[str, ...]:
@@ -401,26 +463,24 @@ def measured_at_milestones(names: str) -> tuple[str, ...]:
 def unbiased_estimators(method: str) -> tuple[str, ...]:
     """The unbiased estimators of a method's gradient; a bound that is not smooth has only rep."""
     try:
-        _smooth(method, METHODS[method].phi)
+        _try(method, METHODS[method], smooth=True)
     except ReproError:
         return ("rep",)
     return ("rep", "drep")
 
 
-def _decoder(name: str, dataset: str, model: str, protocol: str) -> str:
-    """The decoder called ``name``, if there is one for this dataset and model."""
-    one_of("decoder", name, DECODERS)
-    if name == "own":
-        return name
-    if protocol == "released":
+def _check_decoder(words: Mapping[str, str]) -> None:
+    """Raise ReproError if there is no such decoder for a dataset and a model."""
+    if words["decoder"] == "own":
+        return
+    if words["protocol"] == "released":
         raise ReproError("the released code trains both networks; leave the decoder out")
-    setting = f"{family_of(dataset)}-{model}"
+    setting = f"{family_of(words['dataset'])}-{words['model']}"
     if setting not in SETTINGS_WITH_WEIGHTS:
         raise ReproError(
             f"no decoder was released for {setting}; there are weights for "
             f"{', '.join(SETTINGS_WITH_WEIGHTS)}"
         )
-    return name
 
 
 def told_apart(runs: list[Experiment]) -> dict[Experiment, str]:
@@ -439,10 +499,8 @@ def told_apart(runs: list[Experiment]) -> dict[Experiment, str]:
     return {e: name(e) for e in runs}
 
 
-def _layout(method: str, M, K) -> tuple[int, int]:
+def _layout(method: str, M: int | None, K: int | None) -> tuple[int, int]:
     """(M, K): the method's own if it leaves no choice; otherwise as given, or (8, 8)."""
-    M = None if M is None else _whole("M", M, minimum=1)
-    K = None if K is None else _whole("K", K, minimum=1)
     given = " and ".join(f"{name} = {v}" for name, v in (("M", M), ("K", K)) if v is not None)
     fixed = METHODS[method].M
     if M is None:
@@ -462,7 +520,7 @@ def _layout(method: str, M, K) -> tuple[int, int]:
     return M, K
 
 
-def _released_layout(method: str, M, K) -> tuple[int, int]:
+def _released_layout(method: str, M: int | None, K: int | None) -> tuple[int, int]:
     """(M, K) that the released code uses; as there, K of CIWAE's second term can be set."""
     if method not in RELEASED_LAYOUTS:
         raise ReproError(
@@ -473,14 +531,13 @@ def _released_layout(method: str, M, K) -> tuple[int, int]:
             f"the released code trains {method} with {RELEASED_LAYOUTS[method]} "
             "whatever M and K say; leave them out"
         )
-    return RELEASED_LAYOUTS[method] if K is None else (1, _whole("K", K, minimum=1))
+    return RELEASED_LAYOUTS[method] if K is None else (1, K)
 
 
-def _betas(method: str, given, methods: list[str]) -> list[float | None]:
+def _betas(method: str, given: list[str] | None, methods: list[str]) -> list[float | None]:
     """The values of beta with which a method is run; [None] if it has no beta."""
     if METHODS[method].takes_beta:
-        words = [0.5] if given is None else _split(given)
-        return list(dict.fromkeys(_beta(method, word) for word in words))
+        return list(dict.fromkeys(_beta(method, b) for b in given or [USUAL_BETA]))
     if given is not None and not any(METHODS[m].takes_beta for m in methods):
         raise ReproError(f"{method} has no beta; leave it out, or use ciwae")
     return [None]
@@ -504,57 +561,29 @@ def _beta(method: str, word) -> float:
     return abs(value)  # -0 is 0
 
 
-MOST = 10**9  # of a seed, and of epochs
-
-
-def _whole(what: str, value, minimum: int) -> int:
-    try:
-        number = int(str(value))
-    except ValueError:
-        number = minimum - 1
-    if not minimum <= number <= MOST:
-        said = str(value)[:40]
-        raise ReproError(f"{what} is '{said}'; give a whole number from {minimum} to {MOST}")
-    return number
-
-
-def _split(value) -> list[str]:
-    """Words separated by commas; a list stays one."""
-    if isinstance(value, (list, tuple)):
-        return [str(v) for v in value]
-    return [v.strip() for v in str(value).split(",")]
-
-
-def commands(wanted: list[Experiment]) -> list[str]:
+def commands(wanted: Iterable[Experiment]) -> list[str]:
     """The commands that make these runs' records: one for all that can be trained together."""
-    groups: dict[str, dict[Experiment, None]] = {}
-    for e in wanted:
-        groups.setdefault(_without_method_and_beta(e), {})[e] = None
-    found: list[str] = []
-    for words, group in groups.items():
-        found += _commands_of_group(words, list(group))
-    return list(dict.fromkeys(found))
+    groups: dict[tuple, list[Experiment]] = {}
+    for e in dict.fromkeys(wanted):
+        others = [(word, v) for word, v in e.said.items() if word not in ("method", "beta")]
+        groups.setdefault(tuple(others), []).append(e)
+    found = [said for others, group in groups.items() for said in _together(dict(others), group)]
+    return list(dict.fromkeys(map(_command, found)))
 
 
-def _without_method_and_beta(e: Experiment) -> str:
-    """An experiment's command with a place for methods and betas."""
-    words = e.command.replace(f"--method {e.method}", "--method {}")
-    return words if e.beta is None else words.replace(f" --beta {e.beta:g}", "")
-
-
-def _commands_of_group(words: str, group: list[Experiment]) -> list[str]:
-    """One command for runs that differ in method and beta only; several if it would make more."""
+def _together(others: dict, group: list[Experiment]) -> list[dict]:
+    """What plans runs that differ in method and beta; one by one if together it plans more."""
     methods = list(dict.fromkeys(e.method for e in group))
     betas = list(dict.fromkeys(e.beta for e in group if e.beta is not None))
-    made = sum(len(betas) if METHODS[m].takes_beta else 1 for m in methods)
-    if made != len(group):
-        return [e.command for e in group]
-    beta_option = ""
-    if betas not in ([], [0.5]):
-        beta_option = " --beta " + ",".join(f"{b:g}" for b in betas)
-    if tuple(methods) == TABLE_METHODS:
-        return [words.replace(" --method {}", beta_option)]
-    return [words.format(",".join(methods) + beta_option)]
+    have_beta = {e.method for e in group if e.beta is not None}
+    if sum(len(betas) if m in have_beta else 1 for m in methods) != len(group):
+        return [e.said for e in group]
+    said = others.copy()
+    if tuple(methods) != TABLE_METHODS:
+        said["method"] = methods
+    if betas not in ([], [USUAL_BETA]):
+        said["beta"] = betas
+    return [said]
 
 
 def with_epochs(experiments: list[Experiment], epochs: int) -> list[Experiment]:

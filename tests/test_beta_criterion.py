@@ -84,8 +84,8 @@ def test_it_converges_to_the_best_beta_of_noisy_gradients(window):
 
 @pytest.mark.parametrize("beta", [0.0, 1.0])
 def test_the_two_gradients_are_the_doubly_reparameterised_ones_of_both_ends(small, beta):
-    chosen = Program(plan("ciwae", beta="learned", profile_name="smoke"), few_digits(500))
-    end = plan("ciwae", beta=beta, profile_name="smoke", estimator="drep")
+    chosen = Program(plan("ciwae", beta="learned", profile="smoke"), few_digits(500))
+    end = plan("ciwae", beta=beta, profile="smoke", estimator="drep")
     of_end = Program(end, few_digits(500))
     x = chosen.images[None, :20].round()
     _, (_, _, of_vae, of_iwae) = chosen.gradients(x, chosen.T, chosen.weigh)
@@ -114,7 +114,7 @@ def test_descents_sum_to_the_slopes_of_the_bounds():
 
 
 def test_beta_moves_is_in_the_curve_and_goes_on_where_it_was(small, tmp_path):
-    runs = plan("ciwae", beta="learned", profile_name="smoke", epochs=2)
+    runs = plan("ciwae", beta="learned", profile="smoke", epochs=2)
     whole = training.fit(runs, few_digits(500))
     betas = [line["beta"] for line in whole.curves[0]]
     assert all(0 <= b <= 1 for b in betas)
@@ -128,19 +128,19 @@ def test_beta_moves_is_in_the_curve_and_goes_on_where_it_was(small, tmp_path):
 
 def test_a_chosen_beta_leaves_its_companions_alone(small):
     """IWAE and a CIWAE with beta 0.5 end, stacked beside it, where they end without it."""
-    others = plan("iwae,ciwae", profile_name="smoke", epochs=1, estimator="drep")
-    beside = [*others, *plan("ciwae", beta="learned", profile_name="smoke", epochs=1)]
+    others = plan("iwae,ciwae", profile="smoke", epochs=1, estimator="drep")
+    beside = [*others, *plan("ciwae", beta="learned", profile="smoke", epochs=1)]
     alone = training.fit(others, few_digits(500), stack=1)
     stacked = training.fit(beside, few_digits(500), stack=1)
     assert stacked.curves[:2] == alone.curves
 
 
 def test_it_is_one_word(small):
-    (run,) = plan("ciwae", beta="learned", profile_name="short")
+    (run,) = plan("ciwae", beta="learned", profile="short")
     assert (run.method, run.estimator) == ("ciwae-chosen", "drep")
     assert run == replace(run, beta=0.5)
     with pytest.raises(ReproError, match="is for method ciwae"):
-        plan("iwae", beta="learned", profile_name="short")
+        plan("iwae", beta="learned", profile="short")
     told = CliRunner().invoke(repro_command, ["train", "--help"]).output
     assert "learned" in told
 

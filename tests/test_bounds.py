@@ -251,7 +251,7 @@ class Undifferentiable(torch.autograd.Function):
 def test_a_bound_that_is_none_is_one_line(monkeypatch, objective, line):
     monkeypatch.setitem(METHODS, "mine", objective)
     with pytest.raises(ReproError) as error:
-        experiments.plan("mine", profile_name="smoke")
+        experiments.plan("mine", profile="smoke")
     said = str(error.value)
     assert line in said
     assert len(said.splitlines()) == 1
@@ -328,7 +328,7 @@ def test_a_bound_of_ones_own_takes_a_function_and_a_line(monkeypatch):
 
     monkeypatch.setitem(METHODS, "renyi", both(renyi))
 
-    (experiment,) = experiments.plan("renyi", profile_name="smoke", epochs=1)
+    (experiment,) = experiments.plan("renyi", profile="smoke", epochs=1)
     run = training.fit([experiment], few_digits())
     assert run.finished
     assert len(run.curves[0]) == 1
@@ -336,8 +336,17 @@ def test_a_bound_of_ones_own_takes_a_function_and_a_line(monkeypatch):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_bound_of_the_project_is_smooth_enough_for_drep(method):
+def test_every_bound_of_the_project_stands_its_trial_and_is_smooth_enough_for_drep(method):
+    check(method, METHODS[method])
     check_smooth(method, METHODS[method].phi)
+
+
+@pytest.mark.parametrize("name", ["mine", "iwae"])
+def test_what_is_not_the_project_s_is_tried_before_it_is_planned(monkeypatch, name):
+    """A bound under a new name, and another under a name that the project has."""
+    monkeypatch.setitem(METHODS, name, both(lambda log_w: log_w))
+    with pytest.raises(ReproError, match=f"bound of '{name}' gives "):
+        experiments.plan(name, profile="smoke")
 
 
 @pytest.mark.parametrize(

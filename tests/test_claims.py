@@ -127,7 +127,7 @@ def test_a_method_is_ahead_only_beyond_three_standard_errors(monkeypatch, differ
 def test_short_runs_are_told_and_do_not_count(tmp_path):
     copy_published(tmp_path)
     for method, value in (("iwae", -90.0), ("piwae", -95.0), ("miwae", -95.0)):
-        write_record(tmp_path, plan(method, profile_name="short")[0], value)
+        write_record(tmp_path, plan(method, profile="short")[0], value)
     outcome, said = claims.ahead(Evidence(str(tmp_path)), "iwae_64", ("piwae", "miwae"))
     assert outcome is Outcome.HOLDS_IN_PART  # MNIST's lead is within what another training changes
     assert "40 epochs, too short to count, one training each: −5.00 ± 0.11 (PIWAE, MNIST)" in said
@@ -143,7 +143,7 @@ def test_whole_trainings_of_ours_are_a_test_where_the_released_ones_are_none(tmp
     """Values of single images 0 and 1 apart; and short runs, which are told."""
     for method, value in (("iwae", -85.0), ("piwae", -86.0), ("miwae", -85.0)):
         for profile in ("full", "short"):
-            write_record(tmp_path, plan(method, profile_name=profile)[0], value)
+            write_record(tmp_path, plan(method, profile=profile)[0], value)
     where = {"metric": "log_px", "settings": ["mnist reference"], "released": False}
     with_whole_runs = Evidence(str(tmp_path))
     of_piwae = claims.not_behind(with_whole_runs, methods=("piwae",), **where)
@@ -246,7 +246,7 @@ def test_a_gradient_is_clearer_only_beyond_three_standard_errors():
 
 def test_encoders_alone_are_told_and_do_not_count(tmp_path):
     assert claims.encoder_alone(Evidence(str(tmp_path))).outcome is Outcome.UNTESTED
-    words = {"profile_name": "short", "epochs": 4, "decoder": "iwae", "precision": "tf32"}
+    words = {"profile": "short", "epochs": 4, "decoder": "iwae", "precision": "tf32"}
     for method, value in (("iwae", -75.0), ("miwae", -70.0)):
         write_record(tmp_path, plan(method, **words)[0], value)
     outcome, said = claims.encoder_alone(Evidence(str(tmp_path)))
@@ -258,9 +258,9 @@ def test_encoders_alone_are_told_and_do_not_count(tmp_path):
 
 def test_other_settings_are_compared_at_one_length(tmp_path):
     """With IWAE after as many epochs, however long it trained; what is missing is left out."""
-    (iwae,) = plan("iwae", profile_name="short", epochs=41, precision="tf32")
-    (miwae,) = plan("miwae", M=4, K=16, profile_name="short", precision="tf32")
-    (another,) = plan("piwae", M=4, K=16, profile_name="short", epochs=12)
+    (iwae,) = plan("iwae", profile="short", epochs=41, precision="tf32")
+    (miwae,) = plan("miwae", M=4, K=16, profile="short", precision="tf32")
+    (another,) = plan("piwae", M=4, K=16, profile="short", epochs=12)
     claim = claim_called(
         "Other settings do as well: MIWAE(4,16), PIWAE(4,16) and CIWAE(0.05) are ahead of IWAE"
     )

@@ -55,7 +55,7 @@ def test_train_evaluate_tables_and_status(here):
     assert done.returncode == 0, done.stderr
     assert "smoke profile: vae-M64-K1-seed0-epochs1" in done.stdout
     assert "should take about" in done.stdout
-    (experiment,) = plan("vae", epochs=1, profile_name="smoke")
+    (experiment,) = plan("vae", epochs=1, profile="smoke")
     path = Archive(here / "results").path_of(experiment)
     assert str(path) in done.stdout
     assert not list(here.rglob("unfinished-*"))
@@ -86,6 +86,36 @@ def test_train_evaluate_tables_and_status(here):
     assert "Usage" in repro(cwd=here).stdout
 
 
+WITHOUT_TORCH = """
+import sys
+from importlib.abc import MetaPathFinder
+
+
+class NoTorch(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torch":
+            raise ImportError("torch is not to be imported")
+
+
+sys.meta_path.insert(0, NoTorch())
+from repro.__main__ import main
+from repro.records import Archive
+
+assert main(["--help"]) == main(["train", "--help"]) == 0
+assert not sys.modules.keys() & {"pandas", "scipy", "matplotlib", "safetensors"}
+assert main(["status", "--profile", "full"]) == main(["tables", "table1"]) == 0
+record = Archive().records("full")[0]
+assert len(record.curve) == record.experiment.epochs
+"""
+
+
+def test_help_status_tables_and_records_need_no_torch():
+    done = run(sys.executable, "-c", WITHOUT_TORCH, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: python -m repro" in done.stdout
+    assert "IWAE" in done.stdout
+
+
 def test_a_time_limit_leaves_resumable_state_and_status_3(here):
     words = ("train", "--method", "iwae,vae", "--epochs", 1, "--profile", "smoke")
     stopped = repro(*words, "--time-limit", 0, cwd=here)
@@ -107,7 +137,7 @@ def test_time_that_is_up_between_training_and_evaluation_loses_nothing(
     def fit_to_the_end(runs, dataset, state, device, stop, *rest, **how):
         return fit(runs, dataset, state, device, lambda: False, *rest, **how)
 
-    runs = plan("iwae,vae", profile_name="smoke", epochs=1)
+    runs = plan("iwae,vae", profile="smoke", epochs=1)
     monkeypatch.setattr(lab_run.training, "fit", fit_to_the_end)
     for there in (0, 1, 2):
         assert len(lab_run.train(runs, results=tmp_path, time_limit=0)) == there
@@ -307,7 +337,7 @@ def test_a_state_that_finds_no_room_is_one_line_and_leaves_nothing_half_written(
 
 
 def test_a_whole_record_in_a_folder_that_may_only_be_read_is_there_already(here, monkeypatch):
-    (e,) = plan("vae", epochs=1, profile_name="smoke")
+    (e,) = plan("vae", epochs=1, profile="smoke")
     write_record(here / "results", e)
 
     def read_only(path, missing_ok=False):

@@ -21,7 +21,7 @@ from tests.helpers import write_record
 @pytest.fixture
 def record(tmp_path):
     """A record of the smoke profile with whole weights."""
-    (e,) = plan("vae", profile_name="smoke")
+    (e,) = plan("vae", profile="smoke")
     model = Autoencoder(MODELS["reference"], [0])
     return write_record(tmp_path, e, weights=model.run_state(0))
 
@@ -146,7 +146,7 @@ LONG = "9" * 400
 def test_what_cannot_be_read_is_one_line_and_hides_no_other_record(record, name, content):
     """``None`` puts a folder in the file's place."""
     results = record.parents[2]
-    (other,) = plan("iwae", profile_name="smoke")
+    (other,) = plan("iwae", profile="smoke")
     write_record(results, other)
     if content is None:
         (record / name).unlink()
@@ -175,7 +175,7 @@ def test_a_provenance_that_is_too_deep_is_one_line(record):
 
 
 def test_verify_goes_on_after_each_of_them(tmp_path):
-    runs = plan("vae,iwae,miwae", dataset="mnist", profile_name="short", epochs=1)
+    runs = plan("vae,iwae,miwae", dataset="mnist", profile="short", epochs=1)
     first, second, _ = (write_record(tmp_path, e) for e in runs)
     (first / "metrics.json").write_text(DEEP)
     shutil.rmtree(second)

@@ -120,7 +120,7 @@ def test_a_spread_of_single_values_is_no_standard_error():
 
 
 def test_one_seeds_error_is_over_the_test_images(tmp_path):
-    (e,) = plan("iwae", profile_name="short")
+    (e,) = plan("iwae", profile="short")
     write_record(tmp_path, e, -90.0, 0.1)
     mean = over_seeds([Archive(tmp_path).get(e)], "iwae_64")
     assert mean.error_of is ErrorOf.IMAGES
@@ -131,7 +131,7 @@ def test_two_seeds_error_is_over_the_test_images_of_their_mean_and_says_so():
     """Neither seed's own error: their images differ in opposite ways, in part."""
     runs = []
     by_image = np.array([[-92.0, -90.0, -88.0], [-91.0, -92.0, -93.0]])
-    for e, images in zip(plan("iwae", seed="0,1", profile_name="short"), by_image, strict=True):
+    for e, images in zip(plan("iwae", seed="0,1", profile="short"), by_image, strict=True):
         own = {"value": images.mean(), "se": images.std(ddof=1) / np.sqrt(3), "sd": images.std()}
         runs.append(record_in_memory(e, {"iwae_64": own}, {"iwae_64": images}))
     mean = over_seeds(runs, "iwae_64")
@@ -146,7 +146,7 @@ def test_two_seeds_error_is_over_the_test_images_of_their_mean_and_says_so():
 def test_the_gap_of_two_seeds_has_its_error_from_the_gaps_of_the_images():
     runs = []
     gaps = np.array([[-1.0, -2.0, -3.0], [-1.0, -4.0, -1.0]])
-    for e, gap in zip(plan("iwae", seed="0,1", profile_name="short"), gaps, strict=True):
+    for e, gap in zip(plan("iwae", seed="0,1", profile="short"), gaps, strict=True):
         log_px = np.array([-80.0, -95.0, -110.0])
         images = {"iwae_64": log_px + gap, "log_px": log_px}
         runs.append(record_in_memory(e, {"minus_kl": {"value": gap.mean(), "se": 9.0}}, images))
@@ -157,8 +157,8 @@ def test_the_gap_of_two_seeds_has_its_error_from_the_gaps_of_the_images():
 
 def test_differences_are_paired_over_images_or_between_seeds(tmp_path):
     for seed, shift in enumerate((1.0, 3.0, 1.0, 3.0)):
-        write_record(tmp_path, plan("iwae", seed=seed, profile_name="short")[0], -90)
-        write_record(tmp_path, plan("piwae", seed=seed, profile_name="short")[0], -90 + shift)
+        write_record(tmp_path, plan("iwae", seed=seed, profile="short")[0], -90)
+        write_record(tmp_path, plan("piwae", seed=seed, profile="short")[0], -90 + shift)
     shown = Archive(tmp_path).records("short")
     iwae, piwae = of_method(shown, "iwae"), of_method(shown, "piwae")
     of_one_seed = paired_difference(piwae[:1], iwae[:1], "iwae_64")
@@ -184,7 +184,7 @@ def two_way(tmp_path):
     of_seeds = 2 * rng.normal(size=3)
     values = noise + of_methods + of_seeds
     for method, row in zip(TABLE_METHODS, values, strict=True):
-        for e, value in zip(plan(method, seed="0,1,2", profile_name="short"), row, strict=True):
+        for e, value in zip(plan(method, seed="0,1,2", profile="short"), row, strict=True):
             write_record(tmp_path, e, -90 + value)
     return Archive(tmp_path).records("short"), values
 
@@ -235,7 +235,7 @@ def test_too_few_seeds_tell_no_spread(two_way):
 def planted(method, seeds, value=-90.0, se=0.3, images=None):
     """Records in memory of several seeds, whose metric is ``value`` plus the seed."""
     found = []
-    for e in plan(method, seed=list(seeds), profile_name="short"):
+    for e in plan(method, seed=list(seeds), profile="short"):
         of_run = {"iwae_64": {"value": value + e.seed, "se": se, "sd": 9.0}}
         found.append(record_in_memory(e, of_run, images))
     return found
@@ -277,8 +277,8 @@ def test_a_difference_whose_error_is_not_known_says_so():
 
 def test_only_images_of_one_binarisation_are_paired(tmp_path):
     """Records are on disk here, because their inputs are compared."""
-    (first,) = plan("iwae", profile_name="short")
-    (second,) = plan("miwae", profile_name="short")
+    (first,) = plan("iwae", profile="short")
+    (second,) = plan("miwae", profile="short")
     paths = [write_record(tmp_path, e, value) for e, value in ((first, -90.0), (second, -89.0))]
     a, b = (Archive(tmp_path).read(path) for path in paths)
     found = paired_difference([b], [a], "iwae_64")

@@ -18,7 +18,7 @@ ALONE = {"decoder": "iwae", "epochs": 4, "precision": "tf32"}
 
 
 def runs(method, **words):
-    return plan(method, profile_name="short", **{"epochs": 13} | words)
+    return plan(method, profile="short", **{"epochs": 13} | words)
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_groups_lead_from_iwae_to_the_vae_for_miwae_and_not_for_piwae(tmp_path):
 
 def test_one_training_each_is_compared_with_what_another_would_change(tmp_path):
     """The error has the training's noise in it, borrowed; the images alone would give less."""
-    words = {"profile_name": "full", "epochs": 364, "precision": "tf32"}
+    words = {"profile": "full", "epochs": 364, "precision": "tf32"}
     for value, e in ((-87.0, plan("iwae", **words)[0]), (-86.0, plan("piwae", **words)[0])):
         write_record(tmp_path, e, value=value)
     numbers = Numbers(str(tmp_path))
@@ -190,7 +190,7 @@ def test_one_training_each_is_compared_with_what_another_would_change(tmp_path):
 
 
 def test_the_table_and_the_prose_have_one_error_for_one_difference(tmp_path):
-    words = {"profile_name": "full", "epochs": 364, "precision": "tf32"}
+    words = {"profile": "full", "epochs": 364, "precision": "tf32"}
     for value, estimator in ((-87.0, "rep"), (-86.0, "drep")):
         write_record(tmp_path, plan("iwae", estimator=estimator, **words)[0], value=value)
     in_prose = Numbers(str(tmp_path)).trained_apart("iwae drep", "iwae rep", "iwae_64", "longer")
@@ -217,7 +217,7 @@ def test_what_was_made_up_is_paired_on_the_seeds_of_all_three(tmp_path):
 
 
 def test_trainings_of_another_length_change_nothing_of_a_comparison(tmp_path):
-    words = {"profile_name": "full", "precision": "tf32"}
+    words = {"profile": "full", "precision": "tf32"}
     for epochs, values in ((364, (-87.0, -86.0)), (3280, (-80.0, -85.0))):
         for method, value in zip(("iwae", "piwae"), values, strict=True):
             write_record(tmp_path, plan(method, epochs=epochs, **words)[0], value=value)

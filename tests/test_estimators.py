@@ -177,7 +177,7 @@ def test_drep_has_the_expectation_of_rep_and_stl_has_not(method):
 def test_runs_of_different_estimators_can_be_stacked(monkeypatch):
     """In a stack each run goes where it goes alone; theta's first step is the same for all."""
     monkeypatch.setitem(MODELS, "reference", SMALL)
-    runs = [e for name in ESTIMATORS for e in plan("iwae", profile_name="smoke", estimator=name)]
+    runs = [e for name in ESTIMATORS for e in plan("iwae", profile="smoke", estimator=name)]
     stacked = Program(runs, few_digits())
     stacked.step()
     for i, e in enumerate(stacked.experiments):
@@ -233,22 +233,22 @@ UNFIT = {
 @pytest.mark.parametrize("name", UNFIT)
 def test_drep_refuses_a_bound_that_is_not_smooth(monkeypatch, name):
     monkeypatch.setitem(METHODS, name, Objective(theta=bounds.iwae, phi=UNFIT[name]))
-    assert plan(name, profile_name="smoke", estimator="stl")
+    assert plan(name, profile="smoke", estimator="stl")
     with pytest.raises(ReproError, match=f"bound of '{name}' is not twice differentiable"):
-        plan(name, profile_name="smoke", estimator="drep")
+        plan(name, profile="smoke", estimator="drep")
 
 
 def test_an_estimator_is_in_the_name_and_the_command_unless_it_is_rep():
-    (usual,) = plan("iwae", profile_name="short")
+    (usual,) = plan("iwae", profile="short")
     assert usual.name == "iwae-M1-K64-seed0"
     assert "estimator" not in usual.as_dict()
-    (e,) = plan("iwae", profile_name="short", estimator="drep", epochs=13)
+    (e,) = plan("iwae", profile="short", estimator="drep", epochs=13)
     assert e.name == "iwae-M1-K64-seed0-epochs13-drep"
     assert e.as_dict()["estimator"] == "drep"
     assert "--estimator drep" in e.command
     assert label(e) == "IWAE(64) drep"
-    assert e.shared == plan("vae", profile_name="short", epochs=13)[0].shared
+    assert e.shared == plan("vae", profile="short", epochs=13)[0].shared
     with pytest.raises(ReproError, match="unknown estimator 'dreg'; did you mean 'drep'"):
-        plan("iwae", profile_name="short", estimator="dreg")
+        plan("iwae", profile="short", estimator="dreg")
     with pytest.raises(ReproError, match="the released code has no estimator but rep"):
-        plan("piwae", profile_name="short", estimator="stl", protocol="released")
+        plan("piwae", profile="short", estimator="stl", protocol="released")

@@ -17,7 +17,7 @@ from tests.helpers import copy_published, write_record
 def test_runs_of_a_setting_are_the_released_ones_or_ours(tmp_path):
     for profile, value in (("full", -85.0), ("short", -90.0)):
         for method in ("iwae", "piwae"):
-            write_record(tmp_path, plan(method, profile_name=profile)[0], value=value)
+            write_record(tmp_path, plan(method, profile=profile)[0], value=value)
     evidence = Evidence(str(tmp_path))
 
     def found(*asked):
@@ -39,7 +39,7 @@ def test_a_difference_is_of_the_runs_that_are_asked_for(tmp_path):
     """Images are 1 below, at and above a record's value, so that differences are exact."""
     for profile, lead in (("full", 0.25), ("short", 0.5)):
         for method, value in (("iwae", -85.0), ("piwae", -85.0 + lead)):
-            write_record(tmp_path, plan(method, profile_name=profile)[0], value=value)
+            write_record(tmp_path, plan(method, profile=profile)[0], value=value)
     evidence = Evidence(str(tmp_path))
     asked = ("mnist reference", "piwae", "iwae", "iwae_64")
     assert evidence.apart(*asked) is NOT_RUN
@@ -53,9 +53,9 @@ def test_an_error_between_seeds_is_that_of_all_runs_of_the_setting(tmp_path):
     """Two seeds of two methods tell too little; with those of two others they tell enough."""
     g = np.random.default_rng(0)
     for method in ("iwae", "piwae", "miwae", "ciwae"):
-        for e in plan(method, profile_name="short", seed="0,1"):
+        for e in plan(method, profile="short", seed="0,1"):
             write_record(tmp_path, e, value=g.normal(-90, 1))
-        write_record(tmp_path, plan(method, profile_name="full")[0], value=-85.0)
+        write_record(tmp_path, plan(method, profile="full")[0], value=-85.0)
     found = Evidence(str(tmp_path)).apart("mnist reference", "piwae", "iwae", "iwae_64", "short")
     assert (found.error_of, found.dof) == (ErrorOf.SEEDS, 3)
 
@@ -63,7 +63,7 @@ def test_an_error_between_seeds_is_that_of_all_runs_of_the_setting(tmp_path):
 def test_by_default_a_difference_is_between_the_released_models(tmp_path):
     copy_published(tmp_path)
     for method, value in (("piwae", 0.0), ("iwae", 1000.0)):
-        write_record(tmp_path, plan(method, profile_name="full")[0], value=value)
+        write_record(tmp_path, plan(method, profile="full")[0], value=value)
     evidence = Evidence(str(tmp_path))
     asked = ("mnist reference", "piwae", "iwae", "iwae_64")
     assert abs(evidence.apart(*asked).value) < 10

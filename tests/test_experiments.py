@@ -1,28 +1,41 @@
 """A user's words become experiments, or one line that says what is wrong."""
 
 import itertools
+import json
 import shlex
+import shutil
+import subprocess
+import sys
 
 import pytest
 
 from repro import ReproError
 from repro.exhibits import runs_of, wanted
-from repro.experiments import MILESTONES, PROFILES, commands, plan, profile, told_apart
+from repro.experiments import (
+    ENGINE_CHOICES,
+    MILESTONES,
+    PROFILES,
+    WORDS,
+    commands,
+    plan,
+    profile,
+    told_apart,
+    words_in,
+)
 from repro.face.cli import train_command
-
-# Options of the command that are no part of an experiment.
-OTHER_OPTIONS = ("data", "results", "device", "time_limit", "engine", "milestones", "fallback")
+from repro.face.papermill_plugin import default_parameters
+from repro.lab.engines import ENGINES
+from tests.helpers import ROOT
 
 
 def planned(command):
     """The experiments that a printed command plans."""
     options = train_command.make_context("train", shlex.split(command)[4:]).params
-    words = {name: value for name, value in options.items() if name not in OTHER_OPTIONS}
-    return plan(profile_name=words.pop("profile"), **words)
+    return plan(**words_in(options))
 
 
 def names(**words):
-    return [e.name for e in plan(profile_name="short", **words)]
+    return [e.name for e in plan(profile="short", **words)]
 
 
 def test_defaults_are_the_papers():
@@ -33,11 +46,11 @@ def test_defaults_are_the_papers():
         "ciwae-M1-K64-beta0.5-seed0",
         "vae-M64-K1-seed0",
     ]
-    (e,) = plan("piwae", profile_name="full")
+    (e,) = plan("piwae", profile="full")
     assert (e.dataset, e.model) == ("mnist", "reference")
     assert (e.M, e.K) == (8, 8)
     assert (e.epochs, e.batch_size) == (3280, 20)
-    assert plan("piwae", dataset="omniglot-lake", profile_name="full")[0].epochs == 1000
+    assert plan("piwae", dataset="omniglot-lake", profile="full")[0].epochs == 1000
     assert MILESTONES[-1] == sum(3**i for i in range(8)) == PROFILES["full"].epochs["mnist"]
 
 
@@ -52,7 +65,8 @@ def test_lists_layouts_and_departures_show_in_the_name():
     ]
     assert names(method="ciwae", beta=0) == ["ciwae-M1-K64-beta0-seed0"]
     assert len(names(method="all,ciwae-learned,vae")) == 6
-    assert plan("vae", init="burda", profile_name="short")[0].group == "mnist-reference-burda"
+    assert plan("vae", init="burda", profile="short")[0].group == "mnist-reference-burda"
+    assert names(method="vae", batch_size="50") == ["vae-M64-K1-seed0-batch50"]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +77,9 @@ def test_lists_layouts_and_departures_show_in_the_name():
         ({"dataset": "minst"}, "unknown dataset 'minst'; did you mean 'mnist'?"),
         ({"model": "large"}, "unknown model 'large'; did you mean 'larger'?"),
         ({"init": "glorot"}, "unknown init 'glorot'; there are default, burda"),
+        ({"batch_size": 0}, "batch_size is '0'; give a whole number from 1 to"),
+        ({"batchsize": 50}, "unknown word 'batchsize'; did you mean 'batch_size'?"),
+        ({"beta": []}, "no beta is given; name one"),
         ({"method": "ciwae", "beta": 1.5}, "beta is 1.5; give a number between 0"),
         ({"method": "ciwae", "beta": "half"}, "beta is 'half'; give a number between 0"),
         ({"method": "ciwae", "beta": "nan"}, "beta is nan; give a number between 0"),
@@ -90,7 +107,7 @@ def test_lists_layouts_and_departures_show_in_the_name():
 )
 def test_what_is_wrong_is_one_line(words, line):
     with pytest.raises(ReproError, match=line) as error:
-        plan(profile_name="smoke", **words)
+        plan(profile="smoke", **words)
     assert "\n" not in str(error.value)
 
 
@@ -115,11 +132,12 @@ def test_the_printed_command_makes_the_same_experiment():
         beta=0.25,
         seed=3,
         epochs=7,
-        profile_name="full",
+        profile="full",
         init="burda",
+        batch_size=50,
         precision="bf16",
     )
-    layout = plan("piwae", M=16, profile_name="smoke")
+    layout = plan("piwae", M=16, profile="smoke")
     for e in [*wanted("short"), *wanted("full"), *departures, *layout]:
         assert planned(e.command) == [e]
 
@@ -136,7 +154,7 @@ def test_a_command_that_lists_methods_and_betas_makes_just_these_runs():
 
 def test_a_progress_line_tells_runs_apart_in_few_words():
     def called(**words):
-        return [*told_apart(plan(profile_name="short", **words)).values()]
+        return [*told_apart(plan(profile="short", **words)).values()]
 
     assert called(method="vae,ciwae") == ["vae", "ciwae"]
     assert called(method="vae,ciwae", beta="0,0.3") == ["vae", "ciwae(0)", "ciwae(0.3)"]
@@ -144,15 +162,81 @@ def test_a_progress_line_tells_runs_apart_in_few_words():
 
 
 def test_several_betas_are_several_runs_of_the_methods_that_have_one():
-    runs = plan("vae,ciwae", beta="0.1,0.9", profile_name="smoke")
+    runs = plan("vae,ciwae", beta="0.1,0.9", profile="smoke")
     assert [(e.method, e.beta) for e in runs] == [("vae", None), ("ciwae", 0.1), ("ciwae", 0.9)]
 
 
 def test_a_beta_of_minus_zero_is_zero():
-    (run,) = plan("ciwae", profile_name="smoke", beta="-0")
-    assert run.name == plan("ciwae", profile_name="smoke", beta="0")[0].name
+    (run,) = plan("ciwae", profile="smoke", beta="-0")
+    assert run.name == plan("ciwae", profile="smoke", beta="0")[0].name
 
 
 def test_a_method_that_two_words_mean_is_planned_once():
-    runs = plan("ciwae,ciwae-chosen", beta="learned", profile_name="short")
+    runs = plan("ciwae,ciwae-chosen", beta="learned", profile="short")
     assert [e.method for e in runs] == ["ciwae-chosen"]
+
+
+def test_words_may_be_given_in_their_order():
+    in_order = ("piwae", "mnist", "larger", 4, 16, None, "0,1", 3, "short", "burda")
+    assert plan(*in_order) == plan(**dict(zip(WORDS, in_order, strict=False)))
+
+
+def test_runs_of_one_program_differ_in_their_method_and_what_goes_with_it_alone():
+    assert [name for name, word in WORDS.items() if not word.shared] == [
+        "method", "M", "K", "beta", "seed", "estimator"
+    ]  # fmt: skip
+    assert len({e.shared for e in plan("all,ciwae-learned", seed="0,1", profile="short")}) == 1
+    assert plan("miwae", M=4, profile="short")[0].shared == plan("vae", profile="short")[0].shared
+
+
+def test_the_notebook_s_parameters_are_the_words_at_their_usual_values():
+    notebook = json.loads((ROOT / "notebooks" / "train.ipynb").read_text())
+    parameters = default_parameters(notebook)
+    assert parameters.keys() - WORDS.keys() == {"data", "results", "device", "engine"}
+    usual = {name: word.usual for name, word in WORDS.items()} | {"method": "iwae"}
+    assert words_in(parameters) == usual
+
+
+def test_every_engine_can_be_asked_for():
+    assert set(ENGINE_CHOICES) == {"auto", *ENGINES}
+
+
+LAST_WORD_ENDS = """        departure="decoder-{}",
+    )
+"""
+NEW_WORD = """    dropout: int = _word("Percent of units.", _whole, 1, departure="dropout{}")
+"""
+WITH_THE_NEW_WORD = """
+import json
+from repro.experiments import Experiment, commands, plan
+from repro.face.cli import main
+from repro.face.papermill_plugin import checked_name
+from repro.lab.sweep import listed_runs
+
+usual, e = (plan("vae", profile="smoke", dropout=d)[0] for d in (None, "7"))
+assert "dropout" not in usual.as_dict()
+assert Experiment(**usual.as_dict()) == usual
+assert Experiment(**e.as_dict()) == e
+assert usual.shared != e.shared
+assert e.name == usual.name + "-dropout7"
+assert commands([e]) == ["python -m repro train --method vae --dropout 7 --profile smoke"]
+open("runs.yaml", "w").write("- {profile: smoke, method: vae, dropout: 7}")
+assert listed_runs("runs.yaml") == [e]
+notebook = json.load(open("train.ipynb"))
+given = {"profile": "smoke", "method": "vae", "dropout": 7}
+assert checked_name(notebook, given) == f"smoke-{e.group}-{e.name}"
+main(["train", "--help"])
+"""
+
+
+def test_a_new_word_is_one_line(tmp_path):
+    shutil.copytree(ROOT / "repro", tmp_path / "repro")
+    shutil.copy(ROOT / "notebooks" / "train.ipynb", tmp_path)
+    file = tmp_path / "repro" / "experiments.py"
+    file.write_text(file.read_text().replace(LAST_WORD_ENDS, LAST_WORD_ENDS + NEW_WORD))
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_THE_NEW_WORD], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--dropout TEXT" in done.stdout
+    assert "Percent of units." in done.stdout

@@ -23,7 +23,7 @@ def project(tmp_path, monkeypatch):
         (project / folder).mkdir(parents=True)
         (project / folder / "a file").write_text("something")
     (project / "CITATION.cff").write_bytes((ROOT / "CITATION.cff").read_bytes())
-    write_record(project / "results", *plan("vae", profile_name="short"))
+    write_record(project / "results", *plan("vae", profile="short"))
     for words in (
         ["init", "-q"],
         ["add", "-A"],

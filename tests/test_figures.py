@@ -115,7 +115,7 @@ def test_another_digit_in_a_title_is_seen(mime):
 
 
 def test_curves_are_the_records_and_gaps_are_marked(results):
-    for value, e in zip((-90.0, -91.0), plan("iwae,piwae", profile_name="short"), strict=True):
+    for value, e in zip((-90.0, -91.0), plan("iwae,piwae", profile="short"), strict=True):
         write_record(results, e, value)
     ax = figures.draw("figure1", "short", results).axes[2]
     ours = curves(ax)
@@ -135,7 +135,7 @@ def test_logged_curves_are_the_committed_summary(results):
 
 
 def test_the_reports_rolling_window_is_used_on_runs_long_enough(results):
-    (e,) = plan("vae", profile_name="full")
+    (e,) = plan("vae", profile="full")
     record = records.read(write_record(results, e))
     record.curve["iwae_64"] = -100.0 + (record.curve.epoch % 10)
     ax = plt.figure().subplots()
@@ -148,7 +148,7 @@ def test_the_reports_rolling_window_is_used_on_runs_long_enough(results):
 
 def test_several_seeds_are_a_mean_and_a_band_of_its_standard_error(results):
     for seed, value in ((0, -90.0), (1, -92.0)):
-        write_record(results, plan("vae", seed=seed, profile_name="short")[0], value)
+        write_record(results, plan("vae", seed=seed, profile="short")[0], value)
     ax = figures.draw("figure1", "short", results).axes[2]
     assert curves(ax)[COLOURS["vae"]].get_ydata()[0] == -91
     (band,) = ax.collections
@@ -160,7 +160,7 @@ def leads(results):
     """The axes of the figure of leads, with records of two seeds on MNIST, and its records."""
     for method, values in (("iwae", (-90.0, -95.0)), ("piwae", (-89.0, -91.0))):
         for seed, value in enumerate(values):
-            write_record(results, plan(method, seed=seed, profile_name="short")[0], value)
+            write_record(results, plan(method, seed=seed, profile="short")[0], value)
     return figures.leads("short", results).axes, Archive(results)
 
 

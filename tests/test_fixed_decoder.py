@@ -20,7 +20,7 @@ def small(monkeypatch):
 
 def runs_with(decoder, method, **words):
     """Smoke-size runs; ``plan`` itself would say that the small digits have no released weights."""
-    return [replace(e, decoder=decoder) for e in plan(method, profile_name="smoke", **words)]
+    return [replace(e, decoder=decoder) for e in plan(method, profile="smoke", **words)]
 
 
 def test_an_encoder_is_trained_for_a_decoder_that_is_held(tmp_path):
@@ -64,7 +64,7 @@ def test_the_run_holds_the_released_decoder(monkeypatch, tmp_path):
     digits = few_digits(500)
     monkeypatch.setattr(run.released_files, "released_weights", weights)
     monkeypatch.setattr(run.datasets, "load", lambda name, data=None: digits)
-    runs = plan("vae", "mnist", epochs=1, profile_name="short", decoder="piwae")
+    runs = plan("vae", "mnist", epochs=1, profile="short", decoder="piwae")
     (record,) = run.train(runs, results=tmp_path, device="cpu", engine="eager")
     assert asked == [("piwae", "mnist-reference")]
     assert record.experiment.name == "vae-M64-K1-seed0-epochs1-decoder-piwae"
@@ -84,4 +84,4 @@ def test_the_run_holds_the_released_decoder(monkeypatch, tmp_path):
 )
 def test_a_decoder_that_there_is_not_is_refused(words, said):
     with pytest.raises(ReproError, match=said):
-        plan("piwae", **({"dataset": "mnist", "profile_name": "short"} | words))
+        plan("piwae", **({"dataset": "mnist", "profile": "short"} | words))

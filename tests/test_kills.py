@@ -56,7 +56,7 @@ def count(frame, event, argument):
         if now[-1] == part and calls[part] == moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
-runs = plan("piwae,ciwae-learned", profile_name="smoke", epochs=2)
+runs = plan("piwae,ciwae-learned", profile="smoke", epochs=2)
 sys.setprofile(count)
 run.train(runs, results=results, device="cpu", engine="eager")
 sys.setprofile(None)

@@ -42,10 +42,7 @@ def here(tmp_path, monkeypatch):
 
 def test_both_are_trained_beside_the_projects_and_recorded(here):
     runs = plan(
-        "my_bounds.py:renyi,my_bounds.py:my_mixture,iwae",
-        "My data.npz",
-        profile_name="smoke",
-        epochs=1,
+        "my_bounds.py:renyi,my_bounds.py:my_mixture,iwae", "My data.npz", profile="smoke", epochs=1
     )
     records = run.train(runs, results=here / "results", engine="eager")
     assert len(records) == 3
@@ -64,7 +61,7 @@ def test_both_are_trained_beside_the_projects_and_recorded(here):
 
 
 def test_a_record_is_read_without_its_file_and_nothing_of_it_is_executed(here):
-    (e,) = plan("my_bounds.py:renyi", profile_name="smoke", epochs=1)
+    (e,) = plan("my_bounds.py:renyi", profile="smoke", epochs=1)
     (record,) = run.train([e], results=here / "results", engine="eager")
     del METHODS[e.method]
     (record.path / "bound.py").write_text(BOUNDS + "\nraise SystemExit\n")
@@ -91,12 +88,12 @@ def test_another_content_is_another_name(here):
 
 def test_somebodys_mnist_is_not_taken_for_mnist(here):
     (here / "My data.npz").rename(here / "mnist.npz")
-    (e,) = plan("iwae", "mnist.npz", profile_name="short")
+    (e,) = plan("iwae", "mnist.npz", profile="short")
     assert e.family != "mnist"
     assert e.setting != "mnist-reference"
     assert e.epochs == 40
     with pytest.raises(ReproError, match="no decoder was released"):
-        plan("iwae", "mnist.npz", profile_name="short", decoder="iwae")
+        plan("iwae", "mnist.npz", profile="short", decoder="iwae")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +117,7 @@ def test_a_bound_that_is_none_is_one_line(here, word, line):
     (here / "raises.py").write_text("1 / 0")
     (here / "needs.py").write_text("import no_such_module")
     with pytest.raises(ReproError) as error:
-        plan(word, profile_name="smoke")
+        plan(word, profile="smoke")
     assert line in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
@@ -152,13 +149,13 @@ def test_a_dataset_that_is_none_is_one_line(here, arrays, line):
     elif arrays is not None:
         (here / "d.npz").write_bytes(arrays)
     with pytest.raises(ReproError) as error:
-        plan("iwae", "d.npz", profile_name="smoke")
+        plan("iwae", "d.npz", profile="smoke")
     assert line in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
 
 def test_the_data_s_content_is_in_the_record(here):
-    (e,) = plan("vae", "My data.npz", profile_name="smoke", epochs=1)
+    (e,) = plan("vae", "My data.npz", profile="smoke", epochs=1)
     (record,) = run.train([e], results=here / "results", engine="eager")
     data = json.loads((record.path / "provenance.json").read_text())["data"]
     assert data["name"] == e.dataset

@@ -26,7 +26,7 @@ def small(monkeypatch):
 
 
 def plan(method, seed="0", precision="float32"):
-    return experiments.plan(method, profile_name="smoke", seed=seed, precision=precision)
+    return experiments.plan(method, profile="smoke", seed=seed, precision=precision)
 
 
 def problem(pixels, runs=RUNS, init="default"):

@@ -126,7 +126,7 @@ def test_the_learning_rate_never_rises_and_falls_at_milestones_only(epoch):
 )
 def test_different_runs_have_different_names(method, seed, epochs, estimator):
     """And the same words plan the same run."""
-    words = {"seed": seed, "epochs": epochs, "estimator": estimator, "profile_name": "smoke"}
+    words = {"seed": seed, "epochs": epochs, "estimator": estimator, "profile": "smoke"}
     (run,) = plan(method, **words)
     (again,) = plan(method, **words)
     assert run == again
@@ -150,7 +150,7 @@ def test_a_record_is_read_as_it_was_written(
     tmp_path_factory, method, seed, epochs, precision, value, more
 ):
     """Every metric to the last bit, and the experiment that its folder's name stands for."""
-    words = {"seed": seed, "epochs": epochs, "precision": precision, "profile_name": "smoke"}
+    words = {"seed": seed, "epochs": epochs, "precision": precision, "profile": "smoke"}
     (e,) = plan(method, **words)
     also = {name: {"value": other, "se": 0.1, "sd": 0.2} for name, other in more.items()}
     folder = tmp_path_factory.mktemp("round")

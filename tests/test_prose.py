@@ -458,8 +458,8 @@ def test_a_learned_beta_is_below_a_millionth_in_the_end(n, start):
 
 
 def test_the_run_with_beta_fixed_at_a_half_takes_the_longer_runs_first_steps_again(n):
-    (short,) = plan("ciwae", epochs=13, profile_name="short")
-    (longer,) = plan("ciwae", profile_name="short")
+    (short,) = plan("ciwae", epochs=13, profile="short")
+    (longer,) = plan("ciwae", profile="short")
     columns = ["loss", "iwae_64"]
     again = n.archive.get(short).curve.set_index("epoch")[columns]
     before = n.archive.get(longer).curve.set_index("epoch")[columns]
@@ -680,7 +680,7 @@ def test_piwae_as_released_trades_log_px_for_the_gap(cost):
 def test_training_as_released_costs_piwae_more_log_px_than_another_seed_does(n, cost):
     first, second = (
         n.archive.get(e).metrics["log_px"]["value"]
-        for e in plan("piwae", seed="0,1", profile_name="short")
+        for e in plan("piwae", seed="0,1", profile="short")
     )
     assert abs(first - second) < -cost["PIWAE(8,8)", "log p̂(x)"]
 
@@ -727,7 +727,7 @@ def test_with_the_larger_model_iwae_does_not_pass_the_loose_bounds(leads, method
 def test_our_runs_on_mnist_lie_on_the_curve_of_the_logs(n, leads, method):
     """Our epoch 40 is beside their epochs 21 to 40."""
     log_px = {}
-    for e in plan(f"{method},iwae", profile_name="short"):
+    for e in plan(f"{method},iwae", profile="short"):
         log_px[e.method] = n.archive.get(e).curve.set_index("epoch").log_px
     ours = (log_px[method] - log_px["iwae"])[40]
     assert 0.5 < ours / leads[method]["mnist-reference"][40] < 4
@@ -928,7 +928,7 @@ def test_every_looser_bound_trains_a_better_encoder_for_a_decoder_that_is_held(n
 
 def test_bfloat16_moves_iwae_64_no_further_than_seeds_are_apart(n):
     seeds = ",".join(map(str, range(10, 30)))
-    runs = plan("iwae", "mnist", seed=seeds, profile_name="short", precision="tf32")
+    runs = plan("iwae", "mnist", seed=seeds, profile="short", precision="tf32")
     after_13 = [n.archive.get(e).curve.set_index("epoch").iwae_64[13] for e in runs]
     assert n.of_bfloat16("largest").value < max(after_13) - min(after_13)
     assert level(n.of_bfloat16("mean"))

@@ -26,7 +26,7 @@ from tests.helpers import ROOT, copy_published, write_record
 
 @pytest.fixture
 def experiment():
-    return plan("piwae", profile_name="smoke")[0]
+    return plan("piwae", profile="smoke")[0]
 
 
 def edit(path, key, value):
@@ -87,7 +87,7 @@ def test_a_death_while_writing_leaves_no_record(tmp_path, experiment, monkeypatc
 
 
 def test_an_archive_reads_and_verifies_each_record_once(tmp_path, monkeypatch):
-    runs = plan("iwae,piwae,vae", profile_name="short")
+    runs = plan("iwae,piwae,vae", profile="short")
     paths = [write_record(tmp_path, e) for e in runs]
     read = []
     verified = records.read
@@ -212,7 +212,7 @@ def test_no_line_end_is_changed_in_results():
 
 def test_a_record_of_a_method_that_is_not_there_stops_nothing(tmp_path, experiment, monkeypatch):
     monkeypatch.setitem(METHODS, "mine", METHODS["miwae"])
-    path = write_record(tmp_path, plan("mine", profile_name="smoke")[0])
+    path = write_record(tmp_path, plan("mine", profile="smoke")[0])
     write_record(tmp_path, experiment)
     monkeypatch.delitem(METHODS, "mine")
     said = (
@@ -252,12 +252,12 @@ def test_a_copy_without_its_git_folder_can_name_its_commit(monkeypatch):
 
 def test_labels_tell_betas_apart(monkeypatch):
     monkeypatch.setitem(METHODS, "mine", METHODS["ciwae"])
-    runs = plan("mine", beta="0.3,0.7", profile_name="smoke")
+    runs = plan("mine", beta="0.3,0.7", profile="smoke")
     assert [captions.label(e) for e in runs] == ["MINE(1,64, β=0.3)", "MINE(1,64, β=0.7)"]
 
 
 def test_table1_shows_ours_beside_the_printed_and_says_what_is_missing(tmp_path):
-    for e in plan("iwae,piwae", profile_name="short"):
+    for e in plan("iwae,piwae", profile="short"):
         write_record(tmp_path, e, -86.5, 0.12)
     table = tables.table1("short", tmp_path)
     cells = tables.as_strings(table)
@@ -278,9 +278,9 @@ def test_table1_shows_ours_beside_the_printed_and_says_what_is_missing(tmp_path)
 
 def test_table1_takes_its_error_between_seeds_and_never_mixes_lengths(tmp_path):
     for seed, value in enumerate((-86.0, -87.0, -86.0, -87.0)):
-        (e,) = plan("iwae", seed=seed, profile_name="short")
+        (e,) = plan("iwae", seed=seed, profile="short")
         write_record(tmp_path, e, value)
-    write_record(tmp_path, plan("iwae", epochs=4, profile_name="short")[0], -99)
+    write_record(tmp_path, plan("iwae", epochs=4, profile="short")[0], -99)
     table = tables.table1("short", tmp_path)
     of_four_seeds = ("reference", "IWAE-64", "ours, 40 epochs, 4 seeds")
     assert tables.as_strings(table).loc[of_four_seeds, "IWAE(64)"] == "−86.50 ± 0.29"
@@ -288,7 +288,7 @@ def test_table1_takes_its_error_between_seeds_and_never_mixes_lengths(tmp_path):
     assert said in table.attrs["caption"]
     assert captions.labels(Archive(tmp_path).records("short"))[-1] == "IWAE(64), seed 3"
 
-    for e in plan("all", epochs=4, profile_name="short"):
+    for e in plan("all", epochs=4, profile="short"):
         if not Archive(tmp_path).holds(e):
             write_record(tmp_path, e, -99)
     table = tables.table1("short", tmp_path)
@@ -296,7 +296,7 @@ def test_table1_takes_its_error_between_seeds_and_never_mixes_lengths(tmp_path):
     assert tables.as_strings(table).loc[of_four, "IWAE(64)"] == "−99.00 ± 0.10"
     assert "4 of the profile's 40 epochs" in table.attrs["caption"]
 
-    for e in plan("piwae,miwae", profile_name="short"):  # with these more than half are there at 40
+    for e in plan("piwae,miwae", profile="short"):  # with these more than half are there at 40
         write_record(tmp_path, e, -88)
     table = tables.table1("short", tmp_path)
     of_ours = ("reference", "IWAE-64", "ours, 40 epochs")
@@ -311,7 +311,7 @@ def test_table1_takes_its_error_between_seeds_and_never_mixes_lengths(tmp_path):
 
 
 def test_the_small_digits_stand_beside_nobodys_numbers(tmp_path):
-    write_record(tmp_path, plan("vae", profile_name="smoke")[0])
+    write_record(tmp_path, plan("vae", profile="smoke")[0])
     table = tables.table1("smoke", tmp_path)
     assert set(table.index.get_level_values("source")) == {"ours, 4 epochs"}
 
@@ -324,14 +324,14 @@ def test_nothing_run_is_a_table_of_gaps(tmp_path):
 
 
 def test_table2_is_ssim_on_omniglot_of_both_kinds_of_model(tmp_path):
-    (mnist,) = plan("miwae", dataset="mnist", profile_name="short")
-    (omniglot,) = plan("miwae", dataset="omniglot-lake", profile_name="short")
+    (mnist,) = plan("miwae", dataset="mnist", profile="short")
+    (omniglot,) = plan("miwae", dataset="omniglot-lake", profile="short")
     on_omniglot = {"ssim_on_omniglot-lake": {"value": 0.5, "se": 0.01, "sd": 0.1}}
     on_mnist = {"ssim_on_mnist": {"value": 0.6, "se": 0.01, "sd": 0.1}}
     write_record(tmp_path, mnist, 0.9, also=on_omniglot)
     write_record(tmp_path, omniglot, 0.7, also=on_mnist)
     # This one was not tested on the other dataset, so it cannot serve.
-    write_record(tmp_path, plan("vae", dataset="omniglot-lake", profile_name="short")[0], 0.7)
+    write_record(tmp_path, plan("vae", dataset="omniglot-lake", profile="short")[0], 0.7)
     table = tables.table2("short", tmp_path)
     cells = tables.as_strings(table)
     assert cells.loc[("mnist", "ours, 40 epochs"), "MIWAE(8,8)"] == "0.500 ± 0.100"
@@ -353,9 +353,9 @@ def test_betas_are_listed_with_their_spread_and_what_the_report_prints(tmp_path)
 
 
 def test_training_as_released_stands_beside_the_papers_in_pairs(tmp_path):
-    write_record(tmp_path, plan("vae", profile_name="short")[0], -94)
-    write_record(tmp_path, plan("ciwae", profile_name="short")[0], -92)
-    write_record(tmp_path, plan("vae", profile_name="short", protocol="released")[0], -95.5)
+    write_record(tmp_path, plan("vae", profile="short")[0], -94)
+    write_record(tmp_path, plan("ciwae", profile="short")[0], -92)
+    write_record(tmp_path, plan("vae", profile="short", protocol="released")[0], -95.5)
     table = audit.protocols(tmp_path)
     cells = tables.as_strings(table)
     of_vae = ["−94.00 ± 0.10", "−95.50 ± 0.10", "−1.50 ± 0.00"]
@@ -374,19 +374,19 @@ def test_training_as_released_stands_beside_the_papers_in_pairs(tmp_path):
 
 
 def test_best_is_the_profile_with_most_of_what_is_wanted_and_never_smoke(tmp_path):
-    write_record(tmp_path, plan("vae", profile_name="smoke")[0])
+    write_record(tmp_path, plan("vae", profile="smoke")[0])
     nothing = Archive(tmp_path).select("figure1")
     assert not nothing.used
     assert {e.profile for e in nothing.missing} == {"short"}
 
-    for e in plan("iwae,vae", profile_name="short"):
+    for e in plan("iwae,vae", profile="short"):
         write_record(tmp_path, e)
-    write_record(tmp_path, plan("vae", profile_name="full")[0])
+    write_record(tmp_path, plan("vae", profile="full")[0])
     of_short = Archive(tmp_path).select("figure1")
     assert {r.experiment.profile for r in of_short.used} == {"short"}
     assert of_short.profile == "short"
 
-    write_record(tmp_path, plan("iwae", profile_name="full")[0])
+    write_record(tmp_path, plan("iwae", profile="full")[0])
     of_full = Archive(tmp_path).select("figure1")
     assert {r.experiment.profile for r in of_full.used} == {"full"}
     assert of_full.profile == "full"
@@ -395,14 +395,14 @@ def test_best_is_the_profile_with_most_of_what_is_wanted_and_never_smoke(tmp_pat
 
 def test_runs_of_another_protocol_initialisation_or_beta_stay_out_of_the_tables(tmp_path):
     for words in ({"protocol": "released"}, {"init": "burda"}):
-        for e in plan("piwae", profile_name="short", **words):
+        for e in plan("piwae", profile="short", **words):
             write_record(tmp_path, e)
-    write_record(tmp_path, plan("ciwae", beta=0.3, profile_name="short")[0])
+    write_record(tmp_path, plan("ciwae", beta=0.3, profile="short")[0])
     assert Archive(tmp_path).select("table1", "short").used == []
 
 
 def test_what_is_missing_is_wanted_at_the_length_that_is_shown(tmp_path):
-    for e in plan("iwae,vae", epochs=4, profile_name="short"):
+    for e in plan("iwae,vae", epochs=4, profile="short"):
         write_record(tmp_path, e)
     missing = Archive(tmp_path).select("figure1", "short").missing
     assert {e.epochs for e in missing} == {4}
@@ -410,7 +410,7 @@ def test_what_is_missing_is_wanted_at_the_length_that_is_shown(tmp_path):
 
 def test_either_version_of_omniglot_is_shown_and_never_both(tmp_path):
     for version, methods in (("omniglot", "iwae,vae"), ("omniglot-lake", "piwae")):
-        for e in plan(methods, dataset=version, profile_name="short"):
+        for e in plan(methods, dataset=version, profile="short"):
             write_record(tmp_path, e)
     used, missing = Archive(tmp_path).select("figure2", "short")
     assert {r.experiment.dataset for r in used} == {"omniglot"}
@@ -422,7 +422,7 @@ def test_either_version_of_omniglot_is_shown_and_never_both(tmp_path):
 
 def test_verify_reads_every_record_again_and_says_what_is_wrong(tmp_path):
     gaps = {"iwae": -1.0, "piwae": 1.0, "miwae": 0.2, "vae": -1.0}
-    for e in plan(",".join(gaps), profile_name="short"):
+    for e in plan(",".join(gaps), profile="short"):
         gap = {"minus_kl": {"value": gaps[e.method], "se": 0.1, "sd": 1.0}}
         path = write_record(tmp_path, e, also=gap)
     (path / "curve.csv").write_text("epoch\n")
@@ -452,7 +452,7 @@ def test_verify_executes_a_notebook_again_and_sees_a_changed_number(tmp_path):
 @pytest.fixture
 def project(tmp_path):
     """A small project in git, with one record of a commit that is not there."""
-    write_record(tmp_path / "results", plan("vae", profile_name="short")[0])
+    write_record(tmp_path / "results", plan("vae", profile="short")[0])
     for name in ("book", "notebooks"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "page.md").write_text("as it was")
@@ -544,7 +544,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("field", HOSTILE)
 def test_a_provenance_that_is_not_plain_is_refused_in_one_line(tmp_path, field):
-    path = write_record(tmp_path, plan("vae", profile_name="short")[0])
+    path = write_record(tmp_path, plan("vae", profile="short")[0])
     edit(path / "provenance.json", field, HOSTILE[field])
     with pytest.raises(ReproError) as refused:
         records.read(path)
@@ -574,7 +574,7 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_record(tmp_path, monkeypatch):
     def full(*given):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    (e,) = plan("vae", profile_name="smoke")
+    (e,) = plan("vae", profile="smoke")
     monkeypatch.setattr(records, "_write_arrays", full)
     with pytest.raises(ReproError, match="could not be written"):
         write_record(tmp_path, e)

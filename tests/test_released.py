@@ -19,7 +19,7 @@ def small_networks(monkeypatch):
 
 
 def plan(method, **words):
-    return experiments.plan(method, profile_name="smoke", protocol="released", **words)
+    return experiments.plan(method, profile="smoke", protocol="released", **words)
 
 
 def test_piwae_steps_the_encoder_then_the_decoder_on_fresh_samples():
@@ -48,7 +48,7 @@ def test_piwae_steps_the_encoder_then_the_decoder_on_fresh_samples():
 
 def test_ciwae_at_one_sample_is_a_vae_with_two_whatever_the_name():
     released = make(plan("ciwae"), few_digits(500))
-    (vae,) = experiments.plan("vae", profile_name="smoke")
+    (vae,) = experiments.plan("vae", profile="smoke")
     two_samples = make([replace(vae, M=2, K=1)], few_digits(500))
     for _ in range(5):
         released.step()
@@ -94,7 +94,7 @@ def test_words_that_the_released_code_does_not_heed_are_refused():
     with pytest.raises(ReproError, match=r"trains piwae with \(10, 10\) whatever M and K say"):
         plan("piwae", K=8)
     with pytest.raises(ReproError, match="unknown protocol 'relased'; did you mean 'released'"):
-        experiments.plan("vae", profile_name="smoke", protocol="relased")
+        experiments.plan("vae", profile="smoke", protocol="relased")
     assert [e.method for e in plan("all")] == ["piwae", "ciwae", "vae"]
     assert plan("piwae")[0].name == "piwae-M10-K10-seed0-released"
     assert plan("ciwae", K=64)[0].command.endswith("--protocol released --K 64 --profile smoke")

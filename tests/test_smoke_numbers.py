@@ -23,7 +23,7 @@ AFTER_TWENTY_STEPS = {  # IWAE-64 of the small digits' test images
 
 @pytest.mark.parametrize("method", AFTER_TWENTY_STEPS)
 def test_after_twenty_steps_the_numbers_are_those_of_other_machines(method):
-    (e,) = plan(method, profile_name="smoke", epochs=1)
+    (e,) = plan(method, profile="smoke", epochs=1)
     fit = training.fit([e], few_digits(400, 297))
     expected = AFTER_TWENTY_STEPS[method]
     assert fit.curves[0][0]["iwae_64"] == pytest.approx(expected, abs=TOLERANCE)

@@ -313,7 +313,7 @@ def test_the_command_writes_the_table_once(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(run.snr, "in_network", in_network)
     monkeypatch.setattr(run.snr, "at_offset", at_offset)
-    full = plan("iwae", OMNIGLOT, profile_name="full", precision="tf32")[0]
+    full = plan("iwae", OMNIGLOT, profile="full", precision="tf32")[0]
     write_record(tmp_path, full, weights=Autoencoder(MODELS["reference"], [0]).run_state(0))
     assert main(["gradients", "--results", str(tmp_path)]) == 0
     table, origin = Archive(tmp_path).table("gradients")

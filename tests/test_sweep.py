@@ -25,7 +25,7 @@ def listed(tmp_path, text):
 
 def test_a_file_lists_runs_in_the_words_of_train(tmp_path):
     file = listed(tmp_path, "- {profile: smoke, method: 'piwae,miwae', M: 4, K: 16, seed: '3,5'}\n")
-    expected = plan("piwae,miwae", M=4, K=16, seed="3,5", profile_name="smoke")
+    expected = plan("piwae,miwae", M=4, K=16, seed="3,5", profile="smoke")
     assert sweep.listed_runs(file) == expected
 
 
@@ -61,8 +61,8 @@ def test_a_file_that_is_not_there_is_one_line(capsys):
 
 
 def test_every_run_is_in_one_job_with_runs_that_share_its_stack():
-    runs = plan("all", "mnist", seed="0,1,2", profile_name="short")
-    runs += [replace(e, epochs=4) for e in runs] + plan("all", model="larger", profile_name="short")
+    runs = plan("all", "mnist", seed="0,1,2", profile="short")
+    runs += [replace(e, epochs=4) for e in runs] + plan("all", model="larger", profile="short")
     for device in costs.MACHINES:
         jobs = sweep.jobs_of(runs, device, slot=60)
         assert sorted(e.name for job in jobs for e in job.runs) == sorted(e.name for e in runs)
@@ -71,7 +71,7 @@ def test_every_run_is_in_one_job_with_runs_that_share_its_stack():
 
 
 def test_jobs_keep_within_their_slot_and_memory_and_are_of_one_size():
-    runs = plan("all", "mnist", seed=",".join(map(str, range(20))), profile_name="short")
+    runs = plan("all", "mnist", seed=",".join(map(str, range(20))), profile="short")
     runs = [replace(e, precision="tf32") for e in runs]
     jobs = sweep.jobs_of(runs, "cuda", slot=15, memory=40)
     assert all(job.cost.seconds <= 15 * 60 and job.cost.memory <= 40 for job in jobs)
@@ -82,7 +82,7 @@ def test_jobs_keep_within_their_slot_and_memory_and_are_of_one_size():
 
 
 def test_runs_longer_than_a_slot_are_alone_on_a_processor_and_together_on_a_gpu():
-    runs = plan("all", "mnist", profile_name="full")
+    runs = plan("all", "mnist", profile="full")
     assert [len(job.runs) for job in sweep.jobs_of(runs, "cpu", slot=60)] == [1] * 5
     (together,) = sweep.jobs_of(runs, "cuda", slot=10)
     assert len(together.runs) == 5
@@ -91,9 +91,9 @@ def test_runs_longer_than_a_slot_are_alone_on_a_processor_and_together_on_a_gpu(
 
 def test_without_room_for_one_run_there_is_one_line():
     with pytest.raises(ReproError, match=r"needs 2\.7 GB, and a job may have 1; give"):
-        sweep.jobs_of(plan("vae", profile_name="short"), "cuda", memory=1)
+        sweep.jobs_of(plan("vae", profile="short"), "cuda", memory=1)
     with pytest.raises(ReproError, match="must be above 0"):
-        sweep.jobs_of(plan("vae", profile_name="short"), slot=0)
+        sweep.jobs_of(plan("vae", profile="short"), slot=0)
 
 
 def test_the_packing_does_not_depend_on_what_is_done():
@@ -145,7 +145,7 @@ def test_the_model_of_costs_is_as_near_to_the_records_as_the_chapter_says():
 
 
 def test_evaluation_is_counted_from_where_a_training_is():
-    (e,) = plan("vae", profile_name="short", epochs=13)
+    (e,) = plan("vae", profile="short", epochs=13)
     samples = PROFILES["short"].log_px_samples
     assert weights_to_evaluate(e) == 64 * 14 + 3 * samples
     assert weights_to_evaluate(e, done=4) == 64 * 10 + samples
@@ -155,15 +155,14 @@ def test_evaluation_is_counted_from_where_a_training_is():
 def test_both_versions_of_omniglot_cost_about_the_same():
     machine = MACHINES["cpu"]
     seconds = [
-        machine.cost(plan("vae", name, profile_name="full")).seconds
-        for name in ("omniglot", OMNIGLOT)
+        machine.cost(plan("vae", name, profile="full")).seconds for name in ("omniglot", OMNIGLOT)
     ]
     assert seconds[0] == pytest.approx(seconds[1], rel=0.01)
 
 
 def test_records_of_one_stack_share_its_time_and_those_of_two_do_not(tmp_path):
     """Five seeds at a time are one stack of the test that was fixed in advance."""
-    words = {"profile_name": "short", "precision": "tf32", "epochs": 2}
+    words = {"profile": "short", "precision": "tf32", "epochs": 2}
     for e in plan("vae,iwae", seed="10,11,15", **words):
         write_record(tmp_path, e)
     for path in tmp_path.rglob("provenance.json"):

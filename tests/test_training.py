@@ -5,13 +5,14 @@ import math
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from repro import ReproError, bounds, experiments, records
+from repro import ReproError, bounds, experiments, own, records
 from repro.__main__ import train
 from repro.lab import datasets, leases, training
 from repro.lab.models import MODELS
@@ -68,7 +69,7 @@ def small(monkeypatch):
 
 
 def runs(method="piwae,ciwae-learned", seed=0, epochs=2):
-    return experiments.plan(method, profile_name="smoke", seed=seed, epochs=epochs)
+    return experiments.plan(method, profile="smoke", seed=seed, epochs=epochs)
 
 
 def weights(fit):
@@ -88,7 +89,7 @@ def test_gradients_on_the_way_are_of_the_network_that_is_trained(small, monkeypa
         return iter(())
 
     monkeypatch.setattr(training.snr, "in_network", in_network)
-    (e,) = experiments.plan("vae", profile_name="smoke", epochs=1, init="burda")
+    (e,) = experiments.plan("vae", profile="smoke", epochs=1, init="burda")
     digits = few_digits()
     fit = training.fit([e], digits, milestones=("gradients",))
     (model,) = seen
@@ -98,7 +99,7 @@ def test_gradients_on_the_way_are_of_the_network_that_is_trained(small, monkeypa
 
 
 def test_gradients_of_bounds_that_are_not_trained_are_refused(small):
-    es = experiments.plan("piwae", profile_name="smoke", epochs=1, protocol="released")
+    es = experiments.plan("piwae", profile="smoke", epochs=1, protocol="released")
     with pytest.raises(ReproError, match="leave out the protocol or the gradients"):
         training.fit(es, few_digits(), milestones=("gradients",))
 
@@ -390,7 +391,7 @@ def test_a_finished_state_is_evaluated_on_any_device_and_in_any_stacks(small, tm
 def test_no_device_trains_in_tf32_that_does_not_have_it_and_any_evaluates(small, tmp_path):
     images = np.random.default_rng(0).integers(0, 2, (104, 784))
     np.savez(tmp_path / "own.npz", train=images[:40], test=images[40:])
-    words = {"profile_name": "smoke", "epochs": 1, "precision": "tf32"}
+    words = {"profile": "smoke", "epochs": 1, "precision": "tf32"}
     (run,) = experiments.plan("iwae", str(tmp_path / "own.npz"), **words)
     results = tmp_path / "results"
     line = "precision 'tf32' is not available on this cpu; use float32"
@@ -488,7 +489,7 @@ def test_a_record_holds_every_image_and_the_dataset_it_was_not_trained_on(
     few = few_digits()
     monkeypatch.setattr(datasets, "load", lambda name, folder=None: few)
     monkeypatch.setitem(experiments.OTHER_DATASET, "digits", "digits")
-    (record,) = train(experiments.plan("vae", profile_name="smoke", epochs=1), results=tmp_path)
+    (record,) = train(experiments.plan("vae", profile="smoke", epochs=1), results=tmp_path)
     for name, values in record.images.items():
         assert values.mean() == pytest.approx(record.metrics[name]["value"], rel=1e-6)
     assert 0 < record.metrics["ssim_on_digits"]["value"] < 1
@@ -513,7 +514,7 @@ def test_auto_takes_the_engine_by_the_length_of_training_and_not_by_a_clock(monk
     order = Order(Archive(), None, "cpu", "auto", True, True, 0.0, None)
     digits = datasets.load("digits")
     for epochs in (4, 40, 1000):
-        runs_of = experiments.plan("iwae", profile_name="smoke", epochs=epochs)
+        runs_of = experiments.plan("iwae", profile="smoke", epochs=epochs)
         _try_engine(order, "auto", runs_of, digits)
     assert asked == ["eager", "eager", "compiled"]
 
@@ -525,3 +526,16 @@ def test_before_training_it_is_said_that_the_code_is_unknown(small, tmp_path, mo
     monkeypatch.setattr(lab_run, "code_and_date", lambda: unknown)
     train(runs("vae", epochs=1), results=tmp_path, time_limit=0)
     assert "the code's commit is not known here" in capsys.readouterr().out
+
+
+def test_a_batch_may_have_any_size_up_to_all_images(tmp_path, monkeypatch, capsys):
+    images = torch.rand(90, 784).numpy()
+    monkeypatch.setitem(own._images, "few-01234567", own.Images(images, images))
+    (whole,) = experiments.plan("vae", profile="smoke", epochs=1, batch_size=90)
+    (more,) = experiments.plan("vae", profile="smoke", epochs=1, batch_size=91)
+    whole, more = (replace(e, dataset="few-01234567") for e in (whole, more))
+    (record,) = train([whole], results=tmp_path, engine="eager")
+    assert "1 epoch of 1 steps" in capsys.readouterr().out
+    assert record.path.name == "vae-M64-K1-seed0-epochs1-batch90"
+    with pytest.raises(ReproError, match="batch_size is 91, and few-01234567 has 90 images to"):
+        train([more], results=tmp_path)

@@ -22,12 +22,12 @@ ASKED = ("piwae", "iwae", "log_px")
 @pytest.fixture
 def archive(tmp_path):
     """Four seeds of two methods after 40 epochs in TF32, and runs that are no seeds of theirs."""
-    in_tf32 = {"profile_name": "short", "precision": "tf32"}
+    in_tf32 = {"profile": "short", "precision": "tf32"}
     for method, values in (("piwae", PIWAE), ("iwae", IWAE)):
         for e, value in zip(plan(method, seed="0,1,2,3", **in_tf32), values, strict=True):
             write_record(tmp_path, e, value=value)
-        (in_float32,) = plan(method, profile_name="short")
-        (longer,) = plan(method, profile_name="short", epochs=60, precision="tf32", seed=9)
+        (in_float32,) = plan(method, profile="short")
+        (longer,) = plan(method, profile="short", epochs=60, precision="tf32", seed=9)
         (of_omniglot,) = plan(method, "omniglot-lake", seed=9, **in_tf32)
         for e in (in_float32, longer, of_omniglot):
             write_record(tmp_path, e, value=0.0)

@@ -34,7 +34,7 @@ def record(method="iwae", setting="mnist reference", whose="weights", epochs=WHO
     dataset, model = setting.split()
     profile = {"weights": "published", "ours": "full", "short": "short"}[whose]
     name = "omniglot-lake" if dataset == "omniglot" else dataset
-    (e,) = plan(method, name, model=model, profile_name="full", epochs=epochs)
+    (e,) = plan(method, name, model=model, profile="full", epochs=epochs)
     return record_in_memory(SimpleNamespace(**{**vars(e), "profile": profile}), metrics)
 
 

@@ -5,28 +5,20 @@ from pathlib import Path
 
 import click
 
-from repro import ReproError, __version__, costs, exhibits, one_of, plural, records
-from repro.bounds import METHODS
+from repro import ReproError, __version__, costs, exhibits, lab, one_of, plural, records
 from repro.experiments import (
     AT_MILESTONES,
     DATASETS,
-    DECODERS,
-    ESTIMATORS,
-    INITS,
-    MODELS,
+    ENGINE_CHOICES,
     OMNIGLOT,
-    PRECISIONS,
-    PROTOCOLS,
-    TRAINED_PROFILES,
+    WORDS,
     Experiment,
     commands,
     measured_at_milestones,
+    option_of,
     plan,
 )
 from repro.experiments import profile as profile_of
-from repro.lab import datasets, run, sweep
-from repro.lab.engines import ENGINE_CHOICES
-from repro.lab.leases import one_gpu
 from repro.records import Archive, Record
 
 UNFINISHED = 3  # exit status of a training that stopped before its end, with its state kept
@@ -58,6 +50,14 @@ device_option = click.option(
 read_profile_option = click.option("--profile", default="best", show_default=True, help=best_of())
 
 
+def word_options(command):
+    """An option for every word that a user may say of a run."""
+    for name, word in reversed(WORDS.items()):
+        how = {"default": word.usual, "show_default": True, "type": str, "help": word.help}
+        command = click.option(option_of(name), name, **how)(command)
+    return command
+
+
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -70,50 +70,8 @@ def repro_command(context: click.Context) -> None:
         print(context.get_help())
 
 
-# What is trained
 @repro_command.command("train")
-@click.option(
-    "--method",
-    default="all",
-    show_default=True,
-    help=f"{choices(METHODS)}, FILE.py:BOUND, or several of them separated by commas; "
-    "all: Table 1's five.",
-)
-@click.option("--dataset", help=f"{choices(DATASETS)}, or FILE.npz. Default: the profile's.")
-@click.option("--model", default="reference", show_default=True, help=f"{choices(MODELS)}.")
-@click.option("--M", "M", help="Groups of samples; M*K = 64.")
-@click.option("--K", "K", help="Samples in a group.")
-@click.option(
-    "--beta", help="Of the VAE's bound in CIWAE, one or several, or: learned. Default: 0.5."
-)
-@click.option("--init", default="default", show_default=True, help=f"{choices(INITS)}.")
-@click.option(
-    "--protocol",
-    default="paper",
-    show_default=True,
-    help=f"{choices(PROTOCOLS)}; released: as the report's released code trains.",
-)
-@click.option(
-    "--estimator",
-    default="rep",
-    show_default=True,
-    help=f"Of the inference network's gradient: {choices(ESTIMATORS)}.",
-)
-@click.option(
-    "--decoder",
-    default="own",
-    show_default=True,
-    help=f"{choices(DECODERS)}; a method's: the report's weights, held while encoders are trained.",
-)
-# How long, and how often
-@click.option(
-    "--profile",
-    default="auto",
-    show_default=True,
-    help=f"{choices(TRAINED_PROFILES)}; auto: full with an accelerator, else smoke.",
-)
-@click.option("--epochs", help="Default: the profile's.")
-@click.option("--seed", default="0", show_default=True, help="One or several, with commas.")
+@word_options
 @click.option("--time-limit", type=float, help="Stop after so many seconds, keeping the state.")
 @click.option(
     "--milestones",
@@ -122,7 +80,6 @@ def repro_command(context: click.Context) -> None:
     help=f"Measured where stages of the learning rate end: {choices(AT_MILESTONES)}; or none.",
 )
 @click.option("--no-milestones", "milestones", flag_value="none", help="The same as none.")
-# Where, and by what means
 @data_option
 @results_option
 @device_option
@@ -138,23 +95,15 @@ def repro_command(context: click.Context) -> None:
     show_default=True,
     help="If the engine is not available, train with a simpler and slower one.",
 )
-@click.option(
-    "--precision",
-    default="float32",
-    show_default=True,
-    help=f"Of training's matrix products: {choices(PRECISIONS)}.",
-)
-def train_command(
-    profile, data, results, device, time_limit, engine, fallback, milestones, **words
-) -> int:
+def train_command(data, results, device, time_limit, engine, fallback, milestones, **words) -> int:
     """Train, evaluate and write records.
 
     A run that has a record is not trained again. An interrupted training goes on when the same
     command is given again; its exit status is 3.
     """
-    runs = plan(profile_name=profile, device=device, **words)
+    runs = plan(device=device, **words)
     how = (device, time_limit, engine, measured_at_milestones(milestones), fallback)
-    there = len(run.train(runs, data, results, *how))
+    there = len(lab.run.train(runs, data, results, *how))
     return 0 if there == len(runs) else UNFINISHED
 
 
@@ -179,13 +128,13 @@ def sweep_command(file, job, device, slot, memory, time_limit, data, results) ->
     has exit status 3 and goes on when the same command is given again. workflow/sweep.smk gives the
     jobs to a scheduler.
     """
-    jobs = sweep.jobs_of(sweep.listed_runs(file), device, slot, memory)
+    jobs = lab.sweep.jobs_of(lab.sweep.listed_runs(file), device, slot, memory)
     if job is None:
-        print(sweep.jobs_as_text(jobs, device, slot))
+        print(lab.sweep.jobs_as_text(jobs, device, slot))
         return 0
-    runs = list(sweep.job_called(jobs, job).runs)
-    with one_gpu(device):
-        there = len(run.train(runs, data, results, device, time_limit))
+    runs = list(lab.sweep.job_called(jobs, job).runs)
+    with lab.leases.one_gpu(device):
+        there = len(lab.run.train(runs, data, results, device, time_limit))
     return 0 if there == len(runs) else UNFINISHED
 
 
@@ -279,7 +228,7 @@ def figures_command(
 def evaluate_command(path: Path, samples: int | None, data: str | None, device: str) -> None:
     """Evaluate the weights of the record in PATH again, beside what was recorded."""
     record = records.read(path)
-    for name, now in run.evaluate_again(record, samples, data, device).items():
+    for name, now in lab.run.evaluate_again(record, samples, data, device).items():
         was = record.metrics[name]
         print(
             f"{name:13} {now['value']:10.4f} +- {now['se']:.4f}   "
@@ -293,7 +242,7 @@ def evaluate_command(path: Path, samples: int | None, data: str | None, device: 
 def data_command(names: tuple[str, ...], data: str | None) -> None:
     """Fetch and verify the datasets NAMES; without NAMES, all of them."""
     for name in names or DATASETS:
-        found = datasets.load(name, data)
+        found = lab.datasets.load(name, data)
         sizes = f"{len(found.train):,} training and {len(found.test):,} test images"
         print(f"{name}: {sizes}; {found.variant}")
 
@@ -306,19 +255,17 @@ def check_command(data: str | None, device: str) -> int:
 
     Ends with the engine and the precision to use. The exit status is 1 if something is at fault.
     """
-    from repro.lab import machine
-
-    device = run.pick_device(device)
+    device = lab.run.pick_device(device)
     choices_found = []
     faults = 0
-    for found in machine.tried(device, data):
-        if isinstance(found, machine.Choice):
+    for found in lab.machine.tried(device, data):
+        if isinstance(found, lab.machine.Choice):
             choices_found.append(found)
             continue
         faults += not found.ok
         mark = "" if found.ok else "FAULT"
         print(f"{found.part:23} {found.what:24} {mark:5} {found.found}", flush=True)
-    for line in machine.advice(choices_found):
+    for line in lab.machine.advice(choices_found):
         print(line)
     print(f"{plural(faults, 'fault')} found" if faults else "nothing is at fault")
     return 1 if faults else 0
@@ -343,16 +290,16 @@ def audit_command(data, results, device: str, omniglot: str, count: int | None) 
     """
     archive = Archive(results)
     runs = exhibits.released_runs(omniglot)
-    run.sum_up_logs(archive, runs, data)
-    run.sum_up_figure4(archive, data)
+    lab.run.sum_up_logs(archive, runs, data)
+    lab.run.sum_up_figure4(archive, data)
     todo = [e for e in runs if not archive.holds(e)]
     print(f"{len(todo)} of {len(runs)} models to measure")
     for e in todo[:count]:
-        run.remeasure(e, archive, data, device)
+        lab.run.remeasure(e, archive, data, device)
     if count is None:
-        run.tell_drawers_apart(archive, data, device)
-        run.measure_best(archive, data, device)
-        run.check_proposals(archive, data, device)
+        lab.run.tell_drawers_apart(archive, data, device)
+        lab.run.measure_best(archive, data, device)
+        lab.run.check_proposals(archive, data, device)
 
 
 @repro_command.command("gradients")
@@ -367,10 +314,10 @@ def gradients_command(data, results, device: str) -> None:
     """
     archive = Archive(results)
     studies = {
-        "gradients": run.measure_gradients,
-        "estimators": run.measure_estimators,
-        "samples": run.measure_samples,
-        "looser": run.measure_looser,
+        "gradients": lab.run.measure_gradients,
+        "estimators": lab.run.measure_estimators,
+        "samples": lab.run.measure_samples,
+        "looser": lab.run.measure_looser,
     }
     for name, measure in studies.items():
         path = archive.table_path(name)
@@ -390,7 +337,7 @@ def pictures_command(data, results) -> None:
     if path.exists():
         print(f"{path} is there already; make it again with --results ELSEWHERE")
     else:
-        print(f"wrote {run.make_pictures(archive, data)}", flush=True)
+        print(f"wrote {lab.run.make_pictures(archive, data)}", flush=True)
 
 
 @repro_command.command("verify")

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import click
 
-from repro import ReproError, as_path, first_line, one_of
+from repro import ReproError, as_path, exhibits, first_line, lab, one_of, records
+from repro.experiments import ENGINE_CHOICES, WORDS, plan, words_in
+from repro.experiments import profile as profile_of
 
-NAMES_OF_FOLDERS = (
-    "results",
-    "data",
-)  # parameters that are names of folders, whatever they look like
+NAMES_OF_FOLDERS = ("results", "data")  # whatever they look like
 STOPPED = "papermill: stopped; if training had begun, the same command goes on from there"
 
 _click_main = click.Command.main
@@ -99,8 +98,6 @@ def complete(command: click.Command, args: list[str]) -> list[str]:
     if given.get("output_path"):
         _check_output(given["output_path"])
     else:
-        from repro import records  # here, because it takes a second to import
-
         output = f"{stem}-{name}.ipynb" if name else f"{stem}.ipynb"
         folder = _made_folder(records.root() / "_build" / "notebooks")
         args = [*args, os.path.relpath(folder / output)]
@@ -205,14 +202,13 @@ def checked_name(notebook: dict, given: dict, stem: str = "") -> str:
     Raises ReproError if a parameter's name or value is wrong.
     """
     known = default_parameters(notebook)
+    names = known | WORDS if "method" in known else known
     for parameter in given:
-        one_of("parameter", parameter, known)
+        one_of("parameter", parameter, names)
     values = known | given
     if values.get("data") is not None:
         as_path("data", values["data"])
     if values.get("results") is not None:
-        from repro import records
-
         records.results_folder(values["results"])
     if "method" in values:
         return _checked_training(values)
@@ -223,9 +219,7 @@ def checked_name(notebook: dict, given: dict, stem: str = "") -> str:
 
 def _checked_exhibit(name: str, profile_name: str) -> str:
     """The profile of an exhibit's notebook, if the exhibit can be made of it."""
-    from repro import exhibits, experiments
-
-    profile = experiments.profile(profile_name).name
+    profile = profile_of(profile_name).name
     if name in exhibits.EXHIBITS:
         exhibits.runs_of(name, profile)
     return profile
@@ -233,17 +227,11 @@ def _checked_exhibit(name: str, profile_name: str) -> str:
 
 def _checked_training(values: dict) -> str:
     """A name for the runs that the training notebook is asked for, if they can be trained."""
-    from repro.experiments import plan
-    from repro.lab.engines import ENGINE_CHOICES
-    from repro.lab.run import check_precision, pick_device
-    from repro.records import Archive
-
     one_of("engine", values.get("engine", "auto"), ENGINE_CHOICES)
-    other = ("profile", "data", "results", "engine")
-    words = {name: value for name, value in values.items() if name not in other}
-    runs = plan(profile_name=values["profile"], **words)
-    device = pick_device(values.get("device", "auto"))
-    check_precision(runs, Archive(values.get("results")), device)
+    device = values.get("device", "auto")
+    runs = plan(device=device, **words_in(values))
+    device = lab.run.pick_device(device)
+    lab.run.check_precision(runs, records.Archive(values.get("results")), device)
     first = runs[0]
     what = first.name if len(runs) == 1 else f"{len(runs)}-runs"
     return f"{first.profile}-{first.group}-{what}"

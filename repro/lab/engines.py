@@ -98,7 +98,6 @@ ENGINES = {  # from the simplest on; each falls back to the one before it
         Engine("compiled-graph", compiles=True, graph=True),
     )
 }
-ENGINE_CHOICES = ("auto", *ENGINES)
 
 
 class Beside:

@@ -218,7 +218,7 @@ def _times_slower_than_eager(program: Program, dataset: Dataset) -> float:
 
 def _runs(device: str, precision: str = "float32") -> list[Experiment]:
     """Table 1's five methods, if they train as one program; else the one with two bounds."""
-    runs = plan(profile_name="smoke", precision=precision)
+    runs = plan(profile="smoke", precision=precision)
     if alone(runs, device):
         return [e for e in runs if e.method == "piwae"]
     return runs

@@ -12,6 +12,7 @@ import torch
 from repro import ReproError, exhibits, one_of, plural, studies
 from repro.costs import weights_to_evaluate
 from repro.experiments import (
+    ENGINE_CHOICES,
     ESTIMATORS,
     OMNIGLOT,
     PROFILES,
@@ -22,7 +23,7 @@ from repro.experiments import (
 )
 from repro.lab import datasets, evaluation, leases, pictures, released_files, snr, training
 from repro.lab.datasets import Dataset
-from repro.lab.engines import ENGINE_CHOICES, fastest
+from repro.lab.engines import fastest
 from repro.lab.models import MODELS, Autoencoder, model_of
 from repro.lab.progress import Progress, duration, interrupts
 from repro.lab.randomness import generator
@@ -175,7 +176,7 @@ def _train_missing(
     kept = _kept_training(state, asked)
     if kept:
         runs = kept.experiments
-    dataset = datasets.load(runs[0].dataset, order.data)
+    dataset = _images_for(runs[0], order.data)
     other = datasets.load_other(runs[0].dataset, order.data)
     announce(order, runs, dataset, kept)
     engine = kept.engine if kept and order.engine == "auto" else order.engine
@@ -215,6 +216,15 @@ def _kept_training(state: Path, asked: list[Experiment]) -> training.Unfinished 
     if not set(kept.experiments) <= set(asked):
         raise ReproError(f"{state} is the state of other runs; delete it to train from the start")
     return kept
+
+
+def _images_for(e: Experiment, data: str | Path | None) -> Dataset:
+    """The images that a run trains on. Raises ReproError if there are fewer than a batch."""
+    dataset = datasets.load(e.dataset, data)
+    if e.batch_size > len(dataset.train):
+        least = f"{e.dataset} has {len(dataset.train)} images to train on"
+        raise ReproError(f"batch_size is {e.batch_size}, and {least}; give fewer")
+    return dataset
 
 
 def _released_decoder(e: Experiment, data: str | Path | None) -> dict | None:
@@ -720,8 +730,8 @@ def _released_on_mnist(data: str | Path | None) -> dict[str, Autoencoder]:
 
 def _of_full_length(archive: Archive, dataset: str, method: str) -> Record:
     """Our record of a full training with seed 0, at whichever precision, here or in the project."""
-    (wanted,) = plan(method, dataset, profile_name="full")
-    for record in itertools.chain.from_iterable(a.records("full") for a in (archive, Archive())):
+    (wanted,) = plan(method, dataset, profile="full")
+    for record in [*archive.records("full"), *Archive().records("full")]:
         if replace(record.experiment, precision=wanted.precision) == wanted:
             return record
     raise ReproError(f"there is no record of {method} at full length on {dataset}")

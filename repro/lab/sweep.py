@@ -12,12 +12,7 @@ from typing import NamedTuple
 
 from repro import ReproError, one_of, plural
 from repro.costs import MACHINES, Cost, Machine
-from repro.experiments import TRAINED_PROFILES, Experiment, plan
-
-WORDS = (  # what a file may say of a group of runs
-    "method", "dataset", "model", "M", "K", "beta", "seed", "epochs", "init", "protocol",
-    "precision", "estimator", "decoder", "profile",
-)  # fmt: skip
+from repro.experiments import TRAINED_PROFILES, WORDS, Experiment, plan
 
 
 class Job(NamedTuple):
@@ -49,9 +44,8 @@ def listed_runs(path: str | Path) -> list[Experiment]:
         for word in words:
             one_of(f"word in {path}", word, WORDS)
         # auto may be smoke where jobs are planned, and full where they run
-        profile_name = one_of(f"profile in {path}", words.get("profile"), TRAINED_PROFILES)
-        others = {word: value for word, value in words.items() if word != "profile"}
-        runs += plan(profile_name=profile_name, **others)
+        one_of(f"profile in {path}", words.get("profile"), TRAINED_PROFILES)
+        runs += plan(**words)
     if not runs:
         raise ReproError(f"{path} lists no runs; see workflow/sweeps")
     return list(dict.fromkeys(runs))

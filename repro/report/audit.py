@@ -284,8 +284,8 @@ class _Twins(NamedTuple):
         found = archive.records(profile)
         wanted: list[Experiment] = []
         runs = {}
-        for released in plan("all", profile_name=profile, protocol="released"):
-            (paper,) = plan(released.method, profile_name=profile)
+        for released in plan("all", profile=profile, protocol="released"):
+            (paper,) = plan(released.method, profile=profile)
             wanted += [paper, released]
             runs[released.method] = (of_any_seed(paper, found), of_any_seed(released, found))
         return cls(wanted, runs)

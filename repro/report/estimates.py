@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from repro.records import Record
 
@@ -79,6 +78,8 @@ class Estimate:
         """
         if self.se is None or self.error_of is ErrorOf.SPREAD:
             return None
+        from scipy import stats
+
         return bool(self.value > stats.t.isf(stats.norm.sf(errors), self.dof) * self.se)
 
     def __format__(self, spec: str) -> str:
@@ -154,6 +155,8 @@ def share_of(part: np.ndarray, whole: np.ndarray, level: float = 0.95) -> Share:
     In it are the ratios r for which the mean of part - r whole is level with 0 by Student's t. It
     is all the line if the mean of ``whole`` is level with 0.
     """
+    from scipy import stats
+
     n = len(part)
     bound = stats.t.isf((1 - level) / 2, n - 1) ** 2 / n
     covariance = bound * np.cov(part, whole)

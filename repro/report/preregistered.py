@@ -20,7 +20,7 @@ PARTS = ("training", "evaluation")  # of the time that a record tells
 LEVEL = 0.95  # of all intervals together
 RUNS = {  # the words of ``plan``
     "dataset": "mnist",
-    "profile_name": "short",
+    "profile": "short",
     "precision": "tf32",
 }
 COMMAND = (

@@ -281,7 +281,7 @@ class Numbers(Evidence):
 
     def _after_40_on_omniglot(self, profile: str, precision: str) -> dict[str, float]:
         """IWAE-64 of each method."""
-        wanted = plan("all", OMNIGLOT, profile_name=profile, precision=precision)
+        wanted = plan("all", OMNIGLOT, profile=profile, precision=precision)
         found = map(self.archive.get, wanted)
         return {r.experiment.method: r.curve.set_index("epoch").iwae_64[40] for r in found}
 
@@ -289,7 +289,7 @@ class Numbers(Evidence):
         """IWAE-64 in bfloat16 minus TF32, on MNIST after 13 epochs: ``largest`` or ``mean``."""
         of_each = {}
         for precision, epochs in (("bf16", 13), ("tf32", None)):
-            runs = plan("all", "mnist", seed="10,11", epochs=epochs, profile_name="short")
+            runs = plan("all", "mnist", seed="10,11", epochs=epochs, profile="short")
             found = [self.archive.get(replace(e, precision=precision)) for e in runs]
             of_each[precision] = [r.curve.set_index("epoch").iwae_64[13] for r in found]
         apart = np.subtract(of_each["bf16"], of_each["tf32"])

@@ -70,6 +70,6 @@ def _short_runs(archive: Archive, methods: tuple[str, ...], precision: str) -> l
     found = archive.records("short")
     runs: list[Record] = []
     for method in methods:
-        (e,) = plan(method, "mnist", profile_name="short", precision=precision)
+        (e,) = plan(method, "mnist", profile="short", precision=precision)
         runs += of_any_seed(e, found)
     return runs

@@ -7,7 +7,7 @@ many runs into jobs. ``machine`` tries all of it where it is to run.
 """
 
 __all__ = [
-    "beta_criterion", "datasets", "derivatives", "engines", "evaluation", "leases", "likelihood",
+    "beta_criterion", "datasets", "engines", "evaluation", "groups", "leases", "likelihood",
     "machine", "models", "pictures", "program", "progress", "randomness", "released_files",
     "released_training", "run", "snr", "sweep", "training",
 ]  # fmt: skip

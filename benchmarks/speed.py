@@ -334,11 +334,12 @@ def _gradient(dataset: Dataset, device: str, K: int) -> Callable[[], object]:
     g = torch.Generator(device).manual_seed(0)
     eps = torch.randn(1, K, 20, model.shape.latent, device=device, generator=g)
 
-    def weigh(log_w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        of_both = -log_w.softmax(1) / 20
-        return of_both, of_both
+    def gradient() -> tuple[torch.Tensor, ...]:
+        forward = model.forward_with_layers(x, eps)
+        of_both = -forward.log_w.softmax(1) / 20
+        return model.pull_back(forward, of_both, of_both)
 
-    return lambda: model.gradients(x, eps, weigh)
+    return gradient
 
 
 # What a user sees

@@ -1,10 +1,10 @@
 """A reproduction of "Tighter Variational Bounds are Not Necessarily Better".
 
-The paper is by Rainforth et al., ICML 2018. ``bounds``, ``bound_trial``, ``own``, ``experiments``,
-``exhibits``, ``costs``, ``studies`` and ``records`` are what both halves of the package speak.
-``lab`` trains and measures, ``report`` turns records into tables, figures and prose, and ``face``
-holds what a user types. ``from repro import models, tables, figures, audit`` finds those modules
-in their rooms.
+The paper is by Rainforth et al., ICML 2018. ``bounds``, ``estimators``, ``bound_trial``, ``own``,
+``experiments``, ``exhibits``, ``costs``, ``studies`` and ``records`` are what both halves of the
+package speak. ``lab`` trains and measures, ``report`` turns records into tables, figures and prose,
+and ``face`` holds what a user types. ``from repro import models, tables, figures, audit`` finds
+those modules in their rooms.
 """
 
 import difflib

@@ -1,5 +1,6 @@
 """The estimators of phi's gradient: term by term, in expectation, and what they refuse."""
 
+import doctest
 import itertools
 from collections import Counter
 
@@ -7,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from repro import ReproError, bounds
+from repro import ReproError, bounds, estimators
 from repro.bounds import METHODS, Objective, both, log_mean_exp
+from repro.estimators import cotangents
 from repro.experiments import ESTIMATORS, plan
-from repro.lab.derivatives import Group, derivatives_of
 from repro.lab.models import MODELS, Architecture, Autoencoder
 from repro.lab.program import Program
 from repro.report.captions import label
@@ -45,12 +46,74 @@ TERMS["piwae"] = TERMS["miwae"]
 TERMS["ciwae-learned"] = TERMS["ciwae"]
 
 
-def weighed(objective, estimator, log_w, layout=(M, K)):
-    """``Weighed`` of one run, log_w [T, batch], without the sign and the mean of a loss."""
-    group = Group(objective, *layout, estimator, 0, 1)
-    beta = torch.tensor([BETA], dtype=log_w.dtype)
-    found = derivatives_of((group,))(log_w[None], beta.logit(), torch.tensor([False]), beta)
-    return -log_w.shape[-1] * found.a[0], -log_w.shape[-1] * found.b[0]
+def of_bounds(method, estimator, log_w, layout=(M, K)):
+    """Cotangents for theta and phi without the sign and the mean of a loss."""
+    found = cotangents(log_w, method, *layout, estimator, BETA)
+    return -log_w.shape[-1] * found.theta, -log_w.shape[-1] * found.phi
+
+
+def test_the_example_in_the_docstring_runs():
+    done = doctest.testmod(estimators)
+    assert done.attempted > 3
+    assert done.failed == 0
+
+
+def test_a_user_may_say_each_estimator_that_there_is():
+    assert list(ESTIMATORS) == list(estimators.SHARES)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_cotangents_carry_the_gradients_of_a_model_of_ones_own(estimator):
+    """A linear Gaussian model: theta is its mean, phi that of q and its standard deviation's log.
+
+    Beside plain automatic differentiation of both losses; under stl and drep theta's alone.
+    """
+    g = torch.Generator().manual_seed(2)
+    x, eps = torch.randn(1, BATCH, generator=g), torch.randn(T, BATCH, generator=g)
+    theta, phi = (torch.tensor(start, requires_grad=True) for start in ([0.2], [0.1, -0.3]))
+    mu, sigma = phi[0] + 0.5 * x, phi[1].exp()
+    z = mu + sigma * eps
+    q = (mu.detach(), sigma.detach()) if estimators.holds_q_still(estimator) else (mu, sigma)
+    log_w = (
+        torch.distributions.Normal(theta, 1).log_prob(z)
+        + torch.distributions.Normal(z, 1).log_prob(x)
+        - torch.distributions.Normal(*q).log_prob(z)
+    )
+    counts = cotangents(log_w.detach(), "piwae", M, K, estimator)
+    ours = torch.autograd.grad(log_w, [theta], counts.theta, retain_graph=True)
+    loss = -bounds.iwae(log_w.view(M, K, BATCH)).mean()
+    torch.testing.assert_close(counts.loss, loss.detach())
+    torch.testing.assert_close(ours, torch.autograd.grad(loss, [theta], retain_graph=True))
+    if estimator == "rep":
+        ours = torch.autograd.grad(log_w, [phi], counts.phi, retain_graph=True)
+        loss = -bounds.miwae(log_w.view(M, K, BATCH)).mean()
+        torch.testing.assert_close(ours, torch.autograd.grad(loss, [phi]))
+
+
+def test_runs_and_betas_are_a_leading_axis():
+    g = torch.Generator().manual_seed(0)
+    log_w = torch.randn(2, T, BATCH, generator=g, dtype=torch.float64)
+    betas = torch.tensor([0.2, 0.9], dtype=torch.float64)
+    together = cotangents(log_w, "ciwae", M, K, "drep", betas)
+    assert [tensor.shape for tensor in together] == [log_w.shape, log_w.shape, (2,), (2,)]
+    for run, beta in enumerate(betas):
+        alone = cotangents(log_w[run], "ciwae", M, K, "drep", beta)
+        for ours, expected in zip(together, alone, strict=True):
+            torch.testing.assert_close(ours[run], expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("piwea", M, K), "unknown method 'piwea'; did you mean 'piwae'"),
+        (("piwae", M, K, "dreg"), "unknown estimator 'dreg'; did you mean 'drep'"),
+        (("piwae", M, K + 1), r"log_w is \[15, 7\]; it must be \[..., M K, batch\], M K = 18"),
+        (("ciwae", M, K), "the method has a beta"),
+    ],
+)
+def test_cotangents_that_there_are_not_are_refused(words, said):
+    with pytest.raises(ReproError, match=said):
+        cotangents(torch.zeros(T, BATCH), *words)
 
 
 @pytest.mark.parametrize("method", TERMS)
@@ -58,7 +121,7 @@ def weighed(objective, estimator, log_w, layout=(M, K)):
 def test_each_estimator_counts_samples_as_the_table_says(method, estimator):
     g = torch.Generator().manual_seed(0)
     log_w = 3 * torch.randn(T, BATCH, generator=g, dtype=torch.float64)
-    _, ours = weighed(METHODS[method], estimator, log_w)
+    _, ours = of_bounds(method, estimator, log_w)
     b, b_minus_h = (terms(log_w.view(M, K, BATCH)) for terms in TERMS[method])
     expected = (b_minus_h if estimator == "drep" else b).flatten(0, 1)
     assert (ours - expected).norm() <= 1e-12 * expected.norm()
@@ -76,8 +139,8 @@ def test_any_smooth_bound_has_its_own_second_derivatives(seed):
         return log_mean_exp(power * log_w + mixed, -2).mean(-2) / power
 
     log_w = torch.randn(T, BATCH, generator=g, dtype=torch.float64)
-    _, b = weighed(both(bound), "rep", log_w)
-    _, b_minus_h = weighed(both(bound), "drep", log_w)
+    _, b = of_bounds(both(bound), "rep", log_w)
+    _, b_minus_h = of_bounds(both(bound), "drep", log_w)
     for image in range(BATCH):
         hessian = torch.autograd.functional.hessian(
             lambda w: bound(w.view(M, K, 1))[0], log_w[:, image]
@@ -95,12 +158,9 @@ def test_gradients_of_networks_are_the_estimators_sums(method, estimator):
     x = torch.rand(1, BATCH, 13, generator=g, dtype=torch.float64).round()
     eps = torch.randn(1, T, BATCH, 2, generator=g, dtype=torch.float64)
     path = None if estimator == "rep" else torch.ones(1, 1, 1, 1, dtype=torch.bool)
-
-    def weigh(log_w):
-        a, b = weighed(METHODS[method], estimator, log_w[0])
-        return a[None], b[None]
-
-    of_encoder, of_decoder = model.gradients(x, eps, weigh, path=path)
+    forward = model.forward_with_layers(x, eps)
+    counts = of_bounds(method, estimator, forward.log_w)
+    of_encoder, of_decoder = model.pull_back(forward, *counts, path)
     log_w, log_w_by_path = two_log_weights(model, x, eps)
     b, b_minus_h = (terms(log_w.detach().view(M, K, BATCH)) for terms in TERMS[method])
     coefficients = (b_minus_h if estimator == "drep" else b).flatten(0, 1)
@@ -154,7 +214,7 @@ def expected_gradients(objective, estimator):
     z = mu + sigma * eps
     residual = x - z - 0.2 * z.sin()
     log_w = -(residual**2) / 2 - z**2 / 2 + eps**2 / 2 + np.log(sigma)
-    _, c = weighed(objective, estimator, log_w, (2, 2))
+    _, c = of_bounds(objective, estimator, log_w, (2, 2))
     slope = residual * (1 + 0.2 * z.cos()) - z  # d log p(x, z) / dz
     if estimator == "rep":
         at_mu, at_sigma = slope, slope * eps + 1 / sigma

@@ -29,13 +29,13 @@ def test_the_eager_engine_passes_and_is_a_choice(small):
 
 
 def test_a_wrong_gradient_is_a_fault_and_no_choice(small, monkeypatch):
-    gradients = Autoencoder.gradients
+    at_encoder = Autoencoder.at_encoder
 
-    def wrong(self, x, *rest):
-        of_encoder, of_decoder = gradients(self, x, *rest)
-        return of_encoder * (1.001 if x.dtype == torch.float32 else 1), of_decoder
+    def wrong(self, forward, *rest):
+        of_encoder = at_encoder(self, forward, *rest)
+        return of_encoder * (1.001 if forward.x.dtype == torch.float32 else 1)
 
-    monkeypatch.setattr(Autoencoder, "gradients", wrong)
+    monkeypatch.setattr(Autoencoder, "at_encoder", wrong)
     found = list(machine.of_engine("eager", "float32", "cpu"))
     assert faults(found) == {"gradient against float64"}
     assert not any(isinstance(f, Choice) for f in found)

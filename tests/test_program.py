@@ -1,6 +1,7 @@
 """One step of stacked runs: its gradient, its engines and its precisions."""
 
 import shutil
+import types
 
 import pytest
 import torch
@@ -49,14 +50,11 @@ def test_gradients_without_autograd_are_those_with_it(prepare, init, pixels):
     model.prepare = prepare
     beta = torch.full((RUNS, 1), 0.3, dtype=x.dtype)
     for objective in METHODS.values():
-
-        def weigh(log_w, objective=objective):
-            with torch.enable_grad():
-                two = log_w.clone().requires_grad_(), log_w.clone().requires_grad_()
-                theta, phi = objective(*(w.unflatten(1, (M, K)) for w in two), beta)
-                return torch.autograd.grad((theta + phi).sum(), two)
-
-        ours = torch.cat(model.gradients(x, eps, weigh), 1)
+        forward = model.forward_with_layers(x, eps)
+        two = forward.log_w.clone().requires_grad_(), forward.log_w.clone().requires_grad_()
+        theta, phi = objective(*(w.unflatten(1, (M, K)) for w in two), beta)
+        a, b = torch.autograd.grad((theta + phi).sum(), two)
+        ours = torch.cat(model.pull_back(forward, a, b), 1)
         theta, phi = objective(*model.log_weights(x, M, K, lambda shape: eps), beta)
         gradients = torch.autograd.grad((theta + phi).sum(), list(model.parameters()))
         expected = torch.cat([g.flatten(1) for g in gradients], 1)
@@ -138,6 +136,39 @@ def after(steps, engine="eager", precision="float32", method="piwae,ciwae-learne
     for _ in range(steps):
         stack.step()
     return stack
+
+
+STEP = """
+    _log_w_and_layers
+    { cotangents descents last_layer_gradients } gradients_of_each join
+    { _decoder_gradient } encoder_gradient encoder_gradient encoder_gradient join
+"""  # in braces what a GPU does on its second stream, beside what comes up to the next join
+
+
+def test_what_waits_for_nothing_runs_beside_the_bounds(small):
+    """The order of a step's functions and streams; two of the gradients are to choose beta."""
+    program = Program(experiments.plan("ciwae", beta="learned", profile_name="smoke"), few_digits())
+    seen = []
+
+    class Beside:
+        def __enter__(self):
+            seen.append("{")
+
+        def __exit__(self, *error):
+            seen.append("}")
+
+        def join(self):
+            seen.append("join")
+
+    def prepare(function, name=None):
+        return lambda *what: seen.append(name or function.__name__) or function(*what)
+
+    program.beside = Beside()
+    program.engine = types.SimpleNamespace(prepare=prepare)
+    program.model.prepare = prepare
+    program.cotangents = prepare(program.cotangents, "cotangents")
+    program.gradients(program.images[None, :20].round())
+    assert seen == STEP.split()
 
 
 @pytest.mark.parametrize("done", [0, 3, 24])
@@ -242,13 +273,13 @@ def test_bf16_gradients_are_near_and_parameters_stay_float32(small):
     assert {p.dtype for p in stack.model.parameters()} == {torch.float32}
     x = stack.images[None, :20].expand(6, -1, -1).round()
     eps = torch.randn(6, 64, 20, 5, generator=torch.Generator().manual_seed(0))
-
-    def derivatives(log_w):
-        weighed = stack.weigh(log_w)
-        return weighed.a, weighed.b
-
-    full = torch.cat(stack.model.gradients(x, eps, derivatives), 1)
-    half = torch.cat(stack.model.gradients(x, eps, derivatives, torch.bfloat16), 1)
+    of_beta = (stack.beta_parameter.detach(), stack.learns, stack.fixed_beta)
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        forward = stack.model.forward_with_layers(x, eps, dtype)
+        counts = stack.cotangents(forward.log_w, *of_beta)
+        found.append(torch.cat(stack.model.pull_back(forward, counts.theta, counts.phi), 1))
+    full, half = found
     error = (half - full).norm(dim=1) / full.norm(dim=1)
     assert 1e-6 < error.min() < error.max() < 0.02
 

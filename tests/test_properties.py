@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repro.bounds import METHODS
+from repro.estimators import cotangents
 from repro.experiments import MILESTONES, plan
 from repro.lab.datasets import DRAWERS, load
-from repro.lab.derivatives import Group, derivatives_of
 from repro.lab.program import learning_rate
 from repro.lab.randomness import Streams
 from repro.records import METRICS, Archive
@@ -67,13 +67,10 @@ def test_a_constant_in_all_log_weights_is_a_constant_in_every_bound(log_w, const
 def test_the_derivatives_of_every_bound_are_weights_that_sum_to_one(log_w):
     """They follow from the invariance above, and none is negative."""
     M, K, batch = log_w.shape
-    beta = torch.full((1,), BETA, dtype=log_w.dtype)
-    fixed = torch.zeros(1, dtype=torch.bool)
-    for method, objective in METHODS.items():
-        group = Group(objective, M, K, "rep", 0, 1)
-        weighed = derivatives_of((group,))(log_w.flatten(0, 1)[None], beta, fixed, beta)
-        for derivative in (weighed.a, weighed.b):
-            weights = -derivative[0] * batch
+    for method in METHODS:
+        counts = cotangents(log_w.flatten(0, 1), method, M, K, beta=BETA)
+        for cotangent in (counts.theta, counts.phi):
+            weights = -cotangent * batch
             assert (weights >= -1e-12).all(), method
             torch.testing.assert_close(weights.sum(0), torch.ones_like(weights[0]))
 

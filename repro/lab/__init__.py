@@ -10,7 +10,7 @@ first asked for, ``lab.run``, since most import torch.
 import importlib
 
 __all__ = [
-    "beta_criterion", "datasets", "derivatives", "engines", "evaluation", "leases", "likelihood",
+    "beta_criterion", "datasets", "engines", "evaluation", "groups", "leases", "likelihood",
     "machine", "models", "pictures", "program", "progress", "randomness", "released_files",
     "released_training", "run", "snr", "sweep", "training",
 ]  # fmt: skip

@@ -67,7 +67,7 @@ def log_px_z_and_layers(dtype, x, z, decoder) -> tuple[Tensor, ...]:
 
 # The gradient of each sample's log p is carried back unscaled. Its rows are weighed by a where a
 # parameter's gradient is summed, and by b where it reaches z, both [run, T, batch]. In training a
-# is d(theta's loss)/d(log p), and b is what phi's estimator gives each sample (``Weighed``). No
+# is d(theta's loss)/d(log p), and b what phi's estimator gives each sample (``Cotangents``). No
 # ratio of weights is formed, and what needs no weights can be computed while the bounds are
 # differentiated.
 

@@ -26,10 +26,10 @@ from repro import ReproError, plural
 from repro.experiments import DATASETS, PRECISIONS, Experiment, plan
 from repro.lab import datasets, engines
 from repro.lab.datasets import Dataset
-from repro.lab.derivatives import derivatives_of, groups_of
 from repro.lab.evaluation import iwae_bound
+from repro.lab.groups import cotangents_of, groups_of
 from repro.lab.models import MODELS, Autoencoder
-from repro.lab.program import Program
+from repro.lab.program import Program, matmul_precision
 from repro.lab.training import alone
 from repro.provenance import device_name
 from repro.records import Archive
@@ -247,11 +247,12 @@ def _gradient_error(program: Program) -> Tried:
     """One gradient of every run, beside the same gradient in float64 on the CPU."""
     x = program.images[None, :20].expand(len(program.seeds), -1, -1).round().contiguous()
     before = program.streams["noise"].get_state()
-    _, gradients = program.gradients(x, program.T, program.weigh)
+    with matmul_precision(program.precision):
+        found = program.gradients(x)
     program.streams["noise"].set_state(before)
     eps = program.streams["noise"].normal((program.T, 20, program.model.shape.latent))
     expected = _exact_gradients(program, x, eps)
-    ours = torch.cat(gradients, 1).double().cpu()
+    ours = torch.cat([found.encoder, found.decoder], 1).double().cpu()
     error = float(((ours - expected).norm(dim=1) / expected.norm(dim=1)).max())
     return "gradient against float64", f"{error:.1e}", error < GRADIENT_ERROR[program.precision]
 
@@ -261,17 +262,11 @@ def _exact_gradients(program: Program, x: torch.Tensor, eps: torch.Tensor) -> to
     model = Autoencoder(program.model.shape, program.seeds).double()
     for run in range(len(program.seeds)):
         model.load_run_state(run, program.model.run_state(run))
-    weigh = derivatives_of(groups_of(program.experiments))
+    forward = model.forward_with_layers(x.double().cpu(), eps.double().cpu())
     fixed = program.fixed_beta.double().cpu()
-    learns = program.learns.cpu()
-
-    def derivatives(log_w):
-        weighed = weigh(log_w, torch.zeros_like(fixed), learns, fixed)
-        return weighed.a, weighed.b
-
-    with torch.no_grad():
-        gradients = model.gradients(x.double().cpu(), eps.double().cpu(), derivatives)
-    return torch.cat(gradients, 1)
+    of_all = cotangents_of(groups_of(program.experiments))
+    counts = of_all(forward.log_w, torch.zeros_like(fixed), program.learns.cpu(), fixed)
+    return torch.cat(model.pull_back(forward, counts.theta, counts.phi), 1)
 
 
 def _steps_against_eager(program: Program, dataset: Dataset) -> Tried:

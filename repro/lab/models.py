@@ -6,6 +6,7 @@ runs of one program share the architecture and nothing else.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +15,11 @@ from torch import Tensor, nn
 from repro import ReproError
 from repro.experiments import MODELS, Architecture, Experiment
 from repro.lab import likelihood
-from repro.lab.engines import Beside, eager
+from repro.lab.engines import eager
 from repro.lab.likelihood import affine, product
 from repro.lab.randomness import generator
 
-__all__ = ["ADAM_EPS", "MODELS", "Architecture", "Autoencoder", "model_of", "sample"]
+__all__ = ["ADAM_EPS", "MODELS", "Architecture", "Autoencoder", "Pass", "model_of", "sample"]
 
 Noise = Callable[[Sequence[int]], Tensor]  # shape -> standard normal [run, *shape]
 
@@ -67,7 +68,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mu and sigma at x."""
-        return encode(self.positive, x, list(self.parameters()))
+        _, _, mu, raw_sigma = encoder_layers(x, list(self.parameters()))
+        return mu, self.positive(raw_sigma)
 
 
 def encoder_layers(x, encoder) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -81,15 +83,6 @@ def encoder_layers(x, encoder) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     h2 = torch.tanh(affine(h1, w2, b2))
     both = affine(h2, torch.cat([w_mu, w_sigma], 1), torch.cat([b_mu, b_sigma], 1))
     return h1, h2, *both.chunk(2, -1)
-
-
-def encode(positive, x, encoder) -> tuple[Tensor, Tensor]:
-    """Mu and sigma [run, batch, latent] of q(z|x) at x [run, batch, pixels].
-
-    ``positive`` makes sigma positive.
-    """
-    _, _, mu, raw_sigma = encoder_layers(x, encoder)
-    return mu, positive(raw_sigma)
 
 
 def draw_z(positive, mu, raw_sigma, eps, path=None) -> tuple[Tensor, Tensor]:
@@ -114,8 +107,8 @@ def sample(positive, x, eps, encoder) -> tuple[Tensor, Tensor]:
     return draw_z(positive, mu, raw_sigma, eps)
 
 
-def encoder_gradients(positive, b, path, x, eps, encoder, layers, at_z) -> tuple[Tensor, ...]:
-    """The gradients at the encoder's weights and biases.
+def encoder_gradient(positive, b, path, x, eps, encoder, layers, at_z) -> Tensor:
+    """The gradient at all of the encoder's parameters.
 
     b [run, T, batch] is what each sample's log w counts for, ``at_z`` [run, n, latent] the gradient
     of its log p(x|z), and ``layers`` what ``encoder_layers`` returned.
@@ -133,7 +126,7 @@ def encoder_gradients(positive, b, path, x, eps, encoder, layers, at_z) -> tuple
     of_b_mu, of_b_sigma = both.sum(1).chunk(2, 1)
     of_first = product(d1.mT, x), d1.sum(1)
     of_second = product(d2.mT, h1), d2.sum(1)
-    return *of_first, *of_second, of_mu, of_b_mu, of_sigma, of_b_sigma
+    return _flat([*of_first, *of_second, of_mu, of_b_mu, of_sigma, of_b_sigma])
 
 
 class Decoder(nn.Module):
@@ -174,10 +167,6 @@ def _log_w_and_layers(positive, dtype, x, eps, encoder, decoder) -> tuple[Tensor
     return log_px_z + log_ratio, of_encoder, tuple(of_decoder)
 
 
-def _encoder_gradient(*what) -> Tensor:
-    return _flat(encoder_gradients(*what))
-
-
 def _decoder_gradient(a, layers, of_each, of_last) -> Tensor:
     return _flat([*likelihood.other_layers_gradients(a, layers, of_each), *of_last])
 
@@ -186,13 +175,23 @@ def _flat(gradients: Sequence[Tensor]) -> Tensor:
     return torch.cat([g.flatten(1) for g in gradients], 1)
 
 
+class Pass(NamedTuple):
+    """The log-weights of a forward pass, and what the pull-back needs of it."""
+
+    log_w: Tensor  # in nats, [run, T, batch]
+    x: Tensor  # [run, batch, pixels]
+    eps: Tensor  # [run, T, batch, latent]
+    encoder: list[Tensor]  # its weights and biases
+    of_encoder: tuple[Tensor, ...]  # its layers at x, from ``encoder_layers``
+    of_decoder: tuple[Tensor, ...]  # its layers at z, from ``log_px_z_and_layers``
+
+
 class Autoencoder(nn.Module):
     """One encoder and one decoder for each seed; runs of one seed start from the same weights.
 
     ``mean_image`` [pixels] sets the decoder's output bias if ``init="burda"``. ``prepare`` makes a
     function of tensors ready to run, for all that needs no autograd: ``engines.eager`` or
-    ``engines.compiled``; ``beside`` runs what may run at the same time as what follows it. If
-    ``decoder_is_fixed``, its gradient is not computed.
+    ``engines.compiled``.
     """
 
     def __init__(
@@ -205,8 +204,6 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.shape = shape
         self.prepare = eager
-        self.beside = Beside()
-        self.decoder_is_fixed = False
         self.encoder = Encoder(len(seeds), shape, POSITIVE[init])
         self.decoder = Decoder(len(seeds), shape)
         for run, seed in enumerate(seeds):
@@ -238,48 +235,48 @@ class Autoencoder(nn.Module):
         log_px_z_theta, log_px_z_phi = self.decoder.log_px_z(x, z)
         return log_px_z_theta + log_ratio.detach(), log_px_z_phi + log_ratio
 
-    def gradients(
-        self,
-        x: Tensor,
-        eps: Tensor,
-        weigh: Callable[[Tensor], tuple[Tensor, Tensor]],
-        dtype: torch.dtype | None = None,
-        path: Tensor | None = None,
-    ) -> tuple[Tensor | None, ...]:
-        """``forward`` and a backward pass without autograd.
+    def forward_with_layers(self, x: Tensor, eps: Tensor, dtype: torch.dtype | None = None) -> Pass:
+        """``forward`` without autograd, for ``pull_back``.
 
-        Returns the gradient at the encoder's and at the decoder's parameters, each
-        [run, parameters], in their order; None for a decoder that is fixed. ``weigh`` maps log w
-        [run, T, batch] to a and b of the same shape: what the gradient of each sample's log w
-        counts for theta and for phi. For phi it is taken through z alone in the runs for which
-        ``path`` [run, 1, 1, 1] is true. The matrix products over samples take and give ``dtype``;
-        by default that of the parameters. What ``weigh`` returns beside a and b is taken as b is,
-        in all runs through z alone; those gradients at the encoder's parameters come last.
+        The matrix products over samples take and give ``dtype``; by default that of the parameters.
         """
         encoder = [p.detach() for p in self.encoder.parameters()]
         decoder = [p.detach() for p in self.decoder.parameters()]
-        positive = self.encoder.positive
-        values = self.prepare(_log_w_and_layers)
-        log_w, of_encoder, of_decoder = values(positive, dtype or x.dtype, x, eps, encoder, decoder)
-        with self.beside:
-            a, b, *others = weigh(log_w)
-            of_last = self._of_decoder(likelihood.last_layer_gradients, a, of_decoder)
-        of_each = self.prepare(likelihood.gradients_of_each)(of_decoder)
-        self.beside.join()
-        with self.beside:
-            at_decoder = self._of_decoder(_decoder_gradient, a, of_decoder, of_each, of_last)
-        rest = (x, eps, encoder, of_encoder, of_each[-1])
-        at_encoder = self.prepare(_encoder_gradient)(positive, b, path, *rest)
-        further = []
-        for other in others:
-            everywhere = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=x.device)
-            further.append(self.prepare(_encoder_gradient)(positive, other, everywhere, *rest))
-        self.beside.join()
-        return at_encoder, at_decoder, *further
+        function = self.prepare(_log_w_and_layers)
+        found = function(self.encoder.positive, dtype or x.dtype, x, eps, encoder, decoder)
+        log_w, of_encoder, of_decoder = found
+        return Pass(log_w, x, eps, encoder, of_encoder, of_decoder)
 
-    def _of_decoder(self, function: Callable, *what):
-        """What a function gives, or None if the decoder is fixed and has no use for it."""
-        return None if self.decoder_is_fixed else self.prepare(function)(*what)
+    def pull_back(
+        self, forward: Pass, a: Tensor, b: Tensor, path: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The gradients at the encoder's and at the decoder's parameters, each [run, parameters].
+
+        a and b [run, T, batch] are what each sample's log w counts for theta and for phi
+        (``estimators.cotangents``). For phi it is differentiated through z alone in the runs for
+        which ``path`` [run, 1, 1, 1] is true. ``Program.pull_back`` does the same on two streams.
+        """
+        of_each = self.of_each_sample(forward)
+        of_last = self.at_last_layer(forward, a)
+        at_decoder = self.at_decoder(forward, a, of_each, of_last)
+        return self.at_encoder(forward, b, of_each, path), at_decoder
+
+    def of_each_sample(self, forward: Pass) -> tuple[Tensor, ...]:
+        """The gradients of every sample's log p(x|z), which need no weights."""
+        return self.prepare(likelihood.gradients_of_each)(forward.of_decoder)
+
+    def at_last_layer(self, forward: Pass, a: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients at the decoder's last layer, which need the weights alone."""
+        return self.prepare(likelihood.last_layer_gradients)(a, forward.of_decoder)
+
+    def at_decoder(self, forward: Pass, a: Tensor, of_each, of_last) -> Tensor:
+        """The gradient at all of the decoder's parameters, from both of the above."""
+        return self.prepare(_decoder_gradient)(a, forward.of_decoder, of_each, of_last)
+
+    def at_encoder(self, forward: Pass, b: Tensor, of_each, path: Tensor | None = None) -> Tensor:
+        """The gradient at the encoder's parameters."""
+        layers = (forward.x, forward.eps, forward.encoder, forward.of_encoder)
+        return self.prepare(encoder_gradient)(self.encoder.positive, b, path, *layers, of_each[-1])
 
     def hold_decoder(self, state: dict[str, Tensor]) -> None:
         """Give every run the decoder in ``run_state``'s dictionary."""

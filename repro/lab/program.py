@@ -9,17 +9,19 @@ import bisect
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from repro.bounds import METHODS, Objective
+from repro.estimators import Cotangents, holds_q_still
 from repro.experiments import MILESTONES, Experiment
 from repro.lab.beta_criterion import BetaCriterion, descents
 from repro.lab.datasets import Dataset
-from repro.lab.derivatives import Weighed, derivatives_of, groups_of, side_by_side
 from repro.lab.engines import ENGINES, Beside, keep_freed_memory
-from repro.lab.models import ADAM_EPS, MODELS, Autoencoder
+from repro.lab.groups import cotangents_of, groups_of, side_by_side
+from repro.lab.models import ADAM_EPS, MODELS, Autoencoder, Pass
 from repro.lab.randomness import Streams, generator
 
 
@@ -78,6 +80,16 @@ def learning_rate(epoch: int) -> float:
     return 1e-3 * 10 ** (-stage / 7)
 
 
+class Gradients(NamedTuple):
+    """Those of a step, [run, parameters] of each network, and its loss."""
+
+    encoder: Tensor
+    decoder: Tensor | None  # None if it is fixed
+    beta: Tensor  # at beta's parameter, [run]
+    loss: Tensor  # theta's, [run]
+    ends: tuple[Tensor, ...]  # where beta is chosen, the encoder's of the VAE's and IWAE's loss
+
+
 class Program:
     """Stacked runs, their optimiser and their random numbers; ``step`` advances all of them.
 
@@ -102,6 +114,7 @@ class Program:
         first = self.experiments[0]
         self.batch_size = first.batch_size
         self.precision = first.precision
+        self.decoder_is_fixed = first.decoder != "own"
         self.T = first.M * first.K
         self.seeds = [e.seed for e in self.experiments]
         self.images = dataset.train.to(self.device)
@@ -121,7 +134,6 @@ class Program:
         """Both networks, with the decoder that runs hold on to, if they do."""
         first = self.experiments[0]
         model = Autoencoder(MODELS[first.model], self.seeds, first.init, mean_image)
-        model.decoder_is_fixed = first.decoder != "own"
         if decoder is not None:
             model.hold_decoder(decoder)
         self.model = model.to(self.device)
@@ -130,8 +142,8 @@ class Program:
         """How the step's functions run."""
         self.engine = ENGINES[name]
         self.model.prepare = self.engine.prepare
-        if self.engine.graph and self.device.type == "cuda":
-            self.model.beside = Beside(self.device)
+        two_streams = self.engine.graph and self.device.type == "cuda"
+        self.beside = Beside(self.device if two_streams else None)
         self.replays = {} if self.engine.graph else {1: self._advance}
 
     def _set_objectives(self) -> None:
@@ -142,12 +154,14 @@ class Program:
         self.learns = torch.tensor(learns, device=self.device)
         chooses = [METHODS[e.method].chooses_beta for e in self.experiments]
         self.chooses = torch.tensor(chooses, device=self.device)
-        by_path = torch.tensor([e.estimator != "rep" for e in self.experiments], device=self.device)
-        self.path = by_path[:, None, None, None] if by_path.any() else None
+        still = [holds_q_still(e.estimator) for e in self.experiments]
+        by_path = torch.tensor(still, device=self.device)[:, None, None, None]
+        self.path = by_path if any(still) else None
+        self.everywhere = torch.ones_like(by_path[:1])  # for the two ends that beta is chosen from
         shape = (len(betas), self.T, self.batch_size)
         log_w = torch.randn(*shape, generator=generator(0, "trial")).to(self.device)
-        self.derivatives, self.remark = self.engine.prepared_whole(
-            derivatives_of(groups_of(self.experiments)),
+        self.cotangents, self.remark = self.engine.prepared_whole(
+            cotangents_of(groups_of(self.experiments)),
             (log_w, self.fixed_beta, self.learns, self.fixed_beta),
         )
 
@@ -236,18 +250,51 @@ class Program:
     def _advance(self) -> None:
         take = self.engine.prepare(batch_of) if self.engine.compiles_small_operations else batch_of
         batch = take(self.images, self.order, self.index, self.offsets)
-        loss = self.update(self.streams["binarise"].binarise(batch))
+        with matmul_precision(self.precision):
+            loss = self.update(self.streams["binarise"].binarise(batch))
         self.losses.index_copy_(0, self.index, loss[None])
         self.index += 1
 
     def update(self, x: Tensor) -> Tensor:
         """Update every run on its binary batch x [run, batch, pixels]; returns the loss, [run]."""
-        weighed, (at_encoder, at_decoder, *of_bounds) = self.gradients(x, self.T, self.weigh)
-        self.descend(at_encoder, at_decoder, weighed.beta)
+        found = self.gradients(x)
+        self.descend(found.encoder, found.decoder, found.beta)
         if self.criterion is not None:
-            chosen = self.criterion.choose(*of_bounds, self.fixed_beta)
+            chosen = self.criterion.choose(*found.ends, self.fixed_beta)
             self.fixed_beta.copy_(torch.where(self.chooses, chosen, self.fixed_beta))
-        return weighed.loss
+        return found.loss
+
+    def gradients(self, x: Tensor) -> Gradients:
+        """Forward, the cotangents of each run's pair of bounds, and back, at T fresh samples."""
+        forward = self.forward(x, self.T)
+        of_beta = (self.beta_parameter.detach(), self.learns, self.fixed_beta)
+        with self.beside:
+            counts = self.cotangents(forward.log_w, *of_beta)
+            ends = self.engine.prepare(descents)(forward.log_w) if self.criterion else ()
+            a = counts.theta
+            of_last = None if self.decoder_is_fixed else self.model.at_last_layer(forward, a)
+        return self.pull_back(forward, counts, of_last, ends)
+
+    def forward(self, x: Tensor, T: int) -> Pass:
+        """The log-weights of T fresh samples at x, and the layers that gave them."""
+        eps = self.streams["noise"].normal((T, self.batch_size, self.model.shape.latent))
+        dtype = torch.bfloat16 if self.precision == "bf16" else None
+        return self.model.forward_with_layers(x, eps, dtype)
+
+    def pull_back(self, forward: Pass, counts: Cotangents, of_last, ends=()) -> Gradients:
+        """``Autoencoder.pull_back``, with what can run beside something else on a second stream.
+
+        ``of_last``, from ``at_last_layer``, and the cotangents may still be at work there.
+        """
+        model, a, b = self.model, counts.theta, counts.phi
+        of_each = model.of_each_sample(forward)
+        self.beside.join()
+        with self.beside:
+            at_decoder = None if of_last is None else model.at_decoder(forward, a, of_each, of_last)
+        at_encoder = model.at_encoder(forward, b, of_each, self.path)
+        at_ends = [model.at_encoder(forward, end, of_each, self.everywhere) for end in ends]
+        self.beside.join()
+        return Gradients(at_encoder, at_decoder, counts.beta, counts.loss, tuple(at_ends))
 
     def descend(self, *gradients: Tensor | None) -> None:
         """Let Adam take a step: encoders, decoders, beta. What has no gradient stays as it is."""
@@ -266,30 +313,6 @@ class Program:
         for p, gradient in moving:
             p.grad = gradient
         self.optimizer.step()
-
-    def gradients(
-        self, x: Tensor, T: int, weigh: Callable[[Tensor], Weighed]
-    ) -> tuple[Weighed, tuple[Tensor | None, ...]]:
-        """``weigh``'s result and both networks' gradients at T fresh samples.
-
-        Then come, where beta is chosen, the encoder's of the VAE's and IWAE's loss.
-        """
-        eps = self.streams["noise"].normal((T, self.batch_size, self.model.shape.latent))
-        dtype = torch.bfloat16 if self.precision == "bf16" else None
-        results: list[Weighed] = []
-
-        def derivatives(log_w: Tensor) -> tuple[Tensor, ...]:
-            results.append(weigh(log_w))
-            further = () if self.criterion is None else self.engine.prepare(descents)(log_w)
-            return results[0].a, results[0].b, *further
-
-        with matmul_precision(self.precision):
-            gradients = self.model.gradients(x, eps, derivatives, dtype, self.path)
-        return results[0], gradients
-
-    def weigh(self, log_w: Tensor) -> Weighed:
-        """Differentiate each run's pair of bounds with respect to log w [run, T, batch]."""
-        return self.derivatives(log_w, self.beta_parameter.detach(), self.learns, self.fixed_beta)
 
     def _capture(self) -> dict[int, Callable[[], None]]:
         """The step, and several of them, as CUDA graphs; elsewhere the step itself.

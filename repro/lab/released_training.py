@@ -5,18 +5,24 @@ commit a03f441. IWAE and MIWAE are trained there as here, and the VAE with one s
 ``Program`` with M = K = 1.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from repro.bounds import METHODS, iwae, miwae
-from repro.lab.derivatives import Weighed
+from repro.bounds import METHODS, Bound, both, iwae, miwae
+from repro.estimators import cotangents
 from repro.lab.program import Program
 
 DECODER_SAMPLES = 10  # K of PIWAE's second step, which ignores the flags given
 ENCODER = 0
 DECODER = 1
+
+
+def vae_and_iwae(log_w: Tensor, beta: Tensor) -> Tensor:
+    """The VAE's bound of the first sample and IWAE's of the others, weighed by beta.
+
+    [..., 1, 1 + K, batch] -> [..., batch].
+    """
+    return beta * log_w[..., 0, 0, :] + (1 - beta) * iwae(log_w[..., 1:, :])
 
 
 class ReleasedProgram(Program):
@@ -40,38 +46,22 @@ class ReleasedProgram(Program):
         """Update on the binary batch x [run, batch, pixels]; returns the loss, [run]."""
         (e,) = self.experiments
         if e.method == "piwae":
-            of_encoder = self._ascend(x, self.T, self._miwae, only=ENCODER)
-            of_decoder = self._ascend(x, DECODER_SAMPLES, self._iwae, only=DECODER)
+            of_encoder = self._ascend(x, miwae, e.M, e.K, only=ENCODER)
+            of_decoder = self._ascend(x, iwae, 1, DECODER_SAMPLES, only=DECODER)
             return (of_encoder + of_decoder) / 2
         if METHODS[e.method].takes_beta:
-            return self._ascend(x, 1 + e.K, self._two_bounds)
+            return self._ascend(x, vae_and_iwae, 1, 1 + e.K)
         return super().update(x)
 
-    def _miwae(self, log_w: Tensor) -> Tensor:
-        (e,) = self.experiments
-        return miwae(log_w.unflatten(1, (e.M, e.K)))
-
-    def _iwae(self, log_w: Tensor) -> Tensor:
-        return iwae(log_w[:, None])
-
-    def _two_bounds(self, log_w: Tensor) -> Tensor:
-        """The VAE's bound of the first sample and IWAE's of the others, weighed by beta."""
-        beta = self.beta[:, None]
-        return beta * log_w[:, 0] + (1 - beta) * iwae(log_w[:, None, 1:])
-
-    def _ascend(
-        self, x: Tensor, T: int, bound: Callable[[Tensor], Tensor], only: int | None = None
-    ) -> Tensor:
+    def _ascend(self, x: Tensor, bound: Bound, M: int, K: int, only: int | None = None) -> Tensor:
         """Let both networks, or ``only`` one, ascend a bound of log w; beta descends the loss."""
-
-        @torch.enable_grad()
-        def weigh(log_w: Tensor) -> Weighed:
-            loss = -bound(log_w.requires_grad_()).mean(-1)
-            leaves = [log_w, self.beta_parameter]
-            a, of_beta = torch.autograd.grad(loss.sum(), leaves, materialize_grads=True)
-            return Weighed(loss.detach(), a, a, of_beta)
-
-        weighed, gradients = self.gradients(x, T, weigh)
-        moving = [g if only in (None, network) else None for network, g in enumerate(gradients)]
-        self.descend(*moving, weighed.beta)
-        return weighed.loss
+        forward = self.forward(x, M * K)
+        with self.beside:
+            counts = cotangents(forward.log_w, both(bound), M, K, beta=self.beta)
+            of_beta = torch.where(self.learns, counts.beta, 0.0)
+            of_last = self.model.at_last_layer(forward, counts.theta)
+        found = self.pull_back(forward, counts, of_last)
+        of_networks = (found.encoder, found.decoder)
+        moving = [g if only in (None, network) else None for network, g in enumerate(of_networks)]
+        self.descend(*moving, of_beta)
+        return found.loss

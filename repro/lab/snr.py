@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from repro.bounds import METHODS
+from repro.estimators import cotangents, holds_q_still
 from repro.experiments import ESTIMATORS
-from repro.lab.derivatives import Group, derivatives_of
 from repro.lab.models import Autoencoder
 from repro.lab.randomness import Streams
 from repro.studies import (
@@ -65,18 +65,17 @@ def gradient_estimates(
     """Estimates of the gradients at mu and at b, [replicates, D], and the ESS, [replicates]."""
     g = torch.Generator().manual_seed(seed + 1)
     where = problem(seed, offset)
-    group = Group(METHODS[layout.method], layout.M, layout.K, estimator, first=0, count=1)
     found = []
     for first in range(0, replicates, AT_ONCE):
         count = min(AT_ONCE, replicates - first)
         eps = torch.randn(layout.M, layout.K, count, D, generator=g, dtype=torch.float64)
-        found.append(_estimates_at(where, group, eps))
+        found.append(_estimates_at(where, layout, eps, estimator))
     at_mu, at_b, ess = zip(*found, strict=True)
     return torch.cat(at_mu), torch.cat(at_b), torch.cat(ess)
 
 
 def _estimates_at(
-    where: tuple[Tensor, Tensor, Tensor], group: Group, eps: Tensor
+    where: tuple[Tensor, Tensor, Tensor], layout: Layout, eps: Tensor, estimator: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients at mu and at b, and the ESS, for eps [M, K, replicates, D].
 
@@ -87,24 +86,22 @@ def _estimates_at(
     x, mu, mean = where
     z = mean + Q_SIGMA * eps
     log_w = (eps.square() - (z - mu).square() - (x - z).square()).sum(-1) / 2
-    beta = torch.full((1,), BETA, dtype=log_w.dtype)
-    derivatives = derivatives_of((group,))
-    weighed = derivatives(log_w.flatten(0, 1)[None], beta, torch.tensor([False]), beta)
+    counts = cotangents(log_w.flatten(0, 1), *layout, estimator, BETA)
     slope = mu + x - 2 * z
-    if group.estimator != "rep":
+    if holds_q_still(estimator):
         slope = slope + eps / Q_SIGMA
-    at_mu = _sum_of_samples(weighed.a, z - mu)
-    at_b = _sum_of_samples(weighed.b, slope)
+    at_mu = _sum_of_samples(counts.theta, z - mu)
+    at_b = _sum_of_samples(counts.phi, slope)
     return at_mu, at_b, effective_sample_size(log_w)
 
 
-def _sum_of_samples(derivative: Tensor, gradients: Tensor) -> Tensor:
-    """Ascent of a bound, from derivatives of the loss [1, T, replicates], of which it is the mean.
+def _sum_of_samples(cotangent: Tensor, gradients: Tensor) -> Tensor:
+    """Ascent of a bound, from a cotangent [T, replicates] of the loss, the mean over replicates.
 
     ``gradients`` are those of log w, [M, K, replicates, D]; the result is [replicates, D].
     """
-    count = derivative.shape[-1]
-    return -count * (derivative[0, ..., None] * gradients.flatten(0, 1)).sum(0)
+    count = cotangent.shape[-1]
+    return -count * (cotangent[..., None] * gradients.flatten(0, 1)).sum(0)
 
 
 def network_gradients(
@@ -119,23 +116,16 @@ def network_gradients(
 
     The gradient at all of theta and at all of phi, each [parameters].
     """
-    group = Group(METHODS[layout.method], layout.M, layout.K, estimator, first=0, count=1)
-    beta = torch.full((1,), beta_of_bound, dtype=x.dtype, device=x.device)
-    fixed = torch.zeros(1, dtype=torch.bool, device=x.device)
-    seen: list[Tensor] = []
-
-    def weigh(log_w: Tensor) -> tuple[Tensor, Tensor]:
-        seen.append(effective_sample_size(group.log_weights(log_w)).mean())
-        weighed = derivatives_of((group,))(log_w, beta, fixed, beta)
-        return -weighed.a, -weighed.b
-
     eps = noise((layout.M * layout.K, x.shape[1], model.shape.latent))
     path = None
-    if estimator != "rep":
+    if holds_q_still(estimator):
         path = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=x.device)
     with torch.no_grad():
-        of_phi, of_theta = model.gradients(x, eps, weigh, path=path)
-    return of_theta[0], of_phi[0], seen[0]
+        forward = model.forward_with_layers(x, eps)
+        counts = cotangents(forward.log_w, *layout, estimator, beta_of_bound)
+        of_phi, of_theta = model.pull_back(forward, -counts.theta, -counts.phi, path)
+    ess = effective_sample_size(forward.log_w.unflatten(1, (layout.M, layout.K)))
+    return of_theta[0], of_phi[0], ess.mean()
 
 
 def effective_sample_size(log_w: Tensor) -> Tensor:
@@ -156,23 +146,14 @@ def signal_and_noise(estimates: Tensor) -> tuple[float, float]:
     return float(signal), float(noise)
 
 
-def row(where: str, layout: Layout, draw: int, estimates: tuple[Tensor, Tensor, Tensor]) -> dict:
+def row(where: str, layout: Layout, draw: int, estimates: Sequence[Tensor]) -> dict:
     """A measurement, from estimates [n, parameters] of both gradients and the weights' ESS."""
-    theta, phi, ess = estimates
-    theta_signal, theta_noise = signal_and_noise(theta)
-    phi_signal, phi_noise = signal_and_noise(phi)
-    return {
-        "where": where,
-        "method": layout.method,
-        "M": layout.M,
-        "K": layout.K,
-        "draw": draw,
-        "theta_signal": theta_signal,
-        "theta_noise": theta_noise,
-        "phi_signal": phi_signal,
-        "phi_noise": phi_noise,
-        "ess": float(ess.mean()),
-    }
+    *of_networks, ess = estimates
+    measured = {"where": where, **layout._asdict(), "draw": draw}
+    for network, of_network in zip(("theta", "phi"), of_networks, strict=True):
+        signal, noise = signal_and_noise(of_network)
+        measured |= {f"{network}_signal": signal, f"{network}_noise": noise}
+    return measured | {"ess": float(ess.mean())}
 
 
 def in_linear_gaussian(where: str, problems: int = PROBLEMS) -> Iterator[dict]:
@@ -237,8 +218,11 @@ def in_network(  # noqa: PLR0913  (what to measure, and how often)
     for seed in range(batches):
         x = _batch(images, seed, batch_size)
         for layout, estimator in product(layouts, estimators):
-            found = _replicated(model, x, layout, seed, replicates, estimator, beta)
-            yield row(where, layout, seed, found) | {"estimator": estimator}
+            noise = Streams([seed], "gradients: noise", x.device).normal
+            how = (layout, noise, estimator, beta)
+            found = [network_gradients(model, x, *how) for _ in range(replicates)]
+            together = [torch.stack(parts) for parts in zip(*found, strict=True)]
+            yield row(where, layout, seed, together) | {"estimator": estimator}
 
 
 def _batch(images: Tensor, seed: int, size: int) -> Tensor:
@@ -247,20 +231,3 @@ def _batch(images: Tensor, seed: int, size: int) -> Tensor:
     chosen = torch.randperm(len(images), generator=g)[:size]
     binarise = Streams([seed], "gradients: binarise", images.device).binarise
     return binarise(images[chosen][None])
-
-
-def _replicated(
-    model: Autoencoder,
-    x: Tensor,
-    layout: Layout,
-    seed: int,
-    replicates: int,
-    estimator: str,
-    beta: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """So many ``network_gradients``, with fresh samples each: three [replicates, ...]."""
-    noise = Streams([seed], "gradients: noise", x.device).normal
-    how = (layout, noise, estimator, beta)
-    found = [network_gradients(model, x, *how) for _ in range(replicates)]
-    theta, phi, ess = (torch.stack(parts) for parts in zip(*found, strict=True))
-    return theta, phi, ess

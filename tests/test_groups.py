@@ -1,4 +1,4 @@
-"""The derivatives of all runs' bounds as one function, plain and compiled."""
+"""The cotangents of all runs as one function, plain and compiled."""
 
 import shutil
 from dataclasses import replace
@@ -9,7 +9,7 @@ import torch
 from repro.bounds import METHODS, both
 from repro.experiments import TABLE_METHODS, Experiment
 from repro.lab import engines
-from repro.lab.derivatives import derivatives_of, groups_of, side_by_side
+from repro.lab.groups import cotangents_of, groups_of, side_by_side
 
 M, K, BATCH = 3, 5, 7
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler here")
@@ -36,26 +36,26 @@ def inputs(runs):
 
 
 def of_one_run(e, log_w, b):
-    """The loss and the derivatives of one run, by plain automatic differentiation."""
+    """``Cotangents`` of one run, by plain automatic differentiation."""
     objective = METHODS[e.method]
     leaves = [log_w.clone().requires_grad_(), log_w.clone().requires_grad_(), b.clone()]
     leaves[2].requires_grad_()
     beta = leaves[2].sigmoid() if objective.learns_beta else e.beta
     theta, phi = objective(*(w.unflatten(0, (M, K)) for w in leaves[:2]), beta)
     found = torch.autograd.grad(-(theta + phi).mean(), leaves, materialize_grads=True)
-    return -theta.mean().detach(), *found
+    return *found, -theta.mean().detach()
 
 
 @pytest.mark.parametrize(
     "prepare",
     [engines.eager, pytest.param(engines.compiled_whole, marks=[pytest.mark.slow, needs_compiler])],
 )
-def test_each_run_of_a_stack_gets_the_derivatives_of_its_own_bounds(prepare):
+def test_each_run_of_a_stack_gets_the_cotangents_of_its_own_bounds(prepare):
     runs = side_by_side(runs_of(METHODS))
     log_w, b, learns, fixed = inputs(runs)
-    weighed = prepare(derivatives_of(groups_of(runs)))(log_w, b, learns, fixed)
+    counts = prepare(cotangents_of(groups_of(runs)))(log_w, b, learns, fixed)
     for i, e in enumerate(runs):
-        for ours, expected in zip(weighed, of_one_run(e, log_w[i], b[i]), strict=True):
+        for ours, expected in zip(counts, of_one_run(e, log_w[i], b[i]), strict=True):
             torch.testing.assert_close(ours[i], expected, rtol=1e-12, atol=1e-15)
 
 
@@ -63,11 +63,11 @@ def test_each_run_of_a_stack_gets_the_derivatives_of_its_own_bounds(prepare):
 def test_two_runs_of_one_bound_get_what_each_gets_alone_under_drep(method):
     runs = [replace(e, estimator="drep") for e in runs_of([method])]
     log_w, b, learns, fixed = inputs(runs)
-    together = derivatives_of(groups_of(runs))(log_w, b, learns, fixed)
+    together = cotangents_of(groups_of(runs))(log_w, b, learns, fixed)
     for i, e in enumerate(runs):
         here = slice(i, i + 1)
-        alone = derivatives_of(groups_of([e]))(log_w[here], b[here], learns[here], fixed[here])
-        torch.testing.assert_close(together.b[here], alone.b, rtol=1e-12, atol=1e-15)
+        alone = cotangents_of(groups_of([e]))(log_w[here], b[here], learns[here], fixed[here])
+        torch.testing.assert_close(together.phi[here], alone.phi, rtol=1e-12, atol=1e-15)
 
 
 def test_runs_of_the_same_bounds_lie_side_by_side():
@@ -88,7 +88,7 @@ def test_all_bounds_are_compiled_into_few_kernels():
     runs = side_by_side(runs_of([*TABLE_METHODS, "ciwae-learned"]))
     metrics.reset()
     torch.compiler.reset()
-    engines.compiled_whole(derivatives_of(groups_of(runs)))(*inputs(runs))
+    engines.compiled_whole(cotangents_of(groups_of(runs)))(*inputs(runs))
     assert 0 < metrics.generated_kernel_count <= COMPILED_KERNELS
 
 
@@ -102,7 +102,7 @@ def test_a_bound_that_the_compiler_cannot_take_runs_as_it_is(monkeypatch):
 
     monkeypatch.setitem(METHODS, "counted", both(counted))
     runs = runs_of(["counted"])
-    function = derivatives_of(groups_of(runs))
+    function = cotangents_of(groups_of(runs))
     prepared, remark = engines.ENGINES["compiled"].prepared_whole(function, inputs(runs))
     assert prepared is function
     assert remark.startswith("the bounds are not compiled (")
@@ -110,5 +110,5 @@ def test_a_bound_that_the_compiler_cannot_take_runs_as_it_is(monkeypatch):
 
 
 def test_an_engine_without_a_compiler_leaves_the_bounds_alone():
-    function = derivatives_of(groups_of(runs_of(["iwae"])))
+    function = cotangents_of(groups_of(runs_of(["iwae"])))
     assert engines.ENGINES["graph"].prepared_whole(function, ()) == (function, "")

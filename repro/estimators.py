@@ -1,0 +1,111 @@
+"""From log-weights and a method to what each sample's log w counts for theta and for phi.
+
+This is all that a method is to an optimiser. With ``log_w`` [T, batch] of your own model, drawn
+with reparameterised samples, ::
+
+    counts = cotangents(log_w, "piwae", M=8, K=8)
+    of_theta = torch.autograd.grad(log_w, theta, counts.theta, retain_graph=True)
+    of_phi = torch.autograd.grad(log_w, phi, counts.phi)
+
+are the gradients of both losses at the lists of parameters ``theta`` and ``phi``.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from repro import ReproError, one_of
+from repro.bounds import METHODS, Bound, Objective, applied
+
+DIRECTIONS = 64  # at once, in which second derivatives are taken
+
+# What phi's cotangent takes of the first and of the second derivative of its loss.
+SHARES = {"rep": (1, 0), "stl": (1, 0), "drep": (1, -1)}
+
+
+class Cotangents(NamedTuple):
+    """Derivatives of two losses, each the negative of a bound's mean over the batch."""
+
+    theta: Tensor  # d(theta's loss)/d(log w), [..., T, batch]
+    phi: Tensor  # what phi's estimator multiplies each sample's gradient by, [..., T, batch]
+    beta: Tensor  # d(phi's loss)/d(beta), as beta; 0 where phi's bound has none
+    loss: Tensor  # theta's, in nats, [...]
+
+
+def cotangents(
+    log_w: Tensor,
+    method: str | Objective,
+    M: int,
+    K: int,
+    estimator: str = "rep",
+    beta: Tensor | float | None = None,
+) -> Cotangents:
+    """What the log w of each of M K samples counts in both networks' gradients.
+
+    ``log_w`` [..., T, batch] holds log p(x, z) - log q(z|x) in nats, T = M K, with the K samples of
+    a group side by side; a leading axis may hold runs. With the loss L = -(1/batch) sum bound, the
+    result is, for theta and under phi's estimators ``rep`` and ``stl``, dL/d(log w). Under
+    ``drep``, phi's is dL/d(log w) - d^2 L/d(log w)^2: for IWAE the square of a normalised weight
+    over -batch (Tucker et al. 2019). Under ``stl`` (Roeder et al. 2017) and ``drep`` it multiplies
+    the gradient of a log w in which q's own parameters are held still (``holds_q_still``).
+    ``beta`` is a number, or one for each run of ``log_w`` [run, T, batch].
+
+    Raises ReproError for an unknown method or estimator, another number of samples, and a missing
+    beta.
+
+    >>> log_w = torch.tensor([[0.0], [1.0], [2.0], [3.0]])  # four samples of one image
+    >>> counts = cotangents(log_w, "piwae", M=2, K=2)
+    >>> counts.theta.T  # of IWAE: the normalised weights of all four
+    tensor([[-0.0321, -0.0871, -0.2369, -0.6439]])
+    >>> counts.phi.T  # of MIWAE: those within each pair, halved
+    tensor([[-0.1345, -0.3655, -0.1345, -0.3655]])
+    >>> cotangents(log_w, "piwae", M=2, K=2, estimator="drep").phi.T  # squared, then halved
+    tensor([[-0.0362, -0.2672, -0.0362, -0.2672]])
+    """
+    objective = METHODS[one_of("method", method, METHODS)] if isinstance(method, str) else method
+    of_slope, of_curvature = SHARES[one_of("estimator", estimator, SHARES)]
+    if log_w.dim() < 2 or log_w.shape[-2] != M * K:
+        raise ReproError(f"log_w is {[*log_w.shape]}; it must be [..., M K, batch], M K = {M * K}")
+    if beta is None and objective.takes_beta:
+        raise ReproError("the method has a beta, the weight of the VAE's bound; give it a number")
+    layout = log_w.unflatten(-2, (M, K))
+    beta = torch.as_tensor(0.5 if beta is None else beta).to(log_w)
+    of_runs = beta[:, None] if beta.dim() else beta
+    theta, back_to_theta = torch.func.vjp(partial(applied, objective.theta), layout, of_runs)
+    _, back_to_phi = torch.func.vjp(partial(applied, objective.phi), layout, of_runs)
+    of_mean = torch.full_like(theta, -1 / theta.shape[-1])  # d(loss)/d(bound)
+    a, _ = back_to_theta(of_mean)
+    b, of_beta = back_to_phi(of_mean)
+    if of_curvature:
+        b = of_slope * b + of_curvature * _curvature(objective.phi, layout, of_runs)
+    return Cotangents(a.flatten(-3, -2), b.flatten(-3, -2), of_beta.view_as(beta), -theta.mean(-1))
+
+
+def holds_q_still(estimator: str) -> bool:
+    """Whether log w is differentiated through z alone, with q's own parameters held still."""
+    return estimator != "rep"
+
+
+def _curvature(bound: Bound, log_w: Tensor, beta: Tensor) -> Tensor:
+    """d^2(loss)/d(log w)^2, [..., M, K, batch].
+
+    These are T products of the Hessian with unit vectors. Images and runs do not meet in a bound,
+    so that one vector serves all of them.
+    """
+
+    def loss(log_w: Tensor) -> Tensor:
+        return -applied(bound, log_w, beta).mean(-1).sum()
+
+    _, pull_back = torch.func.vjp(torch.func.grad(loss), log_w)
+
+    def second_derivative(direction: Tensor) -> Tensor:
+        along = direction[..., None].expand_as(log_w)
+        (change,) = pull_back(along)
+        return (change * along).sum((-3, -2))
+
+    M, K = log_w.shape[-3:-1]
+    directions = torch.eye(M * K, dtype=log_w.dtype, device=log_w.device).unflatten(1, (M, K))
+    found = torch.func.vmap(second_derivative, out_dims=-2, chunk_size=DIRECTIONS)(directions)
+    return found.unflatten(-2, (M, K))

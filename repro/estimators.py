@@ -50,7 +50,8 @@ def cotangents(
     ``drep``, phi's is dL/d(log w) - d^2 L/d(log w)^2: for IWAE the square of a normalised weight
     over -batch (Tucker et al. 2019). Under ``stl`` (Roeder et al. 2017) and ``drep`` it multiplies
     the gradient of a log w in which q's own parameters are held still (``holds_q_still``).
-    ``beta`` is a number, or one for each run of ``log_w`` [run, T, batch].
+    ``beta`` is a number, or one for each run of ``log_w`` [run, T, batch]. The result itself is
+    differentiated no further.
 
     Raises ReproError for an unknown method or estimator, another number of samples, and a missing
     beta.
@@ -70,8 +71,9 @@ def cotangents(
         raise ReproError(f"log_w is {[*log_w.shape]}; it must be [..., M K, batch], M K = {M * K}")
     if beta is None and objective.takes_beta:
         raise ReproError("the method has a beta, the weight of the VAE's bound; give it a number")
-    layout = log_w.unflatten(-2, (M, K))
-    beta = torch.as_tensor(0.5 if beta is None else beta).to(log_w)
+    layout = log_w.detach().unflatten(-2, (M, K))
+    beta = 0.5 if beta is None else beta
+    beta = torch.as_tensor(beta, dtype=log_w.dtype, device=log_w.device).detach()
     of_runs = beta[:, None] if beta.dim() else beta
     theta, back_to_theta = torch.func.vjp(partial(applied, objective.theta), layout, of_runs)
     _, back_to_phi = torch.func.vjp(partial(applied, objective.phi), layout, of_runs)

@@ -147,7 +147,7 @@ STEP = """
 
 def test_what_waits_for_nothing_runs_beside_the_bounds(small):
     """The order of a step's functions and streams; two of the gradients are to choose beta."""
-    program = Program(experiments.plan("ciwae", beta="learned", profile_name="smoke"), few_digits())
+    program = Program(experiments.plan("ciwae", beta="learned", profile="smoke"), few_digits())
     seen = []
 
     class Beside:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal
 
-from repro.experiments import Architecture
+from repro.catalogue import Architecture
 
 Step = Callable[[], object]
 

@@ -18,18 +18,19 @@ from pathlib import Path
 
 import click
 
-from repro.experiments import PRECISIONS, Experiment, plan
-from repro.lab import datasets, training
-from repro.lab.datasets import Dataset
-from repro.lab.progress import Progress
-from repro.lab.run import has_precision, pick_device
-from repro.provenance import code_and_date, device_name
+from repro import datasets
+from repro.datasets import Dataset
+from repro.records.provenance import code_and_date, device_name
+from repro.training import loop
+from repro.training.progress import Progress
+from repro.training.run import has_precision, pick_device
+from repro.words.experiments import PRECISIONS, Experiment, plan
 
 
 def ends(runs: Sequence[Experiment], dataset: Dataset, device: str, engine: str) -> list[float]:
     """IWAE-64 of each run after its last epoch."""
     with Progress(runs[0].epochs, f"{engine}, {runs[0].precision}") as bar:
-        fit = training.fit(runs, dataset, device=device, engine=engine, progress=bar.training)
+        fit = loop.fit(runs, dataset, device=device, engine=engine, progress=bar.training)
     return [curve[-1]["iwae_64"] for curve in fit.curves]
 
 

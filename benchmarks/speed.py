@@ -26,18 +26,18 @@ import click
 import torch
 
 from benchmarks import peers
-from repro import plural
+from repro import datasets, plural
 from repro.bounds import T
-from repro.experiments import TABLE_METHODS, Architecture, plan
-from repro.lab import datasets
-from repro.lab.datasets import Dataset
-from repro.lab.engines import compiled, eager
-from repro.lab.evaluation import log_weight_sums
-from repro.lab.models import MODELS, Autoencoder
-from repro.lab.program import Program
-from repro.lab.randomness import Streams
-from repro.lab.run import pick_device
-from repro.provenance import code_and_date, device_name
+from repro.catalogue import MODELS, Architecture
+from repro.datasets import Dataset
+from repro.models import Autoencoder
+from repro.randomness import Streams
+from repro.records.provenance import code_and_date, device_name
+from repro.scores import log_weight_sums
+from repro.training.engines import compiled, eager
+from repro.training.program import Program
+from repro.training.run import pick_device
+from repro.words.experiments import TABLE_METHODS, plan
 
 Calls = dict[str, Callable[[], object]]  # what is timed, by name
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from repro.experiments import Architecture
+from repro.catalogue import Architecture
 
 # The places in ``bounds`` of what theta and phi ascend.
 PLACES = {"iwae": (0, 0), "piwae": (0, 1), "miwae": (1, 1), "vae": (2, 2), "ciwae": (3, 3)}

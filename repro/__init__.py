@@ -1,10 +1,10 @@
 """A reproduction of "Tighter Variational Bounds are Not Necessarily Better".
 
-The paper is by Rainforth et al., ICML 2018. ``bounds``, ``estimators``, ``bound_trial``, ``own``,
-``experiments``, ``exhibits``, ``costs``, ``studies`` and ``records`` are what both halves of the
-package speak. ``lab`` trains and measures, ``report`` turns records into tables, figures and prose,
-and ``face`` holds what a user types. ``from repro import models, tables, figures, audit`` finds
-those modules in their rooms.
+The paper is by Rainforth et al., ICML 2018. The files beside this one are a library of models,
+bounds and scores, which knows no experiment, record or report. ``words`` are what a user may say,
+``records`` what is kept, ``training`` makes them, ``ops`` looks after machines and many runs, and
+``studies`` hold what is measured, shown and judged. ``from repro import tables, figures, audit``
+finds those studies.
 """
 
 import difflib
@@ -15,19 +15,14 @@ from pathlib import Path
 __version__ = "0.1.0"
 __all__ = ["ReproError", "__version__", "as_path", "first_line", "one_of", "plural"]
 
-# Imported when first asked for, so that training loads neither pandas nor matplotlib.
-_ROOMS = {
-    "models": "lab",
-    "audit": "report",
-    "figures": "report",
-    "similarity": "report",
-    "tables": "report",
-}
+# Studies that notebooks import from here
+_STUDIES = ("audit", "figures", "similarity", "tables")
 
 
 def __getattr__(name: str):
-    if name in _ROOMS:
-        return importlib.import_module(f"repro.{_ROOMS[name]}.{name}")
+    """Import a study when it is first asked for, so that training loads no pandas."""
+    if name in _STUDIES:
+        return importlib.import_module(f"repro.studies.{name}")
     raise AttributeError(f"module 'repro' has no attribute '{name}'")
 
 

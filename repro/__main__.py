@@ -2,13 +2,14 @@
 
 import sys
 
-from repro import lab
-from repro.face.cli import main
+from repro.cli import main
 
 
 def __getattr__(name: str):
     if name == "train":  # imported when a notebook asks for it, since help needs no torch
-        return lab.run.train
+        from repro.training.run import train
+
+        return train
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 

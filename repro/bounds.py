@@ -21,7 +21,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
 
@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 
 Bound = Callable[..., "Tensor"]
 
+
+class Layout(NamedTuple):
+    """A method, with its samples outside and inside the logarithm."""
+
+    method: str
+    M: int
+    K: int
+
+
+USUAL_BETA = 0.5  # of CIWAE
 T = 64  # samples per image, the same for every method that is compared
 
 
@@ -149,7 +159,7 @@ class Objective:
 
     ``M`` is given if the method leaves no choice (VAE: K = 1; IWAE and CIWAE: M = 1) and is None if
     it does. With ``learns_beta``, beta = sigmoid(b) ascends phi's bound together with the networks.
-    With ``chooses_beta``, ``lab.beta_criterion`` chooses it.
+    With ``chooses_beta``, ``beta.BetaCriterion`` chooses it.
     """
 
     theta: Bound

@@ -15,9 +15,9 @@ import numpy as np
 
 from repro import ReproError, first_line, one_of
 from repro.bounds import METHODS, Objective, both
+from repro.catalogue import PIXELS
 
 HASHED = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)-[0-9a-f]{8}")
-PIXELS = 784
 LEAST = {"train": 20, "test": 64}  # images: a batch, and what figures show
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from repro.experiments import Architecture
-from repro.lab import datasets, training
+from repro import datasets
+from repro.catalogue import Architecture
 from repro.records import METRICS, Archive, Record
-from repro.studies import LAYOUTS
+from repro.studies.designs import LAYOUTS
+from repro.training import loop
 
 ROOT = Path(__file__).parents[1]
 SMALL = Architecture(hidden=20, latent=5)
@@ -68,7 +69,7 @@ def copy_published(results):
 
 
 def planted_gradients(power, draws=10):
-    """Rows of ``lab.snr`` whose ratios follow a power law in K, each draw with its own size."""
+    """Rows of ``signal.row`` whose ratios follow a power law in K, each draw with its own size."""
     g = np.random.default_rng(0)
     rows = []
     for draw in range(draws):
@@ -124,7 +125,7 @@ def twin_draws(program, dataset):
     They are what ``program`` will see, from a twin of it. The function maps T to
     [run, T, batch, latent].
     """
-    twin = training.make(program.experiments, dataset)
+    twin = loop.make(program.experiments, dataset)
     size = twin.batch_size
 
     def noise(T):

@@ -7,14 +7,14 @@ import torch
 from click.testing import CliRunner
 
 from repro import ReproError
+from repro.beta import BetaCriterion, best_beta, descents
 from repro.bounds import ciwae, iwae, vae
+from repro.catalogue import MODELS
+from repro.cli import repro_command
 from repro.estimators import cotangents
-from repro.experiments import plan
-from repro.face.cli import repro_command
-from repro.lab import training
-from repro.lab.beta_criterion import BetaCriterion, best_beta, descents
-from repro.lab.models import MODELS
-from repro.lab.program import Program
+from repro.training import loop
+from repro.training.program import Program
+from repro.words.experiments import plan
 from tests.helpers import SMALL, few_digits
 
 
@@ -118,14 +118,14 @@ def test_descents_sum_to_the_slopes_of_the_bounds():
 
 def test_beta_moves_is_in_the_curve_and_goes_on_where_it_was(small, tmp_path):
     runs = plan("ciwae", beta="learned", profile="smoke", epochs=2)
-    whole = training.fit(runs, few_digits(500))
+    whole = loop.fit(runs, few_digits(500))
     betas = [line["beta"] for line in whole.curves[0]]
     assert all(0 <= b <= 1 for b in betas)
     assert betas[0] != betas[1]
     steps = iter(range(100))
     state = tmp_path / "state.pt"
-    training.fit(runs, few_digits(500), state, stop=lambda: next(steps) == 30)
-    again = training.fit(runs, few_digits(500), state)
+    loop.fit(runs, few_digits(500), state, stop=lambda: next(steps) == 30)
+    again = loop.fit(runs, few_digits(500), state)
     assert again.curves == whole.curves
 
 
@@ -133,8 +133,8 @@ def test_a_chosen_beta_leaves_its_companions_alone(small):
     """IWAE and a CIWAE with beta 0.5 end, stacked beside it, where they end without it."""
     others = plan("iwae,ciwae", profile="smoke", epochs=1, estimator="drep")
     beside = [*others, *plan("ciwae", beta="learned", profile="smoke", epochs=1)]
-    alone = training.fit(others, few_digits(500), stack=1)
-    stacked = training.fit(beside, few_digits(500), stack=1)
+    alone = loop.fit(others, few_digits(500), stack=1)
+    stacked = loop.fit(beside, few_digits(500), stack=1)
     assert stacked.curves[:2] == alone.curves
 
 

@@ -19,11 +19,11 @@ import pytest
 import yaml
 from pybtex.database import parse_file
 
-from repro.exhibits import EXHIBITS
-from repro.face import sphinx_ext
+from repro.jupyter import sphinx_ext
 from repro.records import Archive
-from repro.report import captions, explorer
-from repro.report.prose import Numbers
+from repro.studies import captions, explorer
+from repro.studies.prose import Numbers
+from repro.words.exhibits import EXHIBITS
 from tests.helpers import ROOT
 
 BIN = Path(sys.executable).parent

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from repro import ReproError, experiments
+from repro import ReproError
 from repro.bound_trial import check, check_smooth
 from repro.bounds import METHODS, Objective, both, ciwae, iwae, log_mean_exp, miwae, vae
-from repro.lab import training
-from repro.lab.models import Architecture, Autoencoder
+from repro.catalogue import Architecture
+from repro.models import Autoencoder
+from repro.training import loop
+from repro.words import experiments
 from tests.helpers import few_digits, paper_log_w
 
 M, K, BATCH, RUNS = 3, 5, 7, 2
@@ -329,7 +331,7 @@ def test_a_bound_of_ones_own_takes_a_function_and_a_line(monkeypatch):
     monkeypatch.setitem(METHODS, "renyi", both(renyi))
 
     (experiment,) = experiments.plan("renyi", profile="smoke", epochs=1)
-    run = training.fit([experiment], few_digits())
+    run = loop.fit([experiment], few_digits())
     assert run.finished
     assert len(run.curves[0]) == 1
     assert Objective(theta=renyi, phi=renyi) == METHODS["renyi"]

@@ -6,14 +6,14 @@ from functools import partial
 
 import pytest
 
-from repro import exhibits
-from repro.experiments import plan
-from repro.report import claims, trainings
-from repro.report.claims import CLAIMS, Difference, Outcome
-from repro.report.estimates import NOT_RUN, ErrorOf, Estimate
-from repro.report.evidence import Evidence, Source
-from repro.report.prose import Numbers
-from repro.report.trainings import training_noise
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate
+from repro.studies import claims, trainings
+from repro.studies.claims import CLAIMS, Difference, Outcome
+from repro.studies.evidence import Evidence, Source
+from repro.studies.prose import Numbers
+from repro.studies.trainings import training_noise
+from repro.words import exhibits
+from repro.words.experiments import plan
 from tests.helpers import copy_logs, copy_published, planted_gradients, write_record
 
 

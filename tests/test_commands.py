@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from repro import records
-from repro.experiments import AT_MILESTONES, plan
-from repro.face.cli import main
-from repro.face.papermill_plugin import STOPPED, with_folders_as_text
-from repro.lab import run as lab_run
+from repro.cli import main
+from repro.jupyter.papermill_plugin import STOPPED, with_folders_as_text
 from repro.records import Archive
+from repro.training import run as lab_run
+from repro.words.experiments import AT_MILESTONES, plan
 from tests.helpers import write_record
 
 ROOT = Path(__file__).parents[1]
@@ -132,13 +132,13 @@ def test_time_that_is_up_between_training_and_evaluation_loses_nothing(
     monkeypatch, tmp_path, capsys
 ):
     """At least one record is written in each call."""
-    fit = lab_run.training.fit
+    fit = lab_run.loop.fit
 
     def fit_to_the_end(runs, dataset, state, device, stop, *rest, **how):
         return fit(runs, dataset, state, device, lambda: False, *rest, **how)
 
     runs = plan("iwae,vae", profile="smoke", epochs=1)
-    monkeypatch.setattr(lab_run.training, "fit", fit_to_the_end)
+    monkeypatch.setattr(lab_run.loop, "fit", fit_to_the_end)
     for there in (0, 1, 2):
         assert len(lab_run.train(runs, results=tmp_path, time_limit=0)) == there
         assert bool([*tmp_path.rglob("unfinished-*")]) == (there < 2)

@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from repro import ReproError, figures, tables
-from repro.experiments import plan
-from repro.lab import run
-from repro.lab.models import MODELS, Autoencoder
-from repro.records import Archive, _sha256
-from repro.report import verify
+from repro import ReproError, figures, tables, verify
+from repro.catalogue import MODELS
+from repro.models import Autoencoder
+from repro.records import Archive
+from repro.records.archive import _sha256
+from repro.training import run
+from repro.words.experiments import plan
 from tests.helpers import write_record
 
 

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from repro import ReproError
-from repro.lab import datasets
-from repro.lab.randomness import Streams
+from repro import ReproError, datasets
+from repro.randomness import Streams
 
 SHARED = Path(os.environ.get("REPRO_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data")
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real files: set REPRO_DATA_DIR")

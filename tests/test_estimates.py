@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 
-from repro.experiments import TABLE_METHODS, plan
 from repro.records import Archive
-from repro.report import tables
-from repro.report.estimates import (
+from repro.records.estimates import (
     NOT_RUN,
     ErrorOf,
     Estimate,
@@ -16,6 +14,8 @@ from repro.report.estimates import (
     paired_difference,
     seed_spread,
 )
+from repro.studies import tables
+from repro.words.experiments import TABLE_METHODS, plan
 from tests.helpers import record_in_memory, write_record
 
 

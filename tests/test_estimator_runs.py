@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from repro.experiments import plan
 from repro.records import Archive
-from repro.report import tables
-from repro.report.captions import METRIC_TITLES
-from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, share_of
-from repro.report.estimators import BOTH_EARLIER, BOUNDS, ENCODER_ALONE, EstimatorRuns
-from repro.report.prose import Numbers
-from repro.report.trainings import training_noise
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, share_of
+from repro.studies import tables
+from repro.studies.captions import METRIC_TITLES
+from repro.studies.estimator_runs import BOTH_EARLIER, BOUNDS, ENCODER_ALONE, EstimatorRuns
+from repro.studies.prose import Numbers
+from repro.studies.trainings import training_noise
+from repro.words.experiments import plan
 from tests.helpers import write_record
 
 ALONE = {"decoder": "iwae", "epochs": 4, "precision": "tf32"}

@@ -10,11 +10,12 @@ import torch
 
 from repro import ReproError, bounds, estimators
 from repro.bounds import METHODS, Objective, both, log_mean_exp
+from repro.catalogue import MODELS, Architecture
 from repro.estimators import cotangents
-from repro.experiments import ESTIMATORS, plan
-from repro.lab.models import MODELS, Architecture, Autoencoder
-from repro.lab.program import Program
-from repro.report.captions import label
+from repro.models import Autoencoder
+from repro.studies.captions import label
+from repro.training.program import Program
+from repro.words.experiments import ESTIMATORS, plan
 from tests.helpers import SMALL, few_digits
 
 M, K, BATCH = 3, 5, 7

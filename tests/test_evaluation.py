@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from repro.lab import evaluation
-from repro.lab.models import Architecture, Autoencoder
-from repro.lab.randomness import Streams
+from repro import scores
+from repro.catalogue import Architecture
+from repro.models import Autoencoder
+from repro.randomness import Streams
 from tests.helpers import SMALL, few_digits, paper_log_w
 
 IMAGES, K, RUNS = 7, 15, 2
@@ -26,8 +27,8 @@ def test_streamed_bounds_are_the_brute_force_ones_in_float64(model, monkeypatch)
 
     The chunks, of 3 images and 4 samples, leave no trace.
     """
-    monkeypatch.setitem(evaluation.CHUNK_IMAGES, "cpu", 3)
-    monkeypatch.setattr(evaluation, "CHUNK_SAMPLES", 4)
+    monkeypatch.setitem(scores.CHUNK_IMAGES, "cpu", 3)
+    monkeypatch.setattr(scores, "CHUNK_SAMPLES", 4)
     x = torch.rand(RUNS, IMAGES, 16).round()
     drawn = []
 
@@ -35,7 +36,7 @@ def test_streamed_bounds_are_the_brute_force_ones_in_float64(model, monkeypatch)
         drawn.append(torch.randn(RUNS, *shape))
         return drawn[-1]
 
-    ours = evaluation.log_weight_sums(model, x, K, noise)
+    ours = scores.log_weight_sums(model, x, K, noise)
     chunks = math.ceil(K / 4)
     of_images = [torch.cat(drawn[i : i + chunks], 1) for i in range(0, len(drawn), chunks)]
     eps = torch.cat(of_images, 2).double()
@@ -55,7 +56,7 @@ def test_streamed_bounds_are_the_brute_force_ones_in_float64(model, monkeypatch)
 def test_iwae_and_log_px_agree_with_an_independent_estimate(model):
     """IWAE-64 and log p-hat agree with float64 brute force on other samples."""
     images = torch.rand(40, 16)
-    (metrics, _) = evaluation.evaluate(model, images, [0, 1], log_px_samples=1000)
+    (metrics, _) = scores.evaluate(model, images, [0, 1], log_px_samples=1000)
     x = Streams([0, 1], "evaluate: binarise").binarise(images[None])[0].double()
     model.double()
     for name, samples, repeats in (("iwae_64", 64, 40), ("log_px", 1000, 10)):
@@ -71,16 +72,16 @@ def test_iwae_and_log_px_agree_with_an_independent_estimate(model):
 
 
 def test_the_gap_is_iwae_64_minus_log_px_of_each_image(model):
-    for values in evaluation.measure(model, torch.rand(20, 16), [0, 1], log_px_samples=100):
+    for values in scores.measure(model, torch.rand(20, 16), [0, 1], log_px_samples=100):
         np.testing.assert_array_equal(values["minus_kl"], values["iwae_64"] - values["log_px"])
 
 
 def test_evaluation_is_deterministic_and_blind_to_companions(model):
     images = torch.rand(20, 16)
-    both = evaluation.evaluate(model, images, [0, 1], 100)
-    assert both == evaluation.evaluate(model, images, [0, 1], 100)
+    both = scores.evaluate(model, images, [0, 1], 100)
+    assert both == scores.evaluate(model, images, [0, 1], 100)
     alone = Autoencoder(model.shape, seeds=[1])
-    (single,) = evaluation.evaluate(alone, images, [1], 100)
+    (single,) = scores.evaluate(alone, images, [1], 100)
     for name, m in single.items():
         assert m["value"] == pytest.approx(both[1][name]["value"], rel=1e-5)
 
@@ -115,20 +116,20 @@ def test_ssim_is_the_stated_formula():
     x = (rng.random((5, 784)) > 0.8).astype(np.float32)
     y = rng.random((5, 784)).astype(np.float32)
     y[:3] = 0.7 * x[:3] + 0.3 * y[:3]
-    ours = evaluation.ssim(x, y, chunk=2)
+    ours = scores.ssim(x, y, chunk=2)
     stated = [stated_ssim(a, b) for a, b in zip(x, y, strict=True)]
     np.testing.assert_allclose(ours, stated, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(evaluation.ssim(x, x), 1)
+    np.testing.assert_allclose(scores.ssim(x, x), 1)
 
 
 def test_active_units_are_counted_with_their_error():
     rng = np.random.default_rng(0)
     spreads = np.array([1, 0.5, 0.1, 0.01, 0])  # the third one is at the threshold
     mu = rng.normal(size=(2000, 5)) * spreads
-    counted = evaluation.active_units(mu)
+    counted = scores.active_units(mu)
     assert counted["value"] in (2, 3)
     assert 0.1 < counted["se"] < 0.8
-    assert evaluation.active_units(mu[:, :2])["se"] == 0
+    assert scores.active_units(mu[:, :2])["se"] == 0
 
 
 def test_the_error_of_active_units_is_between_resamples_of_the_images():
@@ -140,7 +141,7 @@ def test_the_error_of_active_units_is_between_resamples_of_the_images():
     for weights in rng.multinomial(20, np.full(20, 1 / 20), 200):
         resampled = np.repeat(mu.astype(np.float64), weights, axis=0)
         counts.append((resampled.var(0) > 0.01).sum())
-    counted = evaluation.active_units(mu, seed=5)
+    counted = scores.active_units(mu, seed=5)
     assert counted["value"] == (mu.astype(np.float64).var(0) > 0.01).sum()
     assert counted["se"] == pytest.approx(np.std(counts, ddof=1))
     assert counted["se"] > 0.3
@@ -157,44 +158,44 @@ def test_by_default_metrics_have_as_many_samples_as_the_protocol_says(model, mon
 
         return counted
 
-    monkeypatch.setattr(evaluation, "log_weight_sums", counting(evaluation.log_weight_sums))
-    one_chunk = counting(evaluation._log_weights_of_chunk)
-    monkeypatch.setattr(evaluation, "_log_weights_of_chunk", one_chunk)
-    evaluation.iwae_bound(model, images, [0, 1], "evaluate")
-    evaluation.measure(model, images, [0, 1])
-    evaluation.evaluate(model, images, [0, 1])
+    monkeypatch.setattr(scores, "log_weight_sums", counting(scores.log_weight_sums))
+    one_chunk = counting(scores._log_weights_of_chunk)
+    monkeypatch.setattr(scores, "_log_weights_of_chunk", one_chunk)
+    scores.iwae_bound(model, images, [0, 1], "evaluate")
+    scores.measure(model, images, [0, 1])
+    scores.evaluate(model, images, [0, 1])
     assert numbers == [64, 64, 5000, 64, 5000]
     fitted = SimpleNamespace(psislw=lambda log_w: (log_w, np.zeros(len(log_w))))
     monkeypatch.setitem(sys.modules, "arviz_stats.base", SimpleNamespace(array_stats=fitted))
-    evaluation.pareto_shapes(model, images, [0, 1])
+    scores.pareto_shapes(model, images, [0, 1])
     assert numbers[5:] == [5000]
 
 
 def test_more_images_than_are_encoded_at_once_are_all_measured(model):
     images = torch.rand(1001, 16)
-    for values in evaluation.measure(model, images, [0, 1], log_px_samples=2):
+    for values in scores.measure(model, images, [0, 1], log_px_samples=2):
         assert values["mu"].shape == (1001, 3)
         assert values["ssim"].shape == (1001,)
 
 
 def test_what_takes_long_tells_how_far_it_is(model, monkeypatch):
-    monkeypatch.setattr(evaluation, "SHAPE_IMAGES", 8)
+    monkeypatch.setattr(scores, "SHAPE_IMAGES", 8)
     told = []
     images = torch.rand(20, 16)
-    evaluation.pareto_shapes(model, images, [0, 1], 100, tell=told.append)
+    scores.pareto_shapes(model, images, [0, 1], 100, tell=told.append)
     assert told == [0.4, 0.8, 1.0]
-    monkeypatch.setitem(evaluation.CHUNK_IMAGES, "cpu", 10)
+    monkeypatch.setitem(scores.CHUNK_IMAGES, "cpu", 10)
     told.clear()
-    evaluation.iwae_bound(model, images, [0, 1], "evaluate", tell=told.append)
+    scores.iwae_bound(model, images, [0, 1], "evaluate", tell=told.append)
     assert told == [0.5, 1.0]
     told.clear()
-    evaluation.evaluate(model, images, [0, 1], 100, tell=told.append)
+    scores.evaluate(model, images, [0, 1], 100, tell=told.append)
     assert told == [0.5, 1.0]
 
 
 def test_mean_and_error():
     values = np.array([1.0, 2.0, 4.0])
-    m = evaluation.over_images(values)
+    m = scores.over_images(values)
     assert m["value"] == pytest.approx(7 / 3)
     assert m["se"] == pytest.approx(values.std(ddof=1) / 3**0.5)
 
@@ -211,10 +212,10 @@ class OfKnownWeights:
 
 def test_the_shape_of_known_weights_is_found(monkeypatch):
     """Shapes of 0.3, 0.6 and 0.9, in two chunks of images and many of samples."""
-    monkeypatch.setattr(evaluation, "SHAPE_IMAGES", 2)
-    monkeypatch.setattr(evaluation, "_binarised", lambda model, images, *rest: images[None])
+    monkeypatch.setattr(scores, "SHAPE_IMAGES", 2)
+    monkeypatch.setattr(scores, "_binarised", lambda model, images, *rest: images[None])
     shapes = torch.tensor([0.3, 0.6, 0.9])
-    found = evaluation.pareto_shapes(OfKnownWeights(), shapes[:, None].expand(3, 4), [0], 20_000)
+    found = scores.pareto_shapes(OfKnownWeights(), shapes[:, None].expand(3, 4), [0], 20_000)
     assert found == pytest.approx(shapes.numpy(), abs=0.12)
 
 
@@ -225,8 +226,8 @@ def test_log_px_rises_with_samples_as_half_the_relative_variance_says(monkeypatc
         def log_weights(self, x, M, K, noise):
             return noise((M, K, x.shape[1])), None
 
-    monkeypatch.setattr(evaluation, "_binarised", lambda model, images, *rest: images[None])
-    few = evaluation.log_px_and_ess(LogNormal(), torch.zeros(4000, 1), [0], 100)
+    monkeypatch.setattr(scores, "_binarised", lambda model, images, *rest: images[None])
+    few = scores.log_px_and_ess(LogNormal(), torch.zeros(4000, 1), [0], 100)
     expected = 0.5 - (math.e - 1) / 200  # log E w, less half the relative variance of the mean
     assert few["iwae"].mean() == pytest.approx(expected, abs=0.01)
     assert (1 / few["ess"] - 1 / 100).mean() == pytest.approx((math.e - 1) / 100, rel=0.15)
@@ -244,16 +245,16 @@ def test_each_metric_is_of_the_stream_and_the_number_of_samples_that_it_says():
 
     def sums(K, purpose):
         noise = Streams(seeds, f"evaluate: {purpose}").normal
-        return evaluation.log_weight_sums(model, x, K, noise)
+        return scores.log_weight_sums(model, x, K, noise)
 
     few = sums(64, "IWAE-64")
     many = sums(100, "log_px")
     with torch.no_grad():
         mu, _ = model.encoder(x)
     noise = Streams(seeds, "evaluate: reconstruct").normal
-    ssim = evaluation.ssim_of_reconstructions(model, x, noise)
+    ssim = scores.ssim_of_reconstructions(model, x, noise)
     heard = []
-    found = evaluation.measure(model, images, seeds, 100, heard.append)
+    found = scores.measure(model, images, seeds, 100, heard.append)
     assert heard == [1.0]
     for run, values in enumerate(found):
         for name in ("elbo", "ess"):
@@ -274,7 +275,7 @@ def test_a_summary_has_each_metric_with_its_errors():
     values = {name: g.normal(size=10) for name in names}
     values["log_px_variance"] = np.full(10, 0.9)
     values["mu"] = 0.1 * g.normal(size=(10, 30))  # near the threshold of an active unit
-    found = evaluation.summary(values, seed=7)
+    found = scores.summary(values, seed=7)
     assert set(found) == {*names, "active_units"}
     for name in names:
         sd = values[name].std(ddof=1)
@@ -282,8 +283,8 @@ def test_a_summary_has_each_metric_with_its_errors():
         assert found[name]["sd"] == pytest.approx(sd)
         assert found[name]["se"] == pytest.approx(sd / 10**0.5)
     assert found["log_px"]["monte_carlo_se"] == pytest.approx((10 * 0.9) ** 0.5 / 10)
-    assert found["active_units"] == evaluation.active_units(values["mu"], 7)
-    assert found["active_units"] != evaluation.active_units(values["mu"], 8)
+    assert found["active_units"] == scores.active_units(values["mu"], 7)
+    assert found["active_units"] != scores.active_units(values["mu"], 8)
 
 
 @pytest.fixture
@@ -296,15 +297,15 @@ def asked(monkeypatch):
             heard.append((tuple(seeds), purpose))
             super().__init__(seeds, purpose, device)
 
-    monkeypatch.setattr(evaluation, "Streams", Heard)
+    monkeypatch.setattr(scores, "Streams", Heard)
     return heard
 
 
 @pytest.mark.parametrize(
     ("measured", "streams"),
     [
-        (evaluation.ssim_here, ("evaluate: binarise", "evaluate: reconstruct")),
-        (evaluation.ssim_elsewhere, ("other: binarise", "other: reconstruct")),
+        (scores.ssim_here, ("evaluate: binarise", "evaluate: reconstruct")),
+        (scores.ssim_elsewhere, ("other: binarise", "other: reconstruct")),
     ],
 )
 def test_ssim_is_the_mean_over_images_of_streams_of_its_own(asked, measured, streams):
@@ -314,26 +315,26 @@ def test_ssim_is_the_mean_over_images_of_streams_of_its_own(asked, measured, str
     assert asked == [((3, 4), purpose) for purpose in streams]
     binarise, noise = (Streams([3, 4], purpose) for purpose in streams)
     x = binarise.binarise(images[None])
-    expected = evaluation.ssim_of_reconstructions(model, x, noise.normal)
-    assert found == [evaluation.over_images(values) for values in expected]
+    expected = scores.ssim_of_reconstructions(model, x, noise.normal)
+    assert found == [scores.over_images(values) for values in expected]
     assert found[0] != found[1]
 
 
 def test_other_binarisations_have_streams_of_their_own_and_give_a_deviation(asked):
     model = Autoencoder(SMALL, seeds=[3, 4])
     images = few_digits(30).test
-    found = evaluation.other_binarisations(model, images, [3, 4], 3)
+    found = scores.other_binarisations(model, images, [3, 4], 3)
     purposes = ("binarise", "IWAE-64", "SSIM", "reconstruct")
     assert asked == [
         ((3, 4), f"binarisation {i}: {purpose}") for i in range(3) for purpose in purposes
     ]
-    bounds = [evaluation.iwae_bound(model, images, [3, 4], f"binarisation {i}") for i in range(3)]
+    bounds = [scores.iwae_bound(model, images, [3, 4], f"binarisation {i}") for i in range(3)]
     means = np.array([bound.mean(1).numpy() for bound in bounds])
     ssim = []
     for i in range(3):
         x = Streams([3, 4], f"binarisation {i}: SSIM").binarise(images[None])
         noise = Streams([3, 4], f"binarisation {i}: reconstruct").normal
-        ssim.append(evaluation.ssim_of_reconstructions(model, x, noise).mean(1))
+        ssim.append(scores.ssim_of_reconstructions(model, x, noise).mean(1))
     for run in range(2):
         assert found[run] == {
             "iwae_64": pytest.approx(means[:, run].std(ddof=1)),
@@ -344,7 +345,7 @@ def test_other_binarisations_have_streams_of_their_own_and_give_a_deviation(aske
 def test_grids_show_the_same_images_to_every_run(asked):
     model = Autoencoder(SMALL, seeds=[3, 4])
     images = few_digits(30).test
-    inputs, again = evaluation.reconstruction_grids(model, images, [3, 4], 5)
+    inputs, again = scores.reconstruction_grids(model, images, [3, 4], 5)
     assert asked == [((0, 0), "grid: binarise"), ((3, 4), "grid: noise")]
     assert inputs.shape == again.shape == (2, 5, 784)
     assert torch.equal(inputs[0], inputs[1])
@@ -354,16 +355,16 @@ def test_grids_show_the_same_images_to_every_run(asked):
         expected = model.reconstruct(x, Streams([3, 4], "grid: noise").normal)
     torch.testing.assert_close(again, expected)
     assert not again.requires_grad
-    many, _ = evaluation.reconstruction_grids(model, few_digits(30, 80).test, [3, 4])
+    many, _ = scores.reconstruction_grids(model, few_digits(30, 80).test, [3, 4])
     assert many.shape[1] == 64
 
 
 @pytest.mark.parametrize(
     ("measured", "purpose"),
     [
-        (lambda *of: evaluation.log_px_and_ess(*of, 30)["iwae"][0].numpy(), "log_px of 30"),
-        (lambda *of: evaluation.pareto_shapes(*of, 30), "log_px"),
-        (lambda *of: evaluation.iwae_bound(*of, "evaluate", 30)[0].numpy(), "IWAE-30"),
+        (lambda *of: scores.log_px_and_ess(*of, 30)["iwae"][0].numpy(), "log_px of 30"),
+        (lambda *of: scores.pareto_shapes(*of, 30), "log_px"),
+        (lambda *of: scores.iwae_bound(*of, "evaluate", 30)[0].numpy(), "IWAE-30"),
     ],
 )
 def test_checks_of_proposals_take_the_images_of_log_px(asked, measured, purpose):
@@ -376,4 +377,4 @@ def test_checks_of_proposals_take_the_images_of_log_px(asked, measured, purpose)
 
 def test_a_mean_far_from_zero_makes_no_unit_active():
     mu = np.array([[5.0, 0.0], [5.0, 1.0], [5.0, -1.0]] * 20)
-    assert evaluation.active_units(mu)["value"] == 1
+    assert scores.active_units(mu)["value"] == 1

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro import ReproError, exhibits
-from repro.experiments import plan
-from repro.report import trainings
-from repro.report.estimates import NOT_RUN, ErrorOf
-from repro.report.evidence import Evidence, rounded_up
+from repro import ReproError
+from repro.records.estimates import NOT_RUN, ErrorOf
+from repro.studies import trainings
+from repro.studies.evidence import Evidence, rounded_up
+from repro.words import exhibits
+from repro.words.experiments import plan
 from tests.helpers import copy_published, write_record
 
 

@@ -10,8 +10,11 @@ import sys
 import pytest
 
 from repro import ReproError
-from repro.exhibits import runs_of, wanted
-from repro.experiments import (
+from repro.cli import train_command
+from repro.jupyter.papermill_plugin import default_parameters
+from repro.training.engines import ENGINES
+from repro.words.exhibits import runs_of, wanted
+from repro.words.experiments import (
     ENGINE_CHOICES,
     MILESTONES,
     PROFILES,
@@ -22,9 +25,6 @@ from repro.experiments import (
     told_apart,
     words_in,
 )
-from repro.face.cli import train_command
-from repro.face.papermill_plugin import default_parameters
-from repro.lab.engines import ENGINES
 from tests.helpers import ROOT
 
 
@@ -113,9 +113,9 @@ def test_what_is_wrong_is_one_line(words, line):
 
 def test_auto_is_smoke_without_an_accelerator(monkeypatch):
     monkeypatch.delenv("REPRO_PROFILE", raising=False)
-    monkeypatch.setattr("repro.experiments._has_accelerator", lambda: False)
+    monkeypatch.setattr("repro.words.experiments._has_accelerator", lambda: False)
     assert profile().name == "smoke"
-    monkeypatch.setattr("repro.experiments._has_accelerator", lambda: True)
+    monkeypatch.setattr("repro.words.experiments._has_accelerator", lambda: True)
     assert plan(device="cpu")[0].profile == "smoke"
     assert profile().name == "full"
     monkeypatch.setenv("REPRO_PROFILE", "short")
@@ -208,10 +208,10 @@ NEW_WORD = """    dropout: int = _word("Percent of units.", _whole, 1, departure
 """
 WITH_THE_NEW_WORD = """
 import json
-from repro.experiments import Experiment, commands, plan
-from repro.face.cli import main
-from repro.face.papermill_plugin import checked_name
-from repro.lab.sweep import listed_runs
+from repro.words.experiments import Experiment, commands, plan
+from repro.cli import main
+from repro.jupyter.papermill_plugin import checked_name
+from repro.ops.sweep import listed_runs
 
 usual, e = (plan("vae", profile="smoke", dropout=d)[0] for d in (None, "7"))
 assert "dropout" not in usual.as_dict()
@@ -232,7 +232,7 @@ main(["train", "--help"])
 def test_a_new_word_is_one_line(tmp_path):
     shutil.copytree(ROOT / "repro", tmp_path / "repro")
     shutil.copy(ROOT / "notebooks" / "train.ipynb", tmp_path)
-    file = tmp_path / "repro" / "experiments.py"
+    file = tmp_path / "repro" / "words" / "experiments.py"
     file.write_text(file.read_text().replace(LAST_WORD_ENDS, LAST_WORD_ENDS + NEW_WORD))
     done = subprocess.run(
         [sys.executable, "-c", WITH_THE_NEW_WORD], cwd=tmp_path, capture_output=True, text=True

@@ -7,11 +7,10 @@ import zipfile
 import pytest
 import yaml
 
-from repro import ReproError
-from repro.experiments import plan
-from repro.face import export
+from repro import ReproError, verify
+from repro.ops import export
 from repro.records import Archive
-from repro.report import verify
+from repro.words.experiments import plan
 from tests.helpers import ROOT, write_record
 
 

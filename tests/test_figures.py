@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from IPython.core.pylabtools import print_figure
 
-from repro import ReproError, exhibits, figures, records
-from repro.experiments import plan
+from repro import ReproError, figures, records
 from repro.records import Archive
-from repro.report import logs
-from repro.report.figures.by_epoch import WINDOWS, draw_by_epoch
-from repro.report.figures.style import COLOURS, MARKERS, STYLE, look
-from repro.report.verify import looks_the_same
+from repro.studies import logs
+from repro.studies.figures.by_epoch import WINDOWS, draw_by_epoch
+from repro.studies.figures.style import COLOURS, MARKERS, STYLE, look
+from repro.verify import looks_the_same
+from repro.words import exhibits
+from repro.words.experiments import plan
 from tests.helpers import ROOT, copy_logs, write_record
 
 FIGURES_OF_STUDIES = {

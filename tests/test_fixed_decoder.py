@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from repro import ReproError
-from repro.experiments import plan
-from repro.lab import run, training
-from repro.lab.models import MODELS, Autoencoder
-from repro.lab.program import Program
+from repro.catalogue import MODELS
+from repro.models import Autoencoder
+from repro.training import loop, run
+from repro.training.program import Program
+from repro.words.experiments import plan
 from tests.helpers import SMALL, few_digits
 
 
@@ -29,12 +30,10 @@ def test_an_encoder_is_trained_for_a_decoder_that_is_held(tmp_path):
     held = Autoencoder(MODELS["reference"], [7]).run_state(0)
     state = tmp_path / "state.pt"
     steps = iter(range(30))
-    first = training.fit(
-        runs, few_digits(500), state, decoder=held, stop=lambda: next(steps, 30) == 29
-    )
+    first = loop.fit(runs, few_digits(500), state, decoder=held, stop=lambda: next(steps, 30) == 29)
     assert not first.finished
-    fit = training.fit(runs, few_digits(500), state, decoder=held)
-    whole = training.fit(runs, few_digits(500), decoder=held)
+    fit = loop.fit(runs, few_digits(500), state, decoder=held)
+    whole = loop.fit(runs, few_digits(500), decoder=held)
     for program, of_whole in zip(fit.programs, whole.programs, strict=True):
         after = program.model.run_state(0)
         for name, tensor in after.items():

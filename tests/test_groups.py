@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from repro.bounds import METHODS, both
-from repro.experiments import TABLE_METHODS, Experiment
-from repro.lab import engines
-from repro.lab.groups import cotangents_of, groups_of, side_by_side
+from repro.training import engines
+from repro.training.groups import cotangents_of, groups_of, side_by_side
+from repro.words.experiments import TABLE_METHODS, Experiment
 
 M, K, BATCH = 3, 5, 7
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler here")

@@ -24,9 +24,10 @@ PARTS = ("training", "saving", "evaluating", "writing")
 CHILD = """
 import json, os, signal, sys
 import torch
-from repro.experiments import plan
-from repro.lab import datasets, run, training
-from repro.lab.models import MODELS
+from repro.words.experiments import plan
+from repro import datasets
+from repro.training import loop, run
+from repro.models import MODELS
 from repro.records import Archive
 from tests.helpers import SMALL, few_digits
 
@@ -35,9 +36,9 @@ torch.set_num_threads(1)
 MODELS["reference"] = SMALL
 few = few_digits()
 datasets.load = lambda name, data=None: few
-training.SAVE_EVERY = 0.0
+loop.SAVE_EVERY = 0.0
 BEGIN = {
-    training._StateFile.save.__code__: "saving",
+    loop._StateFile.save.__code__: "saving",
     run.assess.__code__: "evaluating",
     Archive.write.__code__: "writing",
 }

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from repro import ReproError
-from repro.lab import leases
+from repro.training import leases
 
 HOLD = """
 import socket, sys, time
@@ -18,7 +18,7 @@ if host:
     socket.gethostname = lambda: host
 import os
 from pathlib import Path
-from repro.lab import leases
+from repro.training import leases
 leases.LEASE = 2.0
 with leases.held([Path(place)]):
     print("held", flush=True)

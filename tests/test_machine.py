@@ -4,11 +4,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from repro.face.cli import repro_command
-from repro.lab import machine
-from repro.lab.machine import Choice, Finding
-from repro.lab.models import MODELS, Autoencoder
-from repro.lab.program import Program
+from repro.catalogue import MODELS
+from repro.cli import repro_command
+from repro.models import Autoencoder
+from repro.ops import machine
+from repro.ops.machine import Choice, Finding
+from repro.training.program import Program
 from tests.helpers import SMALL
 
 

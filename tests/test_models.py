@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from repro.bounds import METHODS
-from repro.lab.models import MODELS, Architecture, Autoencoder
+from repro.catalogue import MODELS, Architecture
+from repro.models import Autoencoder
 
 
 def count_of_parameters(name):

@@ -5,7 +5,7 @@ import torch
 
 from repro.bounds import METHODS
 from repro.records import Archive
-from repro.report import others
+from repro.studies import others
 
 BATCH = 5
 

@@ -7,11 +7,11 @@ import pytest
 
 from repro import ReproError, figures, tables
 from repro.bounds import METHODS
-from repro.experiments import plan
-from repro.lab import run
 from repro.own import dataset_of, is_own, method_of, without_hash
 from repro.records import Archive
-from repro.report import captions
+from repro.studies import captions
+from repro.training import run
+from repro.words.experiments import plan
 
 BOUNDS = """
 from repro.bounds import Objective, iwae, log_mean_exp

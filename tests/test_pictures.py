@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from repro.lab import pictures
-from repro.lab.evaluation import log_weight_sums
-from repro.lab.models import Architecture, Autoencoder
-from repro.lab.randomness import Streams
+from repro.catalogue import Architecture
+from repro.models import Autoencoder
+from repro.randomness import Streams
 from repro.records import Archive
-from repro.report import figures
-from repro.studies import PLANE_IMAGES, PLANE_LAYOUTS, PRIOR_SAMPLES, TRAVERSAL, Layout
+from repro.scores import log_weight_sums
+from repro.studies import figures, planes
+from repro.studies.designs import PLANE_IMAGES, PLANE_LAYOUTS, PRIOR_SAMPLES, TRAVERSAL, Layout
 from tests.helpers import few_digits
 
 
@@ -27,7 +27,7 @@ def plane():
 
 def test_the_grids_log_px_and_kl_are_those_of_many_samples(plane):
     x = (few_digits(3).test[0] > 0.5).float()
-    found = pictures.posterior(plane, x)
+    found = planes.posterior(plane, x)
     noise = Streams([0], "test").normal
     sums = log_weight_sums(plane, x[None, None], 100_000, noise)
     assert found.log_px == pytest.approx(sums["iwae"].item(), abs=0.01)
@@ -39,7 +39,7 @@ def test_where_the_decoder_does_not_look_at_z_the_posterior_is_the_prior(plane):
     with torch.no_grad():
         for p in plane.decoder.parameters():
             p.zero_()
-    found = pictures.posterior(plane, (few_digits(3).test[0] > 0.5).float())
+    found = planes.posterior(plane, (few_digits(3).test[0] > 0.5).float())
     assert found.log_px == pytest.approx(-784 * math.log(2), abs=1e-4)
     closed = 0.5 * (found.mu**2 + found.sigma**2 - 1 - 2 * found.sigma.log()).sum()
     assert found.kl == pytest.approx(closed.item(), abs=1e-4)
@@ -54,19 +54,19 @@ def test_a_traversal_passes_through_the_image_s_own_value(plane):
         z = mu[:, :1].clone()
         z[..., unit] = TRAVERSAL[3]
         expected = plane.decoder(z).sigmoid()[0, 0]
-    found = pictures.traversal(plane, images)
+    found = planes.traversal(plane, images)
     assert found.shape == (len(TRAVERSAL), 784)
     torch.testing.assert_close(found[3], expected)
 
 
 def test_samples_are_means_of_pixels(plane):
-    found = pictures.samples_of_prior(plane)
+    found = planes.samples_of_prior(plane)
     assert found.shape == (PRIOR_SAMPLES, 784)
     assert ((found > 0) & (found < 1)).all()
 
 
 def test_training_in_the_plane_raises_the_bound_and_repeats_itself(monkeypatch):
-    monkeypatch.setattr(pictures, "PLANE_STEPS", 30)
+    monkeypatch.setattr(planes, "PLANE_STEPS", 30)
     images = few_digits(100).train
     x = (few_digits(100).test > 0.5).float()[None]
 
@@ -74,9 +74,9 @@ def test_training_in_the_plane_raises_the_bound_and_repeats_itself(monkeypatch):
         return log_weight_sums(model, x, 64, Streams([0], "test").normal)["iwae"].mean().item()
 
     layout = Layout("miwae", 2, 3)
-    trained = score(pictures.in_the_plane(layout, images))
-    assert trained > score(Autoencoder(Architecture(pictures.PLANE_HIDDEN, 2), [0])) + 50
-    assert score(pictures.in_the_plane(layout, images)) == trained
+    trained = score(planes.in_the_plane(layout, images))
+    assert trained > score(Autoencoder(Architecture(planes.PLANE_HIDDEN, 2), [0])) + 50
+    assert score(planes.in_the_plane(layout, images)) == trained
 
 
 def test_the_committed_pictures_are_whole():

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from repro.records import Archive
-from repro.report import preregistered
-from repro.report.preregistered import HYPOTHESES, SEEDS, Fate, Interval, family_interval
+from repro.studies import preregistered
+from repro.studies.preregistered import HYPOTHESES, SEEDS, Fate, Interval, family_interval
 from tests import helpers
 from tests.helpers import ROOT, write_record
 
@@ -106,7 +106,7 @@ def test_with_every_run_the_differences_are_paired_by_seed(tmp_path):
 
 def test_what_is_analysed_is_what_was_committed_before_the_first_run():
     """Constants and interval, read from the commit that the page names; a name has changed."""
-    file = f"{PLAN}:repro/report/preregistered.py"
+    file = f"{PLAN}:repro/studies/preregistered.py"
     shown = subprocess.run(["git", "show", file], cwd=ROOT, capture_output=True, text=True)
     if shown.returncode:
         pytest.skip(f"this copy has no commit {PLAN}")

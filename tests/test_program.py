@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from benchmarks import peers
-from repro import ReproError, experiments
+from repro import ReproError, likelihood
 from repro.bounds import METHODS
-from repro.experiments import TABLE_METHODS
-from repro.lab import engines, likelihood, training
-from repro.lab.models import ADAM_EPS, MODELS, Architecture, Autoencoder
-from repro.lab.program import Program, adam, plain_step
-from repro.lab.randomness import generator
-from repro.lab.training import try_engines
+from repro.catalogue import MODELS, Architecture
+from repro.models import ADAM_EPS, Autoencoder
+from repro.randomness import generator
+from repro.training import engines, loop
+from repro.training.loop import try_engines
+from repro.training.program import Program, adam, plain_step
+from repro.words import experiments
+from repro.words.experiments import TABLE_METHODS
 from tests.helpers import SMALL, double_precision, few_digits, in_double, twin_draws
 
 M, K, BATCH, RUNS = 3, 5, 7, 2
@@ -292,7 +294,7 @@ def test_training_curves_of_the_precisions_agree(small):
     """
     ends = []
     for precision in ("float32", "bf16"):
-        fit = training.fit(plan("iwae,piwae", "0,1,2,3", precision=precision), few_digits(600, 40))
+        fit = loop.fit(plan("iwae,piwae", "0,1,2,3", precision=precision), few_digits(600, 40))
         ends.append(torch.tensor([curve[-1]["iwae_64"] for curve in fit.curves]))
     difference = ends[1] - ends[0]
     assert difference.abs().mean() > 0

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repro.bounds import METHODS
+from repro.datasets import DRAWERS, load
 from repro.estimators import cotangents
-from repro.experiments import MILESTONES, plan
-from repro.lab.datasets import DRAWERS, load
-from repro.lab.program import learning_rate
-from repro.lab.randomness import Streams
+from repro.randomness import Streams
 from repro.records import METRICS, Archive
+from repro.training.program import learning_rate
+from repro.words.experiments import MILESTONES, plan
 from tests.helpers import write_record
 
 BETWEEN = ("vae", "iwae", "miwae", "ciwae", "vr-iwae", "u-miwae")  # the VAE's bound and IWAE's

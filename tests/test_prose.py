@@ -9,19 +9,19 @@ import pickle
 import numpy as np
 import pytest
 
-from repro.exhibits import BETAS, SETTINGS
-from repro.experiments import MILESTONES, TABLE_METHODS, plan
-from repro.lab.released_files import CHOICE_BATCHES
-from repro.report import audit, gradients, logs, similarity
-from repro.report.claims import CLAIMS, Outcome
-from repro.report.estimates import CLEAR, over_seeds
-from repro.report.estimators import GROUPS
-from repro.report.evidence import NAMES_OF_SETTINGS
-from repro.report.prose import Numbers
-from repro.report.reported import FIGURE4, TABLE1
-from repro.report.similarity import SsimVerdict
-from repro.report.trainings import training_noise
-from repro.studies import AT_T, NETWORKS_OF_ESTIMATORS, Layout
+from repro.records.estimates import CLEAR, over_seeds
+from repro.studies import audit, gradients, logs, similarity
+from repro.studies.claims import CLAIMS, Outcome
+from repro.studies.designs import AT_T, NETWORKS_OF_ESTIMATORS, Layout
+from repro.studies.estimator_runs import GROUPS
+from repro.studies.evidence import NAMES_OF_SETTINGS
+from repro.studies.prose import Numbers
+from repro.studies.reported import FIGURE4, TABLE1
+from repro.studies.similarity import SsimVerdict
+from repro.studies.trainings import training_noise
+from repro.training.released_files import CHOICE_BATCHES
+from repro.words.exhibits import BETAS, SETTINGS
+from repro.words.experiments import MILESTONES, TABLE_METHODS, plan
 from tests.helpers import ROOT, copy_published
 
 SCORES = ("iwae_64", "log_px")

@@ -18,19 +18,19 @@ import pandas as pd
 import pytest
 import torch
 
-from repro import ReproError, audit, tables
-from repro.exhibits import released_runs
-from repro.experiments import MODELS
-from repro.face.cli import main
-from repro.lab import datasets, evaluation, released_files, run
-from repro.lab.models import Autoencoder
+from repro import ReproError, audit, datasets, scores, tables
+from repro.catalogue import MODELS
+from repro.cli import main
+from repro.models import Autoencoder
 from repro.records import Archive
-from repro.report import logs, similarity
-from repro.report.audit import CellVerdict
-from repro.report.captions import METRIC_TITLES
-from repro.report.estimates import Estimate
-from repro.report.reported import TABLE1
-from repro.report.similarity import SsimVerdict
+from repro.records.estimates import Estimate
+from repro.studies import logs, remeasured, similarity
+from repro.studies.audit import CellVerdict
+from repro.studies.captions import METRIC_TITLES
+from repro.studies.reported import TABLE1
+from repro.studies.similarity import SsimVerdict
+from repro.training import released_files
+from repro.words.exhibits import released_runs
 from tests.helpers import copy_logs, record_in_memory
 
 HERE = os.environ.get("REPRO_DATA_DIR")
@@ -159,7 +159,7 @@ def test_a_released_model_is_a_trained_one():
     model = Autoencoder(MODELS["reference"], [0])
     model.load_run_state(0, released_files.released_weights(released_runs()[0]))
     images = datasets.load("mnist").test[:400]
-    assert -92 < evaluation.iwae_bound(model, images, [0], "test").mean() < -80
+    assert -92 < scores.iwae_bound(model, images, [0], "test").mean() < -80
 
 
 # The released logs
@@ -407,15 +407,15 @@ def test_drawers_are_told_apart(tmp_path, monkeypatch):
     def summary(runs, folder):
         return pd.DataFrame({"a": [1]})
 
-    monkeypatch.setattr(run, "model_of", mock.MagicMock())
-    monkeypatch.setattr(run.released_files, "released_weights", lambda e, data: None)
-    monkeypatch.setattr(run.evaluation, "iwae_bound", iwae_bound)
-    monkeypatch.setattr(run.datasets, "load", load)
-    monkeypatch.setattr(run.released_files, "log_blocks", summary)
-    monkeypatch.setattr(run.released_files, "log_checkpoints", summary)
-    monkeypatch.setattr(run, "remeasure", lambda *given: None)
-    monkeypatch.setattr(run, "measure_best", lambda *given: None)
-    monkeypatch.setattr(run, "check_proposals", lambda *given: None)
+    monkeypatch.setattr(remeasured, "model_of", mock.MagicMock())
+    monkeypatch.setattr(released_files, "released_weights", lambda e, data: None)
+    monkeypatch.setattr(scores, "iwae_bound", iwae_bound)
+    monkeypatch.setattr(datasets, "load", load)
+    monkeypatch.setattr(released_files, "log_blocks", summary)
+    monkeypatch.setattr(released_files, "log_checkpoints", summary)
+    monkeypatch.setattr(remeasured, "remeasure", lambda *given: None)
+    monkeypatch.setattr(remeasured, "measure_best", lambda *given: None)
+    monkeypatch.setattr(remeasured, "check_proposals", lambda *given: None)
     assert main(["audit", "--results", str(tmp_path)]) == 0
 
     rows = Archive(tmp_path).table("drawers")[0]
@@ -483,8 +483,8 @@ def test_the_best_checkpoint_is_measured_as_the_last_epoch_is(monkeypatch):
     """Of the same weights, SSIM of either is the same to the last bit."""
     model = Autoencoder(MODELS["reference"], [0])
     images = datasets.load("digits").test[:20]
-    (here,) = evaluation.ssim_here(model, images, [0])
-    (values,) = evaluation.measure(model, images, [0], log_px_samples=64)
+    (here,) = scores.ssim_here(model, images, [0])
+    (values,) = scores.measure(model, images, [0], log_px_samples=64)
     assert here["value"] == values["ssim"].mean()
 
 
@@ -510,7 +510,7 @@ def test_figure_4_is_summed_up_as_the_parabolas_nearest_to_its_curves(tmp_path, 
 
 
 def test_without_the_file_the_command_says_so(tmp_path, capsys):
-    run.sum_up_figure4(Archive(tmp_path / "results"), tmp_path)
+    remeasured.sum_up_figure4(Archive(tmp_path / "results"), tmp_path)
     assert "Figure 4 will be left out" in capsys.readouterr().out
 
 

@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from repro import ReproError, experiments
+from repro import ReproError
 from repro.bounds import iwae, miwae
-from repro.lab.models import MODELS, Autoencoder
-from repro.lab.released_training import ReleasedProgram
-from repro.lab.training import make
+from repro.catalogue import MODELS
+from repro.models import Autoencoder
+from repro.training.as_released import ReleasedProgram
+from repro.training.loop import make
+from repro.words import experiments
 from tests.helpers import SMALL, few_digits, twin_draws
 
 

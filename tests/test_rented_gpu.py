@@ -11,7 +11,7 @@ import tarfile
 import pytest
 
 from repro.records import Archive
-from repro.report import preregistered
+from repro.studies import preregistered
 from tests.helpers import ROOT
 
 SCRIPT = ROOT / "workflow" / "rented_gpu.py"

@@ -7,8 +7,8 @@ by more than one.
 
 import pytest
 
-from repro.experiments import plan
-from repro.lab import training
+from repro.training import loop
+from repro.words.experiments import plan
 from tests.helpers import few_digits
 
 TOLERANCE = 0.01  # nats
@@ -24,6 +24,6 @@ AFTER_TWENTY_STEPS = {  # IWAE-64 of the small digits' test images
 @pytest.mark.parametrize("method", AFTER_TWENTY_STEPS)
 def test_after_twenty_steps_the_numbers_are_those_of_other_machines(method):
     (e,) = plan(method, profile="smoke", epochs=1)
-    fit = training.fit([e], few_digits(400, 297))
+    fit = loop.fit([e], few_digits(400, 297))
     expected = AFTER_TWENTY_STEPS[method]
     assert fit.curves[0][0]["iwae_64"] == pytest.approx(expected, abs=TOLERANCE)

@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 import torch
 
-from repro import ReproError, tables
+from repro import ReproError, datasets, tables
+from repro import signal as snr
 from repro.bounds import METHODS
-from repro.experiments import ESTIMATORS, OMNIGLOT, plan
-from repro.face.cli import main
-from repro.lab import datasets, released_files, run, snr
-from repro.lab.models import MODELS, Architecture, Autoencoder
-from repro.lab.randomness import Streams
+from repro.catalogue import MODELS, OMNIGLOT, Architecture
+from repro.cli import main
+from repro.models import Autoencoder
+from repro.randomness import Streams
 from repro.records import Archive
-from repro.report.gradients import exponent, ratio, select, with_jackknife
-from repro.studies import (
+from repro.studies import gradient_runs
+from repro.studies.designs import (
     AT_T,
     LAYOUTS,
     LINEAR_GAUSSIAN,
@@ -29,6 +29,9 @@ from repro.studies import (
     PLACES,
     Layout,
 )
+from repro.studies.gradients import exponent, ratio, select, with_jackknife
+from repro.training import released_files
+from repro.words.experiments import ESTIMATORS, plan
 from tests.helpers import planted_gradients, write_record
 
 NEAR, FAR = (offset for offset, _ in LINEAR_GAUSSIAN.values())
@@ -237,7 +240,9 @@ def test_in_a_network_only_the_samples_of_z_differ_between_replicates(tiny, monk
     images = torch.rand(9, 6, generator=torch.Generator().manual_seed(0))
 
     def rows_of(model):
-        return [*snr.in_network("here", model, images, batches=2, replicates=4, batch_size=3)]
+        return [
+            *snr.in_network("here", model, images, LAYOUTS, batches=2, replicates=4, batch_size=3)
+        ]
 
     rows = rows_of(tiny.float())
     places = [(r["draw"], r["method"], r["M"], r["K"]) for r in rows]
@@ -301,18 +306,18 @@ def test_the_command_writes_the_table_once(tmp_path, monkeypatch, capsys):
             sizes = dict.fromkeys(("theta_signal", "theta_noise", "phi_signal", "phi_noise"), 4.0)
             yield measured | sizes | {"phi_noise": 1.0 if estimator == "drep" else 4.0}
 
-    monkeypatch.setattr(run.released_files, "released_weights", untrained)
-    monkeypatch.setattr(run.datasets, "load", dark_images)
-    monkeypatch.setattr(run.snr, "in_linear_gaussian", planted)
+    monkeypatch.setattr(released_files, "released_weights", untrained)
+    monkeypatch.setattr(datasets, "load", dark_images)
+    monkeypatch.setattr(gradient_runs, "in_linear_gaussian", planted)
 
     def in_network(where, model, images, *which):
-        return estimated(where) if which else planted(where)
+        return planted(where) if which == (LAYOUTS,) else estimated(where)
 
     def at_offset(offset, *which):
         return planted(f"offset {offset}")
 
-    monkeypatch.setattr(run.snr, "in_network", in_network)
-    monkeypatch.setattr(run.snr, "at_offset", at_offset)
+    monkeypatch.setattr(gradient_runs, "in_network", in_network)
+    monkeypatch.setattr(gradient_runs, "at_offset", at_offset)
     full = plan("iwae", OMNIGLOT, profile="full", precision="tf32")[0]
     write_record(tmp_path, full, weights=Autoencoder(MODELS["reference"], [0]).run_state(0))
     assert main(["gradients", "--results", str(tmp_path)]) == 0

@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from repro import ReproError, costs
+from repro import ReproError
 from repro.__main__ import main
-from repro.costs import MACHINES, weights_to_evaluate
-from repro.experiments import OMNIGLOT, PROFILES, plan
-from repro.lab import sweep
+from repro.catalogue import OMNIGLOT
+from repro.ops import sweep
 from repro.records import Archive
-from repro.report.stacks import stacks_on_gpu
+from repro.studies.stacks import stacks_on_gpu
+from repro.training import costs
+from repro.training.costs import MACHINES, weights_to_evaluate
+from repro.words.experiments import PROFILES, plan
 from tests.helpers import ROOT, write_record
 
 SMOKE = ROOT / "workflow" / "sweeps" / "smoke.yaml"

@@ -12,21 +12,22 @@ import pandas as pd
 import pytest
 import torch
 
-from repro import ReproError, bounds, experiments, own, records
+from repro import ReproError, bounds, datasets, own
 from repro.__main__ import train
-from repro.lab import datasets, leases, training
-from repro.lab.models import MODELS
-from repro.lab.program import learning_rate
-from repro.lab.run import Order, _in_words, _try_engine, has_precision
-from repro.records import Archive
+from repro.catalogue import MODELS
+from repro.records import Archive, archive
+from repro.training import leases, loop
+from repro.training.program import learning_rate
+from repro.training.run import Order, _in_words, _try_engine, has_precision
+from repro.words import experiments
 from tests.helpers import SMALL, double_precision, few_digits, in_double, write_record
 
 # A process that trains and kills itself: arguments are its folder, how it dies, and when.
 CHILD = """
 import os, signal, sys
 import torch
-from repro.lab import leases, training
-from repro.lab.models import MODELS
+from repro.training import leases, loop
+from repro.models import MODELS
 from tests.helpers import SMALL, few_digits
 from tests.test_training import runs
 
@@ -34,7 +35,7 @@ MODELS["reference"] = SMALL
 
 where, death, at = sys.argv[1], sys.argv[2], int(sys.argv[3])
 torch.set_num_threads(1)
-training.SAVE_EVERY = 0.0
+loop.SAVE_EVERY = 0.0
 count = 0
 
 def die_in_an_epoch():
@@ -57,7 +58,7 @@ def die_in_a_save(state, file):
             os.kill(os.getpid(), signal.SIGKILL)
 
 torch.save = die_in_a_save
-fit = training.fit(runs(), few_digits(), where + "/state.pt", stop=die_in_an_epoch)
+fit = loop.fit(runs(), few_digits(), where + "/state.pt", stop=die_in_an_epoch)
 weights = [p.model.state_dict() for p in fit.programs]
 save({"weights": weights, "curves": fit.curves}, where + "/end.pt")
 """
@@ -88,10 +89,10 @@ def test_gradients_on_the_way_are_of_the_network_that_is_trained(small, monkeypa
         seen.append(model)
         return iter(())
 
-    monkeypatch.setattr(training.snr, "in_network", in_network)
+    monkeypatch.setattr(loop.signal, "in_network", in_network)
     (e,) = experiments.plan("vae", profile="smoke", epochs=1, init="burda")
     digits = few_digits()
-    fit = training.fit([e], digits, milestones=("gradients",))
+    fit = loop.fit([e], digits, milestones=("gradients",))
     (model,) = seen
     x = digits.test[None].round()
     for found, expected in zip(model.encoder(x), fit.programs[0].model.encoder(x), strict=True):
@@ -101,15 +102,15 @@ def test_gradients_on_the_way_are_of_the_network_that_is_trained(small, monkeypa
 def test_gradients_of_bounds_that_are_not_trained_are_refused(small):
     es = experiments.plan("piwae", profile="smoke", epochs=1, protocol="released")
     with pytest.raises(ReproError, match="leave out the protocol or the gradients"):
-        training.fit(es, few_digits(), milestones=("gradients",))
+        loop.fit(es, few_digits(), milestones=("gradients",))
 
 
 def test_the_state_of_other_runs_is_called_that(small, tmp_path):
     state = tmp_path / "state.pt"
-    training.fit(runs("vae", epochs=1), few_digits(), state)
+    loop.fit(runs("vae", epochs=1), few_digits(), state)
     for others in (runs("vae,iwae", epochs=1), runs("iwae,vae", epochs=2)):
         with pytest.raises(ReproError, match="is the state of other runs"):
-            training.fit(others, few_digits(), state)
+            loop.fit(others, few_digits(), state)
 
 
 def test_what_another_process_made_while_this_one_waited_is_not_trained_again(
@@ -123,7 +124,7 @@ def test_what_another_process_made_while_this_one_waited_is_not_trained_again(
         yield lambda: False
 
     monkeypatch.setattr(leases, "held", held_after_a_while)
-    monkeypatch.setattr(training, "fit", None)  # it would fail if it were called
+    monkeypatch.setattr(loop, "fit", None)  # it would fail if it were called
     (record,) = train([e], results=tmp_path, device="cpu")
     assert record.experiment == e
 
@@ -147,8 +148,8 @@ def test_a_runs_numbers_do_not_change_with_its_companions():
     So are the weights, because each run is a program of its own on the CPU.
     """
     digits = few_digits(1000)
-    alone = weights(training.fit(runs("piwae", seed=1), digits))  # 2 epochs of 50 steps
-    company = weights(training.fit(runs("iwae,piwae", seed="0,1"), digits))
+    alone = weights(loop.fit(runs("piwae", seed=1), digits))  # 2 epochs of 50 steps
+    company = weights(loop.fit(runs("iwae,piwae", seed="0,1"), digits))
     ((name, mine),) = alone.items()
     for parameter, value in mine.items():
         assert torch.equal(value, company[name][parameter])
@@ -162,8 +163,7 @@ def test_runs_stacked_in_one_program_end_where_they_end_alone(small):
     with double_precision():
         digits = in_double(few_digits(1000))
         stacked, alone = (
-            weights(training.fit(runs("piwae,vae", seed="0,1"), digits, stack=size))
-            for size in (4, 1)
+            weights(loop.fit(runs("piwae,vae", seed="0,1"), digits, stack=size)) for size in (4, 1)
         )
     for name, state in stacked.items():
         for parameter, value in state.items():
@@ -171,7 +171,7 @@ def test_runs_stacked_in_one_program_end_where_they_end_alone(small):
 
 
 def test_training_ascends_the_bound(small):
-    fit = training.fit(runs("iwae", epochs=4), few_digits(600))
+    fit = loop.fit(runs("iwae", epochs=4), few_digits(600))
     values = [line["iwae_64"] for line in fit.curves[0]]
     assert values == sorted(values)
     assert [line["epoch"] for line in fit.curves[0]] == [1, 2, 3, 4]
@@ -204,12 +204,12 @@ def test_killed_at_any_moment_it_ends_bit_for_bit_the_same(tmp_path, undisturbed
 
 def test_training_stops_at_a_step_and_the_next_call_goes_on(small, tmp_path):
     digits = few_digits()
-    whole = training.fit(runs(), digits)
+    whole = loop.fit(runs(), digits)
     state = tmp_path / "state.pt"
-    fit = training.fit(runs(), digits, state, stop=lambda: True, commit="one")
+    fit = loop.fit(runs(), digits, state, stop=lambda: True, commit="one")
     assert not fit.finished
     assert fit.step == 1
-    again = training.fit(runs(), digits, state, commit="two")
+    again = loop.fit(runs(), digits, state, commit="two")
     assert again.finished
     assert again.commits == ["one", "two"]
     assert again.curves == whole.curves
@@ -221,7 +221,7 @@ TRIED = 8  # times that a bound of both networks is called before any training
 def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_and_the_good_state_stays(
     small, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
     tried = [1.0] * TRIED  # calls of the bound before any training
     good = [1.0] * 8  # a step calls it for theta and for phi, so these are four steps
     factors = iter(tried + good + [math.nan] * 2)
@@ -229,7 +229,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_and_the_good_state_
     monkeypatch.setitem(bounds.METHODS, "broken", broken)
     line = r"the loss of broken-\S+ is nan at epoch 1, step 5; the last good state is kept"
     with pytest.raises(ReproError, match=line):
-        training.fit(runs("broken"), few_digits(), tmp_path / "state.pt")
+        loop.fit(runs("broken"), few_digits(), tmp_path / "state.pt")
     state = torch.load(tmp_path / "state.pt")
     assert state["step"] == 4
     assert all(p.isfinite().all() for p in state["programs"][0]["tensors"].values())
@@ -251,29 +251,27 @@ def test_a_weight_that_is_not_finite_never_reaches_the_state(small, tmp_path, mo
         "nothing had been saved yet"
     )
     with pytest.raises(ReproError, match=line):
-        training.fit(runs("broken"), few_digits(), tmp_path / "state.pt", stop=lambda: True)
+        loop.fit(runs("broken"), few_digits(), tmp_path / "state.pt", stop=lambda: True)
     assert not (tmp_path / "state.pt").exists()
 
 
 def test_a_milestone_evaluation_can_be_stopped_and_goes_on_where_it_was(small, tmp_path):
     digits = few_digits()
     state = tmp_path / "state.pt"
-    whole = training.fit(runs(), digits)
+    whole = loop.fit(runs(), digits)
     # It stops after ten steps and both evaluations of the first run, in those of the second.
     stops = iter([False] * 12 + [True])
-    fit = training.fit(runs(), digits, state, stop=lambda: next(stops))
+    fit = loop.fit(runs(), digits, state, stop=lambda: next(stops))
     assert (fit.epoch, fit.step) == (0, fit.steps_per_epoch)
-    assert training.unfinished(state) == (runs(), 0, "eager")
-    assert training.fit(runs(), digits, state).curves == whole.curves
-    assert training.unfinished(state) == (runs(), runs()[0].epochs, "eager")
-    nothing_left = training.fit(runs(), digits, state, commit="another")
+    assert loop.unfinished(state) == (runs(), 0, "eager")
+    assert loop.fit(runs(), digits, state).curves == whole.curves
+    assert loop.unfinished(state) == (runs(), runs()[0].epochs, "eager")
+    nothing_left = loop.fit(runs(), digits, state, commit="another")
     assert nothing_left.commits == ["unknown"]
 
 
 def test_without_milestones_training_and_the_bound_are_the_same(small):
-    fits = [
-        training.fit(runs("iwae", epochs=2), few_digits(), milestones=m) for m in (("log-px",), ())
-    ]
+    fits = [loop.fit(runs("iwae", epochs=2), few_digits(), milestones=m) for m in (("log-px",), ())]
     with_them, without = (fit.curves[0] for fit in fits)
     assert ["log_px" in line for line in with_them] == [True, False]
     assert without == [
@@ -283,11 +281,9 @@ def test_without_milestones_training_and_the_bound_are_the_same(small):
 
 def test_gradients_are_measured_at_milestones_and_kept(small, tmp_path, monkeypatch):
     """Of the methods' own bounds, with their own beta, and under both unbiased estimators."""
-    monkeypatch.setattr(training, "REPLICATES_IN_TRAINING", 3)
+    monkeypatch.setattr(loop, "REPLICATES_IN_TRAINING", 3)
     both = runs("vae,ciwae", epochs=2)
-    fit, plain = (
-        training.fit(both, few_digits(), milestones=what) for what in (("gradients",), ())
-    )
+    fit, plain = (loop.fit(both, few_digits(), milestones=what) for what in (("gradients",), ()))
     for curve, before in zip(fit.curves, plain.curves, strict=True):
         assert ["gradients" in line for line in curve] == [True, False]
         assert [{k: v for k, v in line.items() if k != "gradients"} for line in curve] == before
@@ -297,14 +293,14 @@ def test_gradients_are_measured_at_milestones_and_kept(small, tmp_path, monkeypa
         ("epoch 1", "ciwae", "drep"),
     }
     path = tmp_path / "gradients.csv"
-    records._write_gradients(path, fit.curves[1])
+    archive._write_gradients(path, fit.curves[1])
     assert pd.read_csv(path).phi_noise.tolist() == pytest.approx([r["phi_noise"] for r in rows])
 
 
 def test_the_state_of_other_runs_is_refused(small, tmp_path):
-    training.fit(runs("vae", epochs=1), few_digits(), tmp_path / "state.pt")
+    loop.fit(runs("vae", epochs=1), few_digits(), tmp_path / "state.pt")
     with pytest.raises(ReproError, match="the state of other runs"):
-        training.fit(runs("iwae", epochs=1), few_digits(), tmp_path / "state.pt")
+        loop.fit(runs("iwae", epochs=1), few_digits(), tmp_path / "state.pt")
 
 
 @pytest.mark.parametrize(
@@ -313,11 +309,11 @@ def test_the_state_of_other_runs_is_refused(small, tmp_path):
 )
 def test_a_state_that_cannot_be_is_refused_in_one_line(small, tmp_path, field, value):
     path = tmp_path / "state.pt"
-    training.fit(runs("vae", epochs=1), few_digits(), path)
+    loop.fit(runs("vae", epochs=1), few_digits(), path)
     state = torch.load(path, weights_only=True)
     torch.save(state | {field: value}, path)
     with pytest.raises(ReproError, match="delete it to train from the start") as refused:
-        training.fit(runs("vae", epochs=1), few_digits(), path)
+        loop.fit(runs("vae", epochs=1), few_digits(), path)
     assert "\n" not in str(refused.value)
 
 
@@ -336,9 +332,9 @@ def test_a_state_trains_nothing_that_was_not_asked_for(small, tmp_path, field, v
 
 
 def test_a_state_made_with_another_layout_is_kept_and_named(small, tmp_path):
-    training.fit(runs(), few_digits(), tmp_path / "state.pt", stop=lambda: True, stack=2)
+    loop.fit(runs(), few_digits(), tmp_path / "state.pt", stop=lambda: True, stack=2)
     with pytest.raises(ReproError, match="was made on cpu in 1 stacks; go on so"):
-        training.fit(runs(), few_digits(), tmp_path / "state.pt")
+        loop.fit(runs(), few_digits(), tmp_path / "state.pt")
 
 
 UNREADABLE = r"cannot be read .*; delete it"
@@ -346,41 +342,41 @@ UNREADABLE = r"cannot be read .*; delete it"
 
 def test_a_damaged_state_is_one_line(small, tmp_path):
     state = tmp_path / "state.pt"
-    training.fit(runs(), few_digits(), state, stop=lambda: True)
+    loop.fit(runs(), few_digits(), state, stop=lambda: True)
     whole = state.read_bytes()
     middle = len(whole) // 2
     changed = whole[:middle] + b"?" * 64 + whole[middle + 64 :]
     for damaged in (b"PK not a state", whole[:-100], changed):
         state.write_bytes(damaged)
         with pytest.raises(ReproError, match=UNREADABLE):
-            training.unfinished(state)
+            loop.unfinished(state)
         with pytest.raises(ReproError, match=UNREADABLE):
-            training.fit(runs(), few_digits(), state)
+            loop.fit(runs(), few_digits(), state)
 
 
 def test_a_state_with_other_contents_is_one_line(small, tmp_path):
     state = tmp_path / "state.pt"
-    training.fit(runs(), few_digits(), state, stop=lambda: True)
+    loop.fit(runs(), few_digits(), state, stop=lambda: True)
     kept = torch.load(state)
     for wrong in ({"engines": []}, {"experiments": [{"colour": "red"}]}):
         torch.save(kept | wrong, state)
         with pytest.raises(ReproError, match=UNREADABLE):
-            training.unfinished(state)
+            loop.unfinished(state)
     kept["programs"][0]["tensors"].popitem()
     torch.save(kept, state)
     with pytest.raises(ReproError, match=UNREADABLE):
-        training.fit(runs(), few_digits(), state)
+        loop.fit(runs(), few_digits(), state)
 
 
 def test_a_finished_state_is_evaluated_on_any_device_and_in_any_stacks(small, tmp_path):
     """What a state made elsewhere has of its own is its stacks and its generators."""
     state = tmp_path / "state.pt"
-    trained = training.fit(runs(), few_digits(), state, stack=2)
+    trained = loop.fit(runs(), few_digits(), state, stack=2)
     kept = torch.load(state)
     kept["layout"][0] = "cuda"
     kept["programs"][0]["streams"] = {}
     torch.save(kept, state)
-    again = training.fit(runs(), few_digits(), state)
+    again = loop.fit(runs(), few_digits(), state)
     assert again.finished
     assert again.curves == trained.curves
     for a, b in zip(again.programs, trained.programs, strict=True):
@@ -398,14 +394,14 @@ def test_no_device_trains_in_tf32_that_does_not_have_it_and_any_evaluates(small,
     with pytest.raises(ReproError, match=line):
         train([run], results=results, device="cpu")
     assert not results.exists()
-    state = Archive(results).path_of(run).with_name(f"unfinished-{training.fingerprint([run])}.pt")
+    state = Archive(results).path_of(run).with_name(f"unfinished-{loop.fingerprint([run])}.pt")
     state.parent.mkdir(parents=True)
     dataset = datasets.load(run.dataset)
-    training.fit([run], dataset, state, stop=lambda: True)
+    loop.fit([run], dataset, state, stop=lambda: True)
     with pytest.raises(ReproError, match=line):
         train([run], results=results, device="cpu")
     assert [*results.rglob("*.*")] == [state]
-    training.fit([run], dataset, state)
+    loop.fit([run], dataset, state)
     (record,) = train([run], results=results, device="cpu")
     assert record.experiment == run
     assert train([run], results=results, device="cpu") == [record]
@@ -427,11 +423,11 @@ def test_a_bound_that_was_changed_does_not_go_on(small, tmp_path, monkeypatch):
         return log_w.logsumexp((-3, -2))
 
     monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(old))
-    training.fit(runs("mine"), few_digits(), tmp_path / "state.pt", stop=lambda: True)
+    loop.fit(runs("mine"), few_digits(), tmp_path / "state.pt", stop=lambda: True)
     monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(new))
     line = "was trained with another bound of 'mine'; put that back, or delete it"
     with pytest.raises(ReproError, match=line):
-        training.fit(runs("mine"), few_digits(), tmp_path / "state.pt")
+        loop.fit(runs("mine"), few_digits(), tmp_path / "state.pt")
 
 
 def test_a_bound_that_was_only_described_anew_goes_on(small, tmp_path, monkeypatch):
@@ -449,9 +445,9 @@ def test_a_bound_that_was_only_described_anew_goes_on(small, tmp_path, monkeypat
         return mine
 
     monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(without_words()))
-    training.fit(runs("mine"), few_digits(), tmp_path / "state.pt", stop=lambda: True)
+    loop.fit(runs("mine"), few_digits(), tmp_path / "state.pt", stop=lambda: True)
     monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(with_words()))
-    assert training.fit(runs("mine"), few_digits(), tmp_path / "state.pt").finished
+    assert loop.fit(runs("mine"), few_digits(), tmp_path / "state.pt").finished
 
 
 def test_runs_are_trained_by_one_process_at_a_time(tmp_path):
@@ -469,12 +465,12 @@ def test_runs_are_trained_by_one_process_at_a_time(tmp_path):
 
 def test_runs_of_different_kinds_are_not_trained_together():
     with pytest.raises(ReproError, match="must share"):
-        training.fit(runs("vae", epochs=1) + runs("vae", epochs=2), few_digits())
+        loop.fit(runs("vae", epochs=1) + runs("vae", epochs=2), few_digits())
 
 
 def test_training_imports_nothing_but_torch_and_numpy():
     code = (
-        "import sys, repro.lab.training; "
+        "import sys, repro.training.loop; "
         "print([m for m in sys.argv[1].split() if m in sys.modules])"
     )
     names = (
@@ -488,7 +484,7 @@ def test_a_record_holds_every_image_and_the_dataset_it_was_not_trained_on(
 ):
     few = few_digits()
     monkeypatch.setattr(datasets, "load", lambda name, folder=None: few)
-    monkeypatch.setitem(experiments.OTHER_DATASET, "digits", "digits")
+    monkeypatch.setitem(datasets.OTHER_DATASET, "digits", "digits")
     (record,) = train(experiments.plan("vae", profile="smoke", epochs=1), results=tmp_path)
     for name, values in record.images.items():
         assert values.mean() == pytest.approx(record.metrics[name]["value"], rel=1e-6)
@@ -508,9 +504,9 @@ def test_auto_takes_the_engine_by_the_length_of_training_and_not_by_a_clock(monk
 
     def tried(runs, dataset, device, engine, fallback):
         asked.append(engine)
-        return training.Trial(engine, seconds=1e6)
+        return loop.Trial(engine, seconds=1e6)
 
-    monkeypatch.setattr(training, "try_engines", tried)
+    monkeypatch.setattr(loop, "try_engines", tried)
     order = Order(Archive(), None, "cpu", "auto", True, True, 0.0, None)
     digits = datasets.load("digits")
     for epochs in (4, 40, 1000):
@@ -520,7 +516,7 @@ def test_auto_takes_the_engine_by_the_length_of_training_and_not_by_a_clock(monk
 
 
 def test_before_training_it_is_said_that_the_code_is_unknown(small, tmp_path, monkeypatch, capsys):
-    import repro.lab.run as lab_run
+    import repro.training.run as lab_run
 
     unknown = lab_run.code_and_date() | {"commit": None, "dirty": None}
     monkeypatch.setattr(lab_run, "code_and_date", lambda: unknown)

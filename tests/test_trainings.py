@@ -6,12 +6,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from repro.experiments import plan
 from repro.records import Archive
-from repro.report import trainings
-from repro.report.estimates import NOT_RUN, ErrorOf, Estimate, Share, added_errors, number, share_of
-from repro.report.reported import TABLE1
-from repro.report.trainings import Deviation, counting_training, training_noise
+from repro.records.estimates import (
+    NOT_RUN,
+    ErrorOf,
+    Estimate,
+    Share,
+    added_errors,
+    number,
+    share_of,
+)
+from repro.studies import trainings
+from repro.studies.reported import TABLE1
+from repro.studies.trainings import Deviation, counting_training, training_noise
+from repro.words.experiments import plan
 from tests.helpers import write_record
 
 PIWAE = np.array([-88.0, -88.4, -88.6, -89.0])

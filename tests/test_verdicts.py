@@ -6,15 +6,15 @@ import pandas as pd
 import pytest
 
 from repro import ReproError
-from repro.experiments import TABLE_METHODS, plan
-from repro.report import claims
-from repro.report.audit import CellVerdict
-from repro.report.claims import NO_RECORDS, Claim, Difference, Outcome, Side, Verdict
-from repro.report.estimates import NOT_RUN, Estimate
-from repro.report.estimators import BOTH_EARLIER, BOTH_NETWORKS, ENCODER_ALONE
-from repro.report.evidence import NAMES_OF_SETTINGS, Source
-from repro.report.similarity import SsimVerdict
-from repro.studies import COUNTS
+from repro.records.estimates import NOT_RUN, Estimate
+from repro.studies import claims
+from repro.studies.audit import CellVerdict
+from repro.studies.claims import NO_RECORDS, Claim, Difference, Outcome, Side, Verdict
+from repro.studies.designs import COUNTS
+from repro.studies.estimator_runs import BOTH_EARLIER, BOTH_NETWORKS, ENCODER_ALONE
+from repro.studies.evidence import NAMES_OF_SETTINGS, Source
+from repro.studies.similarity import SsimVerdict
+from repro.words.experiments import TABLE_METHODS, plan
 from tests.helpers import planted_gradients, record_in_memory
 
 WHOLE = 3280  # epochs

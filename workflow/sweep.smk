@@ -5,7 +5,7 @@
 import sys
 from pathlib import Path
 
-from repro.lab import sweep
+from repro.ops import sweep
 
 FILE = config.get("sweep", "workflow/sweeps/smoke.yaml")
 DEVICE = config.get("device", "cpu")

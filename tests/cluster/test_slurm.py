@@ -13,7 +13,8 @@ import time
 
 import pytest
 
-from repro.lab import run, sweep
+from repro.ops import sweep
+from repro.training import run
 from tests.cluster import local_slurm
 from tests.helpers import ROOT
 

@@ -1,0 +1,424 @@
+"""``python -m repro``: fetch data, train, evaluate, print tables, and say what is there."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from repro import ReproError, __version__, one_of, plural, records, training
+from repro.catalogue import DATASETS, OMNIGLOT
+from repro.ops import sweep
+from repro.records import Archive, Record
+from repro.training import costs
+from repro.words import exhibits
+from repro.words.experiments import (
+    AT_MILESTONES,
+    ENGINE_CHOICES,
+    WORDS,
+    Experiment,
+    commands,
+    measured_at_milestones,
+    option_of,
+    plan,
+)
+from repro.words.experiments import profile as profile_of
+
+UNFINISHED = 3  # exit status of a training that stopped before its end, with its state kept
+
+
+class Commands(click.Group):
+    """Subcommands in the order in which a user needs them."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """As they are defined."""
+        return list(self.commands)
+
+
+def choices(names) -> str:
+    """Names for a help text."""
+    return ", ".join(names)
+
+
+def best_of(profiles: str = "smoke, short, full") -> str:
+    """The help text of ``--profile`` where records are read."""
+    return f"{profiles}; best: of full and short, the one with most of what is wanted."
+
+
+data_option = click.option("--data", help="Folder to read from instead of the user's cache.")
+results_option = click.option("--results", help="Folder of the records. Default: results.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="cpu or cuda; auto: cuda if there is one."
+)
+read_profile_option = click.option("--profile", default="best", show_default=True, help=best_of())
+
+
+def word_options(command):
+    """An option for every word that a user may say of a run."""
+    for name, word in reversed(WORDS.items()):
+        how = {"default": word.usual, "show_default": True, "type": str, "help": word.help}
+        command = click.option(option_of(name), name, **how)(command)
+    return command
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
+)
+@click.pass_context
+def repro_command(context: click.Context) -> None:
+    """Reproduce "Tighter Variational Bounds are Not Necessarily Better"."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@repro_command.command("train")
+@word_options
+@click.option("--time-limit", type=float, help="Stop after so many seconds, keeping the state.")
+@click.option(
+    "--milestones",
+    default="log-px",
+    show_default=True,
+    help=f"Measured where stages of the learning rate end: {choices(AT_MILESTONES)}; or none.",
+)
+@click.option("--no-milestones", "milestones", flag_value="none", help="The same as none.")
+@data_option
+@results_option
+@device_option
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    help=f"{choices(ENGINE_CHOICES)}; auto: the fastest that is worth its start.",
+)
+@click.option(
+    "--fallback/--no-fallback",
+    default=True,
+    show_default=True,
+    help="If the engine is not available, train with a simpler and slower one.",
+)
+def train_command(data, results, device, time_limit, engine, fallback, milestones, **words) -> int:
+    """Train, evaluate and write records.
+
+    A run that has a record is not trained again. An interrupted training goes on when the same
+    command is given again; its exit status is 3.
+    """
+    runs = plan(device=device, **words)
+    how = (device, time_limit, engine, measured_at_milestones(milestones), fallback)
+    there = len(training.run.train(runs, data, results, *how))
+    return 0 if there == len(runs) else UNFINISHED
+
+
+@repro_command.command("sweep")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--job", help="Train this job's runs. Default: print the jobs and what they take.")
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help=f"Jobs are packed for it: {choices(costs.MACHINES)}.",
+)
+@click.option("--slot", type=float, default=60, show_default=True, help="Minutes of a job.")
+@click.option("--memory", type=float, default=16, show_default=True, help="GB of a job.")
+@click.option("--time-limit", type=float, help="Stop after so many seconds, keeping the state.")
+@data_option
+@results_option
+def sweep_command(file, job, device, slot, memory, time_limit, data, results) -> int:
+    """Pack the many runs that FILE lists into jobs, or train one of the jobs.
+
+    FILE is YAML: a list of groups of runs, in the words of train's options. A job that is stopped
+    has exit status 3 and goes on when the same command is given again. workflow/sweep.smk gives the
+    jobs to a scheduler.
+    """
+    jobs = sweep.jobs_of(sweep.listed_runs(file), device, slot, memory)
+    if job is None:
+        print(sweep.jobs_as_text(jobs, device, slot))
+        return 0
+    runs = list(sweep.job_called(jobs, job).runs)
+    with training.leases.one_gpu(device):
+        there = len(training.run.train(runs, data, results, device, time_limit))
+    return 0 if there == len(runs) else UNFINISHED
+
+
+@repro_command.command("status")
+@read_profile_option
+@results_option
+def status_command(profile: str, results: str | None) -> None:
+    """Say which records exist, which are missing, and the commands that make them."""
+    archive = Archive(results)
+    names = ["short", "full"] if profile == "best" else [profile_of(profile).name]
+    print(f"{' and '.join(names)} profile, {archive.folder}")
+    for name in [*names, "published"]:
+        for record in archive.records(name):
+            print(f"there    {_name(record.experiment)}  ({_made(record)})")
+    missing = _missing(archive, profile)
+    missing += [e for e in exhibits.released_runs() if not archive.holds(e)]
+    for e in missing:
+        print(f"missing  {_name(e)}")
+    for command in commands(missing):
+        print(f"to make  {command}")
+
+
+def _missing(archive: Archive, profile: str) -> list[Experiment]:
+    """The runs that a profile lacks; of ``best``, those that the exhibits lack."""
+    if profile == "best":
+        lacked = [archive.select(name).missing for name in exhibits.EXHIBITS]
+        return list(dict.fromkeys(e for missing in lacked for e in missing))
+    return [e for e in exhibits.wanted(profile) if not archive.holds(e)]
+
+
+def _name(e) -> str:
+    return f"{e.profile}/{e.group}/{e.name}"
+
+
+def _made(record: Record) -> str:
+    """How long a record's run was, when and from which code it was made."""
+    p = record.provenance
+    commit = (p["commit"] or "unknown")[:10]
+    return f"{record.experiment.epochs} epochs, {p['date']}, commit {commit}"
+
+
+@repro_command.command("tables")
+@click.argument("name", default="table1")
+@read_profile_option
+@results_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "csv", "markdown", "latex"]),
+    default="text",
+    show_default=True,
+)
+def tables_command(name: str, profile: str, results: str | None, form: str) -> None:
+    """Print the table NAME from the records: table1, table2 or figure4."""
+    from repro.studies.tables import TABLES, as_text
+
+    table = TABLES[one_of("table", name, TABLES)](profile, _existing(results))
+    print(as_text(table, form, name))
+
+
+@repro_command.command("figures")
+@click.argument("names", nargs=-1)
+@read_profile_option
+@results_option
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=".",
+    help="Where to draw them. Default: here.",
+)
+def figures_command(
+    names: tuple[str, ...], profile: str, results: str | None, folder: Path
+) -> None:
+    """Draw the figures NAMES as SVG and PNG: figure1 to figure7, or one that a page shows:
+    corrected, bound, preregistered; or all."""
+    from repro.studies.figures import FIGURES, draw, save
+
+    archive = _existing(results)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names or FIGURES:
+        figure = draw(name, profile, archive)
+        for ending in ("svg", "png"):
+            print(save(figure, folder / f"{name}.{ending}"))
+
+
+@repro_command.command("evaluate")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--samples", type=click.IntRange(1), help="K of log p-hat. Default: the record's.")
+@data_option
+@device_option
+def evaluate_command(path: Path, samples: int | None, data: str | None, device: str) -> None:
+    """Evaluate the weights of the record in PATH again, beside what was recorded."""
+    record = records.read(path)
+    for name, now in training.run.evaluate_again(record, samples, data, device).items():
+        was = record.metrics[name]
+        print(
+            f"{name:13} {now['value']:10.4f} +- {now['se']:.4f}   "
+            f"recorded {was['value']:10.4f} +- {was['se']:.4f}"
+        )
+
+
+@repro_command.command("data")
+@click.argument("names", nargs=-1)
+@data_option
+def data_command(names: tuple[str, ...], data: str | None) -> None:
+    """Fetch and verify the datasets NAMES; without NAMES, all of them."""
+    from repro import datasets
+
+    for name in names or DATASETS:
+        found = datasets.load(name, data)
+        sizes = f"{len(found.train):,} training and {len(found.test):,} test images"
+        print(f"{name}: {sizes}; {found.variant}")
+
+
+@repro_command.command("check")
+@data_option
+@device_option
+def check_command(data: str | None, device: str) -> int:
+    """Try this machine: data, speed, every engine and precision, a training that is interrupted.
+
+    Ends with the engine and the precision to use. The exit status is 1 if something is at fault.
+    """
+    from repro.ops import machine
+
+    device = training.run.pick_device(device)
+    choices_found = []
+    faults = 0
+    for found in machine.tried(device, data):
+        if isinstance(found, machine.Choice):
+            choices_found.append(found)
+            continue
+        faults += not found.ok
+        mark = "" if found.ok else "FAULT"
+        print(f"{found.part:23} {found.what:24} {mark:5} {found.found}", flush=True)
+    for line in machine.advice(choices_found):
+        print(line)
+    print(f"{plural(faults, 'fault')} found" if faults else "nothing is at fault")
+    return 1 if faults else 0
+
+
+@repro_command.command("audit")
+@data_option
+@results_option
+@device_option
+@click.option(
+    "--omniglot",
+    type=click.Choice(["omniglot", "omniglot-lake"]),
+    default=OMNIGLOT,
+    show_default=True,
+    help="Which 28x28 version.",
+)
+@click.option("--count", type=click.IntRange(1), help="Stop after so many models.")
+def audit_command(data, results, device: str, omniglot: str, count: int | None) -> None:
+    """Measure the report's released weights again, those that have no record yet.
+
+    Its logs are summed up, and its Omniglot models are tested on each drawer's drawings.
+    """
+    from repro.studies import remeasured
+
+    archive = Archive(results)
+    runs = exhibits.released_runs(omniglot)
+    remeasured.sum_up_logs(archive, runs, data)
+    remeasured.sum_up_figure4(archive, data)
+    todo = [e for e in runs if not archive.holds(e)]
+    print(f"{len(todo)} of {len(runs)} models to measure")
+    for e in todo[:count]:
+        remeasured.remeasure(e, archive, data, device)
+    if count is None:
+        remeasured.tell_drawers_apart(archive, data, device)
+        remeasured.measure_best(archive, data, device)
+        remeasured.check_proposals(archive, data, device)
+
+
+@repro_command.command("gradients")
+@data_option
+@results_option
+@device_option
+def gradients_command(data, results, device: str) -> None:
+    """Measure how clear both networks' gradients are, in a small model and on MNIST.
+
+    Every bound on MNIST is measured with every estimator, too, and three with up to 256 samples. It
+    takes some hours on one core.
+    """
+    from repro.studies import gradient_runs
+
+    archive = Archive(results)
+    studies = {
+        "gradients": gradient_runs.measure_gradients,
+        "estimators": gradient_runs.measure_estimators,
+        "samples": gradient_runs.measure_samples,
+        "looser": gradient_runs.measure_looser,
+    }
+    for name, measure in studies.items():
+        path = archive.table_path(name)
+        if path.exists():
+            print(f"{path} is there already; make it again with --results ELSEWHERE")
+        else:
+            print(f"wrote {measure(archive, data, device)}", flush=True)
+
+
+@repro_command.command("pictures")
+@data_option
+@results_option
+def pictures_command(data, results) -> None:
+    """Draw from trained models, and train three with two latent variables to see posteriors."""
+    from repro.studies import planes
+
+    archive = Archive(results)
+    path = archive.arrays_path("pictures")
+    if path.exists():
+        print(f"{path} is there already; make it again with --results ELSEWHERE")
+    else:
+        print(f"wrote {planes.make_pictures(archive, data)}", flush=True)
+
+
+@repro_command.command("verify")
+@results_option
+@click.option(
+    "--notebooks/--records-only",
+    default=True,
+    show_default=True,
+    help="Execute the exhibit notebooks again, too.",
+)
+def verify_command(results: str | None, notebooks: bool) -> int:
+    """Check every record, and that every committed exhibit is what the records give."""
+    from repro import verify
+
+    archive = Archive(results)
+    checked = dict(verify.checked_records(archive))
+    if not checked:
+        raise ReproError(f"there are no records in {archive.folder}")
+    faults = [f"{name}: {fault}" for name, fault in checked.items() if fault]
+    whole = len(checked) - len(faults)
+    print(f"{whole} of {len(checked)} records are as they were written", flush=True)
+    project = records.root()
+    kept = [*verify.unlike_git(project), *verify.unknown_commits(project, archive)]
+    kept += verify.unlike_crate(project)
+    faults += [f"{name}: {fault}" for name, fault in kept]
+    for name, fault in verify.exhibits_again(archive, project) if notebooks else ():
+        if fault:
+            faults.append(f"{name}: {fault}")
+        print(f"{'differs' if fault else 'as committed':13} {name}", flush=True)
+    for fault in faults:
+        print(f"fault: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+@repro_command.command("export")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+def export_command(file: Path | None) -> None:
+    """Write everything into one archive that others can check: code, records, exhibits, book.
+
+    FILE is repro-VERSION.zip unless it is given. In the unpacked archive, python -m repro verify
+    checks every file and every number.
+    """
+    from repro.ops import export
+
+    target = file or Path(f"repro-{__version__}.zip")
+    said = export.write_archive(records.root(), Archive(None), target)
+    print(f"wrote {target}: {said}")
+
+
+def _existing(results: str | None) -> Archive:
+    """The archive to read from. Raises ReproError if the folder that was named is not there."""
+    if results is not None and not Path(results).is_dir():
+        raise ReproError(f"there is no folder {results}; name the one with the records")
+    return Archive(results)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; a user's error is one line and exit status 2."""
+    try:
+        return repro_command.main(args, prog_name="python -m repro", standalone_mode=False) or 0
+    except ReproError as error:
+        print(f"repro: {error}", file=sys.stderr)
+    except click.ClickException as error:
+        print(f"repro: {error.format_message()}", file=sys.stderr)
+    except OSError as error:
+        print(f"repro: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        print(f"repro: {error.name} is not installed; pip install -e . brings it", file=sys.stderr)
+    except click.Abort:
+        print("repro: interrupted", file=sys.stderr)
+        return 130
+    return 2

@@ -1,0 +1,1 @@
+"""papermill's command and the book's builder."""

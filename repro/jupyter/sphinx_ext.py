@@ -1,0 +1,230 @@
+"""Sphinx extension: executed notebooks under ``book/notebooks``, and numbers for the prose.
+
+An exhibit is taken from ``_build/notebooks`` (what ``make report`` has just executed) if it is
+there and not older than the records or the notebook; otherwise from ``notebooks`` (as committed).
+This machine's smoke runs come from ``_build/notebooks/smoke``; as long as there are none, the book
+has no pages of them.
+
+Prose draws its numbers from the records: ``n.value(...)`` in double braces in a page calls
+``studies.prose.Numbers``. Pages are read again when records change. The records and notebooks that
+exhibits link to are copied beside the pages.
+"""
+
+import base64
+import json
+from importlib.metadata import files
+from pathlib import Path
+
+import yaml
+from docutils import nodes
+
+from repro.studies.prose import Numbers
+from repro.words.exhibits import EXHIBITS, STUDIES
+
+COMMITTED = (*EXHIBITS, *STUDIES)
+SMOKE = "notebooks/smoke/"  # pages of what was trained on this machine
+SMOKE_PAGES = ("train", "table1")
+
+
+def bring(app, config) -> None:
+    """Copy notebooks, touching only those that differ, and give pages their numbers."""
+    project = Path(app.srcdir).parent
+    built = project / "_build" / "notebooks"
+    target = project / "book" / "notebooks"
+    times = [p.stat().st_mtime for p in _records(project / "results")]
+    newest_record = max(times, default=0.0)
+    for name in COMMITTED:
+        committed = project / "notebooks" / f"{name}.ipynb"
+        fresh = built / f"{name}.ipynb"
+        newest = max(newest_record, committed.stat().st_mtime)
+        is_fresh = fresh.exists() and fresh.stat().st_mtime >= newest
+        _copy(fresh if is_fresh else committed, target / f"{name}.ipynb")
+    config.myst_substitutions = {"n": Numbers(str(project / "results"))}
+    for name in EXHIBITS:
+        config.myst_substitutions[name] = _shown_in_chapters(target / f"{name}.ipynb")
+    for name in STUDIES:
+        config.myst_substitutions |= _named_pictures(target / f"{name}.ipynb")
+    found = []
+    for page in (f"{name}.ipynb" for name in SMOKE_PAGES):
+        found.append(_bring_smoke(built / "smoke" / page, target / "smoke" / page))
+    contents = Path(config.external_toc_path).absolute()  # it was named from here, not from book/
+    if not all(found):
+        shorter = project / "_build" / "contents-without-smoke.yml"
+        _contents_without_smoke(contents, shorter)
+        contents = shorter
+    config.external_toc_path = str(contents)
+
+
+PICTURES = {"image/svg+xml": "svg", "image/png": "png"}
+
+
+def _shown_in_chapters(path: Path) -> str:
+    """An exhibit's first picture or table, as chapters show it, with a link to its own page.
+
+    Printed, the chapters are followed by the exhibits, so there they are left out.
+    """
+    for cell, output in _outputs_of(path):
+        data = output.get("data", {})
+        if picture := _picture_in(data, path.parent / "pictures" / path.stem):
+            return _as_image(picture, f"{path.stem}.html", _alt_of(cell))
+        if "<table" in (table := "".join(data.get("text/html", ""))):
+            return _as_raw_html(table)
+    raise ValueError(f"{path} shows neither a picture nor a table")
+
+
+def _named_pictures(path: Path) -> dict[str, str]:
+    """A study's pictures, as chapters show them: ``fig_groups`` is the figure fig-groups."""
+    found = {}
+    for cell, output in _outputs_of(path):
+        name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+        if name is None:
+            continue
+        picture = _picture_in(output.get("data", {}), path.parent / "pictures" / name)
+        if picture:
+            page = f"{path.stem}.html#{name}"
+            found[name.replace("-", "_")] = _as_image(picture, page, _alt_of(cell))
+    return found
+
+
+def _outputs_of(path: Path) -> list[tuple[dict, dict]]:
+    """Each output of a notebook, with its cell."""
+    notebook = json.loads(path.read_text())
+    return [(cell, o) for cell in notebook["cells"] for o in cell.get("outputs", [])]
+
+
+def _picture_in(data: dict, place: Path) -> Path | None:
+    """The picture in an output, written to ``place`` with its ending; None if there is none."""
+    for mime, ending in PICTURES.items():
+        if mime in data:
+            picture = place.with_name(f"{place.name}.{ending}")
+            _write(picture, _content(mime, "".join(data[mime])))
+            return picture
+    return None
+
+
+def _alt_of(cell: dict) -> str:
+    return cell["metadata"]["mystnb"]["image"]["alt"]
+
+
+def _content(mime: str, data: str) -> bytes:
+    return base64.b64decode(data) if mime == "image/png" else data.encode()
+
+
+def _as_raw_html(table: str) -> str:
+    inside = f'<div class="text_html">{table}</div>'
+    return f'```{{raw}} html\n<div class="on-screen cell_output">{inside}</div>\n```'
+
+
+def _as_image(picture: Path, page: str, alt: str) -> str:
+    lines = [
+        f"```{{image}} notebooks/pictures/{picture.name}",
+        f":alt: {alt}",
+        f":target: notebooks/{page}",
+        ":class: on-screen",
+        "```",
+    ]
+    return "\n".join(lines)
+
+
+def _records(results: Path) -> list[Path]:
+    """The files whose change makes exhibits stale."""
+    found = [p for p in results.glob("*/*/*/metrics.json") if p.parents[2].name != "smoke"]
+    return [*found, *results.glob("*/*.csv")]
+
+
+def _bring_smoke(source: Path, page: Path) -> bool:
+    """This machine's notebook as a page, if there is one."""
+    if not source.exists():
+        page.unlink(missing_ok=True)
+        return False
+    import nbformat
+
+    notebook = nbformat.read(source, as_version=4)
+    title = notebook.cells[0]
+    title.source = title.source.replace("# ", "# This machine: ", 1)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            _move_links_down(output)
+    _write(page, nbformat.writes(notebook).encode())
+    return True
+
+
+def _contents_without_smoke(contents: Path, target: Path) -> None:
+    """The book's contents without the pages of this machine."""
+    kept = yaml.safe_load(contents.read_text())
+    for part in kept["parts"]:
+        part["chapters"] = [c for c in part["chapters"] if not c["file"].startswith(SMOKE)]
+    _write(target, yaml.safe_dump(kept, sort_keys=False, allow_unicode=True).encode())
+
+
+def _move_links_down(output) -> None:
+    """The page lies one folder further down than where the notebook's links start from."""
+    html = output.get("data", {}).get("text/html")
+    if html:
+        output["data"]["text/html"] = html.replace('href="../', 'href="../../')
+
+
+def keep_errors_beside_values(app, doctree) -> None:
+    """Let no line of the prose end between a value and its standard error."""
+    for text in list(doctree.findall(nodes.Text)):
+        as_it_is = isinstance(text.parent, nodes.FixedTextElement | nodes.literal)
+        if " ± " in text and not as_it_is:
+            text.parent.replace(text, nodes.Text(text.replace(" ± ", "\u00a0±\u00a0")))
+
+
+def without_thebe(app, pagename, templatename, context, doctree) -> None:
+    """Leave out the scripts of live code cells, which name an address on the network."""
+    scripts = context.get("script_files", [])
+    scripts[:] = [s for s in scripts if "thebe" not in _described(s).lower()]
+
+
+def _described(script) -> str:
+    return f"{getattr(script, 'filename', script)}{getattr(script, 'attributes', '')}"
+
+
+def take_along(app, error) -> None:
+    """Copy what exhibits link to, where ``../results`` and ``../notebooks`` find it."""
+    if error or app.builder.format != "html":
+        return
+    project = Path(app.srcdir).parent
+    out = Path(app.outdir)
+    for profile in ("short", "full", "published"):
+        for pattern in ("*/*/*.json", "*/*/*.csv"):
+            for path in (project / "results" / profile).glob(pattern):
+                _copy(path, out / path.relative_to(project))
+    for name in COMMITTED:
+        notebook = Path("notebooks") / f"{name}.ipynb"
+        _copy(Path(app.srcdir) / notebook, out / notebook)
+    paper = project / "_build" / "report.pdf"
+    if paper.exists():
+        _copy(paper, out / paper.name)
+
+
+def bring_mathjax(app, error) -> None:
+    """Copy the script that sets formulas to where pages look for it."""
+    if error or app.builder.format != "html":
+        return
+    place = app.config.mathjax_path
+    for file in files("sphinx-mathjax-offline"):
+        if file.match(f"*/{place}"):
+            _copy(Path(file.locate()), Path(app.outdir) / "_static" / place)
+
+
+def _copy(source: Path, target: Path) -> None:
+    _write(target, source.read_bytes())
+
+
+def _write(target: Path, content: bytes) -> None:
+    if not target.exists() or target.read_bytes() != content:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def setup(app):
+    """Run before anything looks for source files."""
+    app.connect("config-inited", bring, priority=100)
+    app.connect("doctree-read", keep_errors_beside_values)
+    app.connect("html-page-context", without_thebe, priority=900)
+    app.connect("build-finished", take_along)
+    app.connect("build-finished", bring_mathjax)
+    return {"parallel_read_safe": True}

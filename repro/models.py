@@ -1,0 +1,324 @@
+"""The two networks, for many runs at once, and the log-weights that they give.
+
+Every parameter carries a leading run axis: weights ``[run, out, in]``, biases ``[run, out]``. All
+runs of one program share the architecture and nothing else.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from repro import ReproError, likelihood
+from repro.catalogue import MODELS, Architecture
+from repro.likelihood import affine, product
+from repro.randomness import generator
+
+__all__ = ["ADAM_EPS", "MODELS", "Architecture", "Autoencoder", "Pass", "eager", "sample"]
+
+Preparation = Callable[[Callable], Callable]  # a function of tensors -> the same, ready to run
+Noise = Callable[[Sequence[int]], Tensor]  # shape -> standard normal [run, *shape]
+
+# By ``init``: how sigma comes from the encoder's last layer, and what Adam adds to its denominator.
+POSITIVE = {"default": F.softplus, "burda": torch.exp}
+ADAM_EPS = {"default": 1e-8, "burda": 1e-4}
+
+
+def eager(function: Callable) -> Callable:
+    """The function itself."""
+    return function
+
+
+class Linear(nn.Module):
+    """x [run, n, in] -> [run, n, out], one affine map for each run."""
+
+    def __init__(self, runs: int, fan_in: int, fan_out: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(runs, fan_out, fan_in))
+        self.bias = nn.Parameter(torch.empty(runs, fan_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """W x + b."""
+        return affine(x, self.weight, self.bias)
+
+    @torch.no_grad()
+    def initialise(self, run: int, init: str, g: torch.Generator) -> None:
+        """Draw one run's weights and biases.
+
+        ``default``: U(-1/sqrt(in), 1/sqrt(in)) for both, as torch.nn.Linear. ``burda``: Glorot
+        uniform weights, zero biases.
+        """
+        _, fan_out, fan_in = self.weight.shape
+        limit = math.sqrt(6 / (fan_in + fan_out)) if init == "burda" else 1 / math.sqrt(fan_in)
+        self.weight[run].uniform_(-limit, limit, generator=g)
+        self.bias[run].uniform_(-limit, limit, generator=g)
+        if init == "burda":
+            self.bias[run].zero_()
+
+
+class Encoder(nn.Module):
+    """q(z|x): x [run, batch, pixels] -> mu, sigma [run, batch, latent]."""
+
+    def __init__(self, runs: int, shape: Architecture, positive: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.hidden1 = Linear(runs, shape.pixels, shape.hidden)
+        self.hidden2 = Linear(runs, shape.hidden, shape.hidden)
+        self.mu = Linear(runs, shape.hidden, shape.latent)
+        self.sigma = Linear(runs, shape.hidden, shape.latent)
+        self.positive = positive
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mu and sigma at x."""
+        _, _, mu, raw_sigma = encoder_layers(x, list(self.parameters()))
+        return mu, self.positive(raw_sigma)
+
+
+def encoder_layers(x, encoder) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both hidden layers [run, batch, hidden], mu, and sigma before it is made positive.
+
+    x [run, batch, pixels]; ``encoder`` holds the weights and biases of its layers. Mu and sigma,
+    [run, batch, latent], come from one product.
+    """
+    w1, b1, w2, b2, w_mu, b_mu, w_sigma, b_sigma = encoder
+    h1 = torch.tanh(affine(x, w1, b1))
+    h2 = torch.tanh(affine(h1, w2, b2))
+    both = affine(h2, torch.cat([w_mu, w_sigma], 1), torch.cat([b_mu, b_sigma], 1))
+    return h1, h2, *both.chunk(2, -1)
+
+
+def draw_z(positive, mu, raw_sigma, eps, path=None) -> tuple[Tensor, Tensor]:
+    """z = mu + sigma eps [run, T, batch, latent], and log p(z) - log q(z|x) [run, T, batch].
+
+    In the runs for which ``path`` [run, 1, 1, 1] is true, the second depends on mu and sigma
+    through z alone: those in the density of q are held still.
+    """
+    mu = mu[:, None]
+    sigma = positive(raw_sigma)[:, None]
+    z = mu + sigma * eps
+    if path is not None:
+        mu = torch.where(path, mu.detach(), mu)
+        sigma = torch.where(path, sigma.detach(), sigma)
+        eps = (z - mu) / sigma
+    return z, (0.5 * (eps * eps - z * z) + sigma.log()).sum(-1)
+
+
+def sample(positive, x, eps, encoder) -> tuple[Tensor, Tensor]:
+    """``draw_z`` at x [run, batch, pixels]."""
+    _, _, mu, raw_sigma = encoder_layers(x, encoder)
+    return draw_z(positive, mu, raw_sigma, eps)
+
+
+def encoder_gradient(positive, b, path, x, eps, encoder, layers, at_z) -> Tensor:
+    """The gradient at all of the encoder's parameters.
+
+    b [run, T, batch] is what each sample's log w counts for, ``at_z`` [run, n, latent] the gradient
+    of its log p(x|z), and ``layers`` what ``encoder_layers`` returned.
+    """
+    _, _, w2, _, w_mu, _, w_sigma, _ = encoder
+    h1, h2, mu, raw_sigma = layers
+    _, pull_back = torch.func.vjp(
+        lambda *moments: draw_z(positive, *moments, eps, path), mu, raw_sigma
+    )
+    weighed = at_z.view(*b.shape, -1) * b[..., None]
+    both = torch.cat(pull_back((weighed, b)), -1)
+    d2 = product(both, torch.cat([w_mu, w_sigma], 1)) * (1 - h2**2)
+    d1 = product(d2, w2) * (1 - h1**2)
+    of_mu, of_sigma = product(both.mT, h2).chunk(2, 1)
+    of_b_mu, of_b_sigma = both.sum(1).chunk(2, 1)
+    of_first = product(d1.mT, x), d1.sum(1)
+    of_second = product(d2.mT, h1), d2.sum(1)
+    return _flat([*of_first, *of_second, of_mu, of_b_mu, of_sigma, of_b_sigma])
+
+
+class Decoder(nn.Module):
+    """p(x|z): z [run, n, latent] -> logits [run, n, pixels]."""
+
+    def __init__(self, runs: int, shape: Architecture):
+        super().__init__()
+        self.hidden1 = Linear(runs, shape.latent, shape.hidden)
+        self.hidden2 = Linear(runs, shape.hidden, shape.hidden)
+        self.logits = Linear(runs, shape.hidden, shape.pixels)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Logits of the pixels at z."""
+        return self.logits(torch.tanh(self.hidden2(torch.tanh(self.hidden1(z)))))
+
+    def log_px_z(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(x|z) in nats, twice.
+
+        x [run, batch, pixels], z [run, T, batch, latent] -> two [run, T, batch]. The numbers are
+        equal. The first is differentiable in the decoder's parameters only, the second in z only,
+        so that two bounds can share one backward pass.
+        """
+        return likelihood.LogLikelihood.apply(x, z, *self.parameters())
+
+
+def _log_w(positive, x, eps, encoder, decoder) -> Tensor:
+    """log w [run, T, batch]."""
+    z, log_ratio = sample(positive, x, eps, encoder)
+    return likelihood.log_px_z(x, z, decoder) + log_ratio
+
+
+def _log_w_and_layers(positive, dtype, x, eps, encoder, decoder) -> tuple[Tensor, tuple, tuple]:
+    """log w [run, T, batch], and what the gradients need of the encoder's and decoder's layers."""
+    of_encoder = encoder_layers(x, encoder)
+    _, _, mu, raw_sigma = of_encoder
+    z, log_ratio = draw_z(positive, mu, raw_sigma, eps)
+    log_px_z, *of_decoder = likelihood.log_px_z_and_layers(dtype, x, z, decoder)
+    return log_px_z + log_ratio, of_encoder, tuple(of_decoder)
+
+
+def _decoder_gradient(a, layers, of_each, of_last) -> Tensor:
+    return _flat([*likelihood.other_layers_gradients(a, layers, of_each), *of_last])
+
+
+def _flat(gradients: Sequence[Tensor]) -> Tensor:
+    return torch.cat([g.flatten(1) for g in gradients], 1)
+
+
+class Pass(NamedTuple):
+    """The log-weights of a forward pass, and what the pull-back needs of it."""
+
+    log_w: Tensor  # in nats, [run, T, batch]
+    x: Tensor  # [run, batch, pixels]
+    eps: Tensor  # [run, T, batch, latent]
+    encoder: list[Tensor]  # its weights and biases
+    of_encoder: tuple[Tensor, ...]  # its layers at x, from ``encoder_layers``
+    of_decoder: tuple[Tensor, ...]  # its layers at z, from ``log_px_z_and_layers``
+
+
+class Autoencoder(nn.Module):
+    """One encoder and one decoder for each seed; runs of one seed start from the same weights.
+
+    ``mean_image`` [pixels] sets the decoder's output bias if ``init="burda"``. ``prepare`` makes a
+    function of tensors ready to run, for all that needs no autograd: ``eager`` or
+    ``engines.compiled``.
+    """
+
+    def __init__(
+        self,
+        shape: Architecture,
+        seeds: Sequence[int],
+        init: str = "default",
+        mean_image: Tensor | None = None,
+    ):
+        super().__init__()
+        self.shape = shape
+        self.prepare = eager
+        self.encoder = Encoder(len(seeds), shape, POSITIVE[init])
+        self.decoder = Decoder(len(seeds), shape)
+        for run, seed in enumerate(seeds):
+            g = generator(seed, "init")
+            for layer in self.modules():
+                if isinstance(layer, Linear):
+                    layer.initialise(run, init, g)
+        if init == "burda":
+            with torch.no_grad():
+                self.decoder.logits.bias.copy_(mean_image.clamp(0.001, 0.999).logit())
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return self.decoder.logits.bias.device
+
+    def forward(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """log w = log p(x, z) - log q(z|x) in nats, twice, at z = mu + sigma eps.
+
+        x [run, batch, pixels], eps [run, T, batch, latent] -> two [run, T, batch]. The numbers are
+        equal; the first is differentiable in theta only, the second in phi only.
+        """
+        encoder = list(self.encoder.parameters())
+        if not torch.is_grad_enabled():
+            decoder = list(self.decoder.parameters())
+            log_w = self.prepare(_log_w)(self.encoder.positive, x, eps, encoder, decoder)
+            return log_w, log_w
+        z, log_ratio = sample(self.encoder.positive, x, eps, encoder)
+        log_px_z_theta, log_px_z_phi = self.decoder.log_px_z(x, z)
+        return log_px_z_theta + log_ratio.detach(), log_px_z_phi + log_ratio
+
+    def forward_with_layers(self, x: Tensor, eps: Tensor, dtype: torch.dtype | None = None) -> Pass:
+        """``forward`` without autograd, for ``pull_back``.
+
+        The matrix products over samples take and give ``dtype``; by default that of the parameters.
+        """
+        encoder = [p.detach() for p in self.encoder.parameters()]
+        decoder = [p.detach() for p in self.decoder.parameters()]
+        function = self.prepare(_log_w_and_layers)
+        found = function(self.encoder.positive, dtype or x.dtype, x, eps, encoder, decoder)
+        log_w, of_encoder, of_decoder = found
+        return Pass(log_w, x, eps, encoder, of_encoder, of_decoder)
+
+    def pull_back(
+        self, forward: Pass, a: Tensor, b: Tensor, path: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The gradients at the encoder's and at the decoder's parameters, each [run, parameters].
+
+        a and b [run, T, batch] are what each sample's log w counts for theta and for phi
+        (``estimators.cotangents``). For phi it is differentiated through z alone in the runs for
+        which ``path`` [run, 1, 1, 1] is true. ``Program.pull_back`` does the same on two streams.
+        """
+        of_each = self.of_each_sample(forward)
+        of_last = self.at_last_layer(forward, a)
+        at_decoder = self.at_decoder(forward, a, of_each, of_last)
+        return self.at_encoder(forward, b, of_each, path), at_decoder
+
+    def of_each_sample(self, forward: Pass) -> tuple[Tensor, ...]:
+        """The gradients of every sample's log p(x|z), which need no weights."""
+        return self.prepare(likelihood.gradients_of_each)(forward.of_decoder)
+
+    def at_last_layer(self, forward: Pass, a: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients at the decoder's last layer, which need the weights alone."""
+        return self.prepare(likelihood.last_layer_gradients)(a, forward.of_decoder)
+
+    def at_decoder(self, forward: Pass, a: Tensor, of_each, of_last) -> Tensor:
+        """The gradient at all of the decoder's parameters, from both of the above."""
+        return self.prepare(_decoder_gradient)(a, forward.of_decoder, of_each, of_last)
+
+    def at_encoder(self, forward: Pass, b: Tensor, of_each, path: Tensor | None = None) -> Tensor:
+        """The gradient at the encoder's parameters."""
+        layers = (forward.x, forward.eps, forward.encoder, forward.of_encoder)
+        return self.prepare(encoder_gradient)(self.encoder.positive, b, path, *layers, of_each[-1])
+
+    def hold_decoder(self, state: dict[str, Tensor]) -> None:
+        """Give every run the decoder in ``run_state``'s dictionary."""
+        for name, parameter in self.decoder.named_parameters():
+            parameter.data[:] = state[f"decoder.{name}"]
+
+    def log_weights(self, x: Tensor, M: int, K: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        """``forward`` at M K fresh samples: x [run, batch, pixels] -> two [run, M, K, batch]."""
+        theta, phi = self(x, noise((M * K, x.shape[1], self.shape.latent)))
+        return theta.unflatten(1, (M, K)), phi.unflatten(1, (M, K))
+
+    def reconstruct(self, x: Tensor, noise: Noise) -> Tensor:
+        """sigmoid(logits) at one sample of q(z|x): x [run, batch, pixels] -> the same shape."""
+        eps = noise((1, x.shape[1], self.shape.latent))
+        z, _ = sample(self.encoder.positive, x, eps, list(self.encoder.parameters()))
+        return self.decoder(z[:, 0]).sigmoid()
+
+    def run_state(self, run: int) -> dict[str, Tensor]:
+        """One run's parameters, by name, without the run axis."""
+        return {name: p[run].detach().cpu().contiguous() for name, p in self.named_parameters()}
+
+    def load_run_state(self, run: int, state: dict[str, Tensor]) -> None:
+        """Set one run's parameters from ``run_state``'s dictionary.
+
+        Raises ReproError if it is not of this architecture, or not finite.
+        """
+        named = dict(self.named_parameters())
+        if state.keys() != named.keys():
+            wrong = sorted(state.keys() ^ named.keys())[0]
+            raise ReproError(f"the weights are not of this model ('{wrong[:40]}')")
+        for name, p in named.items():
+            value = state[name]
+            if value.shape != p[run].shape or value.dtype not in (torch.float32, torch.float64):
+                found = f"{[*value.shape]} of {value.dtype}"
+                wanted = f"{[*p[run].shape]} of {p.dtype}"
+                raise ReproError(f"the weights' {name} is {found}; this model has {wanted}")
+            if not value.isfinite().all():
+                raise ReproError(f"the weights' {name} is not finite")
+        with torch.no_grad():
+            for name, p in named.items():
+                p[run].copy_(state[name])

@@ -1,0 +1,285 @@
+"""One archive that a stranger can check: the project as it is committed, and what it is made of.
+
+The archive holds every committed file, the report as a PDF if it is there, and descriptions in the
+forms that archives and journals read: a Process Run RO-Crate, CodeMeta, Zenodo, CODECHECK.
+"""
+
+import hashlib
+import json
+import mimetypes
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from repro import ReproError, __version__, plural
+from repro.records import Archive, Record
+from repro.records.provenance import git_says
+from repro.words import exhibits
+
+PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
+ARTICLE = "https://arxiv.org/abs/1802.04537"
+LICENCE = "https://spdx.org/licenses/MIT"
+DATE_IN_ZIP = (1980, 1, 1, 0, 0, 0)  # of every file, so that the same content is the same archive
+NOT_IN_ARCHIVE = (".github/", ".ci/")
+
+CRATE = "ro-crate-metadata.json"  # in an archive: what belongs to it, with hashes
+
+
+def write_archive(project: Path, archive: Archive, target: Path) -> str:
+    """Write the archive to ``target``. Returns what it holds, in words.
+
+    Raises ReproError where there is no git, or where a committed file has been changed.
+    """
+    committed = git_says(project, "ls-files")
+    if committed is None:
+        raise ReproError(f"{project} has no git, which knows what belongs to the archive")
+    if git_says(project, "status", "--porcelain", "--untracked-files=no"):
+        raise ReproError("there are changes that are not committed; commit them first")
+    names = [name for name in committed.splitlines() if not name.startswith(NOT_IN_ARCHIVE)]
+    content = {name: (project / name).read_bytes() for name in names}
+    report = project / "_build" / "report.pdf"
+    if report.exists():
+        content["report.pdf"] = report.read_bytes()
+    about = _about(project)
+    records = _records(archive)
+    content |= _descriptions(about, sorted(content))
+    content[CRATE] = _as_json(crate(content, records, about, project))
+    _write_zip(target, f"repro-{__version__}", content)
+    with_pdf = "" if report.exists() else ", without the PDF (make pdf writes it)"
+    return f"{plural(len(content), 'file')}, {plural(len(records), 'record')}{with_pdf}"
+
+
+def _about(project: Path) -> dict:
+    """What ``CITATION.cff`` says of the project, and the commit."""
+    import yaml
+
+    cited = yaml.safe_load((project / "CITATION.cff").read_text())
+    return cited | {"commit": git_says(project, "rev-parse", "HEAD")}
+
+
+def _records(archive: Archive) -> list[Record]:
+    found: list[Record] = []
+    for profile in ("published", "short", "full"):
+        found += archive.records(profile)
+    return found
+
+
+def _names(about: dict) -> list[str]:
+    """The authors, as they want to be called."""
+    found = []
+    for author in about["authors"]:
+        parts = (author.get("given-names"), author.get("family-names"))
+        found.append(author.get("name") or " ".join(filter(None, parts)))
+    return found
+
+
+def _as_json(content: object) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _write_zip(target: Path, folder: str, content: dict[str, bytes]) -> None:
+    partial = target.with_name(target.name + ".partial")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(content):
+            info = zipfile.ZipInfo(f"{folder}/{name}", DATE_IN_ZIP)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, content[name])
+    partial.replace(target)
+
+
+# The RO-Crate
+
+
+def crate(content: dict[str, bytes], records: Sequence[Record], about: dict, project: Path) -> dict:
+    """The crate's metadata: each file with its hash, and each record as what an action made."""
+    folders = [f"{_place(record, project)}/" for record in records]
+    files = [_file(name, data) for name, data in sorted(content.items())]
+    datasets = _datasets(records)
+    agent = f"#{_id(_names(about)[0])}"
+    actions = [_action(r, f, agent) for r, f in zip(records, folders, strict=True)]
+    graph = [
+        {
+            "@id": CRATE,
+            "@type": "CreativeWork",
+            "about": _ref("./"),
+            "conformsTo": _ref("https://w3id.org/ro/crate/1.1"),
+        },
+        _root(about, [f["@id"] for f in files], folders, actions),
+        *_context(about),
+        *datasets,
+        *files,
+        *(_folder(r, f, content) for r, f in zip(records, folders, strict=True)),
+        *actions,
+    ]
+    context = ["https://w3id.org/ro/crate/1.1/context", {"sha256": SHA256_TERM}]
+    return {"@context": context, "@graph": graph}
+
+
+def _root(about: dict, names: list[str], folders: list[str], actions: list[dict]) -> dict:
+    """The crate as a whole."""
+    return {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": about["title"],
+        "description": "Code, records, exhibits and book of a reproduction; see README.md",
+        "datePublished": str(about["date-released"]),
+        "license": _ref(LICENCE),
+        "author": [_ref(f"#{_id(name)}") for name in _names(about)],
+        "conformsTo": _ref(PROFILE),
+        "hasPart": _refs([*names, *folders]),
+        "mentions": _refs(action["@id"] for action in actions),
+    }
+
+
+SHA256_TERM = "https://w3id.org/ro/terms/workflow-run#sha256"
+
+
+def _ref(identifier: str) -> dict[str, str]:
+    return {"@id": identifier}
+
+
+def _refs(identifiers: Iterable[str]) -> list[dict[str, str]]:
+    return [_ref(identifier) for identifier in identifiers]
+
+
+def _id(words: str) -> str:
+    """A fragment that names something in the crate."""
+    return "".join(c if c.isalnum() else "-" for c in words.lower())
+
+
+def _place(record: Record, project: Path) -> str:
+    return record.path.relative_to(project.resolve()).as_posix()
+
+
+def _file(name: str, data: bytes) -> dict:
+    return {
+        "@id": name,
+        "@type": "File",
+        "name": name,
+        "contentSize": str(len(data)),
+        "encodingFormat": mimetypes.guess_type(name)[0] or "application/octet-stream",
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+
+
+def _context(about: dict) -> list[dict]:
+    """What the crate speaks of besides files: licence, profile, authors, and the software."""
+    people = [{"@id": f"#{_id(n)}", "@type": "Person", "name": n} for n in _names(about)]
+    software = {
+        "@id": "#repro",
+        "@type": "SoftwareApplication",
+        "name": "repro",
+        "description": "Trains and measures the models; its source is in this crate",
+        "version": __version__,
+        "url": ARTICLE,
+    }
+    licence = {"@id": LICENCE, "@type": "CreativeWork", "name": "MIT License", "identifier": "MIT"}
+    profile = {
+        "@id": PROFILE,
+        "@type": "CreativeWork",
+        "name": "Process Run Crate",
+        "version": "0.5",
+    }
+    return [licence, profile, *people, software]
+
+
+def _datasets(records: Sequence[Record]) -> list[dict]:
+    """Each version of the images that a model was trained on; the files are not in the crate."""
+    variants = {r.provenance["data"]["sha256"]: r.provenance["data"] for r in records}
+    return [
+        {
+            "@id": f"#data-{sha256[:12]}",
+            "@type": "Dataset",
+            "name": data["variant"],
+            "description": f"{data['name']}; SHA-256 of the arrays of images: {sha256}",
+        }
+        for sha256, data in variants.items()
+    ]
+
+
+def _folder(record: Record, folder: str, content: dict[str, bytes]) -> dict:
+    inside = [name for name in sorted(content) if name.startswith(folder)]
+    e = record.experiment
+    return {
+        "@id": folder,
+        "@type": "Dataset",
+        "name": f"{e.profile}/{e.group}/{e.name}",
+        "description": "The record of a run: settings, metrics, curve, images, provenance",
+        "hasPart": _refs(inside),
+    }
+
+
+def _action(record: Record, folder: str, agent: str) -> dict:
+    """How a record came about: by whom, by what, from what, when."""
+    e = record.experiment
+    told = record.provenance
+    made = "measured" if e.profile == "published" else "trained and measured"
+    return {
+        "@id": f"#run-{_id(folder)}",
+        "@type": "CreateAction",
+        "name": f"{e.name} on {e.dataset} was {made}",
+        "description": f"{e.command}; on {told['device']}; code: commit {told['commit']}",
+        "instrument": _ref("#repro"),
+        "agent": _ref(agent),
+        "object": _ref(f"#data-{told['data']['sha256'][:12]}"),
+        "result": _ref(folder),
+        "endTime": told["date"],
+        "actionStatus": _ref("http://schema.org/CompletedActionStatus"),
+    }
+
+
+# Other descriptions
+
+
+def _descriptions(about: dict, names: Sequence[str]) -> dict[str, bytes]:
+    """``codemeta.json``, ``.zenodo.json`` and ``codecheck.yml``."""
+    import yaml
+
+    codecheck = yaml.safe_dump(_codecheck(about, names), sort_keys=False, allow_unicode=True)
+    return {
+        "codemeta.json": _as_json(_codemeta(about)),
+        ".zenodo.json": _as_json(_zenodo(about)),
+        "codecheck.yml": codecheck.encode(),
+    }
+
+
+def _codemeta(about: dict) -> dict:
+    return {
+        "@context": "https://doi.org/10.5063/schema/codemeta-2.0",
+        "@type": "SoftwareSourceCode",
+        "name": "repro",
+        "description": about["title"],
+        "version": __version__,
+        "license": LICENCE,
+        "author": [{"@type": "Person", "name": name} for name in _names(about)],
+        "programmingLanguage": "Python",
+        "referencePublication": ARTICLE,
+    }
+
+
+def _zenodo(about: dict) -> dict:
+    return {
+        "title": about["title"],
+        "upload_type": "software",
+        "description": "Code, records, exhibits and book of a reproduction.",
+        "version": __version__,
+        "license": "MIT",
+        "creators": [{"name": name} for name in _names(about)],
+        "related_identifiers": [
+            {"identifier": "arXiv:1802.04537", "relation": "isSupplementTo", "scheme": "arxiv"}
+        ],
+    }
+
+
+def _codecheck(about: dict, names: Sequence[str]) -> dict:
+    shown = [f"notebooks/{name}.ipynb" for name in (*exhibits.EXHIBITS, *exhibits.STUDIES)]
+    return {
+        "version": "https://codecheck.org.uk/spec/config/1.0/",
+        "source": f"commit {about['commit']}; check it with: python -m repro verify",
+        "paper": {
+            "title": about["title"],
+            "authors": [{"name": name} for name in _names(about)],
+            "reference": ARTICLE,
+        },
+        "manifest": [{"file": name} for name in (*shown, "report.pdf") if name in names],
+    }

@@ -1,0 +1,130 @@
+"""A sweep: many runs, packed into jobs for a scheduler; each job is one stack of runs.
+
+A job trains what of its runs has no record, and a job that was stopped goes on from its state. So
+a scheduler need only submit a job again until it is done. What a job costs is known beforehand,
+from measured costs, so that it can be given a place and a time.
+"""
+
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+from typing import NamedTuple
+
+from repro import ReproError, one_of, plural
+from repro.training.costs import MACHINES, Cost, Machine
+from repro.words.experiments import TRAINED_PROFILES, WORDS, Experiment, plan
+
+
+class Job(NamedTuple):
+    """One stack of runs."""
+
+    name: str
+    runs: tuple[Experiment, ...]
+    cost: Cost
+
+
+def listed_runs(path: str | Path) -> list[Experiment]:
+    """The runs that a file lists: YAML, a list of groups in the words of ``plan``.
+
+    Raises ReproError, one line, if the file or a word in it is wrong.
+    """
+    import yaml  # here, because a bare machine trains without it
+
+    try:
+        groups = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ReproError(f"{path}: {error.strerror}; name a file that lists runs") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        what = str(error).splitlines()[0]
+        raise ReproError(f"{path} is not YAML ({what}); see workflow/sweeps") from None
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+        raise ReproError(f"{path} is no list of groups of runs; see workflow/sweeps")
+    runs: list[Experiment] = []
+    for words in groups:
+        for word in words:
+            one_of(f"word in {path}", word, WORDS)
+        # auto may be smoke where jobs are planned, and full where they run
+        one_of(f"profile in {path}", words.get("profile"), TRAINED_PROFILES)
+        runs += plan(**words)
+    if not runs:
+        raise ReproError(f"{path} lists no runs; see workflow/sweeps")
+    return list(dict.fromkeys(runs))
+
+
+def jobs_of(
+    runs: Sequence[Experiment], device: str = "cpu", slot: float = 60, memory: float = 16
+) -> list[Job]:
+    """Pack runs into jobs of at most ``slot`` minutes, where that is possible, and ``memory`` GB.
+
+    Runs of a job share their dataset, model, number of samples and length. The packing depends on
+    the list alone, and not on what is done already, so that a job keeps its name.
+    """
+    machine = MACHINES[one_of("device", device, MACHINES)]
+    if not slot > 0 or not memory > 0:
+        raise ReproError("a slot and its memory must be above 0; give minutes and GB")
+    if device == "cpu" and any(e.precision == "tf32" for e in runs):
+        raise ReproError("precision 'tf32' is not available on cpu; say float32, or --device cuda")
+    groups: dict[tuple, list[Experiment]] = {}
+    for e in runs:
+        groups.setdefault(e.shared, []).append(e)
+    stacks: list[list[Experiment]] = []
+    for group in groups.values():
+        size = _most(machine, group, slot, memory)
+        count = ceil(len(group) / size)
+        stacks += [group[place::count] for place in range(count)]
+    return [
+        Job(f"job{number:03}", tuple(stack), machine.cost(stack))
+        for number, stack in enumerate(stacks, start=1)
+    ]
+
+
+def _most(machine: Machine, group: Sequence[Experiment], slot: float, memory: float) -> int:
+    """How many runs of a group one job may hold.
+
+    A run that is longer than a slot takes several, and then its job may as well hold all the runs
+    that have room, if that saves time.
+    """
+
+    def largest(fits) -> int:
+        sizes = range(1, len(group) + 1)
+        return max((size for size in sizes if fits(machine.cost(group[:size]))), default=0)
+
+    with_room = largest(lambda cost: cost.memory <= memory)
+    if not with_room:
+        needed = machine.cost(group[:1]).memory
+        raise ReproError(
+            f"one run of {group[0].name} needs {needed:.1f} GB, and a job may have {memory:g}; "
+            "give --memory more"
+        )
+    in_time = largest(lambda cost: cost.seconds <= 60 * slot)
+    if in_time:
+        return min(with_room, in_time)
+    return with_room if machine.stacks else 1
+
+
+def job_called(jobs: Sequence[Job], name: str) -> Job:
+    """The job of this name. Raises ReproError if there is none."""
+    by_name = {job.name: job for job in jobs}
+    return by_name[one_of("job", name, by_name)]
+
+
+def jobs_as_text(jobs: Sequence[Job], device: str, slot: float) -> str:
+    """The jobs, what each should take, and the whole, as a table in text."""
+    from tabulate import tabulate
+
+    rows = []
+    for job in jobs:
+        first = job.runs[0]
+        minutes = job.cost.seconds / 60
+        slots = ceil(minutes / slot)
+        what = f"{first.group}, {plural(first.epochs, 'epoch')}"
+        rows.append(
+            [job.name, len(job.runs), what, f"{minutes:.1f}", slots, f"{job.cost.memory:.1f}"]
+        )
+    table = tabulate(rows, ["job", "runs", "of", "minutes", "slots", "GB"], disable_numparse=True)
+    hours = sum(job.cost.seconds for job in jobs) / 3600
+    energy = hours * MACHINES[device].watts / 1000
+    kind = "GPU" if device == "cuda" else "core"
+    runs = sum(len(job.runs) for job in jobs)
+    whole = f"{plural(runs, 'run')} in {plural(len(jobs), 'job')}: {hours:.2f} {kind}-hours"
+    return f"{table}\n{whole}, at most {energy:.2f} kWh, by measured costs"

@@ -1,0 +1,652 @@
+"""Results on disk: written whole or not at all, checked when read, never replaced.
+
+An ``Archive`` is a folder of records, ``<profile>/<group>/<run>/``, and of tables beside them. A
+record holds
+
+- ``config.json``: the ``Experiment``;
+- ``curve.csv``: a line for each epoch;
+- ``metrics.json``: values on the test set with their standard errors;
+- ``images.npz``: the metrics of every test image;
+- ``reconstructions.npz``: the images that figures draw;
+- ``model.safetensors``: the weights, which may be left out;
+- ``provenance.json``: commit, versions, device, data, and the SHA-256 of the other files.
+
+Records of the report's own weights have neither weights nor a curve.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+import shutil
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from repro import ReproError, as_path, own
+from repro.bounds import METHODS
+from repro.catalogue import OMNIGLOT
+from repro.records.schema import (
+    FILES,
+    FILES_OF_RECORDS,
+    GRADIENTS,
+    IMAGES,
+    OWN_BOUND,
+    WEIGHTS,
+    fault_of_provenance,
+)
+from repro.words import exhibits
+from repro.words.experiments import PRECISIONS, PROFILES, Experiment, profile, with_epochs
+
+METRICS = ("iwae_64", "log_px", "minus_kl", "elbo", "ssim", "ess", "active_units")
+CURVE = ("epoch", "learning_rate", "loss", "iwae_64", "iwae_64_se", "log_px", "log_px_se", "beta")
+
+# Tables beside the records, and the command that makes each.
+MADE_BY = {
+    "logs": "audit",
+    "checkpoints": "audit",
+    "drawers": "audit",
+    "figure4": "audit",
+    "best": "audit",
+    "proposals": "audit",
+    "gradients": "gradients",
+    "estimators": "gradients",
+    "samples": "gradients",
+    "looser": "gradients",
+    "pictures": "pictures",
+}
+
+
+def root() -> Path:
+    """The project's folder: the nearest one upwards with the training notebook, else this one."""
+    here = Path.cwd()
+    above = (p for p in (here, *here.parents) if (p / "notebooks" / "train.ipynb").exists())
+    return next(above, here)
+
+
+def results_folder(given: str | Path | None = None) -> Path:
+    """Where records are: as given, else ``REPRO_RESULTS_DIR``, else the project's ``results``.
+
+    Raises ReproError if that can be no folder.
+    """
+    if given is None:
+        given = os.environ.get("REPRO_RESULTS_DIR") or root() / "results"
+    folder = as_path("results", given)
+    if folder.exists() and not folder.is_dir():
+        raise ReproError(f"results '{given}' is a file; name a folder")
+    return folder
+
+
+# What reading files may raise that are not as this project writes them.
+UNREADABLE = (
+    TypeError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    EOFError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    csv.Error,
+)
+KIND_OF_GRID = (np.dtype(np.uint8), (784,))
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run, read from ``path``."""
+
+    path: Path
+    experiment: Experiment
+    metrics: dict[str, dict[str, float]]
+    provenance: dict
+
+    @cached_property
+    def curve(self):
+        """One line for each epoch, as a pandas DataFrame with the columns of ``CURVE``."""
+        import pandas as pd
+
+        return pd.read_csv(self.path / "curve.csv")
+
+    @cached_property
+    def gradients(self):
+        """The run's own gradients at its milestones, as ``signal.row``; None if not measured."""
+        import pandas as pd
+
+        file = self.path / GRADIENTS
+        return pd.read_csv(file) if file.exists() else None
+
+    @cached_property
+    def reconstructions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Binary inputs and their reconstructions, both [64, 784], the latter in steps of 1/255."""
+        grids = self._grids
+        return grids["inputs"], grids["reconstructions"] / np.float32(255)
+
+    @cached_property
+    def reconstructions_elsewhere(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The same for the dataset that it was not trained on; None if it was not tested there."""
+        grids = self._grids
+        if "inputs_elsewhere" not in grids:
+            return None
+        return grids["inputs_elsewhere"], grids["reconstructions_elsewhere"] / np.float32(255)
+
+    @cached_property
+    def _grids(self) -> dict[str, np.ndarray]:
+        file = self.path / "reconstructions.npz"
+        grids = _arrays_in(file)
+        kinds = {name.removesuffix("_elsewhere") for name in grids}
+        whole = kinds == {"inputs", "reconstructions"} and len(grids) in (2, 4)
+        kinds_of_array = {(g.dtype, g.shape[1:]) for g in grids.values()}
+        lengths = {len(g) for name, g in grids.items() if not name.endswith("_elsewhere")}
+        if not whole or kinds_of_array != {KIND_OF_GRID} or len(lengths) != 1:
+            raise ReproError(f"{file} does not hold pairs of images as bytes; train again")
+        return grids
+
+    @cached_property
+    def images(self) -> dict[str, np.ndarray]:
+        """Metrics of every test image, each [n] in the test set's order; empty if not kept."""
+        file = self.path / IMAGES
+        if not file.exists():
+            return {}
+        values = _arrays_in(file)
+        lengths = {v.shape for v in values.values()}
+        numbers = all(v.dtype == np.float32 and v.ndim == 1 for v in values.values())
+        if not numbers or len(lengths) != 1:
+            raise ReproError(f"{file} does not hold a number for each image; train again")
+        return {name: array.astype(float) for name, array in values.items()}
+
+    def weights(self) -> dict:
+        """The trained parameters by name, as tensors, if the record was kept with them."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        file = self.path / WEIGHTS
+        if file.exists():
+            try:
+                return load_file(file)
+            except (SafetensorError, OSError) as error:
+                raise ReproError(f"{file} holds no weights ({error}); train again") from None
+        if self.experiment.profile == "published":
+            raise ReproError(
+                f"{self.path} is of the report's weights, which are not kept here; "
+                "`python -m repro audit` fetches and measures them"
+            )
+        raise ReproError(
+            f"{self.path} holds no weights; train again: {self.experiment.command} "
+            "--results ELSEWHERE"
+        )
+
+
+class Selection(NamedTuple):
+    """What an exhibit shows: records of every seed, and the runs that it still wants."""
+
+    used: list[Record]
+    missing: list[Experiment]
+
+    @property
+    def wanted(self) -> list[Experiment]:
+        """Every run that the exhibit shows or still wants."""
+        return [*(r.experiment for r in self.used), *self.missing]
+
+    @property
+    def profile(self) -> str:
+        """The profile of the runs, or the profiles: "full and short"."""
+        return " and ".join(dict.fromkeys(e.profile for e in self.wanted))
+
+
+class Archive:
+    """A folder of records. Each record is read and verified once for each Archive."""
+
+    def __init__(self, folder: str | Path | None = None):
+        self.folder = results_folder(folder)
+        self._read: dict[Path, Record] = {}
+        self._selected: dict[tuple[str, str], Selection] = {}
+
+    @classmethod
+    def of(cls, given: Archive | str | Path | None) -> Archive:
+        """An archive as it is, or the one in a folder; None is the project's own."""
+        return given if isinstance(given, Archive) else cls(given)
+
+    # Records
+
+    def path_of(self, experiment: Experiment) -> Path:
+        """The folder of an experiment's record, whether or not it is there."""
+        return self.folder / experiment.profile / experiment.group / experiment.name
+
+    def holds(self, experiment: Experiment) -> bool:
+        """True if a whole record is in place."""
+        path = self.path_of(experiment)
+        return all((path / f).exists() for f in (*FILES, "provenance.json"))
+
+    def get(self, experiment: Experiment) -> Record:
+        """An experiment's record. Without one, ReproError names the command that makes it."""
+        path = self.path_of(experiment)
+        if not self.holds(experiment):
+            raise ReproError(f"no record of {path}; make it with: {experiment.command}")
+        return self.read(path)
+
+    def read(self, path: Path) -> Record:
+        """The record in one of the archive's folders, verified when it is first asked for."""
+        if path not in self._read:
+            self._read[path] = read(path)
+        return self._read[path]
+
+    def records(self, profile_name: str) -> list[Record]:
+        """Every record of a profile, in the order of their paths.
+
+        What cannot be read, is not as it was written, or is of a method that does not exist now is
+        left out, with a warning.
+        """
+        found = []
+        for config in sorted((self.folder / profile_name).glob("*/*/config.json")):
+            if config.parent.name.endswith(".partial"):
+                continue
+            try:
+                found.append(self.read(config.parent))
+            except ReproError as left_out:
+                warnings.warn(f"left out: {left_out}", stacklevel=2)
+        return found
+
+    def write(
+        self,
+        experiment: Experiment,
+        curve: list[dict],
+        metrics: dict[str, dict[str, float]],
+        grids: Mapping,
+        images: dict[str, np.ndarray] | None,
+        weights: dict | None,
+        origin: dict,
+    ) -> Path:
+        """Write a record under a temporary name and rename it when it is whole.
+
+        A line of the curve may have ``gradients``, as ``signal.row``. ``grids`` holds inputs and
+        reconstructions, and both again with ``_elsewhere``, as tensors; ``images`` the metrics of
+        every test image, each [n]; ``origin`` the provenance. A whole record is never replaced.
+        """
+        path = self.path_of(experiment)
+        if self.holds(experiment):
+            raise ReproError(
+                f"{path} exists and records are never replaced; make it again in another folder"
+            )
+
+        def fill(folder: Path) -> None:
+            _write_texts(folder, experiment, metrics, curve)
+            _write_arrays(folder, grids, images, weights)
+            _write_provenance(folder, origin)
+
+        _write_folder(path, fill)
+        self._forget(path)
+        return path
+
+    def _forget(self, path: Path) -> None:
+        """Look again for what a new record may change."""
+        self._read.pop(path, None)
+        self._selected.clear()
+        self.__dict__.pop("released", None)
+
+    # What exhibits show
+
+    @cached_property
+    def released(self) -> dict[tuple[str, str, str], Record]:
+        """The report's released weights, measured again, by family of dataset, model and method.
+
+        Of Omniglot, the version with more records is taken; of two as good, Burda's.
+        """
+        found = self.records("published")
+        versions = [r.experiment.dataset for r in found if r.experiment.family == "omniglot"]
+        version = max(("omniglot", "omniglot-lake"), key=versions.count)
+        of_version = [r for r in found if r.experiment.dataset in ("mnist", version)]
+        keys = [(r.experiment.family, r.experiment.model, r.experiment.method) for r in of_version]
+        return dict(zip(keys, of_version, strict=True))
+
+    def released_of(self, family: str, model: str) -> list[Record]:
+        """The records there are of the report's weights of one dataset and model."""
+        return [r for key, r in self.released.items() if key[:2] == (family, model)]
+
+    def released_in(self, exhibit: str) -> list[Record]:
+        """The records of the report's weights that an exhibit shows; Figure 4 has none."""
+        if exhibit == "figure4":
+            return []
+        keys = [(e.family, e.model, e.method) for e in exhibits.runs_of(exhibit, "short")]
+        return [self.released[k] for k in keys if k in self.released]
+
+    def select(self, exhibit: str, profile_name: str = "best") -> Selection:
+        """The records that an exhibit shows, of every seed, and the runs that it still wants.
+
+        Of one dataset and model, all are of one profile, one version of Omniglot, one precision and
+        one length of training: the longest with half of the wanted runs, else the one with most.
+        ``best`` is the profile with most of the wanted runs; of two as good, full. What is missing
+        is wanted at that length. It is looked for once, and again after a ``write``.
+        """
+        key = (exhibit, profile_name)
+        if key not in self._selected:
+            names = ["short", "full"] if profile_name == "best" else [profile(profile_name).name]
+            settings = dict.fromkeys(e.setting for e in exhibits.runs_of(exhibit, names[0]))
+            parts = [self._select(exhibit, setting, names) for setting in settings]
+            used = [record for part in parts for record in part.used]
+            missing = [e for part in parts for e in part.missing]
+            self._selected[key] = Selection(used, missing)
+        return self._selected[key]
+
+    def _select(self, exhibit: str, setting: str, names: Sequence[str]) -> Selection:
+        """What an exhibit shows of one setting, in the best of some profiles."""
+        choices = product(names, (OMNIGLOT, "omniglot"), PRECISIONS)
+        candidates = [self._candidate(exhibit, setting, *choice) for choice in choices]
+        most = max(c.found for c in candidates)
+        best = [c for c in candidates if c.found == most]
+        of_last = [c for c in best if c.profile == names[-1]]
+        return (of_last if most and of_last else best)[0].selection
+
+    def _candidate(
+        self, exhibit: str, setting: str, profile_name: str, omniglot: str, precision: str
+    ) -> _Candidate:
+        """What one profile has of a setting, on one version of Omniglot, at one precision."""
+        runs = exhibits.runs_of(exhibit, profile_name, omniglot)
+        wanted = [replace(e, precision=precision) for e in runs if e.setting == setting]
+        found = [r for r in self.records(profile_name) if _serves(exhibit, r)]
+        if exhibit != "figure4":
+            wanted = with_epochs(wanted, _length(wanted, found))
+        used: list[Record] = []
+        missing: list[Experiment] = []
+        for e in wanted:
+            of_run = of_any_seed(e, found)
+            used += of_run
+            if not of_run:
+                missing.append(e)
+        return _Candidate(Selection(used, missing), profile_name, len(wanted) - len(missing))
+
+    # Tables beside the records
+
+    def table_path(self, name: str) -> Path:
+        """The file of a table."""
+        return self.folder / "published" / f"{name}.csv"
+
+    def arrays_path(self, name: str) -> Path:
+        """The file of arrays that are of no single run."""
+        return self.folder / "published" / f"{name}.npz"
+
+    def write_table(self, name: str, table, origin: dict, numbers: str = "%.5f") -> Path:
+        """Write a DataFrame, its ``numbers`` formatted, and beside it where it comes from."""
+
+        def write(file: IO[bytes]) -> None:
+            table.to_csv(file, index=False, float_format=numbers, lineterminator="\n")
+
+        return _write_with_origin(self.table_path(name), write, origin)
+
+    def table(self, name: str):
+        """A table of ``write_table`` and its provenance, verified."""
+        import pandas as pd
+
+        path = self.table_path(name)
+        origin = _verified_origin(path, name)
+        return pd.read_csv(path), origin
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray], origin: dict) -> Path:
+        """Write arrays, and beside them where they come from."""
+        path = self.arrays_path(name)
+        return _write_with_origin(path, lambda f: np.savez_compressed(f, **arrays), origin)
+
+    def arrays(self, name: str) -> tuple[dict[str, np.ndarray], dict]:
+        """The arrays of ``write_arrays`` and their provenance, verified."""
+        path = self.arrays_path(name)
+        origin = _verified_origin(path, name)
+        return _arrays_in(path), origin
+
+
+def _write_with_origin(path: Path, write: Callable[[IO[bytes]], None], origin: dict) -> Path:
+    """Let ``write`` write a file, and beside it write where it comes from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with open(partial, "wb") as file:
+        write(file)
+    _write_json(path.with_suffix(".json"), origin | {"files": {path.name: _sha256(partial)}})
+    os.replace(partial, path)
+    return path
+
+
+def _verified_origin(path: Path, name: str) -> dict:
+    """Where a table or arrays come from. Raises ReproError if they are not as they were written."""
+    command = f"python -m repro {MADE_BY.get(name, name)}"
+    if not path.exists():
+        raise ReproError(f"there is no {path}; make it with: {command}")
+    try:
+        origin = _read_json(path.with_suffix(".json"))
+        if origin["files"][path.name] == _sha256(path):
+            return origin
+    except (FileNotFoundError, ValueError, KeyError):
+        pass
+    raise ReproError(
+        f"{path} is not as it was written; restore it, or run: {command} --results ELSEWHERE"
+    )
+
+
+class _Candidate(NamedTuple):
+    selection: Selection
+    profile: str
+    found: int  # of the wanted runs
+
+
+def _serves(exhibit: str, record: Record) -> bool:
+    """Whether a record has what an exhibit shows: some need SSIM on the other dataset, too."""
+    if exhibit not in ("table2", "figure7"):
+        return True
+    return any(name.startswith("ssim_on_") for name in record.metrics)
+
+
+def _length(wanted: list[Experiment], found: list[Record]) -> int:
+    """The longest length of training with half of the wanted runs, else the one with most.
+
+    Without any, the profile's.
+    """
+    counts = {}
+    for epochs in {r.experiment.epochs for r in found}:
+        runs = with_epochs(wanted, epochs)
+        counts[epochs] = len([e for e in runs if of_any_seed(e, found)])
+    enough = min(max(counts.values(), default=0), (len(wanted) + 1) // 2)
+    if not enough:
+        return wanted[0].epochs
+    return max(epochs for epochs, count in counts.items() if count >= enough)
+
+
+def of_any_seed(wanted: Experiment, found: Iterable[Record]) -> list[Record]:
+    """The records of this experiment, whatever their seed."""
+    return [r for r in found if replace(r.experiment, seed=wanted.seed) == wanted]
+
+
+def omniglot_of(runs: Iterable[Record]) -> str:
+    """The version of Omniglot of these records; without any, the one that is available."""
+    versions = (r.experiment.dataset for r in runs if r.experiment.family == "omniglot")
+    return next(versions, OMNIGLOT)
+
+
+def read(path: str | Path) -> Record:
+    """The record in ``path``: files there and unchanged, fields present, numbers finite."""
+    path = Path(path).resolve()
+    if not (path / "config.json").is_file():
+        raise ReproError(
+            f"there is no record in {path}; name the folder of one run, results/PROFILE/GROUP/RUN"
+        )
+    again = "train again with --results ELSEWHERE"
+    try:
+        experiment = _experiment_in(path)
+        again = f"run: {experiment.command} --results ELSEWHERE"
+        metrics = _read_json(path / "metrics.json")
+        record = Record(path, experiment, metrics, _read_json(path / "provenance.json"))
+        fault = _fault(record)
+    except FileNotFoundError as error:
+        name = Path(error.filename).name
+        raise ReproError(
+            f"{path} is not a whole record ({name} is missing); restore it, or {again}"
+        ) from None
+    except UNREADABLE as error:
+        said = str(error)[:200]
+        raise ReproError(
+            f"{path} cannot be read ({type(error).__name__}: {said}); restore it, or {again}"
+        ) from None
+    if fault:
+        raise ReproError(f"{path} is not as it was written ({fault}); restore it, or {again}")
+    return record
+
+
+def _experiment_in(path: Path) -> Experiment:
+    experiment = Experiment(**_read_json(path / "config.json"))
+    if experiment.method not in METHODS and not own.is_own(experiment.method):
+        raise ReproError(
+            f"{path} is of a method '{experiment.method}' that repro/bounds.py does not have; "
+            "put it back, or move the record away"
+        )
+    return experiment
+
+
+def _fault(record: Record) -> str:
+    """What is wrong with a record, or an empty string."""
+    path, experiment = record.path, record.experiment
+    for metric in METRICS:
+        if metric not in record.metrics:
+            return f"no {metric}"
+    if fault := fault_of_provenance(record.provenance):
+        return fault
+    place = (path.parent.parent.name, path.parent.name, path.name)
+    if place != (experiment.profile, experiment.group, experiment.name):
+        return f"it is the record of {experiment.profile}/{experiment.group}/{experiment.name}"
+    numbers = [m[k] for m in record.metrics.values() for k in ("value", "se")]
+    if not all(map(math.isfinite, numbers)):
+        return "a metric is not finite"
+    hashes = record.provenance["files"]
+    return _fault_of_files(path, hashes) or _fault_of_curve(path, experiment)
+
+
+def _fault_of_files(path: Path, hashes: dict[str, str]) -> str:
+    """What is wrong with a record's files, given their hashes."""
+    there = {name for name in FILES_OF_RECORDS if (path / name).exists()}
+    if not {*FILES} | there <= {*hashes}:
+        return "a file has no hash"
+    for name, sha256 in hashes.items():
+        file = path / name
+        if not file.exists():
+            if name != WEIGHTS:
+                return f"{name} is missing"
+        elif not file.is_file():
+            return f"{name} is no file"
+        elif _sha256(file) != sha256:
+            return f"{name} has changed"
+    return ""
+
+
+def _fault_of_curve(path: Path, experiment: Experiment) -> str:
+    """What is wrong with a record's curve: a line for each epoch, every number finite."""
+    with open(path / "curve.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    epochs = experiment.epochs if PROFILES[experiment.profile].trained_here else 0
+    if [line["epoch"] for line in lines] != [str(i + 1) for i in range(epochs)]:
+        return f"curve.csv does not have {experiment.epochs} epochs"
+    numbers = [float(line[k]) for line in lines for k in ("loss", "iwae_64", "iwae_64_se")]
+    if not all(map(math.isfinite, numbers)):
+        return "a number in curve.csv is not finite"
+    return ""
+
+
+def _write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Let ``fill`` write into a folder that takes its place when it is whole.
+
+    Raises ReproError, and leaves nothing behind, if it cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        fill(partial)
+        shutil.rmtree(path, ignore_errors=True)  # what is there is not a whole record
+        os.replace(partial, path)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise ReproError(
+            f"{path} could not be written ({error.strerror}); is the disk full? "
+            "The same command tries again"
+        ) from None
+
+
+def _write_texts(
+    folder: Path, experiment: Experiment, metrics: dict, curve: Sequence[dict]
+) -> None:
+    _write_json(folder / "config.json", experiment.as_dict())
+    _write_json(folder / "metrics.json", metrics)
+    _write_curve(folder / "curve.csv", curve)
+    _write_gradients(folder / GRADIENTS, curve)
+    if source := own.source_of(experiment.method):
+        (folder / OWN_BOUND).write_text(source)
+
+
+def _write_provenance(folder: Path, origin: dict) -> None:
+    """Write where a record comes from, with a hash of each of its files."""
+    files = {p.name: _sha256(p) for p in sorted(folder.iterdir())}
+    _write_json(folder / "provenance.json", origin | {"files": files})
+
+
+def _write_curve(path: Path, curve: list[dict]) -> None:
+    with open(path, "w", newline="") as file:
+        table = csv.DictWriter(file, CURVE, lineterminator="\n", extrasaction="ignore")
+        table.writeheader()
+        table.writerows(curve)
+
+
+def _write_gradients(path: Path, curve: list[dict]) -> None:
+    """Write what the curve's lines say of gradients, if that was measured."""
+    rows = [row for line in curve for row in line.get("gradients", ())]
+    if not rows:
+        return
+    with open(path, "w", newline="") as file:
+        table = csv.DictWriter(file, rows[0], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
+def _write_arrays(folder: Path, grids: Mapping, images: dict | None, weights: dict | None) -> None:
+    """Write images as bytes from 0 to 255, binary ones as 0 and 1, and what else is kept."""
+    from safetensors.torch import save
+
+    grey = {}
+    for name, grid in grids.items():
+        steps = 1 if name.startswith("inputs") else 255
+        grey[name] = np.round(grid.numpy() * steps).astype(np.uint8)
+    np.savez_compressed(folder / "reconstructions.npz", **grey)
+    if weights:
+        (folder / WEIGHTS).write_bytes(
+            save(weights)
+        )  # save_file makes it readable to one user only
+    if images:
+        single = {name: values.astype(np.float32) for name, values in images.items()}
+        np.savez_compressed(folder / IMAGES, **single)
+
+
+def _arrays_in(file: Path) -> dict[str, np.ndarray]:
+    """The arrays in a file, of plain numbers; ReproError if there is anything else."""
+    try:
+        with np.load(file) as found:
+            return dict(found)
+    except (zipfile.BadZipFile, zlib.error, *UNREADABLE) as error:
+        said = str(error)[:200]
+        raise ReproError(f"{file} cannot be read ({said}); restore it, or train again") from None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,331 @@
+"""How good a trained model is.
+
+The bounds, log p-hat, the gap, SSIM, effective sample size and active units. All sums over samples
+are streamed in float64 over chunks, of one size for each kind of device. So memory does not grow
+with K, and with the test set only by the images themselves and a few numbers for each; and a run's
+numbers depend on its seed alone. Log-likelihoods are in nats.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repro.models import Autoencoder
+from repro.randomness import Streams
+
+# One chunk: the log-weights of so many images, with so many samples each.
+CHUNK_IMAGES = {"cpu": 20, "cuda": 1000}
+CHUNK_SAMPLES = 64
+
+Done = Callable[[float], None]  # told the fraction that is done
+
+
+def silent(done: float) -> None:
+    """Tell nobody."""
+
+
+@torch.no_grad()
+def log_weight_sums(
+    model: Autoencoder, x: Tensor, K: int, noise, tell: Done = silent
+) -> dict[str, Tensor]:
+    """Sums over K fresh samples of z for binary x [run, n, pixels]: each [run, n], float64.
+
+    ``elbo`` = (1/K) sum log w; ``iwae`` = log (1/K) sum w; ``ess`` = (sum w)^2 / sum w^2.
+    """
+    chunks: list[dict[str, Tensor]] = []
+    size = CHUNK_IMAGES[x.device.type]
+    for first in range(0, x.shape[1], size):
+        chunks.append(_sums_of_chunk(model, x[:, first : first + size], K, noise))
+        tell(min(first + size, x.shape[1]) / x.shape[1])
+    return _joined(chunks)
+
+
+def _joined(chunks: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Values of all images, from those of one part of them after the other, [run, n] each."""
+    joined = {}
+    for name in chunks[0]:
+        joined[name] = torch.cat([chunk[name] for chunk in chunks], 1)
+    return joined
+
+
+def _by_run(values: dict, runs: int) -> list[dict]:
+    """{name: [run, ...]} as a dictionary for each run."""
+    by_run: list[dict] = [{} for _ in range(runs)]
+    for name, of_runs in values.items():
+        for mine, value in zip(by_run, of_runs, strict=True):
+            mine[name] = value
+    return by_run
+
+
+def _sums_of_chunk(model: Autoencoder, x: Tensor, K: int, noise) -> dict[str, Tensor]:
+    """``log_weight_sums`` for as many images as fit into memory."""
+    total = 0.0
+    once = []
+    twice = []
+    for log_w in _chunks_of_log_weights(model, x, K, noise):
+        total = total + log_w.sum(1)
+        once.append(log_w.logsumexp(1))
+        twice.append((2 * log_w).logsumexp(1))
+    log_sum = torch.stack(once).logsumexp(0)
+    log_sum_of_squares = torch.stack(twice).logsumexp(0)
+    return {
+        "elbo": total / K,
+        "iwae": log_sum - math.log(K),
+        "ess": (2 * log_sum - log_sum_of_squares).exp(),
+    }
+
+
+def _chunks_of_log_weights(model: Autoencoder, x: Tensor, K: int, noise) -> Iterator[Tensor]:
+    """K log-weights of x [run, n, pixels], a few at a time: each [run, samples, n], float64."""
+    for done in range(0, K, CHUNK_SAMPLES):
+        samples = min(CHUNK_SAMPLES, K - done)
+        yield model.log_weights(x, 1, samples, noise)[0][:, 0].double()
+
+
+def iwae_bound(
+    model: Autoencoder,
+    images: Tensor,
+    seeds: Sequence[int],
+    purpose: str,
+    K: int = 64,
+    tell: Done = silent,
+) -> Tensor:
+    """IWAE-K of each image, [run, n]; ``purpose`` names its streams of random numbers."""
+    x = _binarised(model, images, seeds, f"{purpose}: binarise")
+    noise = Streams(seeds, f"{purpose}: IWAE-{K}", model.device).normal
+    return log_weight_sums(model, x, K, noise, tell)["iwae"].cpu()
+
+
+def _binarised(model: Autoencoder, images: Tensor, seeds: Sequence[int], purpose: str) -> Tensor:
+    """Images [n, pixels] binarised for each run, where the model is: [run, n, pixels]."""
+    return Streams(seeds, purpose, model.device).binarise(images.to(model.device)[None])
+
+
+def evaluate(
+    model: Autoencoder,
+    images: Tensor,
+    seeds: Sequence[int],
+    log_px_samples: int = 5000,
+    tell: Done = silent,
+) -> list[dict[str, dict[str, float]]]:
+    """For each run, every metric's value and standard error over the images; see ``measure``."""
+    values = measure(model, images, seeds, log_px_samples, tell)
+    return [summary(v, seed) for v, seed in zip(values, seeds, strict=True)]
+
+
+def measure(
+    model: Autoencoder,
+    images: Tensor,
+    seeds: Sequence[int],
+    log_px_samples: int = 5000,
+    tell: Done = silent,
+) -> list[dict[str, np.ndarray]]:
+    """For each run, every metric of every image [n], and ``mu`` [n, latent].
+
+    ``elbo``, ``iwae_64`` and ``ess`` (of 64 weights) come from one set of samples; ``log_px``
+    (log p-hat) and ``log_px_variance`` (of its Monte Carlo error) from ``log_px_samples`` others.
+    ``minus_kl`` = iwae_64 - log_px estimates -KL(Q||P).
+    """
+
+    def noise(purpose: str):
+        return Streams(seeds, f"evaluate: {purpose}", model.device).normal
+
+    x = _binarised(model, images, seeds, "evaluate: binarise")
+    few = log_weight_sums(model, x, 64, noise("IWAE-64"))
+    many = log_weight_sums(model, x, log_px_samples, noise("log_px"), tell)
+    with torch.no_grad():
+        mu = torch.cat([model.encoder(chunk)[0] for chunk in x.split(1000, 1)], 1)
+    tensors = {
+        "iwae_64": few["iwae"],
+        "log_px": many["iwae"],
+        "minus_kl": few["iwae"] - many["iwae"],
+        "elbo": few["elbo"],
+        "ess": few["ess"],
+        # the variance of the logarithm of a mean of K weights, to first order
+        "log_px_variance": 1 / many["ess"] - 1 / log_px_samples,
+        "mu": mu,
+    }
+    values = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+    values["ssim"] = ssim_of_reconstructions(model, x, noise("reconstruct"))
+    return _by_run(values, len(seeds))
+
+
+def log_px_and_ess(
+    model: Autoencoder, images: Tensor, seeds: Sequence[int], K: int
+) -> dict[str, Tensor]:
+    """``log_weight_sums`` of binarised images with K samples, each [run, n]."""
+    x = _binarised(model, images, seeds, "evaluate: binarise")
+    noise = Streams(seeds, f"evaluate: log_px of {K}", model.device).normal
+    return log_weight_sums(model, x, K, noise)
+
+
+def pareto_shapes(
+    model: Autoencoder, images: Tensor, seeds: Sequence[int], K: int = 5000, tell: Done = silent
+) -> np.ndarray:
+    """Pareto's k-hat of the K importance weights of each image: [n], for the model's first run.
+
+    Vehtari et al. (2024): the shape of the generalised Pareto distribution that is fitted to the
+    largest weights. Above 0.7 the mean of the weights has not settled down for any practical K.
+    """
+    from arviz_stats.base import array_stats
+
+    x = _binarised(model, images, seeds, "evaluate: binarise")
+    noise = Streams(seeds, "evaluate: log_px", model.device).normal
+    shapes = []
+    for first in range(0, x.shape[1], SHAPE_IMAGES):
+        chunk = x[:, first : first + SHAPE_IMAGES]
+        log_w = _log_weights_of_chunk(model, chunk, K, noise)
+        _, khat = array_stats.psislw(-log_w.T)  # it takes the logarithm of 1 / w
+        shapes.append(khat)
+        tell(min(first + SHAPE_IMAGES, x.shape[1]) / x.shape[1])
+    return np.concatenate(shapes)
+
+
+SHAPE_IMAGES = 20  # whose weights are all in memory
+
+
+@torch.no_grad()
+def _log_weights_of_chunk(model: Autoencoder, x: Tensor, K: int, noise) -> np.ndarray:
+    """Log-weights of the first run's images [run, n, pixels], in float64: [K, n]."""
+    chunks = _chunks_of_log_weights(model, x, K, noise)
+    return np.concatenate([log_w[0].cpu().numpy() for log_w in chunks])
+
+
+def summary(values: dict[str, np.ndarray], seed: int) -> dict[str, dict[str, float]]:
+    """Each metric's value and standard error over the images, from ``measure`` of one run."""
+    names = ("iwae_64", "log_px", "minus_kl", "elbo", "ess", "ssim")
+    metrics = {name: over_images(values[name]) for name in names}
+    variances = values["log_px_variance"]
+    metrics["log_px"]["monte_carlo_se"] = float(variances.sum() ** 0.5 / len(variances))
+    return metrics | {"active_units": active_units(values["mu"], seed)}
+
+
+def over_images(values: np.ndarray) -> dict[str, float]:
+    """Mean, standard error of the mean, and standard deviation of independent values."""
+    sd = values.std(ddof=1)
+    return {
+        "value": float(values.mean()),
+        "se": float(sd / math.sqrt(len(values))),
+        "sd": float(sd),
+    }
+
+
+def ssim_here(model: Autoencoder, images: Tensor, seeds: Sequence[int]) -> list[dict[str, float]]:
+    """For each run, SSIM as ``measure`` takes it, on the same binarised images and samples."""
+    x = _binarised(model, images, seeds, "evaluate: binarise")
+    noise = Streams(seeds, "evaluate: reconstruct", model.device).normal
+    return [over_images(values) for values in ssim_of_reconstructions(model, x, noise)]
+
+
+def ssim_elsewhere(
+    model: Autoencoder, images: Tensor, seeds: Sequence[int]
+) -> list[dict[str, float]]:
+    """For each run, SSIM over images of a dataset that it was not trained on."""
+    x = _binarised(model, images, seeds, "other: binarise")
+    noise = Streams(seeds, "other: reconstruct", model.device).normal
+    return [over_images(values) for values in ssim_of_reconstructions(model, x, noise)]
+
+
+@torch.no_grad()
+def ssim_of_reconstructions(model: Autoencoder, x: Tensor, noise) -> np.ndarray:
+    """SSIM of binary x [run, n, pixels] and its reconstructions, [run, n].
+
+    Runs are measured at the same time, as far as the machine has processors.
+    """
+    chunks = x.split(1000, 1)
+    again = [model.reconstruct(chunk, noise).cpu() for chunk in chunks]
+    with ThreadPoolExecutor() as threads:
+        similarities = threads.map(ssim, x.cpu().numpy(), torch.cat(again, 1).numpy())
+    return np.stack(list(similarities))
+
+
+def other_binarisations(
+    model: Autoencoder, images: Tensor, seeds: Sequence[int], count: int
+) -> list[dict[str, float]]:
+    """For each run, the standard deviation of IWAE-64 and SSIM between binarisations."""
+    means: dict[str, list[np.ndarray]] = {"iwae_64": [], "ssim": []}
+    for i in range(count):
+        purpose = f"binarisation {i}"
+        means["iwae_64"].append(iwae_bound(model, images, seeds, purpose).mean(1).numpy())
+        x = _binarised(model, images, seeds, f"{purpose}: SSIM")
+        noise = Streams(seeds, f"{purpose}: reconstruct", model.device).normal
+        means["ssim"].append(ssim_of_reconstructions(model, x, noise).mean(1))
+    spread = {name: np.std(values, axis=0, ddof=1).tolist() for name, values in means.items()}
+    return _by_run(spread, len(seeds))
+
+
+def active_units(
+    mu: np.ndarray, seed: int = 0, threshold: float = 1e-2, resamples: int = 200
+) -> dict[str, float]:
+    """How many latent units have Var over x of E_q[z] > 1e-2: mu [n, latent].
+
+    Burda et al., section 5.1. The standard error is the standard deviation over bootstrap
+    resamples of the images.
+    """
+    n = len(mu)
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(n, np.full(n, 1 / n), resamples) / n
+    centred = (mu - mu.mean(0)).astype(np.float64)
+    variances = weights @ centred**2 - (weights @ centred) ** 2
+    counts = (variances > threshold).sum(1)
+    return {
+        "value": float(((centred**2).mean(0) > threshold).sum()),
+        "se": float(counts.std(ddof=1)),
+    }
+
+
+SSIM_PADDING = 5  # pixels; half of the window, so that the whole map is measured
+
+
+def ssim(x: np.ndarray, y: np.ndarray, chunk: int = 200) -> np.ndarray:
+    """Structural similarity of each pair of images in [n, 784] -> [n], as the report measures it.
+
+    Wang et al., 2004: Gaussian window 11x11 with sigma 1.5, data range 1, biased covariance,
+    borders padded with zeros, mean over the whole 28x28 map.
+    """
+    parts = [
+        _ssim_of_chunk(x[first : first + chunk], y[first : first + chunk])
+        for first in range(0, len(x), chunk)
+    ]
+    return np.concatenate(parts)
+
+
+def _ssim_of_chunk(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The images stand below one another with their padding, for one call on all of them."""
+    from skimage.metrics import structural_similarity
+
+    side = math.isqrt(x.shape[1])
+    width = side + 2 * SSIM_PADDING
+
+    def tall(images: np.ndarray) -> np.ndarray:
+        margin = (SSIM_PADDING, SSIM_PADDING)
+        squares = images.astype(np.float64).reshape(-1, side, side)
+        return np.pad(squares, ((0, 0), margin, margin)).reshape(-1, width)
+
+    _, similarity = structural_similarity(
+        tall(x),
+        tall(y),
+        data_range=1,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )
+    inside = slice(SSIM_PADDING, -SSIM_PADDING)
+    maps = similarity.reshape(-1, width, width)[:, inside, inside]
+    return maps.mean((1, 2))
+
+
+def reconstruction_grids(
+    model: Autoencoder, images: Tensor, seeds: Sequence[int], count: int = 64
+) -> tuple[Tensor, Tensor]:
+    """The first images binarised, and each run's reconstruction: [run, count, pixels] both."""
+    same_for_all = [0] * len(seeds)
+    x = _binarised(model, images[:count], same_for_all, "grid: binarise")
+    noise = Streams(seeds, "grid: noise", model.device).normal
+    with torch.no_grad():
+        return x.cpu(), model.reconstruct(x, noise).cpu()

@@ -1,0 +1,1 @@
+"""What is measured, shown and judged: one paper, a report on it, and what else was asked."""

@@ -1,0 +1,157 @@
+"""What runs are called, and what every exhibit says of where its numbers come from."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from repro import own, plural
+from repro.records import Record
+from repro.records.estimates import ENOUGH
+from repro.records.provenance import CHANGES, code_of
+from repro.words.experiments import PRECISIONS, PROFILES, Experiment
+
+METRIC_TITLES = {"iwae_64": "IWAE-64", "log_px": "log p̂(x)", "minus_kl": "−KL(Q‖P)"}
+METHOD_TITLES = {
+    "iwae": "IWAE(64)",
+    "piwae": "PIWAE(8,8)",
+    "miwae": "MIWAE(8,8)",
+    "ciwae": "CIWAE(0.5)",
+    "vae": "VAE",
+}
+NETWORK_TITLES = {"theta": "generative", "phi": "inference"}
+FAMILY_TITLES = {"mnist": "MNIST", "omniglot": "Omniglot", "digits": "Digits"}
+
+OVER_IMAGES = "± standard error over the test images"
+COUNTING_TRAINING = "of the images, paired, and of what another training would change"
+BETWEEN_SEEDS = (
+    f"± standard error between seeds, pooled over the methods, where {ENOUGH} degrees of freedom "
+    "or more tell it, else over the test images"
+)
+
+
+def label(e: Experiment) -> str:
+    """What a run is called in tables and figures, as PIWAE(8,8)."""
+    if e.protocol == "released":
+        return label(replace(e, protocol="paper")) + " as released"
+    if e.estimator != "rep":
+        return f"{label(replace(e, estimator='rep'))} {e.estimator}"
+    if e.method == "vae":
+        return "VAE"
+    if e.method == "ciwae-learned":
+        return "CIWAE(learned)" if e.beta == 0.5 else f"CIWAE(learned from {e.beta:g})"
+    if e.method == "ciwae-chosen":
+        return "CIWAE(chosen)"
+    if e.method == "ciwae-chosen-both":
+        return "CIWAE(chosen for both)"
+    if e.method == "iwae":
+        return f"IWAE({e.K})"
+    if e.method == "ciwae":
+        return f"CIWAE({e.beta})"
+    layout = f"{e.M},{e.K}" if e.beta is None else f"{e.M},{e.K}, β={e.beta:g}"
+    return f"{own.without_hash(e.method).upper()}({layout})"
+
+
+def labels(shown: Sequence[Record]) -> list[str]:
+    """A label for each record, with the seed if several seeds are shown."""
+    names = [label(r.experiment) for r in shown]
+    if len({r.experiment.seed for r in shown}) == 1:
+        return names
+    return [f"{name}, seed {r.experiment.seed}" for name, r in zip(names, shown, strict=True)]
+
+
+def length_of_ours(wanted: Iterable[Experiment]) -> str:
+    """What a table calls our own runs: how long they are, or would be."""
+    return "ours, " + " and ".join(dict.fromkeys(str(e.epochs) for e in wanted)) + " epochs"
+
+
+def origin(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
+    """``conditions`` of records, with commits, dates and devices."""
+    if not used:
+        return conditions(used)
+    dates = sorted({r.provenance["date"] for r in used})
+    commits = dict.fromkeys(commit for r in used for commit in _commits(r))
+    said = [conditions(used, error).removesuffix(".")]
+    said.append("commit " + ", ".join(commits))
+    said.append(" to ".join(dict.fromkeys((dates[0], dates[-1]))))
+    said.append(", ".join(sorted({r.provenance["device"] for r in used})))
+    return "; ".join(said) + "."
+
+
+def conditions(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
+    """What a reader needs to read a number: profile, data, epochs, seeds, the kind of error."""
+    if not used:
+        return "No records yet."
+    several = len({r.experiment.seed for r in used}) > 1
+    if PROFILES[used[0].experiment.profile].trained_here:
+        said = [*_profiles_and_lengths(used), _seeds(used)]
+    else:
+        said = [plural(len(used), "released model"), *dict.fromkeys(map(_data_and_length, used))]
+        said.append(f"evaluated with {_seeds(used)}")
+    said.append(f"log p̂ with K = {used[0].provenance['log_px_samples']}")
+    if error:
+        said.append(error.replace(OVER_IMAGES, BETWEEN_SEEDS) if several else error)
+    return "; ".join(said) + "."
+
+
+def _profiles_and_lengths(used: Sequence[Record]) -> list[str]:
+    """The profile of runs, and their data and length; each its own, if there are several."""
+    lengths: dict[str, dict[str, None]] = {}
+    for record in used:
+        of_profile = lengths.setdefault(record.experiment.profile, {})
+        of_profile[_data_and_length(record)] = None
+    said = []
+    for name, of_profile in lengths.items():
+        said += [f"{name} profile", *of_profile]
+    return said
+
+
+def _seeds(used: Sequence[Record]) -> str:
+    """The seeds, and of how many runs each is, if that is not of all."""
+    counts = Counter(r.experiment.seed for r in used)
+    most = max(counts.values())
+    words = []
+    for seed, count in sorted(counts.items()):
+        words.append(f"{seed}" if count == most else f"{seed} ({count} of the {most} runs)")
+    noun = "seed" if len(counts) == 1 else "seeds"
+    return f"{noun} {', '.join(words)}"
+
+
+def _data_and_length(record: Record) -> str:
+    """The data, the model unless it is the reference, and the length of training."""
+    e = record.experiment
+    words = [record.provenance["data"]["variant"]]
+    if e.model != "reference":
+        words.append(f"{e.model} model")
+    if e.epochs == e.planned_epochs:
+        words.append(f"{e.epochs} epochs")
+    else:
+        words.append(f"{e.epochs} of the profile's {e.planned_epochs} epochs")
+    if e.precision != "float32":
+        words.append(f"matrix products of training in {PRECISIONS[e.precision]}")
+    return ", ".join(words)
+
+
+def about_released(used: Sequence[Record], expected: int, error: str = OVER_IMAGES) -> dict:
+    """Caption and missing commands of a table of so many released models."""
+    caption = "No released model is measured yet."
+    if used:
+        caption = f"Measured again: {conditions(used, error)}"
+    return {
+        "caption": caption,
+        "missing": [] if len(used) == expected else ["python -m repro audit"],
+    }
+
+
+def made_by(origin_of_table: dict) -> str:
+    """The device and the commit that made a table beside the records."""
+    return f"{origin_of_table['device']}, commit {(origin_of_table['commit'] or 'unknown')[:10]}"
+
+
+def _commits(record: Record) -> list[str]:
+    """The code that trained and wrote the record, shortened, and marked if it held changes."""
+    codes = [code_of(record.provenance), *record.provenance.get("trained_by", [])]
+    short = []
+    for code in codes:
+        commit = code.removesuffix(CHANGES)[:10]
+        short.append(f"{commit} (with changes)" if code.endswith(CHANGES) else commit)
+    return list(dict.fromkeys(short))

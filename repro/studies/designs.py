@@ -1,0 +1,111 @@
+"""What the studies measure: of gradients, and what the theory expects of it; and of pictures.
+
+``snr`` and ``planes`` measure, ``gradients`` and ``figures`` show.
+"""
+
+from typing import NamedTuple
+
+from repro.bounds import USUAL_BETA, Layout, T
+from repro.catalogue import OMNIGLOT
+from repro.words.experiments import ESTIMATORS
+
+COUNTS = (1, 4, 16, 64, 256)  # K of IWAE
+AT_T = (
+    Layout("iwae", 1, T),
+    Layout("piwae", 8, 8),
+    Layout("miwae", 8, 8),
+    Layout("ciwae", 1, T),
+    Layout("vae", T, 1),
+)
+LAYOUTS = tuple(dict.fromkeys([*(Layout("iwae", 1, K) for K in COUNTS), *AT_T]))
+
+LINEAR_GAUSSIAN = {  # place -> offset from the best parameters, and replicates
+    "linear Gaussian, near the optimum": (0.01, 20_000),
+    "linear Gaussian, further away": (0.1, 2000),
+}
+
+
+class Weights(NamedTuple):
+    """Weights of the reference model: ``whose`` are nobody's (untrained), the report's or ours."""
+
+    dataset: str
+    whose: str
+    method: str = "iwae"
+
+
+NETWORKS = {  # place -> weights
+    "MNIST, untrained": Weights("mnist", "nobody"),
+    "MNIST, the report's IWAE": Weights("mnist", "report"),
+}
+NETWORKS_OF_ESTIMATORS = NETWORKS | {
+    "MNIST, the report's MIWAE": Weights("mnist", "report", "miwae"),
+    "MNIST, the report's VAE": Weights("mnist", "report", "vae"),
+    "Omniglot, our IWAE": Weights(OMNIGLOT, "ours"),
+}
+PLACES = (*LINEAR_GAUSSIAN, *NETWORKS)
+PROBLEMS = 10  # in the linear Gaussian model
+
+GRADIENT_BATCHES = 5  # in networks
+GRADIENT_BATCH_SIZE = 20
+REPLICATES = 60
+
+OF_ESTIMATORS = (  # bounds whose gradient is estimated in every way, at T samples
+    Layout("iwae", 1, T),
+    Layout("miwae", 8, 8),
+    Layout("u-miwae", 8, 8),
+    Layout("ciwae", 1, T),
+    Layout("vr-iwae", 1, T),
+    Layout("vae", T, 1),
+)
+
+OFFSETS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)  # in the linear Gaussian model, of the sweep
+
+
+def offset_title(offset: float) -> str:
+    """What the linear Gaussian model at an offset is called."""
+    return f"linear Gaussian, offset {offset:g}"
+
+
+SWEPT = tuple(Layout("iwae", 1, 2**power) for power in range(9))
+SWEPT_REPLICATES = 1000
+SWEPT_IN_NETWORKS = tuple(Layout("iwae", 1, K) for K in COUNTS)
+CIWAE_SWEPT = tuple(Layout("ciwae", 1, K) for K in COUNTS)
+LOOSER_SWEPT = (*(Layout("miwae", 8, K) for K in COUNTS), *CIWAE_SWEPT)  # in networks
+LOOSER_OFFSETS = (0.01, 0.1)  # for CIWAE; MIWAE's estimate is a mean of IWAE's
+LOOSER_ESTIMATORS = ("rep", "drep")
+
+THEORY = {"theta": 0.5, "phi": -0.5}  # d log SNR / d log K for many samples
+
+AS_RECORDED = {  # what the provenance of the measurements says of them
+    "linear_gaussian": LINEAR_GAUSSIAN,
+    "problems": PROBLEMS,
+    "beta": USUAL_BETA,
+    "batches": GRADIENT_BATCHES,
+    "batch_size": GRADIENT_BATCH_SIZE,
+    "replicates": REPLICATES,
+    "offsets": OFFSETS,
+    "swept_replicates": SWEPT_REPLICATES,
+}
+DRAWS = len(LINEAR_GAUSSIAN) * PROBLEMS + len(NETWORKS) * GRADIENT_BATCHES
+MEASUREMENTS = len(LAYOUTS) * DRAWS  # rows of the table
+ESTIMATES = len(NETWORKS_OF_ESTIMATORS) * GRADIENT_BATCHES * len(OF_ESTIMATORS) * len(ESTIMATORS)
+SWEEPS = len(ESTIMATORS) * (
+    len(OFFSETS) * PROBLEMS * len(SWEPT)
+    + len(NETWORKS_OF_ESTIMATORS) * GRADIENT_BATCHES * len(SWEPT_IN_NETWORKS)
+)
+LOOSER_SWEEPS = len(LOOSER_ESTIMATORS) * (
+    len(LOOSER_OFFSETS) * PROBLEMS * len(CIWAE_SWEPT)
+    + len(NETWORKS_OF_ESTIMATORS) * GRADIENT_BATCHES * len(LOOSER_SWEPT)
+)
+
+
+# Pictures of trained models
+
+PRIOR_SAMPLES = 12  # of each method
+TRAVERSAL = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)  # values of one latent unit
+PLANE_LAYOUTS = (Layout("vae", T, 1), Layout("miwae", 8, 8), Layout("iwae", 1, T))
+PLANE_HIDDEN = 100  # units of each hidden layer of a model with two latent variables
+PLANE_STEPS = 4000
+PLANE_BATCH = 20
+PLANE_IMAGES = 4  # of the test set, whose posteriors are drawn
+PICTURES_AS_RECORDED = {"hidden": PLANE_HIDDEN, "steps": PLANE_STEPS, "batch_size": PLANE_BATCH}

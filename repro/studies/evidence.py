@@ -1,0 +1,102 @@
+"""What the records hold for a claim or a sentence: runs of a setting, and how far they are apart.
+
+A setting is named as in the book's prose, ``mnist reference``; ``whose`` is ``weights``, the
+report's released models measured again, ``ours``, our own longest runs of every seed, or ``short``,
+our own of the short profile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from repro import one_of
+from repro.records import Archive, Record
+from repro.studies import tables, trainings
+from repro.words.exhibits import CURVES_OF, SETTINGS
+from repro.words.experiments import PROFILES
+
+SOURCES_OF_RUNS = ("weights", "ours", "short")
+NAMES_OF_SETTINGS = tuple(name.replace("-", " ") for name in SETTINGS)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whose runs a comparison is of; ``epochs`` is None for the released models."""
+
+    epochs: int | None
+    whole: bool  # as long as the paper's or the report's training
+
+    @classmethod
+    def of(cls, record: Record) -> Source:
+        """The source of a record."""
+        e = record.experiment
+        if e.profile == "published":
+            return cls(None, whole=True)
+        return cls(e.epochs, whole=e.epochs >= PROFILES["full"].epochs[e.dataset])
+
+    @property
+    def released(self) -> bool:
+        """True of the report's released models."""
+        return self.epochs is None
+
+    def __str__(self) -> str:
+        if self.released:
+            return "released models"
+        said = f"our runs of {self.epochs} epochs"
+        return said if self.whole else f"{said}, too short to count"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The records in the folder ``results``, read once."""
+
+    results: str | None = None
+
+    @cached_property
+    def archive(self) -> Archive:
+        """The archive behind it."""
+        return Archive(self.results)
+
+    def runs(self, setting: str, method: str | None = None, whose: str = "weights") -> list[Record]:
+        """Records of a method, or of all, in a setting."""
+        one_of("source of runs", whose, SOURCES_OF_RUNS)
+        name = setting.replace(" ", "-")
+        if whose == "weights":
+            used = list(self.archive.released.values())
+        else:
+            profile = "short" if whose == "short" else "best"
+            used = self.archive.select(CURVES_OF[name], profile).used
+        of_setting = [r for r in used if r.experiment.setting == name]
+        return [r for r in of_setting if method in (None, r.experiment.method)]
+
+    def apart(self, setting: str, a: str, b: str, metric: str, whose: str = "weights"):
+        """a - b, paired; its error counts other trainings. NOT_RUN without records."""
+        first = self.runs(setting, a, whose)
+        second = self.runs(setting, b, whose)
+        among = self.runs(setting, whose=whose)
+        return trainings.difference(self.archive, first, second, metric, among)
+
+    def of_betas(self) -> list[Record]:
+        """Our runs of Figure 4."""
+        return self.archive.select("figure4").used
+
+    def scores(self, method: str) -> np.ndarray:
+        """IWAE-64 of our runs of Figure 4, in the order of beta."""
+        return tables.scores_by_beta(self.of_betas(), method)
+
+    def highest_learned_beta(self, epoch: int | None = None) -> float | None:
+        """The highest learned beta after an epoch, by default the last; None without runs."""
+        of_each_start = tables.by_beta(self.of_betas(), "ciwae-learned").values()
+        curves = [r.curve.set_index("epoch").beta for runs in of_each_start for r in runs]
+        if not curves:
+            return None
+        return max(c.iloc[-1] if epoch is None else c[epoch] for c in curves)
+
+
+def rounded_up(value: float) -> str:
+    """A number to one digit, rounded up."""
+    digit = 10.0 ** np.floor(np.log10(value))
+    return f"{np.ceil(value / digit) * digit:.1g}"

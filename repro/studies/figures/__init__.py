@@ -1,0 +1,77 @@
+"""Records -> figures: what the records say, with one colour and marker for each method.
+
+``archive`` is always an ``Archive`` or the folder of one.
+"""
+
+from matplotlib.figure import Figure
+
+from repro import one_of
+from repro.studies.figures.by_epoch import (
+    beta_curves,
+    chosen_beta,
+    reported_betas,
+    run_curves,
+    training_curves,
+)
+from repro.studies.figures.images import grids_elsewhere, method_grids, run_grids
+from repro.studies.figures.of_audit import (
+    leads,
+    logged_gaps,
+    logged_log_px,
+    printed_and_corrected,
+    signal_to_noise,
+)
+from repro.studies.figures.of_bounds import what_a_bound_is
+from repro.studies.figures.of_estimators import (
+    bounds_and_estimators,
+    by_groups,
+    samples_and_clarity,
+)
+from repro.studies.figures.of_pictures import along_a_unit, drawn_samples, posteriors
+from repro.studies.figures.of_preregistered import outcomes
+from repro.studies.figures.style import as_vectors, save
+from repro.studies.tables import AnyArchive
+
+__all__ = [
+    "FIGURES", "IN_PAGES", "along_a_unit", "as_vectors", "bounds_and_estimators", "by_groups",
+    "chosen_beta", "draw", "drawn_samples", "leads", "logged_gaps", "logged_log_px", "posteriors",
+    "printed_and_corrected", "reported_betas", "run_curves", "run_grids", "samples_and_clarity",
+    "save", "signal_to_noise",
+]  # fmt: skip
+
+
+def _corrected(name: str, profile: str, archive: AnyArchive) -> Figure:
+    """The audit's figure, which the cover shows; it is of no profile."""
+    return printed_and_corrected(archive)
+
+
+def _bound(name: str, profile: str, archive: AnyArchive) -> Figure:
+    """The background's figure; it is of no record."""
+    return what_a_bound_is()
+
+
+def _outcomes(name: str, profile: str, archive: AnyArchive) -> Figure:
+    """The figure of the test that was fixed in advance; its profile is fixed, too."""
+    return outcomes(archive)
+
+
+FIGURES = {
+    "figure1": training_curves,
+    "figure2": training_curves,
+    "figure3": training_curves,
+    "figure4": beta_curves,
+    "figure5": method_grids,
+    "figure6": method_grids,
+    "figure7": grids_elsewhere,
+    "corrected": _corrected,
+    "bound": _bound,
+    "preregistered": _outcomes,
+}
+
+
+IN_PAGES = ("corrected", "bound", "preregistered")  # committed as SVG in the book's folder
+
+
+def draw(name: str, profile: str = "best", archive: AnyArchive = None) -> Figure:
+    """The report's ``figure1`` to ``figure7``, or one that a page shows, ``IN_PAGES``."""
+    return FIGURES[one_of("figure", name, FIGURES)](name, profile, archive)

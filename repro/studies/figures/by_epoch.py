@@ -1,0 +1,273 @@
+"""Curves by epoch: Figures 1 to 4, and the curves of runs just trained."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from repro import ReproError
+from repro.records import Archive, Record, Selection
+from repro.records.estimates import over_seeds
+from repro.studies.captions import METHOD_TITLES, label, labels
+from repro.studies.figures.style import (
+    COLOURS,
+    legend_above,
+    look,
+    nothing,
+    styled_figure,
+    whole_epochs,
+    with_conditions,
+)
+from repro.studies.logs import blocks_of_logs, nodes_of
+from repro.studies.tables import AnyArchive, by_beta, by_method, chosen_betas
+from repro.words.exhibits import KINDS_OF_BETA, runs_of
+from repro.words.experiments import TABLE_METHODS, Experiment
+
+WINDOWS = {"figure1": 10, "figure2": 5, "figure3": 10}  # of (a), in epochs, as in the report
+METRICS_OF_PANELS = ("iwae_64", "log_px")
+ENDS_OF_BETA = (0.1, 0.9)  # of the report's Figure 4
+
+
+def training_curves(name: str, profile: str = "best", archive: AnyArchive = None) -> Figure:
+    """Figures 1 to 3: (a) IWAE-64 and (b) log p-hat of the test set by epoch.
+
+    Above from the report's logs, below ours. (a) has the report's rolling window, below; the logs
+    are kept in means of 20 epochs. Bars: standard errors over the test images. Bands: standard
+    errors between seeds, if there are several.
+    """
+    archive = Archive.of(archive)
+    selection = archive.select(name, profile)
+    ours = selection.used
+    window = WINDOWS[name]
+    if ours and ours[0].experiment.epochs < 20 * window:
+        window = 1
+    rows = 2 if ours else 1
+    with styled_figure(rows, 2, (8, 0.6 + 2.9 * rows), sharey="row") as (figure, axes):
+        for ax in axes.flat:
+            ax.set(xlabel="epoch")
+            whole_epochs(ax)
+        for row in axes:
+            row[0].set_ylabel("nats")
+        _draw_logs(axes[0], runs_of(name, "short")[0].setting, archive, archive.released_in(name))
+        if ours:
+            _draw_ours(axes[1], selection, window)
+        legend_above(figure, axes[0, 0], 5)
+        return with_conditions(figure, ours)
+
+
+def _draw_logs(row, setting: str, archive: Archive, again: Sequence[Record]) -> None:
+    """The report's logs, and stars for the released weights measured ``again``."""
+    row[0].set_title("report: (a) logged as IWAE-64")
+    row[1].set_title("report: (b) log p̂(x), logged")
+    blocks = blocks_of_logs(archive)
+    blocks = blocks[blocks.group == setting]
+    last = blocks.last_epoch.max()
+    for m in TABLE_METHODS:
+        log = blocks[blocks.method == m]
+        for ax, metric in zip(row, METRICS_OF_PANELS, strict=True):
+            every = max(len(log) // 8, 1)
+            values = log[f"{metric}_mean"]
+            ax.plot(log.last_epoch, values, markevery=every, label=METHOD_TITLES[m], **look(m))
+    for r in again:
+        colour = COLOURS[r.experiment.method]
+        for ax, metric in zip(row, METRICS_OF_PANELS, strict=True):
+            ax.plot(last * 1.03, r.metrics[metric]["value"], "*", color=colour, markersize=9)
+    late = blocks[blocks.last_epoch > last / 10].log_px_mean
+    lowest = min([late.min(), *(r.metrics["iwae_64"]["value"] for r in again)])
+    row[0].set_ylim(lowest - 0.3, late.max() + 0.7)
+    for ax in row if again else ():
+        said = "★ these weights, measured again"
+        ax.text(0.98, 0.03, said, transform=ax.transAxes, ha="right", fontsize=8)
+
+
+def _draw_ours(row, selection: Selection, window: int) -> None:
+    """Our own curves."""
+    rolling = f", rolling mean of {window}" if window > 1 else ""
+    row[0].set_title(f"ours: (a) IWAE-64{rolling}")
+    row[1].set_title("ours: (b) log p̂(x)")
+    for m, runs in by_method(selection.used).items():
+        draw_by_epoch(row[0], runs, "iwae_64", window, look(m))
+        draw_by_epoch(row[1], runs, "log_px", 1, look(m))
+    row[1].set_xlim(row[0].get_xlim())  # log p-hat may be known of the last epoch alone
+    _without_the_first_tenth(row[0], selection.used, METRICS_OF_PANELS)
+    _say_what_is_missing(row, selection.missing)
+
+
+def _without_the_first_tenth(ax, ours: Sequence[Record], metrics: Iterable[str]) -> None:
+    """Let the first tenth of training fall off the page, as it does in the report's figures."""
+    late = pd.concat([r.curve[r.curve.epoch >= r.experiment.epochs / 10] for r in ours])
+    values = late[[*metrics]].melt().value
+    margin = 0.05 * (values.max() - values.min()) or 1
+    ax.set_ylim(values.min() - margin, values.max() + margin)
+
+
+def draw_by_epoch(
+    ax, runs: Sequence[Record], metric: str, window: int, line: dict, name: str | None = None
+) -> None:
+    """Mean over seeds by epoch, rolling; a band between seeds, or bars over images."""
+    if not runs:
+        return
+    measured = [r.curve.set_index("epoch").dropna(subset=[metric]) for r in runs]
+    rolling = [m[metric].rolling(window, min_periods=1).mean() for m in measured]
+    values = pd.concat(rolling, axis=1).dropna()
+    mean = values.mean(axis=1)
+    if metric == "log_px":  # measured at a few epochs only
+        line = line | {"linestyle": "none", "markersize": 5}
+    every = max(len(values) // 8, 1) if metric == "iwae_64" else 1
+    ax.plot(mean.index, mean, markevery=every, label=name, **line)
+    if len(runs) > 1:
+        error = values.std(axis=1, ddof=1) / np.sqrt(len(runs))
+    else:
+        error = measured[0][f"{metric}_se"]
+    if metric == "log_px":
+        bars = {"fmt": "none", "ecolor": line["color"], "capsize": 2}
+        ax.errorbar(mean.index, mean, error, **bars)
+    elif len(runs) > 1:
+        band = {"color": line["color"], "alpha": 0.25, "linewidth": 0}
+        ax.fill_between(mean.index, mean - error, mean + error, **band)
+
+
+def _say_what_is_missing(axes, missing: Sequence[Experiment]) -> None:
+    """Name on the axes the runs that are missing."""
+    names = list(dict.fromkeys(label(e) for e in missing))
+    for ax in axes if names else ():
+        said = "not run: " + textwrap.fill(", ".join(names), 40)
+        ax.text(0.98, 0.03, said, transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
+
+
+def beta_curves(name: str = "figure4", profile: str = "best", archive: AnyArchive = None) -> Figure:
+    """Figure 4: IWAE-64 with beta fixed and learned, where each ends, and the learned beta."""
+    selection = Archive.of(archive).select(name, profile)
+    ours = selection.used
+    if not ours:
+        return nothing()
+    betas = sorted({e.beta for e in selection.wanted})
+    shades = dict(zip(betas, sns.color_palette("viridis", len(betas) + 1), strict=False))
+    with styled_figure(2, 2, (8, 6)) as (figure, axes):
+        (fixed, learned), (ends, values) = axes
+        learned.sharey(fixed)
+        for ax, (m, kind) in zip((fixed, learned), KINDS_OF_BETA.items(), strict=True):
+            ax.set(title=f"IWAE-64, β {kind}", xlabel="epoch")
+            for beta, runs in by_beta(ours, m).items():
+                line = look(m) | {"color": shades[beta]}
+                draw_by_epoch(ax, runs, "iwae_64", 1, line, f"{beta:g}")
+            _say_what_is_missing([ax], [e for e in selection.missing if e.method == m])
+            _draw_ends(ends, by_beta(ours, m), ours, m)
+        _draw_learned_betas(values, by_beta(ours, "ciwae-learned"), shades)
+        fixed.set_ylabel("nats")
+        ends.set(title="IWAE-64 at the end", xlabel="β, fixed or at the start", ylabel="nats")
+        _without_the_first_tenth(fixed, ours, ["iwae_64"])
+        for ax in (fixed, learned, values):
+            whole_epochs(ax)
+        for ax, title in ((fixed, "β"), (ends, "")):
+            if ax.get_legend_handles_labels()[0]:
+                ax.legend(title=title, frameon=False, fontsize=8, title_fontsize=8)
+        return with_conditions(figure, ours)
+
+
+def chosen_beta(archive: AnyArchive = None) -> Figure:
+    """The beta that is chosen, by epoch, and IWAE-64 beside that of every fixed beta."""
+    archive = Archive.of(archive)
+    chosen = chosen_betas(archive)
+    if not chosen:
+        return nothing()
+    fixed = by_beta(archive.select("figure4").used, "ciwae")
+    with styled_figure(1, 2, (8, 3.2)) as (figure, ((values, scores),)):
+        line = look("ciwae-chosen")
+        for record in chosen:
+            curve = record.curve
+            start = record.experiment.beta
+            values.plot([0, *curve.epoch], [start, *curve.beta], **line)
+        values.set(title="β while it is chosen", xlabel="epoch", ylabel="β", ylim=(0, 1))
+        _draw_ends(scores, fixed, [r for runs in fixed.values() for r in runs], "ciwae")
+        for place, record in enumerate(chosen):
+            end = record.metrics["iwae_64"]
+            beta = record.curve.beta.iloc[-1]
+            name = None if place else "chosen"
+            scores.errorbar(beta, end["value"], end["se"], capsize=2, label=name, **line)
+        scores.set(title="IWAE-64 at the end", xlabel="β, fixed or at the end", ylabel="nats")
+        scores.legend(frameon=False, fontsize=8)
+        whole_epochs(values)
+        return with_conditions(figure, chosen)
+
+
+def reported_betas(archive: AnyArchive = None) -> Figure:
+    """The two curves of the report's Figure 4: parabolas through three round values each."""
+    table = Archive.of(archive).table("figure4")[0].set_index("curve")
+    betas = np.linspace(*ENDS_OF_BETA, 100)
+    with styled_figure(1, 1, (5, 2.8)) as (figure, ((ax,),)):
+        for method, kind in KINDS_OF_BETA.items():
+            nodes = nodes_of(table.loc[kind])
+            parabola = np.polyfit([*nodes], [*nodes.values()], 2)
+            line = look(method)
+            ax.plot(betas, np.polyval(parabola, betas), color=line["color"], label=f"β {kind}")
+            ax.plot([*nodes], [*nodes.values()], line["marker"], color=line["color"])
+        ax.set(xlabel="β, fixed or at the start", ylabel="IWAE-64, nats")
+        ax.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _draw_learned_betas(ax, runs: dict[float, list[Record]], shades: dict) -> None:
+    """The learned beta by epoch, from each start."""
+    for start, of_start in runs.items():
+        curve = of_start[0].curve
+        line = look("ciwae-learned") | {"color": shades[start]}
+        ax.plot([0, *curve.epoch], [start, *curve.beta], **line)
+    ax.set(title="β while it is learned", xlabel="epoch", ylabel="β", yscale="log")
+
+
+def _draw_ends(ax, runs: dict[float, list[Record]], ours: Sequence[Record], method: str) -> None:
+    """IWAE-64 at the end, by beta."""
+    found = [over_seeds(of_beta, "iwae_64", ours) for of_beta in runs.values()]
+    if found:
+        values = [e.value for e in found]
+        errors = [e.se for e in found]
+        kind = KINDS_OF_BETA[method]
+        ax.errorbar(list(runs), values, errors, capsize=2, label=kind, **look(method))
+
+
+def run_curves(shown: Sequence[Record]) -> Figure:
+    """IWAE-64 and log p-hat of the test set by epoch, a line for each record."""
+    some(shown)
+    with styled_figure(1, 2, (8, 3.4), sharey=True) as (figure, axes):
+        titles = ("IWAE-64", "log p̂(x)")
+        for ax, metric, title in zip(axes.flat, METRICS_OF_PANELS, titles, strict=True):
+            for record, name in zip(shown, labels(shown), strict=True):
+                measured = record.curve.dropna(subset=[metric])
+                epochs, values, errors = (measured[k] for k in ("epoch", metric, f"{metric}_se"))
+                line = look(record.experiment.method)
+                ax.errorbar(epochs, values, errors, label=name, capsize=2, **line)
+            ax.set(xlabel="epoch", title=title)
+            whole_epochs(ax)
+        axes[0, 0].set_ylabel("nats")
+        axes[0, 0].legend(frameon=False, fontsize=8)
+        return with_conditions(figure, shown)
+
+
+def some(shown: Sequence[Record]) -> None:
+    """Raise ReproError if there is nothing to draw."""
+    if not shown:
+        raise ReproError(
+            "there is no finished run to draw; "
+            "`python -m repro status` lists the commands that make some"
+        )
+
+
+def mean_lead(a: Sequence[Record], b: Sequence[Record]) -> pd.Series:
+    """Mean over the seeds that both have of the difference in log p-hat, by epoch."""
+    others = {r.experiment.seed: r for r in b}
+    found = []
+    for r in a:
+        if r.experiment.seed in others:
+            other = others[r.experiment.seed]
+            found.append(_log_px_by_epoch(r) - _log_px_by_epoch(other))
+    if not found:
+        return pd.Series(dtype=float)
+    return pd.concat(found, axis=1).mean(axis=1).dropna()
+
+
+def _log_px_by_epoch(record: Record) -> pd.Series:
+    return record.curve.set_index("epoch").log_px

@@ -1,0 +1,88 @@
+"""Pictures of trained models: samples, steps along a latent unit, and posteriors in the plane."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
+
+from repro.records import Archive
+from repro.records.estimates import number
+from repro.studies.captions import METHOD_TITLES
+from repro.studies.designs import PLANE_IMAGES, PLANE_LAYOUTS
+from repro.studies.figures.style import COLOURS, styled_figure
+from repro.studies.tables import AnyArchive
+from repro.words.experiments import TABLE_METHODS
+
+WHOSE = ("MNIST, the report's", "Omniglot, ours")
+PIXELS_ACROSS = 28
+OF_POSTERIORS = ("kl", "mu", "sigma", "centre", "reach", "density")
+
+
+def drawn_samples(archive: AnyArchive = None) -> Figure:
+    """What the generative networks draw: a row for each method."""
+    return _strips("samples", archive)
+
+
+def along_a_unit(archive: AnyArchive = None) -> Figure:
+    """What they draw as one latent unit goes from -2 to 2: a row for each method."""
+    return _strips("traversals", archive)
+
+
+def _strips(name: str, archive: AnyArchive) -> Figure:
+    images = Archive.of(archive).arrays("pictures")[0][name]
+    methods = len(TABLE_METHODS)
+    with styled_figure(1, 2, (8, 2.1), "white") as (figure, axes):
+        for panel, (ax, title) in enumerate(zip(axes.flat, WHOSE, strict=True)):
+            of_panel = images[panel * methods : (panel + 1) * methods]
+            ax.imshow(_tiled(of_panel), cmap="gray_r", vmin=0, vmax=255, interpolation="none")
+            ax.set_title(title, fontsize=8)
+            ax.tick_params(length=0)
+            ax.set_xticks([])
+            middles = [PIXELS_ACROSS * (row + 0.5) for row in range(methods)]
+            ax.set_yticks(middles, [m.upper() for m in TABLE_METHODS], fontsize=7)
+    return figure
+
+
+def _tiled(images: np.ndarray) -> np.ndarray:
+    """Images [row, column, pixels] as one."""
+    rows, columns, _ = images.shape
+    tiles = images.reshape(rows, columns, PIXELS_ACROSS, PIXELS_ACROSS).transpose(0, 2, 1, 3)
+    return tiles.reshape(rows * PIXELS_ACROSS, columns * PIXELS_ACROSS)
+
+
+def posteriors(archive: AnyArchive = None) -> Figure:
+    """The posterior of four images in three models with two latent variables, and q at 1 and 2 sd.
+
+    Each panel has its own window.
+    """
+    found = Archive.of(archive).arrays("pictures")[0]
+    rows = len(PLANE_LAYOUTS)
+    with styled_figure(rows, PLANE_IMAGES, (8, 6.2), "white") as (figure, axes):
+        for index, ax in enumerate(axes.flat):
+            layout = PLANE_LAYOUTS[index // PLANE_IMAGES]
+            of_panel = {name: found[name][index] for name in OF_POSTERIORS}
+            _draw_posterior(ax, of_panel, COLOURS[layout.method])
+            if index % PLANE_IMAGES == 0:
+                ax.set_ylabel(METHOD_TITLES[layout.method])
+            if index < PLANE_IMAGES:
+                _draw_input(ax, found["inputs"][index])
+    return figure
+
+
+def _draw_posterior(ax, p: dict[str, np.ndarray], colour: str) -> None:
+    x, y = p["centre"]
+    reach = p["reach"]
+    window = (x - reach, x + reach, y - reach, y + reach)
+    ax.imshow(p["density"], cmap="gray_r", extent=window, origin="lower", interpolation="bilinear")
+    for deviations in (1, 2):
+        size = 2 * deviations * p["sigma"]
+        ax.add_patch(Ellipse(p["mu"], *size, fill=False, edgecolor=colour, linewidth=1.5))
+    ax.set(xlim=window[:2], ylim=window[2:])
+    ax.set_title(f"KL(q‖p) = {number(p['kl'])}", fontsize=8)
+    ax.tick_params(labelsize=6)
+
+
+def _draw_input(ax, image: np.ndarray) -> None:
+    """The image whose posterior a column shows, in a corner of its first panel."""
+    inset = ax.inset_axes((0.74, 0.72, 0.25, 0.27))
+    inset.imshow(image.reshape(PIXELS_ACROSS, PIXELS_ACROSS), cmap="gray_r", interpolation="none")
+    inset.set(xticks=[], yticks=[])

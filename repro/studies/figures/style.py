@@ -1,0 +1,125 @@
+"""One look for all figures: colours, markers, and what stands underneath."""
+
+import contextlib
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from repro.records import Record
+from repro.studies.captions import OVER_IMAGES, conditions
+
+# Okabe and Ito's colours for the colour-blind, those that show on white and on black
+COLOURS = {
+    "iwae": "#0072B2",
+    "piwae": "#D55E00",
+    "miwae": "#009E73",
+    "ciwae": "#CC79A7",
+    "vae": "#E69F00",
+    "ciwae-learned": "#56B4E9",
+    "ciwae-chosen": "#999933",
+    "u-miwae": "#882255",
+}
+MARKERS = {
+    "iwae": "o",
+    "piwae": "s",
+    "miwae": "^",
+    "ciwae": "D",
+    "vae": "v",
+    "ciwae-learned": "P",
+    "ciwae-chosen": "X",
+    "u-miwae": "p",
+}
+GREY = "#757575"  # readable on white and on black
+INK = "#4d4d4d"  # of axes and words in vector figures, which a dark page inverts
+BETWEEN_ROWS = 0.16  # inches, from what is below one row's axes to the next row's titles
+STYLE = {
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "svg.hashsalt": "repro",
+    "figure.dpi": 160,
+}
+
+
+def _in_colour(colour: str) -> dict:
+    """A style whose axes and words have this colour."""
+    parts = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color")
+    return dict.fromkeys(parts, colour)
+
+
+def as_vectors() -> None:
+    """In a notebook: show figures as SVG from here on, the same bytes every time."""
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+    plt.rcParams["svg.hashsalt"] = STYLE["svg.hashsalt"]
+    set_matplotlib_formats("svg", metadata={"Date": None, "Creator": None})
+
+
+DASHED_PHI = {"markerfacecolor": "none", "linestyle": "--"}  # of the inference network's gradient
+
+
+@contextlib.contextmanager
+def styled_figure(rows: int, columns: int, size: tuple[float, float], axes: str = "ticks", **how):
+    """A figure and its axes [rows, columns], in our style; closed, or notebooks show it twice."""
+    colours = _in_colour(INK if axes == "ticks" else GREY)
+    with plt.rc_context(sns.axes_style(axes) | STYLE | colours):
+        layout = {"figsize": size, "layout": "constrained", "squeeze": False}
+        figure, grid = plt.subplots(rows, columns, **layout, **how)
+        if axes == "ticks":
+            figure.get_layout_engine().set(h_pad=BETWEEN_ROWS / 2)
+            sns.despine(figure)
+        try:
+            yield figure, grid
+        finally:
+            plt.close(figure)
+
+
+def look(method: str) -> dict:
+    """The line of a method."""
+    return {
+        "color": COLOURS.get(method, GREY),
+        "marker": MARKERS.get(method, "."),
+        "markersize": 4,
+        "linewidth": 1.2,
+    }
+
+
+def whole_epochs(ax) -> None:
+    """Ticks at whole epochs only."""
+    ax.xaxis.get_major_locator().set_params(integer=True)
+
+
+def legend_above(figure: Figure, ax, columns: int) -> None:
+    """One legend for the figure, of what is drawn on ``ax``."""
+    handles, names = ax.get_legend_handles_labels()
+    where = "outside upper center"
+    figure.legend(handles, names, loc=where, ncols=columns, frameon=False, fontsize=8)
+
+
+def with_conditions(
+    figure: Figure, ours: Sequence[Record], error: str | None = OVER_IMAGES
+) -> Figure:
+    """The figure with what our runs are underneath."""
+    text = textwrap.fill(f"Ours: {conditions(ours, error)}", 125)
+    figure.supxlabel(text, fontsize=8, x=0.01, ha="left")
+    return figure
+
+
+def nothing() -> Figure:
+    """A figure that says that there is nothing to draw."""
+    with styled_figure(1, 1, (8, 1)) as (figure, ((ax,),)):
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, "nothing of this has been run yet", ha="center", va="center")
+    return figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write the figure as SVG or PNG, with nothing that changes from one day to the next."""
+    metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}
+    with plt.rc_context(STYLE):
+        figure.savefig(path, metadata=metadata, dpi=200)
+    return path

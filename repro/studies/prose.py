@@ -1,0 +1,535 @@
+"""Numbers for the book's prose, drawn from the records when the book is built.
+
+A page asks for ``n.value("mnist reference", "iwae", "log_px")`` in double braces, and the
+``Estimate`` that comes back becomes text there.
+"""
+
+import functools
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import repro
+from repro import plural, records
+from repro.catalogue import MODELS, OMNIGLOT
+from repro.records import Record
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds
+from repro.studies import (
+    audit,
+    claims,
+    explorer,
+    gradients,
+    logs,
+    others,
+    preregistered,
+    similarity,
+    stacks,
+    tables,
+    trainings,
+)
+from repro.studies.designs import COUNTS, NETWORKS_OF_ESTIMATORS, SWEPT, offset_title
+from repro.studies.estimator_runs import (
+    BOTH_EARLIER,
+    BOTH_LONGER,
+    BOTH_NETWORKS,
+    ENCODER_ALONE,
+    EstimatorRuns,
+    log_px_of_one_decoder,
+)
+from repro.studies.evidence import Evidence, rounded_up
+from repro.studies.reported import FIGURE4, TABLE1
+from repro.training.costs import MACHINES
+from repro.words.experiments import TABLE_METHODS, TRAINED_PROFILES, plan
+
+TRAININGS = {  # as pages name them
+    "both": BOTH_NETWORKS,
+    "earlier": BOTH_EARLIER,
+    "longer": BOTH_LONGER,
+    "alone": ENCODER_ALONE,
+}
+LAST_COUNTS = (64, 256)  # of K, between which rates are given
+ESS_OF_MOST = functools.partial(gradients.effective_samples, layout=SWEPT[-1])
+
+
+@dataclass(frozen=True)
+class Numbers(Evidence):
+    """What the book's prose may ask; two are equal if their records and code are."""
+
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self):
+        folder = records.results_folder(self.results)
+        files = [
+            *sorted(Path(repro.__file__).parent.rglob("*.py")),
+            *sorted(folder.glob("published/*.csv")),
+        ]
+        for profile in ("published", "short", "full"):
+            files += sorted(folder.glob(f"{profile}/*/*/metrics.json"))
+        digests = [hashlib.sha256(file.read_bytes()).digest() for file in files]
+        together = hashlib.sha256(b"".join(digests)).hexdigest()
+        object.__setattr__(self, "fingerprint", together)
+
+    def __getstate__(self) -> dict:
+        """Without the archive: the book's builder keeps a copy of this on disk."""
+        return {"results": self.results, "fingerprint": self.fingerprint}
+
+    # One setting
+
+    def value(self, setting: str, method: str, metric: str, whose: str = "weights"):
+        """A metric with its error; ``ssim_on_omniglot`` is on whichever version was measured."""
+        everyone = self.runs(setting, whose=whose)
+        runs = [r for r in everyone if r.experiment.method == method]
+        names = (name for r in runs for name in r.metrics if name.startswith(metric))
+        full_name = next(names, metric)
+        found = [r for r in runs if full_name in r.metrics]
+        among = [r for r in everyone if full_name in r.metrics]
+        return over_seeds(found, full_name, among, 4 if metric.startswith("ssim") else 2)
+
+    def printed(self, source: str, setting: str, method: str, metric: str) -> Estimate:
+        """What the paper or the report prints in Table 1."""
+        return TABLE1[source][setting.split()[1]][metric][method]
+
+    def below(self, setting: str, method: str):
+        """How far the released weights' ELBO lies below log p-hat: KL(q || p(z|x))."""
+        runs = self.runs(setting, method)
+        if not runs:
+            return NOT_RUN
+        images = runs[0].images
+        return Estimate.mean_of(images["log_px"] - images["elbo"], ErrorOf.IMAGES)
+
+    def units(self, setting: str, method: str, whose: str = "weights"):
+        """Active latent units."""
+        return _mean_units(self.runs(setting, method, whose))
+
+    def binarisation(self, setting: str) -> str:
+        """How far another binarisation moves IWAE-64: the lowest and the highest deviation."""
+        runs = self.runs(setting)
+        return _from_to([r.metrics["iwae_64"]["binarisation_sd"] for r in runs])
+
+    def predicted_rise(self, setting: str, method: str) -> Estimate:
+        """By how much log p-hat should rise with ten times the samples, as its variance tells."""
+        rows = self.proposals()
+        chosen = (rows.group == setting.replace(" ", "-")) & (rows.method == method)
+        (predicted,) = rows[chosen].predicted
+        return Estimate(predicted, digits=3)
+
+    def proposals(self) -> pd.DataFrame:
+        """How far log p-hat of the report's weights can be trusted, one row for each model."""
+        return self.archive.table("proposals")[0]
+
+    def share_above(self) -> str:
+        """Of images whose k-hat is above 0.7, the lowest and the highest share over the models."""
+        shares = 100 * self.proposals().khat_above
+        return f"{number(shares.min(), 0)} to {number(shares.max(), 0)} %"
+
+    def rises(self, setting: str) -> str:
+        """By how much log p-hat rises with ten times the samples: over a setting's models."""
+        rows = self.proposals()
+        return _from_to(rows[rows.group == setting.replace(" ", "-")].rise)
+
+    def times_predicted(self) -> str:
+        """The lowest and the highest ratio of a rise to what the variance of weights predicts."""
+        rows = self.proposals()
+        ratios = rows.rise / rows.predicted
+        return f"{number(ratios.min(), 0)} to {number(ratios.max(), 0)}"
+
+    # While training goes on
+
+    def lead(self, setting: str, method: str, epoch: int) -> Estimate:
+        """A method's lead over IWAE in a log's log p-hat, in the 20 epochs that end there."""
+        leads = logs.leads_in_logs(self.archive)[method]
+        return Estimate(leads[setting.replace(" ", "-"), epoch])
+
+    def passed(self, setting: str, method: str) -> str:
+        """The epoch from which on the report's log has IWAE ahead in log p-hat."""
+        leads = logs.leads_in_logs(self.archive)[method]
+        return str(logs.passed_for_good(leads[setting.replace(" ", "-")]) or "never")
+
+    def after(self, setting: str, method: str, epoch: int, metric: str = "iwae_64") -> float:
+        """A metric on our short runs' curves after an epoch, the mean over seeds; nan without."""
+        curves = [r.curve.set_index("epoch")[metric] for r in self.runs(setting, method, "short")]
+        return float(np.mean([c.get(epoch, np.nan) for c in curves])) if curves else np.nan
+
+    def reached(self, setting: str, method: str, epoch: int):
+        """IWAE-64 ``after`` an epoch, as an estimate."""
+        return _known(self.after(setting, method, epoch))
+
+    def gain_of_size(self, method: str, metric: str):
+        """What the larger model has over the reference model: the released weights, paired."""
+        larger, reference = (
+            self.runs(f"mnist {model}", method) for model in ("larger", "reference")
+        )
+        return trainings.difference(self.archive, larger, reference, metric)
+
+    def faster(self, method: str, epoch: int):
+        """How far the larger model's IWAE-64 is ahead after as many epochs: our runs."""
+        larger = self.after("mnist larger", method, epoch)
+        reference = self.after("mnist reference", method, epoch)
+        return _known(larger - reference)
+
+    # The released code's best checkpoints
+
+    def best_epoch(self, setting: str, method: str) -> str:
+        """The epoch of the checkpoint that the released code calls a run's best."""
+        (record,) = self.runs(setting, method)
+        return f"{logs.checkpoint_of(record.experiment, self.archive).best_epoch:.0f}"
+
+    def highest(self, score: str) -> Estimate:
+        """The highest logged ``iwae_64`` or ``log_px`` of CIWAE and the VAE on MNIST."""
+        return Estimate(self._one_batch[f"highest_{score}"].max())
+
+    @property
+    def _one_batch(self) -> pd.DataFrame:
+        """Checkpoints on MNIST whose choice is of one batch of 20 images."""
+        found = self.archive.table("checkpoints")[0]
+        return found[(found.batches == 1) & found.group.str.startswith("mnist")]
+
+    def ssim_of_best(self, dataset: str, method: str) -> Estimate:
+        """SSIM of the checkpoint called best, on its own dataset; ± standard deviation."""
+        return similarity.best_checkpoints(self.archive)[dataset, method, "ssim"]
+
+    def furthest_ssim_of_best(self) -> str:
+        """The largest distance of a printed SSIM of Figures 5 and 6 from the best checkpoint's."""
+        rows = similarity.comparisons(self.archive)
+        found = [
+            abs(c.printed.value - c.checkpoint.value)
+            for title, row in rows.items()
+            if title.startswith("Figure")
+            for c in row.values()
+        ]
+        return rounded_up(max(found))
+
+    def drawers(self, method: str, split: str) -> Estimate:
+        """A released Omniglot model's IWAE-64 minus IWAE's, over the drawers of a split."""
+        of_split = audit.by_drawer(self.archive.table("drawers")[0])[split]
+        ahead = of_split[method] - of_split.iwae
+        return Estimate.mean_of(ahead, ErrorOf.DRAWS)
+
+    # Figure 4
+
+    @property
+    def _reported_betas(self) -> pd.DataFrame:
+        return self.archive.table("figure4")[0].set_index("curve")
+
+    def points_of_figure4(self) -> str:
+        """How many points each curve of the report's Figure 4 has."""
+        (points,) = set(self._reported_betas.points)
+        return str(points)
+
+    def nodes_of_figure4(self, kind: str) -> str:
+        """The three round values of a curve of the report's Figure 4, ``fixed`` or ``learned``."""
+        values = logs.nodes_of(self._reported_betas.loc[kind]).values()
+        first, second, third = (number(value, digits=1) for value in values)
+        return f"{first}, {second} and {third}"
+
+    def furthest_in_figure4(self) -> str:
+        """The largest distance of a point of the report's Figure 4 from its parabola."""
+        return rounded_up(self._reported_betas.furthest.max())
+
+    def mean_of_figure4(self, kind: str) -> Estimate:
+        """The mean of a curve's points in the report's Figure 4."""
+        return Estimate(self._reported_betas.loc[kind, "mean"])
+
+    def figure4(self, name: str) -> Estimate:
+        """What the report says of Figure 4."""
+        return FIGURE4[name]
+
+    def of_beta(self, method: str, beta: float, metric: str = "iwae_64"):
+        """A metric of our run with this beta, fixed (``ciwae``) or at the start."""
+        runs = tables.by_beta(self.of_betas(), method).get(beta, [])
+        if metric == "active_units":
+            return _mean_units(runs)
+        return over_seeds(runs, metric, self.of_betas())
+
+    def chosen(self, metric: str = "iwae_64", method: str = "ciwae-chosen"):
+        """A metric of our runs that choose their beta."""
+        return over_seeds(tables.chosen_betas(self.archive, method), metric)
+
+    def range_of_chosen(self, epoch: int) -> str:
+        """The lowest and the highest beta that is chosen from an epoch on."""
+        curves = [r.curve for r in tables.chosen_betas(self.archive)]
+        values = pd.concat([c.beta[c.epoch >= epoch] for c in curves])
+        return f"{number(values.min())} and {number(values.max())}"
+
+    def seeds_of_chosen(self) -> str:
+        """How many of our runs choose their beta."""
+        return plural(len(tables.chosen_betas(self.archive)), "seed")
+
+    def over_betas(self, method: str):
+        """IWAE-64 over the betas: mean ± standard deviation, our own runs."""
+        return tables.spread_over_betas(self.of_betas(), method)
+
+    def between_betas(self, method: str) -> str:
+        """IWAE-64 over the betas, from the lowest to the highest: our own runs."""
+        scores = self.scores(method)
+        return _from_to(scores) if len(scores) > 1 else str(NOT_RUN)
+
+    def learned_beta(self, epoch: int | None = None) -> str:
+        """The highest learned beta after an epoch, by default the last, rounded up to a digit."""
+        highest = self.highest_learned_beta(epoch)
+        return str(NOT_RUN) if highest is None else rounded_up(highest)
+
+    def of_precision(self, which: str) -> Estimate:
+        """IWAE-64 in TF32 minus float32 on Omniglot after 40 epochs: ``largest`` or ``mean``."""
+        exact = self._after_40_on_omniglot("short", "float32")
+        rounded = self._after_40_on_omniglot("full", "tf32")
+        apart = [rounded[m] - exact[m] for m in TABLE_METHODS]
+        return Estimate(float(np.abs(apart).max() if which == "largest" else np.mean(apart)))
+
+    def _after_40_on_omniglot(self, profile: str, precision: str) -> dict[str, float]:
+        """IWAE-64 of each method."""
+        wanted = plan("all", OMNIGLOT, profile=profile, precision=precision)
+        found = map(self.archive.get, wanted)
+        return {r.experiment.method: r.curve.set_index("epoch").iwae_64[40] for r in found}
+
+    def of_bfloat16(self, which: str) -> Estimate:
+        """IWAE-64 in bfloat16 minus TF32, on MNIST after 13 epochs: ``largest`` or ``mean``."""
+        of_each = {}
+        for precision, epochs in (("bf16", 13), ("tf32", None)):
+            runs = plan("all", "mnist", seed="10,11", epochs=epochs, profile="short")
+            found = [self.archive.get(replace(e, precision=precision)) for e in runs]
+            of_each[precision] = [r.curve.set_index("epoch").iwae_64[13] for r in found]
+        apart = np.subtract(of_each["bf16"], of_each["tf32"])
+        if which == "largest":
+            return Estimate(float(np.abs(apart).max()))
+        return Estimate.mean_of(apart, ErrorOf.DRAWS)
+
+    def changed_by_training(self, metric: str) -> str:
+        """The standard deviation that other trainings give a difference from IWAE, as a range."""
+        others = ("piwae", "miwae", "ciwae")
+        noises = [trainings.training_noise(self.archive, m, "iwae", metric) for m in others]
+        return _from_to([noise.sd for noise in noises])
+
+    # Bounds and estimators
+
+    def trained(self, method: str, estimator: str, metric: str, where: str = "both"):
+        """A metric of a bound under an estimator; ``where`` is a name in ``TRAININGS``."""
+        return EstimatorRuns(self.archive, TRAININGS[where]).value(method, estimator, metric)
+
+    def trained_apart(self, a: str, b: str, metric: str, where: str = "both"):
+        """The metric of ``a`` minus that of ``b``, each a bound and an estimator: "iwae drep"."""
+        runs = EstimatorRuns(self.archive, TRAININGS[where])
+        return runs.apart(_pair(a), _pair(b), metric)
+
+    def clearer(self, a: str, b: str, where: str) -> Estimate:
+        """SNR of phi's gradient under ``a`` over that under ``b``: "iwae drep" and the like."""
+        return gradients.times_clearer(self.archive, a, b, where)
+
+    def clearer_in_all(self, a: str, b: str) -> str:
+        """The lowest and the highest of ``clearer`` over all networks."""
+        places = NETWORKS_OF_ESTIMATORS
+        return _from_to([self.clearer(a, b, where).value for where in places])
+
+    def rate(self, net: str, estimator: str, offset: float):
+        """d log SNR / d log K of IWAE between 64 and 256, in the linear Gaussian model."""
+        rows = gradients.swept(self.archive, offset_title(offset), estimator)
+        return gradients.exponent_of(rows, net, LAST_COUNTS).shown_with(2)
+
+    def that_count(self, offset: float):
+        """The effective sample size of 256 weights in the linear Gaussian model."""
+        rows = gradients.swept(self.archive, offset_title(offset), "rep")
+        return gradients.with_jackknife(rows, ESS_OF_MOST, digits=1)
+
+    def that_count_in_networks(self) -> str:
+        """The lowest and the highest effective sample size of 256 weights, in networks."""
+        tables_of = [gradients.swept(self.archive, w, "rep") for w in NETWORKS_OF_ESTIMATORS]
+        found = [ESS_OF_MOST(rows) for rows in tables_of]
+        return f"{number(min(found), 1)} to {number(max(found), 1)}"
+
+    def left_of_clarity(self, estimator: str, method: str = "iwae") -> str:
+        """SNR of phi's gradient at K = 256 over that at K = 1, lowest and highest, in networks."""
+        found = []
+        for where in NETWORKS_OF_ESTIMATORS:
+            ratios = gradients.ratios_by_count(self.archive, where, estimator, method)
+            found.append(ratios[COUNTS[-1]] / ratios[COUNTS[0]])
+        return _from_to(found)
+
+    def groups_over_one(self, estimator: str) -> str:
+        """SNR of MIWAE with eight groups over IWAE's, lowest and highest over K and networks."""
+        found = []
+        for where in NETWORKS_OF_ESTIMATORS:
+            of_one = gradients.ratios_by_count(self.archive, where, estimator, "iwae")
+            of_eight = gradients.ratios_by_count(self.archive, where, estimator, "miwae")
+            found += [of_eight[K] / of_one[K] for K in COUNTS]
+        return _from_to(found)
+
+    def made_up(self, a: str, b: str, target: str, metric: str, where: str = "both"):
+        """How much of the way in a metric from ``b`` to ``target`` it is to ``a``, in percent.
+
+        In parentheses Fieller's interval, 95 %, over the seeds that all three have.
+        """
+        runs = EstimatorRuns(self.archive, TRAININGS[where])
+        return runs.made_up(*map(_pair, (a, b, target)), metric)
+
+    def of_one_decoder(self) -> str:
+        """log p-hat of one decoder that is held, over encoders trained with different bounds."""
+        return log_px_of_one_decoder(self.archive)
+
+    def by_groups(self, method: str, M: int, metric: str):
+        """A metric of MIWAE or PIWAE with M groups of the 64 samples, after 40 epochs."""
+        found = EstimatorRuns(self.archive, BOTH_NETWORKS).by_groups(method, metric)
+        return found.get(M, NOT_RUN)
+
+    # The work as a whole
+
+    def parameters(self, model: str) -> str:
+        """How many a model has."""
+        return f"{MODELS[model].parameters:,}"
+
+    def compute(self) -> str:
+        """Hours of training and evaluation behind our own records, and what they ran on."""
+        ours = self._our_records()
+        if not ours:
+            return "no runs yet"
+        hours = sum(map(_hours, ours))
+        devices = "; ".join(sorted({r.provenance["device"] for r in ours}))
+        return f"{len(ours)} runs, {hours:.1f} hours on {devices}"
+
+    def energy(self) -> str:
+        """The most that our own records can have cost, in kWh."""
+        ours = self._our_records()
+        watt_hours = sum(MACHINES[_kind_of_device(r)].watts * _hours(r) for r in ours)
+        return f"{watt_hours / 1000:.1f} kWh"
+
+    def watts(self, kind: str) -> str:
+        """What a device is taken to draw: ``cuda``, or a core of a ``cpu``."""
+        return str(MACHINES[kind].watts)
+
+    def _our_records(self) -> list[Record]:
+        found: list[Record] = []
+        for profile in TRAINED_PROFILES:
+            if profile != "smoke":
+                found += self.archive.records(profile)
+        return found
+
+    def costs(self) -> str:
+        """What our stacks of runs took on a GPU, and what the model of costs says, in Markdown."""
+        return stacks.table_of_costs(self.archive)
+
+    def error_of_costs(self) -> str:
+        """The largest relative error of the model of costs, in percent, rounded up."""
+        return f"{np.ceil(100 * stacks.largest_error(self.archive)):.0f} %"
+
+    def minutes(self, exhibit: str) -> str:
+        """How long the training of an exhibit's runs took, all together."""
+        seconds = sum(
+            r.provenance["seconds"]["training"] for r in self.archive.select(exhibit).used
+        )
+        return f"{seconds / 60:.1f} minutes" if seconds else "no time yet"
+
+    def length(self, exhibit: str) -> str:
+        """How long our runs of an exhibit were, in words."""
+        selection = self.archive.select(exhibit)
+        used, missing = selection
+        if not used:
+            return "not run yet"
+        epochs = " and ".join(dict.fromkeys(str(r.experiment.epochs) for r in used))
+        seeds = Counter(replace(r.experiment, seed=0) for r in used).values()
+        counts = " or ".join(map(str, sorted(set(seeds))))
+        noun = "seed" if max(seeds) == 1 else "seeds"
+        said = f"{selection.profile} profile, {epochs} epochs, {counts} {noun}"
+        return f"{said}, with {plural(len(missing), 'run')} still to come" if missing else said
+
+    def preregistered(self) -> str:
+        """The hypotheses of the test that was fixed in advance, in Markdown."""
+        return preregistered.table_of_outcomes(self.archive)
+
+    def cost_of_preregistered(self) -> str:
+        """How long the runs of that test took, and on what."""
+        return preregistered.cost(self.archive)
+
+    def interval(self, method: str, metric: str) -> str:
+        """A hypothesis's mean and the interval that holds with all others together."""
+        return preregistered.interval_of(self.archive, method, metric)
+
+    def explorer(self) -> str:
+        """Sliders and curves of the linear Gaussian model, in Markdown."""
+        return explorer.as_page(self.archive)
+
+    def problems(self) -> int:
+        """In how many problems of the linear Gaussian model gradients were measured."""
+        return self.archive.table("samples")[1]["problems"]
+
+    def swept_replicates(self) -> int:
+        """How many estimates of a gradient were taken in each."""
+        return self.archive.table("samples")[1]["swept_replicates"]
+
+    def others(self) -> str:
+        """What others report for this architecture on MNIST, in Markdown."""
+        return others.as_table(self.archive)
+
+    def count_of_claims(self) -> str:
+        """How many claims there are, and how many came to each outcome."""
+        outcomes = Counter(verdict.outcome for verdict in claims.judged(self).values())
+        parts = [f"{count} × *{outcome}*" for outcome, count in outcomes.most_common()]
+        return f"{outcomes.total()} claims ({', '.join(parts)})"
+
+    def paper(self) -> str:
+        """Where this book is as a PDF, or how to make it."""
+        if (self.archive.folder.parent / "_build" / "report.pdf").exists():
+            return '<a href="report.pdf">PDF</a>'
+        return "PDF: `make pdf`"
+
+    def _cited(self) -> dict:
+        import yaml
+
+        return yaml.safe_load((self.archive.folder.parent / "CITATION.cff").read_text())
+
+    def authors(self) -> str:
+        """Who wrote this, and which version it is, from CITATION.cff."""
+        cited = self._cited()
+        names = ", ".join(author["name"] for author in cited["authors"])
+        return f"{names} · version {cited['version']}, {cited['date-released']}"
+
+    def bibtex(self) -> str:
+        """This work's entry for a bibliography, from CITATION.cff, as a block of code."""
+        cited = self._cited()
+        authors = " and ".join(f"{{{author['name']}}}" for author in cited["authors"])
+        lines = [
+            "@software{repro,",
+            f"  title = {{{cited['title']}}},",
+            f"  author = {{{authors}}},",
+            f"  version = {{{cited['version']}}},",
+            f"  date = {{{cited['date-released']}}}",
+            "}",
+        ]
+        return "\n".join(["```bibtex", *lines, "```"])
+
+    def claims(self) -> str:
+        """The claims table, in Markdown."""
+        return claims.as_markdown(self)
+
+
+def _pair(words: str) -> tuple[str, str]:
+    """A bound and an estimator, as pages name them: "iwae drep"."""
+    method, estimator = words.split()
+    return method, estimator
+
+
+def _known(value: float):
+    return NOT_RUN if np.isnan(value) else Estimate(value)
+
+
+def _hours(record: Record) -> float:
+    """What a run took, its share of a stack."""
+    return sum(record.provenance["seconds"].values()) / 3600
+
+
+def _kind_of_device(record: Record) -> str:
+    return "cuda" if "NVIDIA" in record.provenance["device"] else "cpu"
+
+
+def _from_to(values) -> str:
+    """From the lowest to the highest of several values."""
+    return f"{number(min(values))} to {number(max(values))}" if len(values) else str(NOT_RUN)
+
+
+def _mean_units(runs: list):
+    if not runs:
+        return NOT_RUN
+    units = [r.metrics["active_units"]["value"] for r in runs]
+    return Estimate(float(np.mean(units)), digits=0)

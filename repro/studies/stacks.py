@@ -1,0 +1,73 @@
+"""What our stacks of runs took on a GPU, beside what the model of costs says."""
+
+from typing import NamedTuple
+
+from repro.records import Archive, Record
+from repro.records.estimates import number
+from repro.studies.estimator_runs import USUAL_LAYOUTS
+from repro.training.costs import MACHINES
+from repro.words.experiments import TABLE_METHODS, TRAINED_PROFILES
+
+SEEDS_AT_A_TIME = 5  # of the test that was fixed in advance
+LEAST_SECONDS = 60.0  # of a stack that is compared: a record gives a run's seconds to a tenth
+
+
+class Stack(NamedTuple):
+    """Runs that were trained side by side, and the seconds that this took and should have."""
+
+    records: tuple[Record, ...]
+    measured: float
+    expected: float
+
+
+def stacks_on_gpu(archive: Archive) -> list[Stack]:
+    """The stacks that were trained on a GPU in TensorFloat-32, from the smallest on.
+
+    A record holds its share of the stack's time. So the records of one stack agree in that share,
+    in their code and in what stacked runs share.
+    """
+    found: dict[tuple, list[Record]] = {}
+    for profile in TRAINED_PROFILES:
+        for record in archive.records(profile):
+            if record.experiment.precision == "tf32":
+                found.setdefault(_stack_of(record), []).append(record)
+    stacks = [_timed(tuple(records)) for records in found.values()]
+    stacks = [stack for stack in stacks if stack.measured >= LEAST_SECONDS]
+    return sorted(stacks, key=lambda stack: len(stack.records))
+
+
+def _stack_of(record: Record) -> tuple:
+    """What the records of one stack agree in, and no two stacks."""
+    e = record.experiment
+    p = record.provenance
+    seeds_apart = 0
+    in_table1 = e.method in TABLE_METHODS and USUAL_LAYOUTS[e.method] == (e.M, e.K)
+    if in_table1 and e.estimator == "rep":
+        seeds_apart = e.seed // SEEDS_AT_A_TIME
+    return (e.shared, p["seconds"]["training"], p["commit"], p["device"], seeds_apart)
+
+
+def _timed(records: tuple[Record, ...]) -> Stack:
+    seconds = len(records) * records[0].provenance["seconds"]["training"]
+    runs = [record.experiment for record in records]
+    return Stack(records, seconds, MACHINES["cuda"].training(runs))
+
+
+def table_of_costs(archive: Archive) -> str:
+    """Each stack, what it took and what the model of costs says, in Markdown."""
+    lines = [
+        "| runs | epochs | dataset | minutes | expected | error |",
+        "|---|---|---|---|---|---|",
+    ]
+    for stack in stacks_on_gpu(archive):
+        e = stack.records[0].experiment
+        minutes = [f"{seconds / 60:.2f}" for seconds in (stack.measured, stack.expected)]
+        error = f"{number(100 * (stack.expected / stack.measured - 1), 0)} %"
+        cells = [len(stack.records), e.epochs, e.family, *minutes, error]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def largest_error(archive: Archive) -> float:
+    """The largest relative error of the model of costs on these stacks."""
+    return max(abs(stack.expected / stack.measured - 1) for stack in stacks_on_gpu(archive))

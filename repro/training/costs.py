@@ -1,0 +1,87 @@
+"""What runs cost, side by side on one device: time and memory, from measured costs.
+
+A scheduler needs to know it before a job begins, and the chapter on clusters compares it with what
+the records took.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from repro.bounds import T
+from repro.catalogue import MODELS, OMNIGLOT
+from repro.words.experiments import MILESTONES, PROFILES, Experiment
+
+SIZES = {  # dataset -> training and test images; of somebody's own dataset, MNIST's
+    "digits": (1500, 297),
+    "mnist": (60_000, 10_000),
+    "omniglot": (24_345, 8070),
+    OMNIGLOT: (24_345, 8115),
+}
+
+
+def _size(e: Experiment) -> float:
+    """A model's parameters, as a multiple of the reference model's."""
+    return MODELS[e.model].parameters / MODELS["reference"].parameters
+
+
+def weights_to_evaluate(e: Experiment, done: int = 0, milestones: bool = True) -> int:
+    """Log-weights of each test image that are still evaluated after ``done`` epochs.
+
+    T for each epoch left and at the end; those of log p-hat at the end and at each milestone.
+    """
+    times = 1
+    if milestones:
+        times += len([m for m in MILESTONES if done < m < e.epochs])
+    return T * (e.epochs - done + 1) + times * PROFILES[e.profile].log_px_samples
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a stack of runs costs on a kind of device.
+
+    ``seconds_of_step`` is that of a stack of n runs of the reference model at 64 samples: a fixed
+    part, and a part for each run. ``seconds_of_sample`` is that of one log-weight of one image in
+    an evaluation. Memory is in GB.
+    """
+
+    seconds_to_start: float
+    seconds_of_step: tuple[float, float]
+    seconds_of_sample: float
+    memory: tuple[float, float]
+    watts: float
+    stacks: bool  # whether runs are trained side by side, which saves time
+
+    def training(self, runs: Sequence[Experiment]) -> float:
+        """Seconds of the steps alone."""
+        first = runs[0]
+        train, _ = SIZES.get(first.dataset, SIZES["mnist"])
+        steps = first.epochs * (train // first.batch_size)
+        of_stack, of_run = self.seconds_of_step
+        return steps * (of_stack + of_run * len(runs)) * _size(first)
+
+    def cost(self, runs: Sequence[Experiment]) -> "Cost":
+        """What a stack of these runs takes."""
+        first = runs[0]
+        _, test = SIZES.get(first.dataset, SIZES["mnist"])
+        size = _size(first)
+        samples = weights_to_evaluate(first)
+        evaluation = samples * test * self.seconds_of_sample * len(runs) * size
+        base, more = self.memory
+        memory = base + more * len(runs) * size
+        return Cost(self.seconds_to_start + self.training(runs) + evaluation, memory)
+
+
+MACHINES = {  # kind of device -> measured costs; the chapter on clusters compares them with records
+    # one H200, compiled graphs in TensorFloat-32; the card's limit of power
+    "cuda": Machine(30, (170e-6, 31e-6), 4e-8, (2.0, 0.7), 700, stacks=True),
+    # one core of a server's processor, in single precision; a generous guess of power, with memory
+    "cpu": Machine(10, (0.0, 22e-3), 5e-6, (1.0, 0.1), 20, stacks=False),
+}
+
+
+class Cost(NamedTuple):
+    """What a job takes."""
+
+    seconds: float
+    memory: float  # GB

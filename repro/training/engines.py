@@ -1,0 +1,164 @@
+"""How a training step runs: operation by operation, compiled, or as one CUDA graph."""
+
+import contextlib
+import ctypes
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from repro import one_of
+from repro.bounds import has_beta, partitions_of
+from repro.models import Preparation, eager
+
+MOST_VERSIONS = 64  # of one function, for as many sets of bounds, layouts and estimators
+
+
+@functools.cache
+def compiled(function: Callable) -> Callable:
+    """The function compiled by torch.compile, once for every shape that it meets."""
+    return torch.compile(function, dynamic=False)
+
+
+@functools.cache
+def compiled_whole(function: Callable) -> Callable:
+    """The function compiled, or an error at its first call if a part of it cannot be."""
+    settings = torch._dynamo.config
+    limit = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"
+    setattr(settings, limit, MOST_VERSIONS)  # the second before PyTorch 2.6
+    for constant in (has_beta, partitions_of):
+        torch.compiler.assume_constant_result(constant)
+    return torch.compile(function, dynamic=False, fullgraph=True)
+
+
+@functools.cache
+def fastest() -> Preparation:
+    """``compiled`` if there is a compiler, else ``eager``."""
+    try:
+        compiled(torch.exp)(torch.zeros(1))
+    except Exception:
+        return eager
+    return compiled
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What runs a step.
+
+    ``compiles`` its functions of tensors; replays the whole step as one CUDA ``graph``.
+    """
+
+    name: str
+    compiles: bool = False
+    graph: bool = False
+
+    @property
+    def prepare(self) -> Preparation:
+        """Make a function of tensors ready to run."""
+        return compiled if self.compiles else eager
+
+    @property
+    def compiles_small_operations(self) -> bool:
+        """Whether Adam and the choice of a batch are compiled, too: a graph then launches less."""
+        return self.compiles and self.graph
+
+    def prepared_whole(self, function: Callable, example: Sequence) -> tuple[Callable, str]:
+        """A function that somebody else may have written, ready to run, and a remark.
+
+        If the compiler cannot take all of it or gets other numbers, which ``example`` shows, it
+        runs as it is and the remark, else empty, says why.
+        """
+        if not self.compiles:
+            return function, ""
+        prepared = compiled_whole(function)
+        try:
+            found = prepared(*example)
+        except Exception as error:
+            cause = first_cause(error).splitlines()[0]
+            return function, f"the bounds are not compiled ({cause})"
+        if not all(map(_near, found, function(*example))):
+            return function, "the bounds are not compiled (the compiler gets other numbers)"
+        return prepared, ""
+
+
+ENGINES = {  # from the simplest on; each falls back to the one before it
+    engine.name: engine
+    for engine in (
+        Engine("eager"),
+        Engine("compiled", compiles=True),
+        Engine("graph", graph=True),
+        Engine("compiled-graph", compiles=True, graph=True),
+    )
+}
+
+
+class Beside:
+    """``with beside:`` lets a GPU do something at the same time as what follows, until ``join``.
+
+    It does so on a second stream of the device given; without one, one thing follows another. What
+    is used there must be kept until ``join``, so that its memory is not given to something else.
+    """
+
+    def __init__(self, device: torch.device | None = None):
+        self.stream = None if device is None else torch.cuda.Stream(device)
+
+    def __enter__(self) -> None:
+        if self.stream is not None:
+            self.first = torch.cuda.current_stream()
+            self.stream.wait_stream(self.first)
+            torch.cuda.set_stream(self.stream)
+
+    def __exit__(self, *error) -> None:
+        if self.stream is not None:
+            torch.cuda.set_stream(self.first)
+
+    def join(self) -> None:
+        """Let what follows wait for what was begun."""
+        if self.stream is not None:
+            self.first.wait_stream(self.stream)
+
+
+def leave_side_streams(device: torch.device) -> None:
+    """Make the device's own stream current again, as a capture that failed may not have done."""
+    if device.type == "cuda":
+        torch.cuda.set_stream(torch.cuda.default_stream(device))
+
+
+def with_fallbacks(name: str) -> list[Engine]:
+    """The engine called ``name``, and after it the simpler ones, in the order to try them."""
+    engines = list(ENGINES.values())
+    last = engines.index(ENGINES[one_of("engine", name, ENGINES)])
+    return engines[last::-1]
+
+
+M_TRIM_THRESHOLD = -1  # mallopt's numbers, from malloc.h
+M_MMAP_THRESHOLD = -3
+LARGEST_OF_HEAP = 32 * 2**20  # bytes; the largest that mallopt takes
+KEPT_OF_HEAP = 2**30
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let the C library keep what a step frees for the next one, where it can be told so.
+
+    By default glibc gives it back and gets it anew, page by page.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, LARGEST_OF_HEAP)
+        mallopt(M_TRIM_THRESHOLD, KEPT_OF_HEAP)
+
+
+def _near(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors differ by no more than the rounding of float32 makes of it."""
+    return bool((a - b).abs().max() <= 1e-3 * b.abs().max() + 1e-6)
+
+
+def first_cause(error: BaseException) -> str:
+    """What went wrong first, in full."""
+    while error.__context__:
+        error = error.__context__
+    said = str(error).strip()
+    name = type(error).__name__
+    return f"{name}: {said}" if said else name

@@ -1,0 +1,414 @@
+"""Stacked runs as one program, and its training step.
+
+``plain_step`` is the step as the paper writes it, in six lines of automatic differentiation.
+``Program.step`` does the same for many runs at once, with one backward pass for both networks and
+nothing moved in memory; a test compares the two.
+"""
+
+import bisect
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from repro.beta import BetaCriterion, descents
+from repro.bounds import METHODS, Objective
+from repro.catalogue import MODELS
+from repro.datasets import Dataset
+from repro.estimators import Cotangents, holds_q_still
+from repro.models import ADAM_EPS, Autoencoder, Pass
+from repro.randomness import Streams, generator
+from repro.training.engines import ENGINES, Beside, keep_freed_memory
+from repro.training.groups import cotangents_of, groups_of, side_by_side
+from repro.words.experiments import MILESTONES, Experiment
+
+
+def plain_step(
+    model: Autoencoder,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    eps: Tensor,
+    layout: tuple[int, int],
+    beta: Tensor | float | None = None,
+) -> Tensor:
+    """One training step, written plainly; returns theta's bound, [run].
+
+    x [run, batch, pixels] is binary, eps [run, M K, batch, latent] standard
+    normal, and ``layout`` is (M, K). Each network ascends its own bound.
+    """
+    # Equal numbers: the first depends on theta alone, the second on phi.
+    log_w_theta, log_w_phi = (w.unflatten(1, layout) for w in model(x, eps))
+    theta, phi = objective(log_w_theta, log_w_phi, beta)  # [run, batch]
+    loss = -(theta + phi).mean(-1).sum()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return theta.detach().mean(-1)
+
+
+STEPS_OF_GRAPH = (1, 10)  # the second saves the first operations of each replay
+DECAY_RATES = (0.9, 0.999)  # of Adam, as everywhere
+
+
+def adam(moments, gradients, learning_rate: Tensor, eps: float) -> None:
+    """``torch.optim.Adam``'s step in place, as a function that can be compiled.
+
+    ``moments`` holds, for each gradient, the parameter, the number of steps so far, and the running
+    means of the gradient and of its square.
+    """
+    of_mean, of_square = DECAY_RATES
+    for (parameter, step, mean, square), gradient in zip(moments, gradients, strict=True):
+        step += 1
+        mean.lerp_(gradient, 1 - of_mean)
+        square.mul_(of_square).addcmul_(gradient, gradient, value=1 - of_square)
+        rate = learning_rate / (1 - of_mean**step)
+        root = (square / (1 - of_square**step)).sqrt()
+        parameter -= rate * mean / (root + eps)
+
+
+def batch_of(images: Tensor, order: Tensor, index: Tensor, offsets: Tensor) -> Tensor:
+    """The images [seed, batch, pixels] of the step ``index`` in each seed's order."""
+    return images[order[:, index * len(offsets) + offsets]]
+
+
+def learning_rate(epoch: int) -> float:
+    """1e-3 10^(-i/7) in stage i = 0 ... 7, which lasts 3^i epochs (Burda et al., section 5)."""
+    stage = bisect.bisect_right(MILESTONES[:-1], epoch)
+    return 1e-3 * 10 ** (-stage / 7)
+
+
+class Gradients(NamedTuple):
+    """Those of a step, [run, parameters] of each network, and its loss."""
+
+    encoder: Tensor
+    decoder: Tensor | None  # None if it is fixed
+    beta: Tensor  # at beta's parameter, [run]
+    loss: Tensor  # theta's, [run]
+    ends: tuple[Tensor, ...]  # where beta is chosen, the encoder's of the VAE's and IWAE's loss
+
+
+class Program:
+    """Stacked runs, their optimiser and their random numbers; ``step`` advances all of them.
+
+    ``experiments`` are sorted so that runs of the same bounds lie side by side. ``engine`` is a
+    name in ``engines.ENGINES``; ``remark`` says what of it is not available. ``decoder`` is the
+    state of the one that runs hold on to, if they train encoders alone. Everything that a step
+    reads or writes stays at one place in memory, so that a CUDA graph can be replayed; ``state``
+    names it.
+    """
+
+    def __init__(
+        self,
+        experiments: Sequence[Experiment],
+        dataset: Dataset,
+        device: str | torch.device = "cpu",
+        engine: str = "eager",
+        decoder: dict[str, Tensor] | None = None,
+    ):
+        keep_freed_memory()
+        self.experiments = side_by_side(experiments)
+        self.device = torch.device(device)
+        first = self.experiments[0]
+        self.batch_size = first.batch_size
+        self.precision = first.precision
+        self.decoder_is_fixed = first.decoder != "own"
+        self.T = first.M * first.K
+        self.seeds = [e.seed for e in self.experiments]
+        self.images = dataset.train.to(self.device)
+        self.steps_per_epoch = len(self.images) // self.batch_size  # the rest sits the epoch out
+        self.streams = {
+            purpose: Streams(self.seeds, purpose, device)
+            for purpose in ("order", "binarise", "noise")
+        }
+        self._set_model(dataset.train.mean(0), decoder)
+        self._set_engine(engine)
+        self._set_objectives()
+        self._set_optimizer(ADAM_EPS[first.init])
+        self._set_buffers()
+        self.start_epoch(0)
+
+    def _set_model(self, mean_image: Tensor, decoder: dict[str, Tensor] | None) -> None:
+        """Both networks, with the decoder that runs hold on to, if they do."""
+        first = self.experiments[0]
+        model = Autoencoder(MODELS[first.model], self.seeds, first.init, mean_image)
+        if decoder is not None:
+            model.hold_decoder(decoder)
+        self.model = model.to(self.device)
+
+    def _set_engine(self, name: str) -> None:
+        """How the step's functions run."""
+        self.engine = ENGINES[name]
+        self.model.prepare = self.engine.prepare
+        two_streams = self.engine.graph and self.device.type == "cuda"
+        self.beside = Beside(self.device if two_streams else None)
+        self.replays = {} if self.engine.graph else {1: self._advance}
+
+    def _set_objectives(self) -> None:
+        """Each run's beta, the derivatives of its bounds, and which runs' gradients take a path."""
+        betas = [0.5 if e.beta is None else e.beta for e in self.experiments]
+        learns = [METHODS[e.method].learns_beta for e in self.experiments]
+        self.fixed_beta = torch.tensor(betas, device=self.device)
+        self.learns = torch.tensor(learns, device=self.device)
+        chooses = [METHODS[e.method].chooses_beta for e in self.experiments]
+        self.chooses = torch.tensor(chooses, device=self.device)
+        still = [holds_q_still(e.estimator) for e in self.experiments]
+        by_path = torch.tensor(still, device=self.device)[:, None, None, None]
+        self.path = by_path if any(still) else None
+        self.everywhere = torch.ones_like(by_path[:1])  # for the two ends that beta is chosen from
+        shape = (len(betas), self.T, self.batch_size)
+        log_w = torch.randn(*shape, generator=generator(0, "trial")).to(self.device)
+        self.cotangents, self.remark = self.engine.prepared_whole(
+            cotangents_of(groups_of(self.experiments)),
+            (log_w, self.fixed_beta, self.learns, self.fixed_beta),
+        )
+
+    def _set_optimizer(self, eps: float) -> None:
+        """Adam on three tensors: the encoders, the decoders, and the parameters of beta."""
+        networks = (self.model.encoder, self.model.decoder)
+        self.parameters = [self._flattened(network) for network in networks]
+        self.beta_parameter = torch.nn.Parameter(self._initial_beta_parameter())
+        self.learning_rate = torch.zeros((), device=self.device)
+        self.optimizer = torch.optim.Adam(
+            [*self.parameters, self.beta_parameter],
+            lr=self.learning_rate,
+            betas=DECAY_RATES,
+            eps=eps,
+            fused=True,
+            capturable=self.device.type == "cuda",
+        )
+        self._make_moments()
+        self.criterion = BetaCriterion(self.parameters[0].detach()) if self.chooses.any() else None
+
+    def _initial_beta_parameter(self) -> Tensor:
+        """b with sigmoid(b) = beta, for the runs that learn it."""
+        return torch.where(self.learns, self.fixed_beta, 0.5).logit()
+
+    @property
+    def beta(self) -> Tensor:
+        """The weight of the VAE's bound in each run's CIWAE, [run]: sigmoid(b) if it is learned."""
+        return torch.where(self.learns, self.beta_parameter.sigmoid(), self.fixed_beta)
+
+    @staticmethod
+    def _flattened(network: torch.nn.Module) -> torch.nn.Parameter:
+        """One tensor [run, parameters] for Adam, of which the network's parameters become views."""
+        flat = torch.nn.Parameter(
+            torch.cat([p.detach().flatten(1) for p in network.parameters()], 1)
+        )
+        first = 0
+        for p in network.parameters():
+            size = p[0].numel()
+            p.data = flat.data[:, first : first + size].view(p.shape)
+            first += size
+        return flat
+
+    def _make_moments(self) -> None:
+        """Let Adam make its tensors now, all zero, so that a state can be copied into them."""
+        for p in (*self.parameters, self.beta_parameter):
+            p.grad = torch.zeros_like(p)
+        with warnings.catch_warnings():  # on CUDA, torch warns that no graph captures this step
+            warnings.simplefilter("ignore")
+            self.optimizer.step()
+        for tensor in self._moments():
+            tensor.zero_()
+
+    def _moments(self) -> list[Tensor]:
+        parameters = (*self.parameters, self.beta_parameter)
+        return [tensor for p in parameters for tensor in self.optimizer.state[p].values()]
+
+    def _set_buffers(self) -> None:
+        """What an epoch's steps read and write besides parameters."""
+        count = len(self.images)
+        distinct = len(set(self.seeds))
+        self.index = torch.zeros(1, dtype=torch.long, device=self.device)  # of the next step
+        self.offsets = torch.arange(self.batch_size, device=self.device)
+        self.order = torch.zeros(distinct, count, dtype=torch.long, device=self.device)
+        self.losses = torch.zeros(self.steps_per_epoch, len(self.seeds), device=self.device)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Draw the epoch's order and set its learning rate."""
+        self.learning_rate.fill_(learning_rate(epoch))
+        self.order.copy_(self.streams["order"].permutations(len(self.images)))
+        self.losses.zero_()
+        self.index.zero_()
+
+    def step(self) -> None:
+        """Update every run on the epoch's next batch; its loss goes to ``losses``."""
+        self.advance(1)
+
+    def advance(self, most: int) -> int:
+        """Take one step, or several if one graph holds them; at most so many. Returns how many."""
+        if not self.replays:
+            self.replays = self._capture()
+        steps = max(steps for steps in self.replays if steps <= most)
+        self.replays[steps]()
+        return steps
+
+    @torch.no_grad()
+    def _advance(self) -> None:
+        take = self.engine.prepare(batch_of) if self.engine.compiles_small_operations else batch_of
+        batch = take(self.images, self.order, self.index, self.offsets)
+        with matmul_precision(self.precision):
+            loss = self.update(self.streams["binarise"].binarise(batch))
+        self.losses.index_copy_(0, self.index, loss[None])
+        self.index += 1
+
+    def update(self, x: Tensor) -> Tensor:
+        """Update every run on its binary batch x [run, batch, pixels]; returns the loss, [run]."""
+        found = self.gradients(x)
+        self.descend(found.encoder, found.decoder, found.beta)
+        if self.criterion is not None:
+            chosen = self.criterion.choose(*found.ends, self.fixed_beta)
+            self.fixed_beta.copy_(torch.where(self.chooses, chosen, self.fixed_beta))
+        return found.loss
+
+    def gradients(self, x: Tensor) -> Gradients:
+        """Forward, the cotangents of each run's pair of bounds, and back, at T fresh samples."""
+        forward = self.forward(x, self.T)
+        of_beta = (self.beta_parameter.detach(), self.learns, self.fixed_beta)
+        with self.beside:
+            counts = self.cotangents(forward.log_w, *of_beta)
+            ends = self.engine.prepare(descents)(forward.log_w) if self.criterion else ()
+            a = counts.theta
+            of_last = None if self.decoder_is_fixed else self.model.at_last_layer(forward, a)
+        return self.pull_back(forward, counts, of_last, ends)
+
+    def forward(self, x: Tensor, T: int) -> Pass:
+        """The log-weights of T fresh samples at x, and the layers that gave them."""
+        eps = self.streams["noise"].normal((T, self.batch_size, self.model.shape.latent))
+        dtype = torch.bfloat16 if self.precision == "bf16" else None
+        return self.model.forward_with_layers(x, eps, dtype)
+
+    def pull_back(self, forward: Pass, counts: Cotangents, of_last, ends=()) -> Gradients:
+        """``Autoencoder.pull_back``, with what can run beside something else on a second stream.
+
+        ``of_last``, from ``at_last_layer``, and the cotangents may still be at work there.
+        """
+        model, a, b = self.model, counts.theta, counts.phi
+        of_each = model.of_each_sample(forward)
+        self.beside.join()
+        with self.beside:
+            at_decoder = None if of_last is None else model.at_decoder(forward, a, of_each, of_last)
+        at_encoder = model.at_encoder(forward, b, of_each, self.path)
+        at_ends = [model.at_encoder(forward, end, of_each, self.everywhere) for end in ends]
+        self.beside.join()
+        return Gradients(at_encoder, at_decoder, counts.beta, counts.loss, tuple(at_ends))
+
+    def descend(self, *gradients: Tensor | None) -> None:
+        """Let Adam take a step: encoders, decoders, beta. What has no gradient stays as it is."""
+        moving = [
+            (p, gradient)
+            for p, gradient in zip((*self.parameters, self.beta_parameter), gradients, strict=True)
+            if gradient is not None
+        ]
+        if self.engine.compiles_small_operations:
+            moments = [(p.detach(), *self.optimizer.state[p].values()) for p, _ in moving]
+            of_moving = [gradient for _, gradient in moving]
+            eps = self.optimizer.defaults["eps"]
+            self.engine.prepare(adam)(moments, of_moving, self.learning_rate, eps)
+            return
+        self.optimizer.zero_grad()
+        for p, gradient in moving:
+            p.grad = gradient
+        self.optimizer.step()
+
+    def _capture(self) -> dict[int, Callable[[], None]]:
+        """The step, and several of them, as CUDA graphs; elsewhere the step itself.
+
+        All of them are prepared by steps whose results are thrown away.
+        """
+        state = self.get_state()
+        replays = {1: self._advance}
+        if self.device.type == "cuda":
+            replays = self._graphs()
+        else:
+            self._warm_up()
+        self.set_state(state)
+        return replays
+
+    def _graphs(self) -> dict[int, Callable[[], None]]:
+        """The step, and several of them, as CUDA graphs; a failure leaves the stream as it was."""
+        stream = torch.cuda.current_stream()
+        side = torch.cuda.Stream()
+        side.wait_stream(stream)
+        try:
+            with torch.cuda.stream(side):
+                self._warm_up()
+            stream.wait_stream(side)
+            return {steps: self._graph(steps, side).replay for steps in STEPS_OF_GRAPH}
+        finally:
+            torch.cuda.set_stream(stream)
+
+    def _graph(self, steps: int, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        for purpose in ("binarise", "noise"):
+            for g in self.streams[purpose].generators:
+                graph.register_generator_state(g)
+        with torch.cuda.graph(graph, stream=stream):
+            for _ in range(steps):
+                self._advance()
+        return graph
+
+    def _warm_up(self) -> None:
+        """Steps whose results are thrown away: they compile, and libraries make workspaces."""
+        for _ in range(3):
+            self.index.zero_()  # late in an epoch there may be no three batches left
+            self._advance()
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All tensors that the next step depends on, at their place."""
+        tensors = {
+            "encoder": self.parameters[0],
+            "decoder": self.parameters[1],
+            "beta_logit": self.beta_parameter,
+            "learning_rate": self.learning_rate,
+            "order": self.order,
+            "losses": self.losses,
+            "index": self.index,
+        }
+        if self.criterion is not None:
+            tensors |= self.criterion.state | {"chosen_beta": self.fixed_beta}
+        tensors |= {f"moment{i}": tensor for i, tensor in enumerate(self._moments())}
+        return {name: tensor.detach() for name, tensor in tensors.items()}
+
+    def get_state(self) -> dict:
+        """A copy of all that the next step depends on."""
+        return {
+            "tensors": {name: tensor.clone() for name, tensor in self.state.items()},
+            "streams": {purpose: s.get_state() for purpose, s in self.streams.items()},
+        }
+
+    def set_state(self, saved: dict, streams: bool = True) -> None:
+        """Go on from ``get_state``'s dictionary; without its ``streams`` if training is over.
+
+        The state of a generator is of one kind of device, all else can be copied to any.
+        """
+        for name, tensor in self.state.items():
+            tensor.copy_(saved["tensors"][name])
+        if not streams:
+            return
+        for purpose, states in saved["streams"].items():
+            self.streams[purpose].set_state(states)
+
+
+@contextlib.contextmanager
+def matmul_precision(precision: str) -> Iterator[None]:
+    """Matrix products of float32 in TensorFloat-32 if ``precision`` says so."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def model_of(e: Experiment, state: dict[str, Tensor]) -> Autoencoder:
+    """The model of one run, with the parameters of ``Autoencoder.run_state``."""
+    shape = MODELS[e.model]
+    model = Autoencoder(shape, [e.seed], e.init, torch.zeros(shape.pixels))
+    model.load_run_state(0, state)
+    return model

@@ -1,0 +1,110 @@
+"""How far a long piece of work is: a bar at a terminal, lines elsewhere; and how it is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from repro.training.loop import Fit
+from repro.words.experiments import told_apart
+
+LINE_EVERY = 60.0  # seconds between two lines where there is no terminal
+REFRESH_EVERY = 0.5  # seconds between two drawings of a bar that has not moved
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, as a person would say them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether Ctrl-C or SIGTERM has come; nothing stops by itself."""
+    came: list[int] = []
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, lambda received, frame: came.append(received))
+    except ValueError:  # not the main thread
+        before = {}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Progress:
+    """A bar with the time left at a terminal; elsewhere a line at least every minute."""
+
+    def __init__(self, total: float, title: str = "training"):
+        self.total = total
+        self.title = title
+        self.first: tuple[float, float] | None = None  # when, and how far it was then
+        self.printed = time.monotonic()
+        self.bar = None
+
+    def __enter__(self) -> Progress:
+        from tqdm import tqdm
+
+        if sys.stderr.isatty():
+            form = "{desc} {percentage:3.0f}%|{bar}| {elapsed} so far, {remaining} left{postfix}"
+            self.bar = tqdm(total=self.total, desc=self.title, bar_format=form, leave=False)
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def training(self, fit: Fit) -> None:
+        """Show how far ``fit`` is, with the last loss and each run's IWAE-64 on the test set."""
+        called = told_apart(fit.experiments)
+        bounds = []
+        for e, curve in zip(fit.experiments, fit.curves, strict=True):
+            if curve:
+                bounds.append(f"{called[e]} {curve[-1]['iwae_64']:.2f}")
+        loss = fit.losses[-1].mean().item() if fit.step else fit.curves[0][-1]["loss"]
+        text = fit.note or f"loss {loss:.1f}  IWAE-64 {'  '.join(bounds) or '-'}"
+        done = fit.epoch + fit.step / fit.steps_per_epoch
+        if self.bar is not None:
+            self._move_bar(done, text)
+        else:
+            far = f"epoch {done:.4g} of {self.total}"
+            self._print_line(done, f"{far}  {text}", due=fit.step == 0)
+
+    def fraction(self, done: float) -> None:
+        """Show a fraction done."""
+        if self.bar is not None:
+            self._move_bar(done, "")
+        else:
+            self._print_line(done, f"{done:.0%}  {self.title}", due=False)
+
+    def _move_bar(self, done: float, text: str) -> None:
+        self.bar.set_postfix_str(text, refresh=False)
+        self.bar.update(done - self.bar.n)
+        now = time.monotonic()
+        if now - self.printed > REFRESH_EVERY:  # the bar itself is drawn anew only when it moves
+            self.printed = now
+            self.bar.refresh()
+
+    def _print_line(self, done: float, line: str, due: bool) -> None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first = (now, done)
+        if not due and now - self.printed <= LINE_EVERY:
+            return
+        self.printed = now
+        since, start = self.first
+        if done > start:
+            left = (self.total - done) * (now - since) / (done - start)
+            if left:
+                line += f"  {duration(left)} left"
+        print(line, flush=True)

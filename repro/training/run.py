@@ -1,0 +1,432 @@
+"""From experiments to records: train, evaluate, and measure the report's weights again."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from repro import ReproError, datasets, one_of, plural, scores
+from repro.catalogue import MODELS
+from repro.datasets import Dataset
+from repro.models import Autoencoder
+from repro.records import Archive, Record
+from repro.records.provenance import code_and_date, code_of, device_name
+from repro.records.schema import is_plain
+from repro.training import leases, loop, released_files
+from repro.training.costs import weights_to_evaluate
+from repro.training.program import model_of
+from repro.training.progress import Progress, duration, interrupts
+from repro.words.experiments import ENGINE_CHOICES, PROFILES, Experiment, told_apart
+
+WORTH_COMPILING = 8e9  # steps times parameters, about five minutes: then compile on the CPU
+LONG = 600.0  # seconds from which on a training is announced as long
+KEPT_FOR_IMAGES = ("elbo", "iwae_64", "log_px", "ssim")  # metrics of which every image is kept
+
+
+def pick_device(name: str = "auto") -> str:
+    """The device called ``name``, if it is available; ``auto`` prefers the accelerator."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not isinstance(name, str) or not _is_available(name):
+        others = "cpu or cuda" if torch.cuda.is_available() else "cpu"
+        raise ReproError(f"device '{name}' is not available here; use {others}")
+    return name
+
+
+def _is_available(name: str) -> bool:
+    """Whether it is a kind of device that trains, and there is one here.
+
+    It has no number: ``CUDA_VISIBLE_DEVICES`` says which GPU is meant.
+    """
+    try:
+        torch.empty(0, device=name)
+        return name in ("cpu", "cuda")
+    except (RuntimeError, AssertionError):
+        return False
+
+
+def has_precision(name: str, device: str) -> bool:
+    """Whether a device multiplies so while training: TensorFloat-32 is of GPUs since Ampere."""
+    return name != "tf32" or (device == "cuda" and torch.cuda.get_device_capability() >= (8, 0))
+
+
+def check_precision(runs: list[Experiment], archive: Archive, device: str) -> None:
+    """Raise ReproError if runs are still to be trained at a precision that a device has not.
+
+    What is trained may be evaluated on any device.
+    """
+    if all(archive.holds(e) or has_precision(e.precision, device) for e in runs):
+        return
+    kept = _kept_training(_state_of(runs, archive), runs)
+    if kept is None or kept.epochs < runs[0].epochs:
+        raise ReproError(
+            f"precision 'tf32' is not available on this {device}; "
+            "use float32, or a GPU that has TensorFloat-32"
+        )
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a list of runs is to be trained, and where their records go."""
+
+    archive: Archive
+    data: str | Path | None
+    device: str
+    engine: str
+    fallback: bool
+    milestones: tuple[str, ...]
+    begun: float
+    time_limit: float | None
+
+    def late(self) -> bool:
+        """True if the time limit is over."""
+        return self.time_limit is not None and time.monotonic() - self.begun > self.time_limit
+
+
+def train(
+    runs: list[Experiment],
+    data: str | Path | None = None,
+    results: str | Path | Archive | None = None,
+    device: str = "auto",
+    time_limit: float | None = None,
+    engine: str = "auto",
+    milestones: tuple[str, ...] = ("log-px",),
+    fallback: bool = True,
+) -> list[Record]:
+    """Train ``runs`` side by side, evaluate each and write its record.
+
+    A run that has a record is not trained again. Returns the records; there are fewer than ``runs``
+    if ``time_limit`` (seconds, from this call on) or an interrupt came first. The same call goes on
+    from there. The limit is checked between two steps, and between two evaluations of trained runs.
+    ``milestones`` says what is measured there: "log-px", which on the CPU takes minutes each, and
+    "gradients", the signal and noise of each run's own. Without ``fallback``, an engine that is not
+    available is an error; with it, a simpler and slower one trains.
+    """
+    if time_limit is not None and not time_limit >= 0:
+        raise ReproError(f"the time limit is {time_limit:g}; give seconds, 0 or more")
+    archive = Archive.of(results)
+    device = pick_device(device)
+    engine = one_of("engine", engine, ENGINE_CHOICES)
+    check_precision(runs, archive, device)
+    begun = time.monotonic()
+    order = Order(archive, data, device, engine, fallback, milestones, begun, time_limit)
+    missing = _without_record(runs, archive)
+    state = _state_of(runs, archive)
+    if missing:
+        with leases.held(map(archive.path_of, missing)) as lost:
+            missing = _without_record(missing, archive)  # for all that was made while this waited
+            if missing:
+                _train_missing(order, missing, state, asked=runs, lost=lost)
+    elif state.exists():  # so that a folder that may only be read is no trouble
+        state.unlink()
+    leases.remove_left(archive.path_of(e) for e in runs if archive.holds(e))
+    return [archive.get(e) for e in runs if archive.holds(e)]
+
+
+def _without_record(runs: list[Experiment], archive: Archive) -> list[Experiment]:
+    """The runs that have no record; of the others it is said that they are there."""
+    missing = []
+    for e in runs:
+        if archive.holds(e):
+            place = archive.path_of(e)
+            print(f"{place} is there already; make it again with --results ELSEWHERE", flush=True)
+        else:
+            missing.append(e)
+    return missing
+
+
+def _state_of(runs: list[Experiment], archive: Archive) -> Path:
+    """The file of the training's state, beside the records."""
+    name = f"unfinished-{loop.fingerprint(runs)}.pt"
+    return archive.path_of(runs[0]).with_name(name)
+
+
+def _train_missing(
+    order: Order,
+    runs: list[Experiment],
+    state: Path,
+    asked: list[Experiment],
+    lost: Callable[[], bool],
+) -> None:
+    """Train runs, or go on with the training in ``state``, and write their records.
+
+    Runs that have their records by now may be among those in ``state``, but none that was not
+    ``asked`` for. Training stops if the lease on a run is ``lost``.
+    """
+    origin = code_and_date()
+    say_if_code_is_unknown(origin)
+    kept = _kept_training(state, asked)
+    if kept:
+        runs = kept.experiments
+    dataset = _images_for(runs[0], order.data)
+    other = datasets.load_other(runs[0].dataset, order.data)
+    announce(order, runs, dataset, kept)
+    engine = kept.engine if kept and order.engine == "auto" else order.engine
+    trial = _try_engine(order, engine, runs, dataset)
+    tell_how_long(runs[0], trial, _seconds_left(order, runs, dataset, kept, trial))
+    with interrupts() as interrupted, Progress(runs[0].epochs) as bar:
+
+        def stop() -> bool:
+            return interrupted() or order.late() or lost()
+
+        how = {"commit": code_of(origin), "engine": trial.engine, "milestones": order.milestones}
+        how["decoder"] = _released_decoder(runs[0], order.data)
+        fit = loop.fit(runs, dataset, state, order.device, stop, bar.training, **how)
+        trained_now = fit.epoch > (kept.epochs if kept else 0)
+        put_off = trained_now and stop()
+    if not fit.finished:
+        print(
+            f"stopped at epoch {fit.epoch + 1}, step {fit.step}; "
+            "the same command goes on from there",
+            flush=True,
+        )
+    elif put_off or not write_records(order, fit, dataset, other, origin):
+        print(
+            "trained, and stopped before all was evaluated; the same command goes on from there",
+            flush=True,
+        )
+    else:
+        state.unlink(missing_ok=True)
+        print(f"done in {duration(time.monotonic() - order.begun)}", flush=True)
+
+
+def _kept_training(state: Path, asked: list[Experiment]) -> loop.Unfinished | None:
+    """The training in ``state``, if there is one. Raises ReproError if it is not of these runs."""
+    if not state.exists():
+        return None
+    kept = loop.unfinished(state)
+    if not set(kept.experiments) <= set(asked):
+        raise ReproError(f"{state} is the state of other runs; delete it to train from the start")
+    return kept
+
+
+def _images_for(e: Experiment, data: str | Path | None) -> Dataset:
+    """The images that a run trains on. Raises ReproError if there are fewer than a batch."""
+    dataset = datasets.load(e.dataset, data)
+    if e.batch_size > len(dataset.train):
+        least = f"{e.dataset} has {len(dataset.train)} images to train on"
+        raise ReproError(f"batch_size is {e.batch_size}, and {least}; give fewer")
+    return dataset
+
+
+def _released_decoder(e: Experiment, data: str | Path | None) -> dict | None:
+    """The weights of the decoder that a run holds on to; None if it trains its own."""
+    if e.decoder == "own":
+        return None
+    return released_files.released_weights(replace(e, method=e.decoder), data)
+
+
+def announce(
+    order: Order, runs: list[Experiment], dataset: Dataset, kept: loop.Unfinished | None
+) -> None:
+    """Say what is going to be trained; ``kept`` is the training that is gone on with."""
+    first = runs[0]
+    steps = len(dataset.train) // first.batch_size
+    begins = _how_it_begins(kept, first.epochs)
+    print(f"{first.profile} profile: {', '.join(e.name for e in runs)}")
+    print(f"{first.model} model on {dataset.variant}; {device_name(order.device)}")
+    print(f"{plural(first.epochs, 'epoch')} of {steps} steps{begins}", end="; ", flush=True)
+
+
+def _how_it_begins(kept: loop.Unfinished | None, epochs: int) -> str:
+    if kept is None:
+        return ""
+    if kept.epochs == epochs:
+        return ", all of them trained; what is left is to evaluate"
+    return f", going on from epoch {kept.epochs + 1}"
+
+
+def say_if_code_is_unknown(origin: dict) -> None:
+    """Warn before training that records will not say which code made them."""
+    if origin["commit"] is None:
+        print(
+            "the code's commit is not known here, and records will not say which code made them: "
+            "set REPRO_COMMIT, or let git read this folder (git config safe.directory)",
+            flush=True,
+        )
+
+
+def tell_how_long(first: Experiment, trial: loop.Trial, seconds: float) -> None:
+    """Say which engine trains and how long it should take."""
+    print(
+        f"{trial.engine} engine, {first.precision}; should take about {duration(seconds)}",
+        flush=True,
+    )
+    if trial.why:
+        print(f"{trial.why}: {trial.engine} instead, which is slower", flush=True)
+    if trial.remark:
+        print(f"{trial.remark}, which is slower", flush=True)
+    if seconds > LONG:
+        print(
+            "that is long: --epochs makes it shorter, --profile smoke tries it out, "
+            "--time-limit does it in parts",
+            flush=True,
+        )
+
+
+def _try_engine(order: Order, asked: str, runs: list[Experiment], dataset: Dataset) -> loop.Trial:
+    """The engine asked for, or a simpler one that works here.
+
+    ``auto`` goes by the length of the training, so that the same command takes the same engine
+    however busy the machine is.
+    """
+
+    def trial_of(engine: str) -> loop.Trial:
+        return loop.try_engines(runs, dataset, order.device, engine, order.fallback)
+
+    if asked != "auto":
+        return trial_of(asked)
+    if order.device != "cpu":
+        return trial_of("compiled-graph")
+    first = runs[0]
+    steps = first.epochs * (len(dataset.train) // first.batch_size)
+    worth = steps * MODELS[first.model].parameters > WORTH_COMPILING
+    return trial_of("compiled" if worth else "eager")
+
+
+def _seconds_left(
+    order: Order,
+    runs: list[Experiment],
+    dataset: Dataset,
+    kept: loop.Unfinished | None,
+    trial: loop.Trial,
+) -> float:
+    """How long training and all evaluations should take, from a short measurement."""
+    done = kept.epochs if kept else 0
+    first = runs[0]
+    model = Autoencoder(MODELS[first.model], [0]).to(order.device)
+    few = dataset.test[: max(100, scores.CHUNK_IMAGES[order.device])]  # a GPU wants many
+    for _ in range(2):  # the first time is a warm-up
+        begun = time.monotonic()
+        scores.iwae_bound(model, few, [0], "estimate")
+    seconds_per_weight = (time.monotonic() - begun) / (len(few) * 64)
+    samples = weights_to_evaluate(first, done, "log-px" in order.milestones)
+    evaluation_seconds = seconds_per_weight * samples * len(dataset.test) * len(runs)
+    steps = (first.epochs - done) * (len(dataset.train) // first.batch_size)
+    return evaluation_seconds + steps * trial.seconds
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What a record says of a trained model."""
+
+    metrics: dict[str, dict[str, float]]
+    grids: dict[str, torch.Tensor]
+    images: dict
+
+
+def assess(
+    model: Autoencoder,
+    dataset: Dataset,
+    other: Dataset | None,
+    seeds: list[int],
+    samples: int,
+    title: str,
+) -> list[Assessment]:
+    """Measure each run of a model, on the dataset that it was not trained on, too.
+
+    ``samples`` is K of log p-hat; ``title`` stands beside the progress bar.
+    """
+    with Progress(1, f"log p-hat of {title}") as bar:
+        values = scores.measure(model, dataset.test, seeds, samples, bar.fraction)
+    inputs, again = scores.reconstruction_grids(model, dataset.test, seeds)
+    grids = {"inputs": inputs, "reconstructions": again}
+    elsewhere: list[dict] = [{} for _ in seeds]
+    if other:
+        name = f"ssim_on_{other.name}"
+        similarities = scores.ssim_elsewhere(model, other.test, seeds)
+        elsewhere = [{name: similarity} for similarity in similarities]
+        inputs, again = scores.reconstruction_grids(model, other.test, seeds)
+        grids |= {"inputs_elsewhere": inputs, "reconstructions_elsewhere": again}
+    found = []
+    for run, seed in enumerate(seeds):
+        metrics = scores.summary(values[run], seed) | elsewhere[run]
+        grids_of_run = {name: grid[run] for name, grid in grids.items()}
+        images = {name: values[run][name] for name in KEPT_FOR_IMAGES}
+        found.append(Assessment(metrics, grids_of_run, images))
+    return found
+
+
+def write_records(
+    order: Order, fit: loop.Fit, dataset: Dataset, other: Dataset | None, origin: dict
+) -> bool:
+    """Evaluate each trained run that has no record yet, and write one.
+
+    Returns False if it became late in between; at least one record is written first.
+    """
+    origin = origin | _about_training(order, fit, dataset)
+    curves = dict(zip(fit.experiments, fit.curves, strict=True))
+    called = told_apart(fit.experiments)
+    seconds = round(fit.seconds / len(fit.experiments), 1)
+    written = False
+    for stack in fit.programs:
+        todo = [e for e in stack.experiments if not order.archive.holds(e)]
+        if not todo:
+            continue
+        if written and order.late():
+            return False
+        begun = time.monotonic()
+        title = ", ".join(called[e] for e in stack.experiments)
+        samples = origin["log_px_samples"]
+        found = assess(stack.model, dataset, other, stack.seeds, samples, title)
+        of_each = round((time.monotonic() - begun) / len(stack.seeds), 1)
+        complete = origin | {"seconds": {"training": seconds, "evaluation": of_each}}
+        for run, e in enumerate(stack.experiments):
+            if e in todo:
+                weights = stack.model.run_state(run)
+                write_record(order.archive, e, curves[e], found[run], weights, complete)
+        written = True
+    return True
+
+
+def _about_training(order: Order, fit: loop.Fit, dataset: Dataset) -> dict:
+    """What a provenance says of a training, whichever of its runs it is of."""
+    first = fit.experiments[0]
+    return {
+        "trained_by": fit.commits,
+        "engines": fit.engines,
+        "precision": first.precision,
+        "device": _in_words(fit.devices),
+        "evaluated_on": device_name(order.device),
+        "data": dataset.origin,
+        "log_px_samples": PROFILES[first.profile].log_px_samples,
+    }
+
+
+def _in_words(devices: list[str]) -> str:
+    """The devices that trained, each once; the first alone if a provenance cannot hold them all."""
+    said = " and ".join(dict.fromkeys(devices))
+    return said if is_plain(said) else f"{devices[0]} and others"
+
+
+def write_record(
+    archive: Archive,
+    e: Experiment,
+    curve: list[dict],
+    found: Assessment,
+    weights: dict | None,
+    origin: dict,
+) -> None:
+    """Write a record; the curve's last line gets the final log p-hat."""
+    if curve:
+        log_px = found.metrics["log_px"]
+        last = curve[-1] | {"log_px": log_px["value"], "log_px_se": log_px["se"]}
+        curve = [*curve[:-1], last]
+    path = archive.write(e, curve, found.metrics, found.grids, found.images, weights, origin)
+    print(f"wrote {path}", flush=True)
+
+
+def evaluate_again(
+    record: Record, samples: int | None, data: str | Path | None, device: str
+) -> dict[str, dict[str, float]]:
+    """Every metric of a record's weights, measured again; ``samples`` is K of log p-hat."""
+    device = pick_device(device)
+    e = record.experiment
+    model = model_of(e, record.weights())
+    dataset = datasets.load(e.dataset, data)
+    K = samples or record.provenance["log_px_samples"]
+    with Progress(1, "log p-hat") as bar:
+        (metrics,) = scores.evaluate(model.to(device), dataset.test, [e.seed], K, bar.fraction)
+    return metrics

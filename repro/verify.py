@@ -1,0 +1,228 @@
+"""Is what is committed still true?
+
+Every record is read and checked again; every exhibit notebook is executed again and compared; the
+pictures of pages are drawn again; and git is asked what is missing or was changed.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from repro import ReproError, first_line
+from repro.ops.export import CRATE
+from repro.records import Archive
+from repro.records.provenance import CHANGES, git_says
+from repro.words import exhibits
+from repro.words.experiments import PROFILES
+
+# The least structural similarity, anywhere in an image, of two drawings that are the same;
+# letters' edges may differ.
+LEAST_SIMILARITY = 0.7
+CLEARLY_POSITIVE = 3.0  # standard errors over the test images, from which on a gap is a fault
+UNKNOWN_CODE = "it does not say which committed code made it"
+
+
+def checked_records(archive: Archive) -> Iterator[tuple[str, str]]:
+    """For each table and record, its name and what is wrong with it, or an empty string.
+
+    Files and hashes, schema, finite numbers (``records.read``), provenance, and a gap that is
+    negative, as it must be.
+    """
+    for path in sorted((archive.folder / "published").glob("*.csv")):
+        yield f"published/{path.stem}", _fault_of(archive.table, path.stem)
+    for path in sorted((archive.folder / "published").glob("*.npz")):
+        yield f"published/{path.stem}", _fault_of(archive.arrays, path.stem)
+    for profile in PROFILES:
+        for config in sorted((archive.folder / profile).glob("*/*/config.json")):
+            path = config.parent
+            if profile != "smoke" and not path.name.endswith(".partial"):
+                yield f"{profile}/{path.parent.name}/{path.name}", _fault_of_record(path, archive)
+
+
+def _fault_of_record(path: Path, archive: Archive) -> str:
+    try:
+        record = archive.read(path)
+        images = record.images
+    except ReproError as error:
+        return str(error)
+    gap = record.metrics["minus_kl"]
+    if gap["value"] > CLEARLY_POSITIVE * gap["se"]:
+        return f"-KL is {gap['value']:.3f} +- {gap['se']:.3f}; it cannot be positive"
+    if not _is_committed(record.provenance):
+        return UNKNOWN_CODE
+    for metric, values in images.items():
+        recorded = record.metrics.get(metric, {}).get("value", np.nan)
+        if not abs(values.mean() - recorded) <= 1e-4:  # as of nan, too
+            return f"the mean of {metric} over images.npz is not the metric"
+    return ""
+
+
+def _fault_of(read: Callable[[str], tuple], name: str) -> str:
+    """What is wrong with a table or arrays, which ``read`` reads with their provenance."""
+    try:
+        _, origin = read(name)
+    except ReproError as error:
+        return str(error)
+    return "" if _is_committed(origin) else UNKNOWN_CODE
+
+
+def _is_committed(origin: dict) -> bool:
+    """Whether a provenance names committed code, and nothing else."""
+    if not origin["commit"] or origin["dirty"]:
+        return False
+    trained_by = origin.get("trained_by", [])
+    return not any(code == "unknown" or code.endswith(CHANGES) for code in trained_by)
+
+
+def fault_of_notebook(path: Path, archive: Archive) -> str:
+    """What differs when a committed notebook is executed again, in a line; empty if nothing."""
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    committed = nbformat.read(path, as_version=4)
+    fresh = nbformat.read(path, as_version=4)
+    for cell in fresh.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    where = {"metadata": {"path": str(path.parent)}}
+    client = NotebookClient(fresh, timeout=600, kernel_name="python3", resources=where)
+    try:
+        client.execute(env=os.environ | {"REPRO_RESULTS_DIR": str(archive.folder.resolve())})
+    except CellExecutionError as error:
+        return f"it cannot be executed ({error.ename}: {str(error.evalue)[:200]})"
+    except (CellTimeoutError, DeadKernelError) as error:
+        return f"it cannot be executed ({type(error).__name__}: {first_line(error)})"
+    for was, now in zip(committed.cells, fresh.cells, strict=True):
+        if was.cell_type == "code" and not _same_outputs(was.outputs, now.outputs):
+            return (
+                f"the cell '{was.id}' gives something else than is there; if the records are "
+                "right, run: make notebooks"
+            )
+    return ""
+
+
+def fault_of_picture(path: Path, drawn: str) -> str:
+    """What is wrong with a picture that a page shows, given what would be drawn today."""
+    if not path.exists():
+        return "it is missing; run: make notebooks"
+    if not same_drawing(path.read_text(), drawn):
+        return "it is not what the records give; if they are right, run: make notebooks"
+    return ""
+
+
+def exhibits_again(archive: Archive, project: Path) -> Iterator[tuple[str, str]]:
+    """Each exhibit's notebook and each picture of a page, and what is wrong with it."""
+    from repro.studies.figures import IN_PAGES, draw, save
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name in IN_PAGES:
+            drawn = save(draw(name, archive=archive), Path(folder) / f"{name}.svg").read_text()
+            path = project / "book" / f"{name}.svg"
+            yield f"book/{name}.svg", fault_of_picture(path, drawn)
+    for name in (*exhibits.EXHIBITS, *exhibits.STUDIES):
+        path = project / "notebooks" / f"{name}.ipynb"
+        yield f"notebooks/{name}.ipynb", fault_of_notebook(path, archive)
+
+
+def unlike_git(project: Path) -> Iterator[tuple[str, str]]:
+    """Each committed file of results, notebooks and book that is missing or changed here.
+
+    Empty where there is no git.
+    """
+    said = git_says(project, "status", "--porcelain", "--untracked-files=no", "--", *KEPT_IN_GIT)
+    for line in (said or "").splitlines():
+        state, path = line[:2], line[3:]
+        what = "is missing" if "D" in state else "is not as it is committed"
+        yield path, f"{what}; see: git diff HEAD -- {path}"
+
+
+KEPT_IN_GIT = ("results", "notebooks", "book")
+
+
+def unlike_crate(project: Path) -> Iterator[tuple[str, str]]:
+    """Each file of an exported archive that is missing or changed; nothing elsewhere."""
+    file = project / CRATE
+    if not file.exists():
+        return
+    for entity in json.loads(file.read_text())["@graph"]:
+        if entity["@type"] != "File":
+            continue
+        path = project / entity["@id"]
+        if not path.is_file():
+            yield entity["@id"], "is missing; take it from the archive again"
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != entity["sha256"]:
+            yield entity["@id"], "is not as it was exported; take it from the archive again"
+
+
+def unknown_commits(project: Path, archive: Archive) -> Iterator[tuple[str, str]]:
+    """Each record whose code is not among git's commits; nothing in a shallow clone."""
+    if git_says(project, "rev-parse", "--is-shallow-repository") != "false":
+        return
+    for profile in PROFILES:
+        if profile == "smoke":
+            continue
+        for record in archive.records(profile):
+            codes = [record.provenance["commit"], *record.provenance.get("trained_by", [])]
+            for code in dict.fromkeys(codes):
+                if git_says(project, "rev-parse", "--verify", f"{code}^{{commit}}") is None:
+                    yield str(record.path), f"its code {code} is no commit of this repository"
+
+
+def _same_outputs(committed: list, fresh: list) -> bool:
+    """Whether two cells show the same."""
+    was = list(map(_shown, committed))
+    now = list(map(_shown, fresh))
+    if [output.keys() for output in was] != [output.keys() for output in now]:
+        return False
+    for a, b in zip(was, now, strict=True):
+        if not all(looks_the_same(mime, a[mime], b[mime]) for mime in a):
+            return False
+    return True
+
+
+def _shown(output) -> dict:
+    """An output by the kinds in which it can be shown."""
+    return output.get("data", {"text": output.get("text")})
+
+
+def looks_the_same(mime: str, committed: str, fresh: str) -> bool:
+    """Whether two outputs say the same: text to the letter, images to the eye."""
+    if mime == "image/svg+xml":
+        return same_drawing(committed, fresh)
+    if mime != "image/png":
+        return committed == fresh
+    from skimage.metrics import structural_similarity
+
+    a, b = (pixels_of(base64.b64decode(data)) for data in (committed, fresh))
+    if a.shape != b.shape:
+        return False
+    _, everywhere = structural_similarity(a, b, channel_axis=2, data_range=255, full=True)
+    return bool(everywhere.min() > LEAST_SIMILARITY)
+
+
+def same_drawing(committed: str, fresh: str) -> bool:
+    """Whether two SVG pictures have the same parts, and no number further apart than a pixel."""
+    was, now = (NUMBER.split(picture) for picture in (committed, fresh))
+    if was != now:
+        return False
+    before, after = (np.array(NUMBER.findall(p), float) for p in (committed, fresh))
+    return bool((np.abs(before - after) < 1).all())
+
+
+NUMBER = re.compile(r"-?\d+\.\d+")
+
+
+def pixels_of(png: bytes) -> np.ndarray:
+    """A PNG as [height, width, 4], 0 to 255."""
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"), float)

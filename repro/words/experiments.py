@@ -1,0 +1,550 @@
+"""What is run: one ``Experiment`` is one training run, and a profile says how long it is.
+
+Nothing here trains. ``plan`` turns a user's words into experiments, and says in one line what is
+wrong with them. The names of datasets, models and options are here, so that both halves of the
+package can speak of them.
+
+Each field of ``Experiment`` is a word that a user may say, declared there once: names of folders,
+commands, options, files of sweeps and notebooks read ``WORDS``. A new word is a new last field, and
+what the lab makes of its value.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from functools import partial
+from itertools import product
+
+from repro import ReproError, one_of, own
+from repro.bounds import METHODS, SHIPPED, USUAL_BETA, Objective, T
+from repro.catalogue import DATASETS, MODELS
+
+TABLE_METHODS = ("iwae", "piwae", "miwae", "ciwae", "vae")  # in the order of the report's Table 1
+
+INITS = ("default", "burda")  # PyTorch's initial weights, as in the report's code, or Burda's
+PROTOCOLS = ("paper", "released")
+ESTIMATORS = {  # of phi's gradient -> what it is
+    "rep": "reparameterised, in full",
+    "stl": "sticking the landing: q's own parameters held still where log w is differentiated",
+    "drep": "doubly reparameterised, for any smooth bound",
+}
+DECODERS = ("own", *TABLE_METHODS)  # trained with the encoder, or held as it was released
+SETTINGS_WITH_WEIGHTS = ("mnist-reference", "mnist-larger", "omniglot-reference")
+PRECISIONS = {  # of training's matrix products -> what it is called
+    "float32": "float32",
+    "tf32": "TensorFloat-32",
+    "bf16": "bfloat16",
+}
+ENGINE_CHOICES = ("auto", "eager", "compiled", "graph", "compiled-graph")  # see training/engines.py
+# (M, K) of the methods that the report's released code does not train as the paper says.
+# PIWAE's are its encoder's.
+RELEASED_LAYOUTS = {"piwae": (10, 10), "ciwae": (1, 1), "vae": (1, 1), "ciwae-learned": (1, 1)}
+
+# Burda's schedule: stage i lasts 3^i epochs, i = 0 ... 7. These epochs end the stages.
+AT_MILESTONES = ("log-px", "gradients")  # what can be measured there
+MILESTONES = (1, 4, 13, 40, 121, 364, 1093, 3280)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How long to train on each dataset, and with how many samples to estimate log p-hat."""
+
+    name: str
+    dataset: str
+    epochs: dict[str, int]
+    log_px_samples: int
+    trained_here: bool = True
+
+    def epochs_on(self, dataset: str) -> int:
+        """How long to train on a dataset; on somebody's own, as long as on MNIST."""
+        return self.epochs.get(dataset, self.epochs["mnist"])
+
+
+def family_of(dataset: str) -> str:
+    """A dataset without its version; somebody's own is a family by itself."""
+    return dataset if own.is_own(dataset) else dataset.split("-")[0]
+
+
+def _epochs(default: int, omniglot: int | None = None) -> dict[str, int]:
+    """Epochs for each dataset."""
+    lengths = dict.fromkeys(DATASETS, default)
+    if omniglot is not None:
+        lengths |= {"omniglot": omniglot, "omniglot-lake": omniglot}
+    return lengths
+
+
+PROFILES = {
+    p.name: p
+    for p in (
+        Profile("smoke", "digits", _epochs(4), log_px_samples=1000),
+        Profile("short", "mnist", _epochs(40), log_px_samples=5000),
+        Profile("full", "mnist", _epochs(3280, omniglot=1000), log_px_samples=5000),
+        Profile(
+            "published",
+            "mnist",
+            _epochs(3280, omniglot=1000),
+            log_px_samples=5000,
+            trained_here=False,
+        ),
+    )
+}
+TRAINED_PROFILES = [p.name for p in PROFILES.values() if p.trained_here]
+
+MOST = 10**9  # of a seed, and of epochs
+
+
+def _whole(what: str, text, minimum: int = 1) -> int:
+    try:
+        number = int(str(text))
+    except ValueError:
+        number = minimum - 1
+    if not minimum <= number <= MOST:
+        said = str(text)[:40]
+        raise ReproError(f"{what} is '{said}'; give a whole number from {minimum} to {MOST}")
+    return number
+
+
+def _several(what: str, text, also: str = "") -> list[str]:
+    """What is separated by commas; a list stays one."""
+    texts = text if isinstance(text, (list, tuple)) else str(text).split(",")
+    if not texts:
+        raise ReproError(f"no {what} is given; name one{also}")
+    return [str(t).strip() for t in texts]
+
+
+def _seeds(what: str, text) -> list[int]:
+    return list(dict.fromkeys(_whole(what, t, minimum=0) for t in _several(what, text)))
+
+
+def _dataset(what: str, text) -> str:
+    """The dataset named, or the one in the file that is named."""
+    return own.dataset_of(text) if own.is_data_in_file(text) else one_of(what, text, DATASETS)
+
+
+@dataclass(frozen=True)
+class Word:
+    """What a user may say of a run.
+
+    ``read`` makes a value of the word and a user's text, or raises ReproError. ``usual`` goes
+    without saying; it is None if it depends on other words. ``tag`` is what the name of the run's
+    folder, or of its group's, says of the value; ``departure`` says it of an unusual value only.
+    All runs of a program have the same value if it is ``shared``.
+    """
+
+    help: str
+    read: Callable[[str, object], object]
+    usual: object = None
+    tag: str = ""
+    departure: str = ""
+    of_group: bool = False
+    shared: bool = True
+
+
+def _word(help_text: str, read: Callable | Iterable[str], usual=None, **rest):
+    """A field of ``Experiment``, whose value need not be given if it is one to depart from.
+
+    In place of ``read`` may be the names to choose from, for which the help text has a place.
+    """
+    if not callable(read):
+        help_text, read = help_text.format(", ".join(read)), partial(one_of, known=read)
+    word = Word(help_text, read, usual, **rest)
+    default = usual if word.departure and usual is not None else MISSING
+    return field(default=default, metadata={"word": word})
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training run. Runs that agree in ``shared`` can be stacked into one program."""
+
+    method: str = _word(
+        f"{', '.join(METHODS)}, FILE.py:BOUND, or several, with commas; all: Table 1's five.",
+        partial(_several, also=", or all"),
+        "all",
+        tag="{}",
+        shared=False,
+    )
+    dataset: str = _word(
+        f"{', '.join(DATASETS)}, or FILE.npz. Default: the profile's.",
+        _dataset,
+        tag="{}",
+        of_group=True,
+    )
+    model: str = _word("{}.", MODELS, "reference", tag="{}", of_group=True)
+    M: int = _word("Groups of samples; M*K = 64.", _whole, tag="M{}", shared=False)
+    K: int = _word("Samples in a group.", _whole, tag="K{}", shared=False)
+    beta: float | None = _word(
+        "Of the VAE's bound in CIWAE, one or several, or: learned. Default: 0.5.",
+        _several,
+        tag="beta{:g}",
+        shared=False,
+    )
+    seed: int = _word("One or several, with commas.", _seeds, 0, tag="seed{}", shared=False)
+    epochs: int = _word("Default: the profile's.", _whole, departure="epochs{}")
+    profile: str = _word(
+        "{}; auto: full with an accelerator, else smoke.", TRAINED_PROFILES, "auto"
+    )
+    init: str = _word("{}.", INITS, "default", departure="{}", of_group=True)
+    batch_size: int = _word("Images in a step.", _whole, 20, departure="batch{}")
+    protocol: str = _word(
+        "{}; released: as the report's released code trains.", PROTOCOLS, "paper", departure="{}"
+    )
+    precision: str = _word(
+        "Of training's matrix products: {}.", PRECISIONS, "float32", departure="{}"
+    )
+    estimator: str = _word(
+        "Of the inference network's gradient: {}.", ESTIMATORS, "rep", departure="{}", shared=False
+    )
+    decoder: str = _word(
+        "{}; a method's: the report's weights, held while encoders are trained.",
+        DECODERS,
+        "own",
+        departure="decoder-{}",
+    )
+
+    @property
+    def shared(self) -> tuple:
+        """What all runs of one program have in common."""
+        samples = self.M * self.K if self.protocol == "paper" else None
+        return (samples, *(getattr(self, name) for name, word in WORDS.items() if word.shared))
+
+    @property
+    def family(self) -> str:
+        """The dataset, whichever version of it: ``omniglot`` for both versions of Omniglot."""
+        return family_of(self.dataset)
+
+    @property
+    def setting(self) -> str:
+        """The dataset's family and the model, as ``omniglot-reference``."""
+        return f"{self.family}-{self.model}"
+
+    @property
+    def planned_epochs(self) -> int:
+        """How long the profile trains on this dataset."""
+        return PROFILES[self.profile].epochs_on(self.dataset)
+
+    @property
+    def group(self) -> str:
+        """Name of the folder that holds runs on the same data with the same model."""
+        return "-".join(self._tags(of_group=True))
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder: ``piwae-M8-K8-seed0``, and what departs from the profile."""
+        return "-".join(self._tags(of_group=False))
+
+    def _tags(self, of_group: bool) -> Iterator[str]:
+        said = self.said
+        for name, word in WORDS.items():
+            value = getattr(self, name)
+            tag = word.tag or (word.departure if name in said else "")
+            if tag and value is not None and word.of_group == of_group:
+                yield tag.format(value)
+
+    @property
+    def usual(self) -> dict[str, object]:
+        """What goes without saying in the words that plan such a run."""
+        fixed = getattr(METHODS.get(self.method), "M", None)
+        layout = (fixed, T // fixed) if fixed else (8, 8)
+        if self.protocol == "released":
+            layout = RELEASED_LAYOUTS.get(self.method, layout)
+        usual = {name: word.usual for name, word in WORDS.items()}
+        usual |= {"dataset": PROFILES[self.profile].dataset, "epochs": self.planned_epochs}
+        beta = None if self.beta is None else USUAL_BETA
+        return usual | {"M": layout[0], "K": layout[1], "beta": beta}
+
+    @property
+    def said(self) -> dict[str, object]:
+        """The words that plan this run, without what goes without saying."""
+        usual = self.usual
+        return {n: value for n in WORDS if (value := getattr(self, n)) != usual[n]}
+
+    @property
+    def command(self) -> str:
+        """The command that makes this run's record."""
+        return _command(self.said)
+
+    def as_dict(self) -> dict:
+        """Its fields, as ``config.json`` holds them: words that came later only if unusual."""
+        later = [*WORDS][FIRST_WORDS:]
+        usual = [name for name in later if getattr(self, name) == WORDS[name].usual]
+        return {name: value for name, value in asdict(self).items() if name not in usual}
+
+
+WORDS: dict[str, Word] = {f.name: f.metadata["word"] for f in fields(Experiment)}
+FIRST_WORDS = 13  # so many stand in every record; there were others from the estimator on
+
+
+def words_in(values: Mapping[str, object]) -> dict[str, object]:
+    """The words among some names, such as a notebook's, with their values."""
+    return {name: values[name] for name in WORDS if name in values}
+
+
+def option_of(word: str) -> str:
+    """The option of a command that says a word: ``--batch-size``."""
+    return "--" + word.replace("_", "-")
+
+
+def _command(said: Mapping[str, object]) -> str:
+    """The command that says these words: first what is of the method, the profile last."""
+    if said["profile"] == "published":
+        return "python -m repro audit"
+    order = ("method", "protocol", "M", "K", "beta", *said)
+    words = {name: said[name] for name in order if name in said and name != "profile"}
+    words["profile"] = said["profile"]
+    options = [f"{option_of(name)} {_as_text(name, value)}" for name, value in words.items()]
+    return " ".join(["python -m repro train", *options])
+
+
+def _as_text(word: str, value: object) -> str:
+    """What a user types for a value; for several, with commas."""
+    if isinstance(value, list):
+        return ",".join(_as_text(word, v) for v in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if word in ("method", "dataset") and own.is_own(value):
+        name = own.without_hash(value).replace("-", "_")
+        return f"FILE.py:{name}" if word == "method" else "FILE.npz"
+    return str(value)
+
+
+def profile(name: str = "auto", device: str = "auto") -> Profile:
+    """The profile called ``name``.
+
+    ``auto`` is ``REPRO_PROFILE`` if that is set; otherwise full with an accelerator, else smoke.
+    """
+    if name == "auto":
+        name = os.environ.get("REPRO_PROFILE") or _default_profile(device)
+    return PROFILES[one_of("profile", name, TRAINED_PROFILES)]
+
+
+def _default_profile(device: str) -> str:
+    return "full" if device != "cpu" and _has_accelerator() else "smoke"
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
+    """Experiments from a user's words, by name or in the order of ``Experiment``'s fields.
+
+    What is None, or not said, is as usual. ``method``, ``beta`` and ``seed`` may list several
+    ("piwae,iwae", "0,1"); "all" is Table 1's five methods; ``beta="learned"`` makes CIWAE choose
+    its own. ``protocol="released"`` trains as the report's released code does, where that is not as
+    the paper says. ``decoder`` may name one of Table 1's methods: then encoders alone are trained,
+    for that released decoder. Raises ReproError, one line, if a name is unknown, beta is outside
+    [0, 1] or M K is not 64. ::
+
+        plan("piwae,iwae", "mnist", epochs=4, seed="0,1", profile="short")
+    """
+    said = dict(zip(WORDS, in_order, strict=False)) | by_name
+    said = {one_of("word", name, WORDS): v for name, v in said.items() if v is not None}
+    p = profile(said.get("profile", "auto"), device)
+    usual = {name: word.usual for name, word in WORDS.items() if word.usual is not None}
+    said = usual | {"dataset": p.dataset} | said | {"profile": p.name}
+    words = {name: WORDS[name].read(name, text) for name, text in said.items()}
+    methods = _methods(words.pop("method"), words["protocol"])
+    betas = words.pop("beta", None)
+    if betas == [LEARNED]:
+        methods, betas = _with_chosen_beta(methods), None
+    _check_estimator(words["estimator"], methods, words["protocol"])
+    _check_decoder(words)
+    M, K, seeds = words.pop("M", None), words.pop("K", None), words.pop("seed")
+    words.setdefault("epochs", p.epochs_on(words["dataset"]))
+    layout = _released_layout if words["protocol"] == "released" else _layout
+    runs = []
+    for seed, method in product(seeds, methods):
+        of_method = dict(zip("MK", layout(method, M, K), strict=True))
+        for beta in _betas(method, betas, methods):
+            run = Experiment(method, seed=seed, beta=beta, **of_method, **words)
+            runs.append(replace(run, estimator="drep") if METHODS[method].chooses_beta else run)
+    return runs
+
+
+def _methods(texts: list[str], protocol: str) -> list[str]:
+    """The methods named, each once and in order, their bounds tried."""
+    names: list[str] = []
+    for text in texts:
+        if own.is_bound_in_file(text):
+            names.append(own.method_of(text))
+        elif text != "all":
+            names.append(text)
+        elif protocol == "released":
+            names += [m for m in TABLE_METHODS if m in RELEASED_LAYOUTS]
+        else:
+            names += TABLE_METHODS
+    for name in names:
+        _try(one_of("method", name, METHODS), METHODS[name])
+    return list(dict.fromkeys(names))
+
+
+LEARNED = "learned"  # in place of a number for beta
+
+
+def _with_chosen_beta(methods: list[str]) -> list[str]:
+    """The methods, with the CIWAE that chooses its beta in place of CIWAE."""
+    if "ciwae" not in methods:
+        raise ReproError("beta 'learned' is for method ciwae")
+    chosen = ["ciwae-chosen" if m == "ciwae" else m for m in methods]
+    return list(dict.fromkeys(chosen))
+
+
+@functools.cache
+def _try(method: str, objective: Objective, smooth: bool = False) -> None:
+    """Try somebody's own bounds; with ``smooth``, whether phi's is smooth enough for ``drep``."""
+    if objective is not SHIPPED.get(method):
+        from repro import bound_trial
+
+        if smooth:
+            bound_trial.check_smooth(method, objective.phi)
+        else:
+            bound_trial.check(method, objective)
+
+
+def _check_estimator(name: str, methods: list[str], protocol: str) -> None:
+    if name != "rep" and protocol == "released":
+        raise ReproError("the released code has no estimator but rep; leave one of the two out")
+    if name == "drep":
+        for method in methods:
+            _try(method, METHODS[method], smooth=True)
+
+
+def measured_at_milestones(names: str) -> tuple[str, ...]:
+    """The names in a list with commas of what is measured at milestones; none: nothing."""
+    if names == "none":
+        return ()
+    return tuple(one_of("measurement", name.strip(), AT_MILESTONES) for name in names.split(","))
+
+
+def unbiased_estimators(method: str) -> tuple[str, ...]:
+    """The unbiased estimators of a method's gradient; a bound that is not smooth has only rep."""
+    try:
+        _try(method, METHODS[method], smooth=True)
+    except ReproError:
+        return ("rep",)
+    return ("rep", "drep")
+
+
+def _check_decoder(words: Mapping[str, str]) -> None:
+    """Raise ReproError if there is no such decoder for a dataset and a model."""
+    if words["decoder"] == "own":
+        return
+    if words["protocol"] == "released":
+        raise ReproError("the released code trains both networks; leave the decoder out")
+    setting = f"{family_of(words['dataset'])}-{words['model']}"
+    if setting not in SETTINGS_WITH_WEIGHTS:
+        raise ReproError(
+            f"no decoder was released for {setting}; there are weights for "
+            f"{', '.join(SETTINGS_WITH_WEIGHTS)}"
+        )
+
+
+def told_apart(runs: list[Experiment]) -> dict[Experiment, str]:
+    """What each run is called among the others: its method, with beta and seed if they differ."""
+    several_betas = len({e.beta for e in runs} - {None}) > 1
+    several_seeds = len({e.seed for e in runs}) > 1
+
+    def name(e: Experiment) -> str:
+        words = e.method
+        if e.beta is not None and several_betas:
+            words += f"({e.beta:g})"
+        if several_seeds:
+            words += f" seed {e.seed}"
+        return words
+
+    return {e: name(e) for e in runs}
+
+
+def _layout(method: str, M: int | None, K: int | None) -> tuple[int, int]:
+    """(M, K): the method's own if it leaves no choice; otherwise as given, or (8, 8)."""
+    given = " and ".join(f"{name} = {v}" for name, v in (("M", M), ("K", K)) if v is not None)
+    fixed = METHODS[method].M
+    if M is None:
+        M = fixed or (T // K if K else 8)
+    if K is None:
+        K = T // M
+    if M * K != T:
+        raise ReproError(
+            f"with {given} there is no M*K = {T}, at which every method is compared; "
+            "say M=8 and K=8"
+        )
+    if fixed not in (None, M):
+        raise ReproError(
+            f"{method} has M = {fixed} and K = {T // fixed}; "
+            f"for M = {M}, K = {K} use miwae or piwae"
+        )
+    return M, K
+
+
+def _released_layout(method: str, M: int | None, K: int | None) -> tuple[int, int]:
+    """(M, K) that the released code uses; as there, K of CIWAE's second term can be set."""
+    if method not in RELEASED_LAYOUTS:
+        raise ReproError(
+            f"the released code trains {method} as the paper says; leave the protocol out"
+        )
+    if M is not None or (K is not None and not METHODS[method].takes_beta):
+        raise ReproError(
+            f"the released code trains {method} with {RELEASED_LAYOUTS[method]} "
+            "whatever M and K say; leave them out"
+        )
+    return RELEASED_LAYOUTS[method] if K is None else (1, K)
+
+
+def _betas(method: str, given: list[str] | None, methods: list[str]) -> list[float | None]:
+    """The values of beta with which a method is run; [None] if it has no beta."""
+    if METHODS[method].takes_beta:
+        return list(dict.fromkeys(_beta(method, b) for b in given or [USUAL_BETA]))
+    if given is not None and not any(METHODS[m].takes_beta for m in methods):
+        raise ReproError(f"{method} has no beta; leave it out, or use ciwae")
+    return [None]
+
+
+def _beta(method: str, word) -> float:
+    try:
+        value = float(word)
+    except (TypeError, ValueError):
+        raise ReproError(f"beta is '{word}'; give a number between 0 (IWAE) and 1 (VAE)") from None
+    if METHODS[method].learns_beta:
+        if not 0 < value < 1:
+            raise ReproError(
+                f"beta is {value:g}; give a number between 0 (IWAE) and 1 (VAE), "
+                "neither end included, to start from"
+            )
+    elif not 0 <= value <= 1:
+        raise ReproError(f"beta is {value:g}; give a number between 0 (IWAE) and 1 (VAE)")
+    if float(f"{value:g}") != value:
+        raise ReproError(f"beta is '{word}'; give at most six digits, which is what names keep")
+    return abs(value)  # -0 is 0
+
+
+def commands(wanted: Iterable[Experiment]) -> list[str]:
+    """The commands that make these runs' records: one for all that can be trained together."""
+    groups: dict[tuple, list[Experiment]] = {}
+    for e in dict.fromkeys(wanted):
+        others = [(word, v) for word, v in e.said.items() if word not in ("method", "beta")]
+        groups.setdefault(tuple(others), []).append(e)
+    found = [said for others, group in groups.items() for said in _together(dict(others), group)]
+    return list(dict.fromkeys(map(_command, found)))
+
+
+def _together(others: dict, group: list[Experiment]) -> list[dict]:
+    """What plans runs that differ in method and beta; one by one if together it plans more."""
+    methods = list(dict.fromkeys(e.method for e in group))
+    betas = list(dict.fromkeys(e.beta for e in group if e.beta is not None))
+    have_beta = {e.method for e in group if e.beta is not None}
+    if sum(len(betas) if m in have_beta else 1 for m in methods) != len(group):
+        return [e.said for e in group]
+    said = others.copy()
+    if tuple(methods) != TABLE_METHODS:
+        said["method"] = methods
+    if betas not in ([], [USUAL_BETA]):
+        said["beta"] = betas
+    return [said]
+
+
+def with_epochs(experiments: list[Experiment], epochs: int) -> list[Experiment]:
+    """The same runs at another length of training."""
+    return [replace(e, epochs=epochs) for e in experiments]

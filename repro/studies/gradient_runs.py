@@ -141,7 +141,7 @@ class _Networks:
         return name, model.to(self.device), self.datasets[dataset].train.to(self.device)
 
     def origin(self) -> dict:
-        """The provenance of what was designs."""
+        """The provenance of what was measured."""
         return self.code | {
             "device": device_name(self.device),
             "weights": self.weights,

@@ -211,6 +211,7 @@ class Archive:
     def __init__(self, folder: str | Path | None = None):
         self.folder = results_folder(folder)
         self._read: dict[Path, Record] = {}
+        self._listed: dict[str, list[Record]] = {}
         self._selected: dict[tuple[str, str], Selection] = {}
 
     @classmethod
@@ -243,11 +244,16 @@ class Archive:
         return self._read[path]
 
     def records(self, profile_name: str) -> list[Record]:
-        """Every record of a profile, in the order of their paths.
+        """Every record of a profile, in the order of their paths; looked for once.
 
         What cannot be read, is not as it was written, or is of a method that does not exist now is
         left out, with a warning.
         """
+        if profile_name not in self._listed:
+            self._listed[profile_name] = self._readable(profile_name)
+        return list(self._listed[profile_name])
+
+    def _readable(self, profile_name: str) -> list[Record]:
         found = []
         for config in sorted((self.folder / profile_name).glob("*/*/config.json")):
             if config.parent.name.endswith(".partial"):
@@ -292,6 +298,7 @@ class Archive:
     def _forget(self, path: Path) -> None:
         """Look again for what a new record may change."""
         self._read.pop(path, None)
+        self._listed.clear()
         self._selected.clear()
         self.__dict__.pop("released", None)
 
@@ -341,30 +348,20 @@ class Archive:
 
     def _select(self, exhibit: str, setting: str, names: Sequence[str]) -> Selection:
         """What an exhibit shows of one setting, in the best of some profiles."""
-        choices = product(names, (OMNIGLOT, "omniglot"), PRECISIONS)
-        candidates = [self._candidate(exhibit, setting, *choice) for choice in choices]
+        candidates = []
+        for name in names:
+            found = [r for r in self.records(name) if r.experiment.setting == setting]
+            found = [r for r in found if _serves(exhibit, r)]
+            versions = _in_use((OMNIGLOT, "omniglot"), [r.experiment.dataset for r in found])
+            precisions = _in_use(PRECISIONS, [r.experiment.precision for r in found])
+            for version, precision in product(versions, precisions):
+                runs = exhibits.runs_of(exhibit, name, version)
+                wanted = [replace(e, precision=precision) for e in runs if e.setting == setting]
+                candidates.append(_candidate(exhibit, name, wanted, found))
         most = max(c.found for c in candidates)
         best = [c for c in candidates if c.found == most]
         of_last = [c for c in best if c.profile == names[-1]]
         return (of_last if most and of_last else best)[0].selection
-
-    def _candidate(
-        self, exhibit: str, setting: str, profile_name: str, omniglot: str, precision: str
-    ) -> _Candidate:
-        """What one profile has of a setting, on one version of Omniglot, at one precision."""
-        runs = exhibits.runs_of(exhibit, profile_name, omniglot)
-        wanted = [replace(e, precision=precision) for e in runs if e.setting == setting]
-        found = [r for r in self.records(profile_name) if _serves(exhibit, r)]
-        if exhibit != "figure4":
-            wanted = with_epochs(wanted, _length(wanted, found))
-        used: list[Record] = []
-        missing: list[Experiment] = []
-        for e in wanted:
-            of_run = of_any_seed(e, found)
-            used += of_run
-            if not of_run:
-                missing.append(e)
-        return _Candidate(Selection(used, missing), profile_name, len(wanted) - len(missing))
 
     # Tables beside the records
 
@@ -435,6 +432,28 @@ class _Candidate(NamedTuple):
     selection: Selection
     profile: str
     found: int  # of the wanted runs
+
+
+def _candidate(
+    exhibit: str, profile_name: str, wanted: list[Experiment], found: list[Record]
+) -> _Candidate:
+    """What the records found in a profile hold of the wanted runs, at their best length."""
+    if exhibit != "figure4":
+        wanted = with_epochs(wanted, _length(wanted, found))
+    used: list[Record] = []
+    missing: list[Experiment] = []
+    for e in wanted:
+        of_run = of_any_seed(e, found)
+        used += of_run
+        if not of_run:
+            missing.append(e)
+    return _Candidate(Selection(used, missing), profile_name, len(wanted) - len(missing))
+
+
+def _in_use(known: Iterable[str], found: Sequence[str]) -> list[str]:
+    """Those of the known names that are found; the first of them if none is."""
+    known = list(known)
+    return [name for name in known if name in found] or known[:1]
 
 
 def _serves(exhibit: str, record: Record) -> bool:

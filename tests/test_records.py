@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,6 +175,27 @@ def test_nobody_is_told_to_remove_a_record():
     states = re.findall(r".*(?:remove|delete) it\b", Path(run.__file__).read_text())
     assert len(states) == 1
     assert "is the state of other runs" in states[0]
+
+
+@pytest.mark.parametrize("changed", ["repro/bounds.py", "repro/training/loop.py"])
+def test_a_change_anywhere_in_the_package_is_one_of_the_code(tmp_path, changed):
+    shutil.copytree(
+        ROOT / "repro", tmp_path / "repro", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    in_git(tmp_path, "init", "-q")
+    in_git(tmp_path, "add", "-A")
+    in_git(tmp_path, "commit", "-q", "-m", "all")
+
+    def dirty():
+        code = "from repro.records.provenance import code_and_date as c; print(c()['dirty'])"
+        words = [sys.executable, "-B", "-c", code]
+        env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        return subprocess.check_output(words, cwd=tmp_path, env=env, text=True).strip()
+
+    assert dirty() == "False"
+    with (tmp_path / changed).open("a") as file:
+        file.write("# changed\n")
+    assert dirty() == "True"
 
 
 def in_git(folder, *words):

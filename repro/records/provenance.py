@@ -10,7 +10,7 @@ from pathlib import Path
 from repro import ReproError, __version__, plural
 
 CHANGES = "+changes"  # after a commit's hash: the code held changes that are not in it
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 
 
 def code_and_date() -> dict:

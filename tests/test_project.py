@@ -182,6 +182,17 @@ def test_an_install_holds_every_folder_of_the_package():
     assert found == {".".join(folder.relative_to(ROOT).parts) for folder in folders}
 
 
+def test_an_install_holds_the_tables_beside_the_code():
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packed = set()
+    for package, patterns in config["package-data"].items():
+        folder = ROOT.joinpath(*package.split("."))
+        packed |= {path for pattern in patterns for path in folder.glob(pattern)}
+    listed = subprocess.run(["git", "-C", PACKAGE, "ls-files"], capture_output=True, text=True)
+    tables = {PACKAGE / name for name in listed.stdout.split() if not name.endswith(".py")}
+    assert packed == tables
+
+
 def test_environment_is_in_step_with_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]

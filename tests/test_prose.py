@@ -16,10 +16,10 @@ from repro.studies.designs import AT_T, NETWORKS_OF_ESTIMATORS, Layout
 from repro.studies.estimator_runs import GROUPS
 from repro.studies.evidence import NAMES_OF_SETTINGS
 from repro.studies.prose import Numbers
+from repro.studies.remeasured import CHOICE_BATCHES
 from repro.studies.reported import FIGURE4, TABLE1
 from repro.studies.similarity import SsimVerdict
 from repro.studies.trainings import training_noise
-from repro.training.released_files import CHOICE_BATCHES
 from repro.words.exhibits import BETAS, SETTINGS
 from repro.words.experiments import MILESTONES, TABLE_METHODS, plan
 from tests.helpers import ROOT, copy_published

@@ -137,12 +137,12 @@ def test_layers_get_our_names_and_the_same_numbers():
 
 def test_a_file_with_other_contents_is_refused(tmp_path):
     e = released_runs()[0]
-    name = released_files.file_of(e, "model")
+    name, blob = released_files.file_and_blob(e)
     path = tmp_path / "published" / name
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not it")
     damaged = r"is damaged \(its contents have [0-9a-f]{40}\)"
-    expected = f"git blob id {released_files.BLOBS[name]}"
+    expected = f"git blob id {blob}"
     with pytest.raises(ReproError, match=f"{damaged}.*{expected}"):
         released_files.released_weights(e, tmp_path)
 
@@ -169,8 +169,8 @@ def test_blocks_of_a_log_end_where_the_reports_plots_end(monkeypatch):
     e = released_runs()[0]
     values = np.arange(3281.0)
     log = {"iwae_64": values + 1, "log_px": values}
-    monkeypatch.setattr(released_files, "released_log", lambda e, folder: log)
-    blocks = released_files.log_blocks([e])
+    monkeypatch.setattr(remeasured, "released_log", lambda e, folder: log)
+    blocks = remeasured.log_blocks([e])
     assert len(blocks) == 164
     assert blocks.last_epoch.iloc[-1] == 3280
     assert blocks.log_px_mean.iloc[-1] == values[3260:3280].mean()
@@ -188,13 +188,13 @@ def planted_log(monkeypatch):
     choice = log_px.copy()
     choice[999] += 20.0
     log = {"iwae_64": log_px - 1, "log_px": log_px, "choice": choice}
-    monkeypatch.setattr(released_files, "released_log", lambda e, folder: log)
+    monkeypatch.setattr(remeasured, "released_log", lambda e, folder: log)
     return log
 
 
 def checkpoint():
     """The row of the first released run."""
-    (row,) = released_files.log_checkpoints(released_runs()[:1]).itertuples()
+    (row,) = remeasured.log_checkpoints(released_runs()[:1]).itertuples()
     return row
 
 
@@ -411,8 +411,8 @@ def test_drawers_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(released_files, "released_weights", lambda e, data: None)
     monkeypatch.setattr(scores, "iwae_bound", iwae_bound)
     monkeypatch.setattr(datasets, "load", load)
-    monkeypatch.setattr(released_files, "log_blocks", summary)
-    monkeypatch.setattr(released_files, "log_checkpoints", summary)
+    monkeypatch.setattr(remeasured, "log_blocks", summary)
+    monkeypatch.setattr(remeasured, "log_checkpoints", summary)
     monkeypatch.setattr(remeasured, "remeasure", lambda *given: None)
     monkeypatch.setattr(remeasured, "measure_best", lambda *given: None)
     monkeypatch.setattr(remeasured, "check_proposals", lambda *given: None)
@@ -499,10 +499,10 @@ def test_figure_4_is_summed_up_as_the_parabolas_nearest_to_its_curves(tmp_path, 
     path.parent.mkdir()
     table.to_csv(path, index=False)
     with pytest.raises(ReproError, match="its contents have"):
-        released_files.figure4_parabolas(tmp_path)
+        remeasured.figure4_parabolas(tmp_path)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setattr(released_files, "FIGURE4_SHA256", found)
-    rows = released_files.figure4_parabolas(tmp_path).set_index("curve")
+    monkeypatch.setattr(remeasured, "FIGURE4_SHA256", found)
+    rows = remeasured.figure4_parabolas(tmp_path).set_index("curve")
     assert rows.loc["fixed", "at_0.5"] == pytest.approx(-80)
     assert rows.loc["fixed", "furthest"] < 1e-9
     assert rows.loc["learned", "furthest"] == pytest.approx(0.03, abs=0.001)

@@ -1,5 +1,7 @@
 """The report's released weights and logs, measured again."""
 
+import hashlib
+import io
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ import torch
 
 from repro import ReproError, datasets, scores
 from repro.catalogue import OMNIGLOT
-from repro.datasets import Dataset
+from repro.datasets import Dataset, verified_file
 from repro.models import Autoencoder
 from repro.records import Archive, Record
 from repro.records.provenance import code_and_date, device_name
@@ -19,6 +21,7 @@ from repro.training.program import model_of
 from repro.training.progress import Progress
 from repro.training.run import assess, pick_device, write_record
 from repro.words import exhibits
+from repro.words.exhibits import LOG_BLOCK
 from repro.words.experiments import PROFILES, Experiment
 
 SHAPED_IMAGES = 1000  # of the test set, whose k-hat is taken
@@ -26,6 +29,12 @@ DEEP_IMAGES = 200  # of the test set, whose log p-hat is taken with many samples
 DEEP_SAMPLES = (5000, 50_000)
 TRUSTED_KHAT = 0.7  # above it, a mean of importance weights is not to be trusted
 BINARISATIONS = 5  # of the test set, to see how much the choice of one matters
+EARLY_EPOCHS = (40, 100)  # 100 is the released code's default
+# --k in the commands that made them: so many test batches choose the best checkpoint.
+CHOICE_BATCHES = {"iwae": 64, "piwae": 8, "miwae": 8, "ciwae": 1, "vae": 1}
+FILE_OF_FIGURE4 = "figure4.csv"  # the points of Figure 4's two curves, read from the report's PDF
+FIGURE4_SHA256 = "4f5fc010f2a4738e62fa2c0be036b3b51855aac5d3ed5d0355c7907bb34aebec"
+NODES_OF_FIGURE4 = (0.1, 0.5, 0.9)  # of beta
 
 
 def released_model(e: Experiment, data: str | Path | None, device: str) -> Autoencoder:
@@ -63,19 +72,114 @@ def remeasure(
     return archive.get(e)
 
 
+def blobs(runs: list[Experiment], kind: str) -> dict[str, str]:
+    """The released files of several runs, with their git blob ids."""
+    return dict(released_files.file_and_blob(e, kind) for e in runs)
+
+
 def sum_up_logs(archive: Archive, runs: list[Experiment], data: str | Path | None) -> None:
     """Write what the report's logs say, unless it is there: in blocks, and of checkpoints."""
-    summaries: dict[str, Callable] = {
-        "logs": released_files.log_blocks,
-        "checkpoints": released_files.log_checkpoints,
-    }
+    summaries: dict[str, Callable] = {"logs": log_blocks, "checkpoints": log_checkpoints}
     for name, summary in summaries.items():
         if not archive.table_path(name).exists():
-            origin = code_and_date() | {
-                "blobs": released_files.blobs(exhibits.released_runs(), "log")
-            }
+            origin = code_and_date() | {"blobs": blobs(exhibits.released_runs(), "log")}
             path = archive.write_table(name, summary(runs, data), origin)
             print(f"wrote {path}", flush=True)
+
+
+def released_log(e: Experiment, folder: str | Path | None = None) -> dict[str, np.ndarray]:
+    """What the released code wrote in each epoch, in nats, each [epochs].
+
+    ``iwae_64`` and ``log_px`` as it calls them. ``choice`` is log p-hat of the first
+    ``CHOICE_BATCHES`` shuffled batches of 20 test images, by which it chooses its best checkpoint.
+    """
+    import h5py
+
+    names = {
+        "iwae_64": "metrics_iwae_64",
+        "log_px": "metrics_iwae_5000",
+        "choice": "metrics_iwae_k",
+    }
+
+    def parse(raw: bytes) -> dict[str, np.ndarray]:
+        with h5py.File(io.BytesIO(raw)) as file:
+            return {ours: -file[theirs][:].astype(float) for ours, theirs in names.items()}
+
+    return released_files.verified(e, "log", folder, parse)
+
+
+def log_blocks(runs: list[Experiment], folder: str | Path | None = None):
+    """Means and standard deviations of blocks of 20 epochs of each run's log, as a DataFrame.
+
+    ``gap`` is the log's IWAE-64 minus its log p-hat. Some logs are one epoch longer than the
+    others; the report's plots leave that last epoch out, and so does this.
+    """
+    import pandas as pd
+
+    return pd.DataFrame([row for e in runs for row in _blocks_of(e, released_log(e, folder))])
+
+
+def _blocks_of(e: Experiment, logged: dict[str, np.ndarray]) -> list[dict]:
+    values = {
+        name: logged[name][: e.epochs].reshape(-1, LOG_BLOCK) for name in ("iwae_64", "log_px")
+    }
+    values["gap"] = values["iwae_64"] - values["log_px"]
+    rows = []
+    for i in range(e.epochs // LOG_BLOCK):
+        row = {"group": e.setting, "method": e.method, "last_epoch": LOG_BLOCK * (i + 1)}
+        row |= {f"{name}_mean": v[i].mean() for name, v in values.items()}
+        row |= {f"{name}_sd": v[i].std(ddof=1) for name, v in values.items()}
+        rows.append(row)
+    return rows
+
+
+def log_checkpoints(runs: list[Experiment], folder: str | Path | None = None):
+    """How each run ended, and when it saved the checkpoint that the released code calls its best.
+
+    A DataFrame with a row for each run, from its log:
+
+    - ``continued``: the log has a line too many, the mark of a training that was continued. Its
+      best was then chosen anew, and is not told.
+    - ``slope``, ``slope_se``: of log p-hat over the last eighth of the epochs, in nats per 1000
+      epochs.
+    - ``best_epoch``: that of the highest ``choice``; ``log_px_there`` and ``log_px_end``: log p-hat
+      in the mean of the 20 epochs around it, and of the last 20.
+    - ``choice_sd``: standard deviation of (choice - log p-hat) over the last 200 epochs.
+    - ``highest_...``: the highest of each score over all epochs; of the choice also over the first
+      ``EARLY_EPOCHS``.
+    """
+    import pandas as pd
+
+    rows = [_checkpoint_of(e, released_log(e, folder)) for e in runs]
+    return pd.DataFrame(rows).astype({"best_epoch": "Int64", "log_px_there": float})
+
+
+def _checkpoint_of(e: Experiment, logged: dict[str, np.ndarray]) -> dict:
+    from scipy.stats import linregress
+
+    values = {name: of_epoch[: e.epochs] for name, of_epoch in logged.items()}
+    log_px = values["log_px"]
+    choice = values["choice"]
+    continued = len(logged["choice"]) > e.epochs
+    best = int(choice.argmax())
+    around_best = log_px[max(best - LOG_BLOCK // 2, 0) : best + LOG_BLOCK // 2]
+    eighth = e.epochs // 8
+    line = linregress(np.arange(eighth) / 1000, log_px[-eighth:])
+    row = {
+        "group": e.setting,
+        "method": e.method,
+        "epochs": e.epochs,
+        "batches": CHOICE_BATCHES[e.method],
+        "continued": continued,
+        "slope": line.slope,
+        "slope_se": line.stderr,
+        "best_epoch": None if continued else best + 1,
+        "log_px_there": None if continued else around_best.mean(),
+        "log_px_end": log_px[-LOG_BLOCK:].mean(),
+        "choice_sd": (choice - log_px)[-200:].std(ddof=1),
+    }
+    row |= {f"highest_{name}": of_epoch.max() for name, of_epoch in values.items()}
+    return row | {f"highest_choice_by_{n}": choice[:n].max() for n in EARLY_EPOCHS}
 
 
 def measure_best(archive: Archive, data: str | Path | None, device: str) -> None:
@@ -112,7 +216,7 @@ def _measure_each(
         for e in runs:
             rows.append(row_of(e, data, device))
             bar.fraction(len(rows) / len(runs))
-    origin |= {"device": device_name(device), "blobs": released_files.blobs(runs, kind)}
+    origin |= {"device": device_name(device), "blobs": blobs(runs, kind)}
     print(f"wrote {archive.write_table(name, pd.DataFrame(rows), origin)}", flush=True)
 
 
@@ -147,7 +251,7 @@ def check_of_proposal(e: Experiment, data: str | Path | None, device: str) -> di
 
 def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> dict:
     """SSIM of a run's best checkpoint, and whether its weights are the last epoch's."""
-    best = released_files.best_weights(e, data)
+    best = released_files.released_weights(e, data, "best")
     last = released_files.released_weights(e, data)
     model = model_of(e, best)
     images = datasets.load(e.dataset, data).test
@@ -165,18 +269,51 @@ def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> dict:
     }
 
 
+def figure4_parabolas(folder: str | Path | None = None):
+    """The parabola nearest to each curve of the report's Figure 4, as a DataFrame.
+
+    A row for each curve: its values at ``NODES_OF_FIGURE4``, the largest distance of a drawn point
+    from it, and the number of points, their mean and their standard deviation.
+    """
+    import pandas as pd
+
+    def points(path: Path):
+        raw = path.read_bytes()
+        found = hashlib.sha256(raw).hexdigest()
+        if found != FIGURE4_SHA256:
+            raise ValueError(f"its contents have {found}")
+        return pd.read_csv(io.BytesIO(raw), index_col="beta")
+
+    url = "the vectors of Figure 4 in the report's PDF"
+    expected = f"SHA-256 {FIGURE4_SHA256}"
+    curves = verified_file(folder, "published", FILE_OF_FIGURE4, url, expected, points)
+    return pd.DataFrame([_parabola(name, values) for name, values in curves.items()])
+
+
+def _parabola(name: str, values) -> dict:
+    parabola = np.polynomial.Polynomial.fit(values.index, values, 2)
+    row = {"curve": name.rsplit("_", 1)[1]}
+    row |= {f"at_{beta:g}": parabola(beta) for beta in NODES_OF_FIGURE4}
+    return row | {
+        "furthest": np.abs(parabola(values.index.to_numpy()) - values).max(),
+        "points": len(values),
+        "mean": values.mean(),
+        "sd": values.std(ddof=1),
+    }
+
+
 def sum_up_figure4(archive: Archive, data: str | Path | None) -> None:
     """Write what the two curves of the report's Figure 4 are, unless it is there."""
     if archive.table_path("figure4").exists():
         return
     try:
-        table = released_files.figure4_parabolas(data)
+        table = figure4_parabolas(data)
     except ReproError as error:
         print(f"Figure 4 will be left out: {error}", flush=True)
         return
     origin = code_and_date() | {
         "from": "the vectors of Figure 4 in the report's PDF",
-        "sha256": released_files.FIGURE4_SHA256,
+        "sha256": FIGURE4_SHA256,
     }
     print(f"wrote {archive.write_table('figure4', table, origin)}", flush=True)
 
@@ -196,11 +333,7 @@ def tell_drawers_apart(archive: Archive, data: str | Path | None, device: str) -
         for e in runs:
             rows += iwae_64_by_drawer(e, dataset, data, device)
             bar.fraction(len(rows) / (20 * len(runs)))
-    origin |= {
-        "device": device_name(device),
-        "blobs": released_files.blobs(runs, "model"),
-        "data": dataset.origin,
-    }
+    origin |= {"device": device_name(device), "blobs": blobs(runs, "model"), "data": dataset.origin}
     print(f"wrote {archive.write_table('drawers', pd.DataFrame(rows), origin)}", flush=True)
 
 

@@ -133,8 +133,8 @@ def test_a_chosen_beta_leaves_its_companions_alone(small):
     """IWAE and a CIWAE with beta 0.5 end, stacked beside it, where they end without it."""
     others = plan("iwae,ciwae", profile="smoke", epochs=1, estimator="drep")
     beside = [*others, *plan("ciwae", beta="learned", profile="smoke", epochs=1)]
-    alone = loop.fit(others, few_digits(500), stack=1)
-    stacked = loop.fit(beside, few_digits(500), stack=1)
+    alone = loop.fit(others, few_digits(500))
+    stacked = loop.fit(beside, few_digits(500))
     assert stacked.curves[:2] == alone.curves
 
 

@@ -13,7 +13,7 @@ from repro.catalogue import MODELS, Architecture
 from repro.models import ADAM_EPS, Autoencoder
 from repro.randomness import generator
 from repro.training import engines, loop
-from repro.training.loop import try_engines
+from repro.training.forecast import try_engines
 from repro.training.program import Program, adam, plain_step
 from repro.words import experiments
 from repro.words.experiments import TABLE_METHODS

@@ -17,8 +17,9 @@ from repro.__main__ import train
 from repro.catalogue import MODELS
 from repro.records import Archive, archive
 from repro.training import leases, loop
+from repro.training.forecast import engine_for
 from repro.training.program import learning_rate
-from repro.training.run import Order, _in_words, _try_engine, has_precision
+from repro.training.run import _in_words, has_precision, state_of
 from repro.words import experiments
 from tests.helpers import SMALL, double_precision, few_digits, in_double, write_record
 
@@ -71,6 +72,11 @@ def small(monkeypatch):
 
 def runs(method="piwae,ciwae-learned", seed=0, epochs=2):
     return experiments.plan(method, profile="smoke", seed=seed, epochs=epochs)
+
+
+def stack_all(monkeypatch):
+    """Let runs be stacked into one program, as on an accelerator."""
+    monkeypatch.setattr(loop, "alone", lambda experiments, device: False)
 
 
 def weights(fit):
@@ -155,16 +161,16 @@ def test_a_runs_numbers_do_not_change_with_its_companions():
         assert torch.equal(value, company[name][parameter])
 
 
-def test_runs_stacked_in_one_program_end_where_they_end_alone(small):
+def test_runs_stacked_in_one_program_end_where_they_end_alone(small, monkeypatch):
     """They do after 100 steps in float64, stacked as on an accelerator.
 
     In float32 rounding in log w is amplified by the weights.
     """
     with double_precision():
         digits = in_double(few_digits(1000))
-        stacked, alone = (
-            weights(loop.fit(runs("piwae,vae", seed="0,1"), digits, stack=size)) for size in (4, 1)
-        )
+        alone = weights(loop.fit(runs("piwae,vae", seed="0,1"), digits))
+        stack_all(monkeypatch)
+        stacked = weights(loop.fit(runs("piwae,vae", seed="0,1"), digits))
     for name, state in stacked.items():
         for parameter, value in state.items():
             assert (value - alone[name][parameter]).norm() <= 1e-5 * value.norm()
@@ -263,9 +269,10 @@ def test_a_milestone_evaluation_can_be_stopped_and_goes_on_where_it_was(small, t
     stops = iter([False] * 12 + [True])
     fit = loop.fit(runs(), digits, state, stop=lambda: next(stops))
     assert (fit.epoch, fit.step) == (0, fit.steps_per_epoch)
-    assert loop.unfinished(state) == (runs(), 0, "eager")
+    kept = loop.unfinished(state)
+    assert (kept.experiments, kept.epochs, kept.engine) == (runs(), 0, "eager")
     assert loop.fit(runs(), digits, state).curves == whole.curves
-    assert loop.unfinished(state) == (runs(), runs()[0].epochs, "eager")
+    assert loop.unfinished(state).finished
     nothing_left = loop.fit(runs(), digits, state, commit="another")
     assert nothing_left.commits == ["unknown"]
 
@@ -331,10 +338,21 @@ def test_a_state_trains_nothing_that_was_not_asked_for(small, tmp_path, field, v
     assert not [*tmp_path.rglob("config.json")]
 
 
-def test_a_state_made_with_another_layout_is_kept_and_named(small, tmp_path):
-    loop.fit(runs(), few_digits(), tmp_path / "state.pt", stop=lambda: True, stack=2)
-    with pytest.raises(ReproError, match="was made on cpu in 1 stacks; go on so"):
-        loop.fit(runs(), few_digits(), tmp_path / "state.pt")
+def test_a_training_goes_on_in_the_stacks_in_which_it_began(small, tmp_path, monkeypatch):
+    state = tmp_path / "state.pt"
+    with monkeypatch.context() as patched:
+        stack_all(patched)
+        loop.fit(runs(), few_digits(), state, stop=lambda: True)
+    (program,) = loop.fit(runs(), few_digits(), state).programs
+    assert program.experiments == runs()
+
+
+def test_a_training_goes_on_on_the_kind_of_device_on_which_it_began(small, tmp_path):
+    state = tmp_path / "state.pt"
+    loop.fit(runs(), few_digits(), state, stop=lambda: True)
+    torch.save(torch.load(state) | {"device": "cuda"}, state)
+    with pytest.raises(ReproError, match="was made on cuda; go on there, or delete it"):
+        loop.fit(runs(), few_digits(), state)
 
 
 UNREADABLE = r"cannot be read .*; delete it"
@@ -368,12 +386,13 @@ def test_a_state_with_other_contents_is_one_line(small, tmp_path):
         loop.fit(runs(), few_digits(), state)
 
 
-def test_a_finished_state_is_evaluated_on_any_device_and_in_any_stacks(small, tmp_path):
+def test_a_finished_state_is_evaluated_on_any_device(small, tmp_path, monkeypatch):
     """What a state made elsewhere has of its own is its stacks and its generators."""
     state = tmp_path / "state.pt"
-    trained = loop.fit(runs(), few_digits(), state, stack=2)
-    kept = torch.load(state)
-    kept["layout"][0] = "cuda"
+    with monkeypatch.context() as patched:
+        stack_all(patched)
+        trained = loop.fit(runs(), few_digits(), state)
+    kept = torch.load(state) | {"device": "cuda"}
     kept["programs"][0]["streams"] = {}
     torch.save(kept, state)
     again = loop.fit(runs(), few_digits(), state)
@@ -394,7 +413,7 @@ def test_no_device_trains_in_tf32_that_does_not_have_it_and_any_evaluates(small,
     with pytest.raises(ReproError, match=line):
         train([run], results=results, device="cpu")
     assert not results.exists()
-    state = Archive(results).path_of(run).with_name(f"unfinished-{loop.fingerprint([run])}.pt")
+    state = state_of([run], Archive(results))
     state.parent.mkdir(parents=True)
     dataset = datasets.load(run.dataset)
     loop.fit([run], dataset, state, stop=lambda: True)
@@ -430,23 +449,10 @@ def test_a_bound_that_was_changed_does_not_go_on(small, tmp_path, monkeypatch):
         loop.fit(runs("mine"), few_digits(), tmp_path / "state.pt")
 
 
-def test_a_bound_that_was_only_described_anew_goes_on(small, tmp_path, monkeypatch):
-    def without_words():
-        def mine(log_w):
-            return log_w.mean((-3, -2))
-
-        return mine
-
-    def with_words():
-        def mine(log_w):
-            """The same."""
-            return log_w.mean((-3, -2))
-
-        return mine
-
-    monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(without_words()))
+def test_a_bound_that_is_in_no_file_goes_on(small, tmp_path, monkeypatch):
+    bound = eval("lambda log_w: log_w.mean((-3, -2))")
+    monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(bound))
     loop.fit(runs("mine"), few_digits(), tmp_path / "state.pt", stop=lambda: True)
-    monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(with_words()))
     assert loop.fit(runs("mine"), few_digits(), tmp_path / "state.pt").finished
 
 
@@ -499,20 +505,11 @@ def test_training_goes_on_without_the_dataset_it_is_not_trained_on(monkeypatch, 
     assert "SSIM on omniglot-lake will be left out" in capsys.readouterr().out
 
 
-def test_auto_takes_the_engine_by_the_length_of_training_and_not_by_a_clock(monkeypatch):
-    asked = []
-
-    def tried(runs, dataset, device, engine, fallback):
-        asked.append(engine)
-        return loop.Trial(engine, seconds=1e6)
-
-    monkeypatch.setattr(loop, "try_engines", tried)
-    order = Order(Archive(), None, "cpu", "auto", True, True, 0.0, None)
+def test_auto_takes_the_engine_by_the_length_of_training_and_not_by_a_clock():
     digits = datasets.load("digits")
-    for epochs in (4, 40, 1000):
-        runs_of = experiments.plan("iwae", profile="smoke", epochs=epochs)
-        _try_engine(order, "auto", runs_of, digits)
-    assert asked == ["eager", "eager", "compiled"]
+    for epochs, engine in ((4, "eager"), (40, "eager"), (1000, "compiled")):
+        (e,) = experiments.plan("iwae", profile="smoke", epochs=epochs)
+        assert engine_for(e, digits, "cpu") == engine
 
 
 def test_before_training_it_is_said_that_the_code_is_unknown(small, tmp_path, monkeypatch, capsys):

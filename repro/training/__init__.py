@@ -3,8 +3,8 @@
 import importlib
 
 __all__ = [
-    "as_released", "costs", "engines", "groups", "leases", "loop", "program", "progress",
-    "released_files", "run",
+    "as_released", "costs", "engines", "forecast", "groups", "leases", "loop", "program",
+    "progress", "released_files", "run",
 ]  # fmt: skip
 
 

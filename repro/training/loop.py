@@ -7,32 +7,26 @@ compiler chooses the same kernels.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import hashlib
 import inspect
-import json
-import math
 import os
-import textwrap
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from repro import ReproError, first_line, signal
-from repro.bounds import METHODS, Bound, Layout
+from repro.bounds import METHODS, Layout
 from repro.datasets import Dataset
 from repro.records.provenance import device_name
 from repro.scores import iwae_bound
 from repro.training.as_released import ReleasedProgram
-from repro.training.engines import first_cause, leave_side_streams, with_fallbacks
 from repro.training.program import Program, learning_rate, model_of
 from repro.words.experiments import (
     MILESTONES,
@@ -57,34 +51,26 @@ class Fit:
     A curve has a line for each epoch with what of ``records.CURVE`` was measured.
     """
 
-    experiments: list[Experiment]
-    programs: list[Program]  # their runs, one after the other, are the experiments
+    programs: list[Program]
     curves: list[list[dict]]  # one for each run
     seconds: float = 0.0
     epoch: int = 0
     step: int = 0
-    pending: list[dict] = field(default_factory=list)  # lines of runs evaluated in this epoch
+    pending: list[list[dict]] = field(default_factory=list)  # lines of programs evaluated by now
     commits: list[str] = field(default_factory=list)  # of the code that trained, first to last
     engines: list[str] = field(default_factory=list)  # that trained, first to last
     devices: list[str] = field(default_factory=list)  # that trained, first to last
     note: str = ""  # what is being done between two steps
 
-    @classmethod
-    def of(cls, programs: list[Program]) -> Fit:
-        """The untrained runs of programs."""
-        experiments = [e for program in programs for e in program.experiments]
-        return cls(experiments, programs, curves=[[] for _ in experiments])
-
-    def goes_on(self, commit: str, engine: str, device: str | torch.device) -> None:
-        """Note what trains from here on."""
-        _append_if_new(self.commits, commit)
-        _append_if_new(self.engines, engine)
-        _append_if_new(self.devices, device_name(device))
+    @property
+    def experiments(self) -> list[Experiment]:
+        """The runs of all programs, one after the other."""
+        return [e for program in self.programs for e in program.experiments]
 
     @property
     def finished(self) -> bool:
         """True after the last epoch."""
-        return self.epoch == self.experiments[0].epochs
+        return self.epoch == self.programs[0].experiments[0].epochs
 
     @property
     def steps_per_epoch(self) -> int:
@@ -115,7 +101,6 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     device: str | torch.device = "cpu",
     stop: Callable[[], bool] = lambda: False,
     progress: Callable[[Fit], None] = lambda fit: None,
-    stack: int | None = None,
     commit: str = "unknown",
     engine: str = "eager",
     milestones: tuple[str, ...] = ("log-px",),
@@ -123,29 +108,35 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
 ) -> Fit:
     """Train all ``experiments`` side by side.
 
-    If ``state_file`` exists, training goes on from it; it is kept up to date. Training stops with
-    its state saved if ``stop()`` is true, at a step or between two chunks of an evaluation.
-    ``progress`` is called about once a second. ``stack`` runs make one program: all of them on an
-    accelerator; one on the CPU, where a larger stack is no faster. ``commit`` names the code;
-    ``engine`` is a name in ``engines.ENGINES``. ``milestones`` says what is also measured where
-    stages of the learning rate end: "log-px", and "gradients", which are put into the curve's line
-    under this name. ``decoder`` is the state of the one that the runs hold on to, if they train
-    encoders alone. Raises ReproError, with epoch and step, if a loss is not finite; the last good
-    state is then kept.
+    All of them make one program on an accelerator; on the CPU, where a stack is no faster, each is
+    its own. If ``state_file`` exists, training goes on from it; it is kept up to date. Training
+    stops with its state saved if ``stop()`` is true, at a step or between two chunks of an
+    evaluation. ``progress`` is called about once a second. ``commit`` names the code; ``engine`` is
+    a name in ``engines.ENGINES``. ``milestones`` says what is also measured where stages of the
+    learning rate end: "log-px", and "gradients", which are put into the curve's line under this
+    name. ``decoder`` is the state of the one that the runs hold on to, if they train encoders
+    alone. Raises ReproError, with epoch and step, if a loss is not finite; the last good state is
+    then kept.
     """
     begun = time.monotonic()
     _check_together(experiments, milestones)
-    state = _StateFile(state_file)
-    stack = stack or (1 if alone(experiments, device) else len(experiments))
+    path = None if state_file is None else Path(state_file)
     count = len(experiments)
-    sizes = state.sizes_if_finished(count) or [stack] * math.ceil(count / stack)
+    sizes = [1] * count if alone(experiments, device) else [count]
+    kept = unfinished(path)
+    if kept:
+        kept.check_is_of(experiments, device)
+        experiments, sizes = kept.experiments, kept.sizes
     left = iter(experiments)
     programs = [make(list(islice(left, size)), dataset, device, engine, decoder) for size in sizes]
-    run = Fit.of(programs)
-    state.load_into(run)
+    run = Fit(programs, curves=[[] for _ in experiments])
+    if kept:
+        kept.load_into(run)
     if not run.finished:
-        run.goes_on(commit, engine, device)
-    _Loop(run, dataset, state, stop, progress, milestones, begun).go_on()
+        _append_if_new(run.commits, commit)
+        _append_if_new(run.engines, engine)
+        _append_if_new(run.devices, device_name(device))
+    _Loop(run, dataset, path, stop, progress, milestones, begun - run.seconds).go_on()
     return run
 
 
@@ -172,20 +163,19 @@ class _Halt(Exception):  # noqa: N818
     """Training is to stop here, with its state saved."""
 
 
+@dataclass
 class _Loop:
     """Advances a Fit to its end, saving and reporting at intervals."""
 
-    def __init__(
-        self, run: Fit, dataset: Dataset, state: _StateFile, stop, progress, milestones, begun
-    ):
-        self.run = run
-        self.dataset = dataset
-        self.state = state
-        self.stop = stop
-        self.progress = progress
-        self.milestones = milestones
-        self.seconds_before = run.seconds
-        self.begun = self.saved = self.looked = begun
+    run: Fit
+    dataset: Dataset
+    state_file: Path | None
+    stop: Callable[[], bool]
+    progress: Callable[[Fit], None]
+    milestones: tuple[str, ...]
+    begun: float  # as if training had never been interrupted
+    saved: float = field(default_factory=time.monotonic)  # when its state was
+    looked: float = field(default_factory=time.monotonic)  # when its losses were looked at
 
     def go_on(self) -> None:
         """Train until the last epoch's end, or until ``stop`` says so."""
@@ -215,16 +205,6 @@ class _Loop:
             if self.stop():
                 raise _Halt
 
-    def _not_evaluated(self) -> list[Program]:
-        """The programs whose runs have no lines of this epoch yet."""
-        found = []
-        first = 0  # the program's first run
-        for program in self.run.programs:
-            if first >= len(self.run.pending):
-                found.append(program)
-            first += len(program.experiments)
-        return found
-
     def _end_epoch(self) -> None:
         """Evaluate each program, add a line to every curve, and draw the next epoch's order.
 
@@ -239,13 +219,13 @@ class _Loop:
         if is_long:
             samples["log_px"] = PROFILES[run.experiments[0].profile].log_px_samples
         self._save(now=is_long)
-        for program in self._not_evaluated():
+        for program in run.programs[len(run.pending) :]:
             lines = measure_epoch(program, run.epoch, self.dataset, samples, self._tell(program))
             if "gradients" in wanted:
                 _add_gradients(lines, program, self.dataset)
-            run.pending += lines
+            run.pending.append(lines)
             self._save(now=is_long)
-        for curve, line in zip(run.curves, run.pending, strict=True):
+        for curve, line in zip(run.curves, chain(*run.pending), strict=True):
             curve.append(line)
         run.epoch += 1
         run.step = 0
@@ -268,16 +248,17 @@ class _Loop:
         return tell
 
     def _save(self, now: bool = True) -> None:
-        self.run.seconds = self.seconds_before + time.monotonic() - self.begun
+        self.run.seconds = time.monotonic() - self.begun
         if now or time.monotonic() - self.saved > SAVE_EVERY:
             self._check_finite()
-            self.state.save(self.run)
+            if self.state_file:
+                save_state(self.run, self.state_file)
             self.saved = time.monotonic()
 
     def _check_finite(self) -> None:
         """Raise if a loss of this epoch or a weight is not finite."""
         run = self.run
-        advice = f"{self.state.what_is_kept}: try another seed, init or bound"
+        advice = f"{_what_is_kept(self.state_file)}: try another seed, init or bound"
         bad = (~run.losses.isfinite()).nonzero()
         if len(bad):
             step, which = bad[0].tolist()
@@ -337,236 +318,109 @@ def _add_gradients(lines: list[dict], program: Program, dataset: Dataset) -> Non
         line["gradients"] = list(rows)
 
 
-def fingerprint(experiments: Sequence[Experiment]) -> str:
-    """A short name for a list of runs."""
-    content = json.dumps([e.as_dict() for e in experiments])
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+def save_state(run: Fit, path: Path) -> None:
+    """Write the state under another name and rename it when it is whole."""
+    state = {name: getattr(run, name) for name in KEPT}
+    state["programs"] = [p.get_state() for p in run.programs]
+    state["sizes"] = [len(p.experiments) for p in run.programs]
+    state["device"] = run.programs[0].device.type
+    state["experiments"] = [e.as_dict() for e in run.experiments]
+    state["bounds"] = {e.method: _hash_of_bounds(e.method) for e in run.experiments}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    try:
+        with open(partial, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # torch makes the second of a full disk
+        partial.unlink(missing_ok=True)
+        raise ReproError(
+            f"{partial} could not be written ({first_line(error)}); {_what_is_kept(path)}; "
+            "is the disk full?"
+        ) from None
+    os.replace(partial, path)
 
 
-class _StateFile:
-    """A Fit's state on disk. Without a path, it saves and loads nothing."""
+def _what_is_kept(path: Path | None) -> str:
+    """What remains after training has failed."""
+    if path is not None and path.exists():
+        return "the last good state is kept"
+    return "nothing had been saved yet"
 
-    def __init__(self, path: str | Path | None):
-        self.path = None if path is None else Path(path)
+
+def _hash_of_bounds(method: str) -> str:
+    """Of a method's two bounds as they are written now; empty if they are in no file."""
+    pair = METHODS[method]
+    try:
+        source = inspect.getsource(pair.theta) + inspect.getsource(pair.phi)
+    except (OSError, TypeError):
+        return ""
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
+def unfinished(path: Path | None) -> Unfinished | None:
+    """The training whose state is in ``path``, if there is one."""
+    return Unfinished(path) if path is not None and path.exists() else None
+
+
+class Unfinished:
+    """A training whose state is on disk. Raises ReproError, in one line, if it cannot be read."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        with self._readable():
+            if damaged := zipfile.ZipFile(path).testzip():  # torch.load does not compare checksums
+                raise ValueError(f"{damaged} is damaged")
+            self.state = torch.load(path, map_location="cpu", weights_only=True)
+            self.experiments = [Experiment(**fields) for fields in self.state["experiments"]]
+            self.sizes: list[int] = self.state["sizes"]  # of its stacks of runs
+            self.epochs: int = self.state["epoch"]  # that are done
+            self.engine: str = self.state["engines"][-1]
+            if [len(curve) for curve in self.state["curves"]] != [self.epochs] * sum(self.sizes):
+                raise ValueError("its curves are of other epochs or runs")
 
     @property
-    def what_is_kept(self) -> str:
-        """What remains after training has failed."""
-        if self.path is not None and self.path.exists():
-            return "the last good state is kept"
-        return "nothing had been saved yet"
+    def finished(self) -> bool:
+        """True if only the evaluation of its runs is left, which can be done on any device."""
+        return self.epochs == self.experiments[0].epochs
 
-    def save(self, run: Fit) -> None:
-        """Write the state under another name and rename it when it is whole."""
-        if self.path is None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        state = {name: getattr(run, name) for name in KEPT}
-        state["programs"] = [p.get_state() for p in run.programs]
-        state["experiments"] = [e.as_dict() for e in run.experiments]
-        state["layout"] = _stacking(run)
-        state["bounds"] = _sources_of_bounds(run.experiments)
-        partial = self.path.with_suffix(".partial")
-        try:
-            with open(partial, "wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-        except (OSError, RuntimeError) as error:  # torch makes the second of a full disk
-            partial.unlink(missing_ok=True)
-            raise ReproError(
-                f"{partial} could not be written ({first_line(error)}); {self.what_is_kept}; "
-                "is the disk full?"
-            ) from None
-        os.replace(partial, self.path)
-
-    def sizes_if_finished(self, count: int) -> list[int] | None:
-        """The sizes of the stacks of ``count`` runs, if only their evaluation is left.
-
-        That can be done on any device.
-        """
-        if self.path is None or not self.path.exists():
-            return None
-        state = _load(self.path)
-        with _readable(self.path):
-            sizes = state["layout"][1]
-            return sizes if _is_finished(state) and sum(sizes) == count else None
-
-    def load_into(self, run: Fit) -> None:
-        """Let a Fit go on from the state, if there is one of the same runs."""
-        if self.path is None or not self.path.exists():
-            return
-        state = _load(self.path, run.programs[0].device)
-        self._check_is_of(run, state)
-        with _readable(self.path):
-            for name in KEPT:
-                setattr(run, name, state[name])
-            for program, saved in zip(run.programs, state["programs"], strict=True):
-                program.set_state(saved, streams=not _is_finished(state))
-
-    def _check_is_of(self, run: Fit, state: dict) -> None:
-        """Raise if the state is of other runs, another layout or other bounds."""
-        if state["experiments"] != [e.as_dict() for e in run.experiments]:
+    def check_is_of(self, experiments: Sequence[Experiment], device: str | torch.device) -> None:
+        """Raise if it is a training of other runs, or of other bounds, or on another device."""
+        if set(self.experiments) != set(experiments):
             raise ReproError(
                 f"{self.path} is the state of other runs; name another folder for the results"
             )
-        if not _is_possible(state, run):
+        before = self.state["device"]
+        if before != torch.device(device).type and not self.finished:
             raise ReproError(
-                f"{self.path} is damaged (its epoch, step or curves cannot be); "
-                "delete it to train from the start"
+                f"{self.path} was made on {before}; "
+                "go on there, or delete it to train from the start"
             )
-        if state["layout"] != _stacking(run) and not _is_finished(state):
-            device, stacks = state["layout"]
-            raise ReproError(
-                f"{self.path} was made on {device} in {len(stacks)} stacks; "
-                "go on so, or delete it to train from the start"
-            )
-        for method, source in _sources_of_bounds(run.experiments).items():
-            before = (state["bounds"] or {}).get(method, source)
-            if _without_docstrings(before) != _without_docstrings(source):
+        for method, bounds in self.state["bounds"].items():
+            if bounds != _hash_of_bounds(method):
                 raise ReproError(
                     f"{self.path} was trained with another bound of '{method}'; "
                     "put that back, or delete it to train from the start"
                 )
 
+    def load_into(self, run: Fit) -> None:
+        """Let a Fit of the same runs, in the same stacks, go on from here."""
+        with self._readable():
+            for name in KEPT:
+                setattr(run, name, self.state[name])
+            if not 0 <= run.step <= run.steps_per_epoch:
+                raise ValueError("its step cannot be")
+            for program, saved in zip(run.programs, self.state["programs"], strict=True):
+                program.set_state(saved, streams=not self.finished)
 
-def _stacking(run: Fit) -> list:
-    """The kind of device, and the number of runs in each stack."""
-    return [run.programs[0].device.type, [len(p.experiments) for p in run.programs]]
-
-
-def _is_possible(state: dict, run: Fit) -> bool:
-    """Whether a state's epoch, step and curves can be those of a training."""
-    epoch, step, curves = (state[name] for name in ("epoch", "step", "curves"))
-    if type(epoch) is not int or type(step) is not int:
-        return False
-    whole = 0 <= epoch <= run.experiments[0].epochs and 0 <= step <= run.steps_per_epoch
-    if not whole or not isinstance(curves, list) or len(curves) != len(run.experiments):
-        return False
-    expected = list(range(1, epoch + 1))
-    return all(_epochs_of(curve) == expected for curve in curves)
-
-
-def _epochs_of(curve: list[dict]) -> list:
-    return [line.get("epoch") for line in curve]
-
-
-def _is_finished(state: dict) -> bool:
-    return state["epoch"] == state["experiments"][0]["epochs"]
-
-
-def _load(path: str | Path, device: str | torch.device = "cpu") -> dict:
-    names = (*KEPT, "programs", "experiments", "layout")
-    with _readable(path):
-        if damaged := zipfile.ZipFile(path).testzip():  # torch.load does not compare checksums
-            raise ValueError(f"{damaged} is damaged")
-        state = torch.load(path, map_location=device, weights_only=True)
-        return {name: state[name] for name in names} | {"bounds": state.get("bounds")}
-
-
-@contextlib.contextmanager
-def _readable(path: str | Path) -> Iterator[None]:
-    """Turn whatever goes wrong while a state is read into one line."""
-    try:
-        yield
-    except Exception as error:
-        raise ReproError(
-            f"{path} cannot be read ({type(error).__name__}: {str(error)[:60]}); "
-            "delete it to train from the start"
-        ) from None
-
-
-class Unfinished(NamedTuple):
-    """A training whose state is kept: its runs, the epochs that are done, and the last engine."""
-
-    experiments: list[Experiment]
-    epochs: int
-    engine: str
-
-
-def unfinished(path: str | Path) -> Unfinished:
-    """The training whose state is kept in ``path``."""
-    state = _load(path)
-    with _readable(path):
-        runs = [Experiment(**fields) for fields in state["experiments"]]
-        return Unfinished(runs, state["epoch"], state["engines"][-1])
-
-
-def _sources_of_bounds(experiments: Sequence[Experiment]) -> dict[str, str]:
-    """Each method's bounds as they are written now."""
-    pairs = {e.method: METHODS[e.method] for e in experiments}
-    return {name: _source(pair.theta) + _source(pair.phi) for name, pair in pairs.items()}
-
-
-def _source(bound: Bound) -> str:
-    try:
-        return inspect.getsource(bound)
-    except (OSError, TypeError):  # it was not read from a file
-        return getattr(bound, "__qualname__", "")
-
-
-def _without_docstrings(source: str) -> str:
-    """What a piece of code does, however it is described; itself if it cannot be parsed."""
-    try:
-        tree = ast.parse(textwrap.dedent(source))
-    except SyntaxError:
-        return source
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
-            del node.body[0]
-    return ast.dump(tree)
-
-
-class Trial(NamedTuple):
-    """An engine that works, and the seconds that it takes for a step of all runs.
-
-    ``why`` it is not the one asked for, and a ``remark`` on what of it is not available.
-    """
-
-    engine: str
-    seconds: float
-    why: str = ""
-    remark: str = ""
-
-
-def try_engines(
-    experiments: Sequence[Experiment],
-    dataset: Dataset,
-    device: str | torch.device = "cpu",
-    engine: str = "eager",
-    fallback: bool = True,
-) -> Trial:
-    """Try ``engine``, and after it the simpler ones, on runs that are thrown away.
-
-    Without ``fallback``, an engine that is not available raises ReproError.
-    """
-    why = ""
-    each_alone = alone(experiments, device)
-    for candidate in with_fallbacks(engine):
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Turn whatever goes wrong while the state is read into one line."""
         try:
-            runs = experiments[:1] if each_alone else experiments
-            program = make(runs, dataset, device, candidate.name)
-            seconds = _seconds_of_step(program)
+            yield
         except Exception as error:
-            if candidate.name == "eager":
-                raise
-            why = f"the {engine} engine is not available here ({first_cause(error)})"
-            if not fallback:
-                raise ReproError(why.splitlines()[0]) from None
-            leave_side_streams(torch.device(device))
-        else:
-            seconds *= len(experiments) / len(runs)
-            return Trial(candidate.name, seconds, why, program.remark)
-    raise AssertionError("the eager engine returns or raises")
-
-
-def _seconds_of_step(program: Program) -> float:
-    """The median of five steps, after one to warm up."""
-    durations = []
-    for _ in range(6):
-        begun = time.monotonic()
-        program.index.zero_()  # a small dataset may have no six batches
-        program.step()
-        program.losses[0].tolist()  # waits for the device
-        durations.append(time.monotonic() - begun)
-    return sorted(durations[1:])[2]
+            raise ReproError(
+                f"{self.path} cannot be read ({type(error).__name__}: {str(error)[:60]}); "
+                "delete it to train from the start"
+            ) from None

@@ -1,5 +1,8 @@
-"""From experiments to records: train, evaluate, and measure the report's weights again."""
+"""From experiments to records: the order of events of a training, and of its evaluation."""
 
+import hashlib
+import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,43 +11,32 @@ from pathlib import Path
 import torch
 
 from repro import ReproError, datasets, one_of, plural, scores
-from repro.catalogue import MODELS
 from repro.datasets import Dataset
 from repro.models import Autoencoder
 from repro.records import Archive, Record
 from repro.records.provenance import code_and_date, code_of, device_name
 from repro.records.schema import is_plain
-from repro.training import leases, loop, released_files
-from repro.training.costs import weights_to_evaluate
+from repro.training import forecast, leases, loop, released_files
 from repro.training.program import model_of
 from repro.training.progress import Progress, duration, interrupts
 from repro.words.experiments import ENGINE_CHOICES, PROFILES, Experiment, told_apart
 
-WORTH_COMPILING = 8e9  # steps times parameters, about five minutes: then compile on the CPU
 LONG = 600.0  # seconds from which on a training is announced as long
+GOES_ON = "the same command goes on from there"
 KEPT_FOR_IMAGES = ("elbo", "iwae_64", "log_px", "ssim")  # metrics of which every image is kept
 
 
 def pick_device(name: str = "auto") -> str:
-    """The device called ``name``, if it is available; ``auto`` prefers the accelerator."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not isinstance(name, str) or not _is_available(name):
-        others = "cpu or cuda" if torch.cuda.is_available() else "cpu"
-        raise ReproError(f"device '{name}' is not available here; use {others}")
-    return name
-
-
-def _is_available(name: str) -> bool:
-    """Whether it is a kind of device that trains, and there is one here.
+    """The device called ``name``, if it is available; ``auto`` prefers the accelerator.
 
     It has no number: ``CUDA_VISIBLE_DEVICES`` says which GPU is meant.
     """
-    try:
-        torch.empty(0, device=name)
-        return name in ("cpu", "cuda")
-    except (RuntimeError, AssertionError):
-        return False
+    there = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    if name == "auto":
+        return there[-1]
+    if name not in there:
+        raise ReproError(f"device '{name}' is not available here; use {' or '.join(there)}")
+    return name
 
 
 def has_precision(name: str, device: str) -> bool:
@@ -59,8 +51,8 @@ def check_precision(runs: list[Experiment], archive: Archive, device: str) -> No
     """
     if all(archive.holds(e) or has_precision(e.precision, device) for e in runs):
         return
-    kept = _kept_training(_state_of(runs, archive), runs)
-    if kept is None or kept.epochs < runs[0].epochs:
+    kept = _kept_training(state_of(runs, archive), runs)
+    if kept is None or not kept.finished:
         raise ReproError(
             f"precision 'tf32' is not available on this {device}; "
             "use float32, or a GPU that has TensorFloat-32"
@@ -112,13 +104,13 @@ def train(
     check_precision(runs, archive, device)
     begun = time.monotonic()
     order = Order(archive, data, device, engine, fallback, milestones, begun, time_limit)
+    state = state_of(runs, archive)
     missing = _without_record(runs, archive)
-    state = _state_of(runs, archive)
     if missing:
         with leases.held(map(archive.path_of, missing)) as lost:
             missing = _without_record(missing, archive)  # for all that was made while this waited
             if missing:
-                _train_missing(order, missing, state, asked=runs, lost=lost)
+                _train_missing(order, missing, runs, state, lost)
     elif state.exists():  # so that a folder that may only be read is no trouble
         state.unlink()
     leases.remove_left(archive.path_of(e) for e in runs if archive.holds(e))
@@ -137,17 +129,18 @@ def _without_record(runs: list[Experiment], archive: Archive) -> list[Experiment
     return missing
 
 
-def _state_of(runs: list[Experiment], archive: Archive) -> Path:
-    """The file of the training's state, beside the records."""
-    name = f"unfinished-{loop.fingerprint(runs)}.pt"
-    return archive.path_of(runs[0]).with_name(name)
+def state_of(runs: list[Experiment], archive: Archive) -> Path:
+    """The file of the state of these runs' training, beside their records."""
+    content = json.dumps([e.as_dict() for e in runs])
+    name = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return archive.path_of(runs[0]).with_name(f"unfinished-{name}.pt")
 
 
 def _train_missing(
     order: Order,
     runs: list[Experiment],
-    state: Path,
     asked: list[Experiment],
+    state: Path,
     lost: Callable[[], bool],
 ) -> None:
     """Train runs, or go on with the training in ``state``, and write their records.
@@ -158,46 +151,36 @@ def _train_missing(
     origin = code_and_date()
     say_if_code_is_unknown(origin)
     kept = _kept_training(state, asked)
-    if kept:
-        runs = kept.experiments
+    runs = kept.experiments if kept else runs
     dataset = _images_for(runs[0], order.data)
     other = datasets.load_other(runs[0].dataset, order.data)
     announce(order, runs, dataset, kept)
-    engine = kept.engine if kept and order.engine == "auto" else order.engine
-    trial = _try_engine(order, engine, runs, dataset)
-    tell_how_long(runs[0], trial, _seconds_left(order, runs, dataset, kept, trial))
+    trial = _try_engine(order, runs, dataset, kept)
+    decoder = _released_decoder(runs[0], order.data)
     with interrupts() as interrupted, Progress(runs[0].epochs) as bar:
 
         def stop() -> bool:
             return interrupted() or order.late() or lost()
 
         how = {"commit": code_of(origin), "engine": trial.engine, "milestones": order.milestones}
-        how["decoder"] = _released_decoder(runs[0], order.data)
-        fit = loop.fit(runs, dataset, state, order.device, stop, bar.training, **how)
-        trained_now = fit.epoch > (kept.epochs if kept else 0)
+        where = (dataset, state, order.device)
+        fit = loop.fit(runs, *where, stop, bar.training, decoder=decoder, **how)
+        trained_now = not (kept and kept.finished)
         put_off = trained_now and stop()
     if not fit.finished:
-        print(
-            f"stopped at epoch {fit.epoch + 1}, step {fit.step}; "
-            "the same command goes on from there",
-            flush=True,
-        )
+        ending = f"stopped at epoch {fit.epoch + 1}, step {fit.step}; {GOES_ON}"
     elif put_off or not write_records(order, fit, dataset, other, origin):
-        print(
-            "trained, and stopped before all was evaluated; the same command goes on from there",
-            flush=True,
-        )
+        ending = f"trained, and stopped before all was evaluated; {GOES_ON}"
     else:
         state.unlink(missing_ok=True)
-        print(f"done in {duration(time.monotonic() - order.begun)}", flush=True)
+        ending = f"done in {duration(time.monotonic() - order.begun)}"
+    print(ending, flush=True)
 
 
 def _kept_training(state: Path, asked: list[Experiment]) -> loop.Unfinished | None:
     """The training in ``state``, if there is one. Raises ReproError if it is not of these runs."""
-    if not state.exists():
-        return None
     kept = loop.unfinished(state)
-    if not set(kept.experiments) <= set(asked):
+    if kept and not set(kept.experiments) <= set(asked):
         raise ReproError(f"{state} is the state of other runs; delete it to train from the start")
     return kept
 
@@ -224,18 +207,14 @@ def announce(
     """Say what is going to be trained; ``kept`` is the training that is gone on with."""
     first = runs[0]
     steps = len(dataset.train) // first.batch_size
-    begins = _how_it_begins(kept, first.epochs)
+    begins = ""
+    if kept:
+        begins = f", going on from epoch {kept.epochs + 1}"
+        if kept.finished:
+            begins = ", all of them trained; what is left is to evaluate"
     print(f"{first.profile} profile: {', '.join(e.name for e in runs)}")
     print(f"{first.model} model on {dataset.variant}; {device_name(order.device)}")
     print(f"{plural(first.epochs, 'epoch')} of {steps} steps{begins}", end="; ", flush=True)
-
-
-def _how_it_begins(kept: loop.Unfinished | None, epochs: int) -> str:
-    if kept is None:
-        return ""
-    if kept.epochs == epochs:
-        return ", all of them trained; what is left is to evaluate"
-    return f", going on from epoch {kept.epochs + 1}"
 
 
 def say_if_code_is_unknown(origin: dict) -> None:
@@ -248,64 +227,30 @@ def say_if_code_is_unknown(origin: dict) -> None:
         )
 
 
-def tell_how_long(first: Experiment, trial: loop.Trial, seconds: float) -> None:
-    """Say which engine trains and how long it should take."""
-    print(
-        f"{trial.engine} engine, {first.precision}; should take about {duration(seconds)}",
-        flush=True,
-    )
+def _try_engine(
+    order: Order, runs: list[Experiment], dataset: Dataset, kept: loop.Unfinished | None
+) -> forecast.Trial:
+    """The engine asked for, or a simpler one that works here; says how long training will take."""
+    first = runs[0]
+    engine = order.engine
+    if engine == "auto":
+        engine = kept.engine if kept else forecast.engine_for(first, dataset, order.device)
+    trial = forecast.try_engines(runs, dataset, order.device, engine, order.fallback)
+    done = kept.epochs if kept else 0
+    log_px = "log-px" in order.milestones
+    seconds = forecast.seconds_left(runs, dataset, order.device, trial, done, log_px)
+    print(f"{trial.engine} engine, {first.precision}; should take about {duration(seconds)}")
     if trial.why:
-        print(f"{trial.why}: {trial.engine} instead, which is slower", flush=True)
+        print(f"{trial.why}: {trial.engine} instead, which is slower")
     if trial.remark:
-        print(f"{trial.remark}, which is slower", flush=True)
+        print(f"{trial.remark}, which is slower")
     if seconds > LONG:
         print(
             "that is long: --epochs makes it shorter, --profile smoke tries it out, "
-            "--time-limit does it in parts",
-            flush=True,
+            "--time-limit does it in parts"
         )
-
-
-def _try_engine(order: Order, asked: str, runs: list[Experiment], dataset: Dataset) -> loop.Trial:
-    """The engine asked for, or a simpler one that works here.
-
-    ``auto`` goes by the length of the training, so that the same command takes the same engine
-    however busy the machine is.
-    """
-
-    def trial_of(engine: str) -> loop.Trial:
-        return loop.try_engines(runs, dataset, order.device, engine, order.fallback)
-
-    if asked != "auto":
-        return trial_of(asked)
-    if order.device != "cpu":
-        return trial_of("compiled-graph")
-    first = runs[0]
-    steps = first.epochs * (len(dataset.train) // first.batch_size)
-    worth = steps * MODELS[first.model].parameters > WORTH_COMPILING
-    return trial_of("compiled" if worth else "eager")
-
-
-def _seconds_left(
-    order: Order,
-    runs: list[Experiment],
-    dataset: Dataset,
-    kept: loop.Unfinished | None,
-    trial: loop.Trial,
-) -> float:
-    """How long training and all evaluations should take, from a short measurement."""
-    done = kept.epochs if kept else 0
-    first = runs[0]
-    model = Autoencoder(MODELS[first.model], [0]).to(order.device)
-    few = dataset.test[: max(100, scores.CHUNK_IMAGES[order.device])]  # a GPU wants many
-    for _ in range(2):  # the first time is a warm-up
-        begun = time.monotonic()
-        scores.iwae_bound(model, few, [0], "estimate")
-    seconds_per_weight = (time.monotonic() - begun) / (len(few) * 64)
-    samples = weights_to_evaluate(first, done, "log-px" in order.milestones)
-    evaluation_seconds = seconds_per_weight * samples * len(dataset.test) * len(runs)
-    steps = (first.epochs - done) * (len(dataset.train) // first.batch_size)
-    return evaluation_seconds + steps * trial.seconds
+    sys.stdout.flush()
+    return trial
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,109 @@
+"""Which engine trains, and how long a training and its evaluations should take."""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from repro import ReproError, scores
+from repro.catalogue import MODELS
+from repro.datasets import Dataset
+from repro.models import Autoencoder
+from repro.training.costs import weights_to_evaluate
+from repro.training.engines import first_cause, leave_side_streams, with_fallbacks
+from repro.training.loop import alone, make
+from repro.training.program import Program
+from repro.words.experiments import Experiment
+
+WORTH_COMPILING = 8e9  # steps times parameters, about five minutes: then compile on the CPU
+
+
+def engine_for(e: Experiment, dataset: Dataset, device: str) -> str:
+    """The engine that ``auto`` is for runs like this one.
+
+    It goes by the length of the training, so that the same command takes the same engine however
+    busy the machine is.
+    """
+    if device != "cpu":
+        return "compiled-graph"
+    steps = e.epochs * (len(dataset.train) // e.batch_size)
+    worth = steps * MODELS[e.model].parameters > WORTH_COMPILING
+    return "compiled" if worth else "eager"
+
+
+class Trial(NamedTuple):
+    """An engine that works, and the seconds that it takes for a step of all runs.
+
+    ``why`` it is not the one asked for, and a ``remark`` on what of it is not available.
+    """
+
+    engine: str
+    seconds: float
+    why: str = ""
+    remark: str = ""
+
+
+def try_engines(
+    experiments: Sequence[Experiment],
+    dataset: Dataset,
+    device: str | torch.device = "cpu",
+    engine: str = "eager",
+    fallback: bool = True,
+) -> Trial:
+    """Try ``engine``, and after it the simpler ones, on runs that are thrown away.
+
+    Without ``fallback``, an engine that is not available raises ReproError.
+    """
+    why = ""
+    runs = experiments[:1] if alone(experiments, device) else experiments
+    for candidate in with_fallbacks(engine):
+        try:
+            program = make(runs, dataset, device, candidate.name)
+            seconds = _seconds_of_step(program) * len(experiments) / len(runs)
+        except Exception as error:
+            if candidate.name == "eager":
+                raise
+            why = f"the {engine} engine is not available here ({first_cause(error)})"
+            if not fallback:
+                raise ReproError(why.splitlines()[0]) from None
+            leave_side_streams(torch.device(device))
+        else:
+            return Trial(candidate.name, seconds, why, program.remark)
+    raise AssertionError("the eager engine returns or raises")
+
+
+def _seconds_of_step(program: Program) -> float:
+    """The median of five steps, after one to warm up."""
+    durations = []
+    for _ in range(6):
+        begun = time.monotonic()
+        program.index.zero_()  # a small dataset may have no six batches
+        program.step()
+        program.losses[0].tolist()  # waits for the device
+        durations.append(time.monotonic() - begun)
+    return sorted(durations[1:])[2]
+
+
+def seconds_left(
+    runs: Sequence[Experiment],
+    dataset: Dataset,
+    device: str,
+    trial: Trial,
+    done: int = 0,
+    milestones: bool = True,
+) -> float:
+    """How long training and all evaluations should take after ``done`` epochs.
+
+    That of an evaluation is measured on a few images.
+    """
+    e = runs[0]
+    model = Autoencoder(MODELS[e.model], [0]).to(device)
+    few = dataset.test[: max(100, scores.CHUNK_IMAGES[device])]  # a GPU wants many
+    for _ in range(2):  # the first time is a warm-up
+        begun = time.monotonic()
+        scores.iwae_bound(model, few, [0], "estimate")
+    seconds_per_weight = (time.monotonic() - begun) / (len(few) * 64)
+    weights = weights_to_evaluate(e, done, milestones) * len(dataset.test) * len(runs)
+    steps = (e.epochs - done) * (len(dataset.train) // e.batch_size)
+    return seconds_per_weight * weights + trial.seconds * steps

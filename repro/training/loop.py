@@ -132,10 +132,10 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     run = Fit(programs, curves=[[] for _ in experiments])
     if kept:
         kept.load_into(run)
-    if not run.finished:
-        _append_if_new(run.commits, commit)
-        _append_if_new(run.engines, engine)
-        _append_if_new(run.devices, device_name(device))
+    now = (run.commits, commit), (run.engines, engine), (run.devices, device_name(device))
+    for names, name in now:
+        if not run.finished and names[-1:] != [name]:
+            names.append(name)
     _Loop(run, dataset, path, stop, progress, milestones, begun - run.seconds).go_on()
     return run
 
@@ -152,11 +152,6 @@ def _check_together(experiments: Sequence[Experiment], milestones: tuple[str, ..
             "gradients are measured of the paper's bounds, which the released code does not train; "
             "leave out the protocol or the gradients"
         )
-
-
-def _append_if_new(names: list[str], name: str) -> None:
-    if names[-1:] != [name]:
-        names.append(name)
 
 
 class _Halt(Exception):  # noqa: N818
@@ -284,10 +279,11 @@ def measure_epoch(
     tell: Callable[[float], None],
 ) -> list[dict]:
     """A line for the curve of each run; ``samples`` is how many each of its metrics takes."""
+    of_epoch = {"epoch": epoch + 1, "learning_rate": learning_rate(epoch)}
     losses = program.losses.double().mean(0).tolist()
-    betas = program.beta.tolist()
-    rate = learning_rate(epoch)
-    lines = [{"epoch": epoch + 1, "learning_rate": rate, "loss": loss} for loss in losses]
+    lines = []
+    for e, loss, beta in zip(program.experiments, losses, program.beta.tolist(), strict=True):
+        lines.append(of_epoch | {"loss": loss, "beta": None if e.beta is None else beta})
     for name, K in samples.items():
         purpose = f"epoch {epoch}"
         values = iwae_bound(program.model, dataset.test, program.seeds, purpose, K, tell)
@@ -295,8 +291,6 @@ def measure_epoch(
         errors = (values.std(1) / values.shape[1] ** 0.5).tolist()
         for line, mean, error in zip(lines, means, errors, strict=True):
             line |= {name: mean, f"{name}_se": error}
-    for line, e, beta in zip(lines, program.experiments, betas, strict=True):
-        line["beta"] = None if e.beta is None else beta
     return lines
 
 

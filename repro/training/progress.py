@@ -12,7 +12,6 @@ from repro.training.loop import Fit
 from repro.words.experiments import told_apart
 
 LINE_EVERY = 60.0  # seconds between two lines where there is no terminal
-REFRESH_EVERY = 0.5  # seconds between two drawings of a bar that has not moved
 
 
 def duration(seconds: float) -> str:
@@ -90,10 +89,7 @@ class Progress:
     def _move_bar(self, done: float, text: str) -> None:
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(done - self.bar.n)
-        now = time.monotonic()
-        if now - self.printed > REFRESH_EVERY:  # the bar itself is drawn anew only when it moves
-            self.printed = now
-            self.bar.refresh()
+        self.bar.refresh()  # with its text, which changes while the bar stands still
 
     def _print_line(self, done: float, line: str, due: bool) -> None:
         now = time.monotonic()

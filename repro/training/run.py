@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -253,8 +254,7 @@ def _try_engine(
     return trial
 
 
-@dataclass(frozen=True)
-class Assessment:
+class Assessment(NamedTuple):
     """What a record says of a trained model."""
 
     metrics: dict[str, dict[str, float]]
@@ -302,27 +302,24 @@ def write_records(
     Returns False if it became late in between; at least one record is written first.
     """
     origin = origin | _about_training(order, fit, dataset)
+    archive = order.archive
     curves = dict(zip(fit.experiments, fit.curves, strict=True))
     called = told_apart(fit.experiments)
-    seconds = round(fit.seconds / len(fit.experiments), 1)
-    written = False
-    for stack in fit.programs:
-        todo = [e for e in stack.experiments if not order.archive.holds(e)]
-        if not todo:
-            continue
-        if written and order.late():
+    of_training = round(fit.seconds / len(fit.experiments), 1)
+    left = [stack for stack in fit.programs if not all(map(archive.holds, stack.experiments))]
+    for number, stack in enumerate(left):
+        if number > 0 and order.late():
             return False
         begun = time.monotonic()
         title = ", ".join(called[e] for e in stack.experiments)
         samples = origin["log_px_samples"]
         found = assess(stack.model, dataset, other, stack.seeds, samples, title)
         of_each = round((time.monotonic() - begun) / len(stack.seeds), 1)
-        complete = origin | {"seconds": {"training": seconds, "evaluation": of_each}}
+        complete = origin | {"seconds": {"training": of_training, "evaluation": of_each}}
         for run, e in enumerate(stack.experiments):
-            if e in todo:
+            if not archive.holds(e):
                 weights = stack.model.run_state(run)
-                write_record(order.archive, e, curves[e], found[run], weights, complete)
-        written = True
+                write_record(archive, e, curves[e], found[run], weights, complete)
     return True
 
 
@@ -359,7 +356,7 @@ def write_record(
         log_px = found.metrics["log_px"]
         last = curve[-1] | {"log_px": log_px["value"], "log_px_se": log_px["se"]}
         curve = [*curve[:-1], last]
-    path = archive.write(e, curve, found.metrics, found.grids, found.images, weights, origin)
+    path = archive.write(e, curve, *found, weights, origin)
     print(f"wrote {path}", flush=True)
 
 

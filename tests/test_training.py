@@ -380,6 +380,10 @@ def test_a_state_with_other_contents_is_one_line(small, tmp_path):
         torch.save(kept | wrong, state)
         with pytest.raises(ReproError, match=UNREADABLE):
             loop.unfinished(state)
+    of_an_earlier_version = {name: kept[name] for name in kept if name != "sizes"}
+    torch.save(of_an_earlier_version, state)
+    with pytest.raises(ReproError, match=UNREADABLE):
+        loop.unfinished(state)
     kept["programs"][0]["tensors"].popitem()
     torch.save(kept, state)
     with pytest.raises(ReproError, match=UNREADABLE):

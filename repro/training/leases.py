@@ -79,13 +79,11 @@ def _lease(file: Path) -> filelock.BaseFileLock:
 
 def _acquire(lease: filelock.BaseFileLock, place: Path) -> None:
     """Take a lease at once, or when a machine that does not renew it has had its time."""
-    try:
+    with contextlib.suppress(filelock.Timeout):
         lease.acquire(timeout=0)
         return
-    except filelock.Timeout:
-        owner = getattr(lease, "owner", None)
-    elsewhere = owner is not None and owner.hostname != socket.gethostname()
-    if elsewhere:
+    owner = getattr(lease, "owner", None)
+    if owner is not None and owner.hostname != socket.gethostname():
         print(
             f"{place} is being trained by {owner.hostname}, or was; waiting {LEASE:.0f} s to see "
             "which",

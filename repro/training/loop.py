@@ -67,6 +67,13 @@ class Fit:
         """The runs of all programs, one after the other."""
         return [e for program in self.programs for e in program.experiments]
 
+    def goes_on(self, commit: str, engine: str, device: str) -> None:
+        """Note what trains from here on."""
+        now = (self.commits, commit), (self.engines, engine), (self.devices, device)
+        for names, name in now:
+            if names[-1:] != [name]:
+                names.append(name)
+
     @property
     def finished(self) -> bool:
         """True after the last epoch."""
@@ -132,10 +139,8 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     run = Fit(programs, curves=[[] for _ in experiments])
     if kept:
         kept.load_into(run)
-    now = (run.commits, commit), (run.engines, engine), (run.devices, device_name(device))
-    for names, name in now:
-        if not run.finished and names[-1:] != [name]:
-            names.append(name)
+    if not run.finished:
+        run.goes_on(commit, engine, device_name(device))
     _Loop(run, dataset, path, stop, progress, milestones, begun - run.seconds).go_on()
     return run
 

@@ -150,34 +150,26 @@ def _notebook(path: str) -> dict | None:
 
 def given_parameters(given: dict) -> dict:
     """The parameters as papermill will read them."""
-    from yaml import YAMLError
-
-    try:
-        values = _parameters_in_yaml(given)
-    except (OSError, TypeError, ValueError, YAMLError) as error:
-        said = first_line(error)
-        raise ReproError(
-            f"the parameters given as YAML cannot be read ({said}); write them as 'name: value'"
-        ) from None
-    from papermill.cli import _resolve_type
-
-    values |= {name: _resolve_type(value) for name, value in given["parameters"]}
-    return values | dict(given["parameters_raw"])
-
-
-def _parameters_in_yaml(given: dict) -> dict:
     import yaml
+    from papermill.cli import _resolve_type
     from papermill.iorw import NoDatesSafeLoader, read_yaml_file
 
     read = partial(yaml.load, Loader=NoDatesSafeLoader)
     values: dict = {}
-    for text in given["parameters_base64"]:
-        values |= read(base64.b64decode(text)) or {}
-    for file in given["parameters_file"]:
-        values |= read_yaml_file(file) or {}
-    for text in given["parameters_yaml"]:
-        values |= read(text) or {}
-    return values
+    try:
+        for text in given["parameters_base64"]:
+            values |= read(base64.b64decode(text)) or {}
+        for file in given["parameters_file"]:
+            values |= read_yaml_file(file) or {}
+        for text in given["parameters_yaml"]:
+            values |= read(text) or {}
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+        said = first_line(error)
+        raise ReproError(
+            f"the parameters given as YAML cannot be read ({said}); write them as 'name: value'"
+        ) from None
+    values |= {name: _resolve_type(value) for name, value in given["parameters"]}
+    return values | dict(given["parameters_raw"])
 
 
 def default_parameters(notebook: dict) -> dict:

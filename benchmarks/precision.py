@@ -78,10 +78,9 @@ def main(
     runs = plan(method, profile=profile, seed=seed, epochs=epochs)
     dataset = datasets.load(runs[0].dataset, folder)
     fast = "compiled" if device == "cpu" else "compiled-graph"
-    simple = "eager" if device == "cpu" else "graph"
     reference = ends(runs, dataset, device, fast)
     table = {}
-    for engine, other in ((fast, precision), (simple, "float32")):
+    for engine, other in ((fast, precision), ("eager", "float32")):
         others = [replace(e, precision=other) for e in runs]
         values = ends(others, dataset, device, engine)
         differences = [b - a for a, b in zip(reference, values, strict=True)]

@@ -8,7 +8,7 @@ import click
 from repro import ReproError, __version__, one_of, plural, records, training
 from repro.catalogue import DATASETS, OMNIGLOT
 from repro.ops import sweep
-from repro.records import Archive, Record
+from repro.records import Archive
 from repro.training import costs
 from repro.words import exhibits
 from repro.words.experiments import (
@@ -26,50 +26,39 @@ from repro.words.experiments import profile as profile_of
 UNFINISHED = 3  # exit status of a training that stopped before its end, with its state kept
 
 
-class Commands(click.Group):
-    """Subcommands in the order in which a user needs them."""
-
-    def list_commands(self, context: click.Context) -> list[str]:
-        """As they are defined."""
-        return list(self.commands)
-
-
-def choices(names) -> str:
-    """Names for a help text."""
-    return ", ".join(names)
-
-
-def best_of(profiles: str = "smoke, short, full") -> str:
-    """The help text of ``--profile`` where records are read."""
-    return f"{profiles}; best: of full and short, the one with most of what is wanted."
-
-
 data_option = click.option("--data", help="Folder to read from instead of the user's cache.")
 results_option = click.option("--results", help="Folder of the records. Default: results.")
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="cpu or cuda; auto: cuda if there is one."
+    "--device", default="auto", help="cpu or cuda; auto: cuda if there is one."
 )
-read_profile_option = click.option("--profile", default="best", show_default=True, help=best_of())
+read_profile_option = click.option(
+    "--profile",
+    default="best",
+    help="smoke, short, full; best: of full and short, the one with most of what is wanted.",
+)
 
 
 def word_options(command):
     """An option for every word that a user may say of a run."""
     for name, word in reversed(WORDS.items()):
-        how = {"default": word.usual, "show_default": True, "type": str, "help": word.help}
+        how = {"default": word.usual, "type": str, "help": word.help}
         command = click.option(option_of(name), name, **how)(command)
     return command
 
 
-@click.group(
-    cls=Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    invoke_without_command=True,
-)
+OF_CLICK = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
+
+
+@click.group(context_settings=OF_CLICK, invoke_without_command=True)
 @click.pass_context
 def repro_command(context: click.Context) -> None:
     """Reproduce "Tighter Variational Bounds are Not Necessarily Better"."""
     if context.invoked_subcommand is None:
         print(context.get_help())
+
+
+# In the order in which they are defined, which is that in which a user needs them.
+repro_command.list_commands = lambda context: list(repro_command.commands)
 
 
 @repro_command.command("train")
@@ -78,8 +67,7 @@ def repro_command(context: click.Context) -> None:
 @click.option(
     "--milestones",
     default="log-px",
-    show_default=True,
-    help=f"Measured where stages of the learning rate end: {choices(AT_MILESTONES)}; or none.",
+    help=f"Measured where stages of the learning rate end: {', '.join(AT_MILESTONES)}; or none.",
 )
 @click.option("--no-milestones", "milestones", flag_value="none", help="The same as none.")
 @data_option
@@ -88,13 +76,11 @@ def repro_command(context: click.Context) -> None:
 @click.option(
     "--engine",
     default="auto",
-    show_default=True,
-    help=f"{choices(ENGINE_CHOICES)}; auto: the fastest that is worth its start.",
+    help=f"{', '.join(ENGINE_CHOICES)}; auto: the fastest that is worth its start.",
 )
 @click.option(
     "--fallback/--no-fallback",
     default=True,
-    show_default=True,
     help="If the engine is not available, train with a simpler and slower one.",
 )
 def train_command(data, results, device, time_limit, engine, fallback, milestones, **words) -> int:
@@ -113,13 +99,10 @@ def train_command(data, results, device, time_limit, engine, fallback, milestone
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--job", help="Train this job's runs. Default: print the jobs and what they take.")
 @click.option(
-    "--device",
-    default="cpu",
-    show_default=True,
-    help=f"Jobs are packed for it: {choices(costs.MACHINES)}.",
+    "--device", default="cpu", help=f"Jobs are packed for it: {', '.join(costs.MACHINES)}."
 )
-@click.option("--slot", type=float, default=60, show_default=True, help="Minutes of a job.")
-@click.option("--memory", type=float, default=16, show_default=True, help="GB of a job.")
+@click.option("--slot", type=float, default=60, help="Minutes of a job.")
+@click.option("--memory", type=float, default=16, help="GB of a job.")
 @click.option("--time-limit", type=float, help="Stop after so many seconds, keeping the state.")
 @data_option
 @results_option
@@ -150,7 +133,9 @@ def status_command(profile: str, results: str | None) -> None:
     print(f"{' and '.join(names)} profile, {archive.folder}")
     for name in [*names, "published"]:
         for record in archive.records(name):
-            print(f"there    {_name(record.experiment)}  ({_made(record)})")
+            e, told = record.experiment, record.provenance
+            commit = (told["commit"] or "unknown")[:10]
+            print(f"there    {_name(e)}  ({e.epochs} epochs, {told['date']}, commit {commit})")
     missing = _missing(archive, profile)
     missing += [e for e in exhibits.released_runs() if not archive.holds(e)]
     for e in missing:
@@ -171,23 +156,12 @@ def _name(e) -> str:
     return f"{e.profile}/{e.group}/{e.name}"
 
 
-def _made(record: Record) -> str:
-    """How long a record's run was, when and from which code it was made."""
-    p = record.provenance
-    commit = (p["commit"] or "unknown")[:10]
-    return f"{record.experiment.epochs} epochs, {p['date']}, commit {commit}"
-
-
 @repro_command.command("tables")
 @click.argument("name", default="table1")
 @read_profile_option
 @results_option
 @click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "csv", "markdown", "latex"]),
-    default="text",
-    show_default=True,
+    "--format", "form", type=click.Choice(["text", "csv", "markdown", "latex"]), default="text"
 )
 def tables_command(name: str, profile: str, results: str | None, form: str) -> None:
     """Print the table NAME from the records: table1, table2 or figure4."""
@@ -205,11 +179,9 @@ def tables_command(name: str, profile: str, results: str | None, form: str) -> N
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
     default=".",
-    help="Where to draw them. Default: here.",
+    help="Where to draw them.",
 )
-def figures_command(
-    names: tuple[str, ...], profile: str, results: str | None, folder: Path
-) -> None:
+def figures_command(names: tuple[str, ...], profile: str, results, folder: Path) -> None:
     """Draw the figures NAMES as SVG and PNG: figure1 to figure7, or one that a page shows:
     corrected, bound, preregistered; or all."""
     from repro.studies.figures import FIGURES, draw, save
@@ -255,7 +227,7 @@ def data_command(names: tuple[str, ...], data: str | None) -> None:
 @data_option
 @device_option
 def check_command(data: str | None, device: str) -> int:
-    """Try this machine: data, speed, every engine and precision, a training that is interrupted.
+    """Try this machine: data, every engine and precision, a training that is interrupted.
 
     Ends with the engine and the precision to use. The exit status is 1 if something is at fault.
     """
@@ -285,11 +257,9 @@ def check_command(data: str | None, device: str) -> int:
     "--omniglot",
     type=click.Choice(["omniglot", "omniglot-lake"]),
     default=OMNIGLOT,
-    show_default=True,
     help="Which 28x28 version.",
 )
-@click.option("--count", type=click.IntRange(1), help="Stop after so many models.")
-def audit_command(data, results, device: str, omniglot: str, count: int | None) -> None:
+def audit_command(data, results, device: str, omniglot: str) -> None:
     """Measure the report's released weights again, those that have no record yet.
 
     Its logs are summed up, and its Omniglot models are tested on each drawer's drawings.
@@ -302,12 +272,11 @@ def audit_command(data, results, device: str, omniglot: str, count: int | None) 
     remeasured.sum_up_figure4(archive, data)
     todo = [e for e in runs if not archive.holds(e)]
     print(f"{len(todo)} of {len(runs)} models to measure")
-    for e in todo[:count]:
+    for e in todo:
         remeasured.remeasure(e, archive, data, device)
-    if count is None:
-        remeasured.tell_drawers_apart(archive, data, device)
-        remeasured.measure_best(archive, data, device)
-        remeasured.check_proposals(archive, data, device)
+    remeasured.tell_drawers_apart(archive, data, device)
+    remeasured.measure_best(archive, data, device)
+    remeasured.check_proposals(archive, data, device)
 
 
 @repro_command.command("gradients")
@@ -320,21 +289,21 @@ def gradients_command(data, results, device: str) -> None:
     Every bound on MNIST is measured with every estimator, too, and three with up to 256 samples. It
     takes some hours on one core.
     """
-    from repro.studies import gradient_runs
+    from repro.studies.designs import DESIGNS
+    from repro.studies.gradient_runs import measure_signal
 
     archive = Archive(results)
-    studies = {
-        "gradients": gradient_runs.measure_gradients,
-        "estimators": gradient_runs.measure_estimators,
-        "samples": gradient_runs.measure_samples,
-        "looser": gradient_runs.measure_looser,
-    }
-    for name, measure in studies.items():
-        path = archive.table_path(name)
-        if path.exists():
-            print(f"{path} is there already; make it again with --results ELSEWHERE")
-        else:
-            print(f"wrote {measure(archive, data, device)}", flush=True)
+    for name in DESIGNS:
+        if not _is_there(archive.table_path(name)):
+            print(f"wrote {measure_signal(name, archive, data, device)}", flush=True)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether measurements have been written; then it is said."""
+    there = path.exists()
+    if there:
+        print(f"{path} is there already; make it again with --results ELSEWHERE")
+    return there
 
 
 @repro_command.command("pictures")
@@ -345,20 +314,14 @@ def pictures_command(data, results) -> None:
     from repro.studies import planes
 
     archive = Archive(results)
-    path = archive.arrays_path("pictures")
-    if path.exists():
-        print(f"{path} is there already; make it again with --results ELSEWHERE")
-    else:
+    if not _is_there(archive.arrays_path("pictures")):
         print(f"wrote {planes.make_pictures(archive, data)}", flush=True)
 
 
 @repro_command.command("verify")
 @results_option
 @click.option(
-    "--notebooks/--records-only",
-    default=True,
-    show_default=True,
-    help="Execute the exhibit notebooks again, too.",
+    "--notebooks/--records-only", default=True, help="Execute the exhibit notebooks again, too."
 )
 def verify_command(results: str | None, notebooks: bool) -> int:
     """Check every record, and that every committed exhibit is what the records give."""

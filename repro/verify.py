@@ -27,6 +27,8 @@ from repro.words.experiments import PROFILES
 # letters' edges may differ.
 LEAST_SIMILARITY = 0.7
 CLEARLY_POSITIVE = 3.0  # standard errors over the test images, from which on a gap is a fault
+KEPT_PROFILES = tuple(name for name in PROFILES if name != "smoke")
+REMEDY = "if the records are right, run: make notebooks"
 UNKNOWN_CODE = "it does not say which committed code made it"
 
 
@@ -36,15 +38,15 @@ def checked_records(archive: Archive) -> Iterator[tuple[str, str]]:
     Files and hashes, schema, finite numbers (``records.read``), provenance, and a gap that is
     negative, as it must be.
     """
-    for path in sorted((archive.folder / "published").glob("*.csv")):
-        yield f"published/{path.stem}", _fault_of(archive.table, path.stem)
-    for path in sorted((archive.folder / "published").glob("*.npz")):
-        yield f"published/{path.stem}", _fault_of(archive.arrays, path.stem)
-    for profile in PROFILES:
+    for ending, read in (("csv", archive.table), ("npz", archive.arrays)):
+        for path in sorted((archive.folder / "published").glob(f"*.{ending}")):
+            yield f"published/{path.stem}", _fault_of(read, path.stem)
+    for profile in KEPT_PROFILES:
         for config in sorted((archive.folder / profile).glob("*/*/config.json")):
             path = config.parent
-            if profile != "smoke" and not path.name.endswith(".partial"):
-                yield f"{profile}/{path.parent.name}/{path.name}", _fault_of_record(path, archive)
+            if path.suffix != ".partial":
+                name = path.relative_to(archive.folder).as_posix()
+                yield name, _fault_of_record(path, archive)
 
 
 def _fault_of_record(path: Path, archive: Archive) -> str:
@@ -103,10 +105,7 @@ def fault_of_notebook(path: Path, archive: Archive) -> str:
         return f"it cannot be executed ({type(error).__name__}: {first_line(error)})"
     for was, now in zip(committed.cells, fresh.cells, strict=True):
         if was.cell_type == "code" and not _same_outputs(was.outputs, now.outputs):
-            return (
-                f"the cell '{was.id}' gives something else than is there; if the records are "
-                "right, run: make notebooks"
-            )
+            return f"the cell '{was.id}' gives something else than is there; {REMEDY}"
     return ""
 
 
@@ -115,7 +114,7 @@ def fault_of_picture(path: Path, drawn: str) -> str:
     if not path.exists():
         return "it is missing; run: make notebooks"
     if not same_drawing(path.read_text(), drawn):
-        return "it is not what the records give; if they are right, run: make notebooks"
+        return f"it is not what the records give; {REMEDY}"
     return ""
 
 
@@ -138,14 +137,12 @@ def unlike_git(project: Path) -> Iterator[tuple[str, str]]:
 
     Empty where there is no git.
     """
-    said = git_says(project, "status", "--porcelain", "--untracked-files=no", "--", *KEPT_IN_GIT)
+    where = ("results", "notebooks", "book")
+    said = git_says(project, "status", "--porcelain", "--untracked-files=no", "--", *where)
     for line in (said or "").splitlines():
         state, path = line[:2], line[3:]
         what = "is missing" if "D" in state else "is not as it is committed"
         yield path, f"{what}; see: git diff HEAD -- {path}"
-
-
-KEPT_IN_GIT = ("results", "notebooks", "book")
 
 
 def unlike_crate(project: Path) -> Iterator[tuple[str, str]]:
@@ -167,31 +164,27 @@ def unknown_commits(project: Path, archive: Archive) -> Iterator[tuple[str, str]
     """Each record whose code is not among git's commits; nothing in a shallow clone."""
     if git_says(project, "rev-parse", "--is-shallow-repository") != "false":
         return
-    for profile in PROFILES:
-        if profile == "smoke":
-            continue
-        for record in archive.records(profile):
-            codes = [record.provenance["commit"], *record.provenance.get("trained_by", [])]
-            for code in dict.fromkeys(codes):
-                if git_says(project, "rev-parse", "--verify", f"{code}^{{commit}}") is None:
-                    yield str(record.path), f"its code {code} is no commit of this repository"
+    for record in [r for profile in KEPT_PROFILES for r in archive.records(profile)]:
+        codes = [record.provenance["commit"], *record.provenance.get("trained_by", [])]
+        for code in dict.fromkeys(codes):
+            if git_says(project, "rev-parse", "--verify", f"{code}^{{commit}}") is None:
+                yield str(record.path), f"its code {code} is no commit of this repository"
 
 
 def _same_outputs(committed: list, fresh: list) -> bool:
     """Whether two cells show the same."""
-    was = list(map(_shown, committed))
-    now = list(map(_shown, fresh))
-    if [output.keys() for output in was] != [output.keys() for output in now]:
+    was, now = _shown(committed), _shown(fresh)
+    if [mime for mime, _ in was] != [mime for mime, _ in now]:
         return False
-    for a, b in zip(was, now, strict=True):
-        if not all(looks_the_same(mime, a[mime], b[mime]) for mime in a):
-            return False
-    return True
+    return all(looks_the_same(*a, b) for a, (_, b) in zip(was, now, strict=True))
 
 
-def _shown(output) -> dict:
-    """An output by the kinds in which it can be shown."""
-    return output.get("data", {"text": output.get("text")})
+def _shown(outputs: list) -> list[tuple[str, str]]:
+    """What outputs say, each by the kinds in which it can be shown."""
+    found: list[tuple[str, str]] = []
+    for output in outputs:
+        found += sorted(output.get("data", {"text": output.get("text")}).items())
+    return found
 
 
 def looks_the_same(mime: str, committed: str, fresh: str) -> bool:
@@ -202,7 +195,7 @@ def looks_the_same(mime: str, committed: str, fresh: str) -> bool:
         return committed == fresh
     from skimage.metrics import structural_similarity
 
-    a, b = (pixels_of(base64.b64decode(data)) for data in (committed, fresh))
+    a, b = map(_pixels, (committed, fresh))
     if a.shape != b.shape:
         return False
     _, everywhere = structural_similarity(a, b, channel_axis=2, data_range=255, full=True)
@@ -211,8 +204,7 @@ def looks_the_same(mime: str, committed: str, fresh: str) -> bool:
 
 def same_drawing(committed: str, fresh: str) -> bool:
     """Whether two SVG pictures have the same parts, and no number further apart than a pixel."""
-    was, now = (NUMBER.split(picture) for picture in (committed, fresh))
-    if was != now:
+    if NUMBER.split(committed) != NUMBER.split(fresh):
         return False
     before, after = (np.array(NUMBER.findall(p), float) for p in (committed, fresh))
     return bool((np.abs(before - after) < 1).all())
@@ -221,8 +213,9 @@ def same_drawing(committed: str, fresh: str) -> bool:
 NUMBER = re.compile(r"-?\d+\.\d+")
 
 
-def pixels_of(png: bytes) -> np.ndarray:
-    """A PNG as [height, width, 4], 0 to 255."""
+def _pixels(png: str) -> np.ndarray:
+    """A PNG, in base64, as [height, width, 4], 0 to 255."""
     from PIL import Image
 
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"), float)
+    image = Image.open(io.BytesIO(base64.b64decode(png)))
+    return np.asarray(image.convert("RGBA"), float)

@@ -15,7 +15,7 @@ import pytest
 
 from repro import records
 from repro.cli import main
-from repro.jupyter.papermill_plugin import STOPPED, with_folders_as_text
+from repro.jupyter.papermill_plugin import STOPPED, CheckedCommand, keep_folders_as_text
 from repro.records import Archive
 from repro.training import run as lab_run
 from repro.words.experiments import AT_MILESTONES, plan
@@ -211,7 +211,7 @@ def test_a_mistake_is_one_line_and_status_2(here, words, line):
             ["-p", "method", "miwae", "-p", "M", "8", "-p", "K", "9"],
             "with M = 8 and K = 9 there is no M*K = 64",
         ),
-        (["-p", "engine", "grap"], "unknown engine 'grap'; did you mean 'graph'?"),
+        (["-p", "engine", "graph"], "unknown engine 'graph'; there are auto"),
         (["-p", "precision", "fp32"], "unknown precision 'fp32'"),
         (["-y", "{precision: tf32, device: cpu}"], "precision 'tf32' is not available on this cpu"),
         (["-y", "{method: gna}"], "unknown method 'gna'; there are iwae"),
@@ -251,9 +251,9 @@ def test_where_the_executed_notebook_cannot_be_written_an_output_path_is_asked_f
 
 
 def test_a_folder_whose_name_is_a_number_stays_a_text():
-    given = ["notebooks/train.ipynb", "-p", "results", "007", "-p", "seed", "7"]
-    expected = ["notebooks/train.ipynb", "-r", "results", "007", "-p", "seed", "7"]
-    assert with_folders_as_text(given) == expected
+    given = {"parameters": (("results", "007"), ("seed", "7")), "parameters_raw": ()}
+    keep_folders_as_text(given)
+    assert given == {"parameters": (("seed", "7"),), "parameters_raw": (("results", "007"),)}
 
 
 @pytest.mark.slow
@@ -443,6 +443,14 @@ def test_papermill_trains_with_an_output_path_and_a_results_folder(here):
     assert cells_ran(here / "mine.ipynb")
     assert len(Archive(here / "elsewhere").records("smoke")) == 1
     assert not (here / "_build").exists()
+
+
+def test_of_all_commands_papermills_alone_is_checked():
+    import click
+    from papermill.cli import papermill
+
+    assert type(papermill) is CheckedCommand
+    assert click.Command.main.__module__ == click.Command.invoke.__module__ == "click.core"
 
 
 def test_papermill_leaves_other_notebooks_alone(here):

@@ -1,18 +1,21 @@
 """What papermill does with this project's notebooks: a default output path, and checks first.
 
-papermill imports every ``papermill.engine`` entry point before it reads its command line. So this
-module can stand in front of that command: for a notebook that carries ``repro`` in its metadata it
-completes the arguments and checks the parameters. If one is wrong, there is one line and exit
-status 2 before a kernel is started. What turns out to be wrong later, such as a folder without the
-data, is one line, too. Other notebooks are left alone.
+papermill imports every ``papermill.engine`` entry point before it makes its command. So this module
+can stand behind that command, and behind no other: for a notebook that carries ``repro`` in its
+metadata it checks what was given and completes it. If something is wrong, there is one line and
+exit status 2 before a kernel is started. What turns out to be wrong later, such as a folder without
+the data, is one line, too. Other notebooks are left alone.
 """
 
 import ast
+import base64
 import json
 import logging
 import os
 import sys
-from itertools import pairwise
+from functools import partial
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import click
@@ -25,8 +28,6 @@ from repro.words.experiments import profile as profile_of
 NAMES_OF_FOLDERS = ("results", "data")  # whatever they look like
 STOPPED = "papermill: stopped; if training had begun, the same command goes on from there"
 
-_click_main = click.Command.main
-
 
 def __getattr__(name: str):
     """``ReproEngine`` is papermill's own engine; it is registered to have this module imported."""
@@ -37,36 +38,28 @@ def __getattr__(name: str):
     raise AttributeError(name)
 
 
-def _main_with_checks(self, args=None, *rest, **options):
-    """click's entry, with our arguments completed if papermill runs one of our notebooks."""
-    ours = False
-    if self.name == "papermill" and args is None:
-        given = sys.argv[1:]
+class CheckedCommand(click.Command):
+    """papermill's command, with what it is given checked and completed for our notebooks."""
+
+    def invoke(self, context: click.Context):
+        """Run the notebook; for ours, whatever goes wrong is one line."""
+        ours = False
         try:
-            args = complete(self, given)
+            ours = complete(context.params)
+            return super().invoke(context)
         except ReproError as error:
             _give_up(error)
-        ours = args is not given
-    if ours:
-        options["standalone_mode"] = False  # so that an interrupt comes here
-    try:
-        return _click_main(self, args, *rest, **options)
-    except click.Abort:
-        if not ours:
-            raise
-        # nbclient's tasks die with the kernel, and asyncio would print their tracebacks at the end
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        print(STOPPED, file=sys.stderr)
-        sys.exit(1)
-    except click.ClickException as error:
-        if not ours:
-            raise
-        error.show()
-        sys.exit(error.exit_code)
-    except Exception as error:
-        if self.name != "papermill" or getattr(error, "ename", None) != ReproError.__name__:
-            raise
-        _give_up(error.evalue)
+        except KeyboardInterrupt:
+            if not ours:
+                raise
+            # nbclient's tasks die with the kernel, and asyncio would print tracebacks at the end
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            print(STOPPED, file=sys.stderr)
+            sys.exit(1)
+        except Exception as error:
+            if getattr(error, "ename", None) != ReproError.__name__:
+                raise
+            _give_up(error.evalue)
 
 
 def _give_up(why) -> None:
@@ -75,117 +68,108 @@ def _give_up(why) -> None:
     sys.exit(2)
 
 
-click.Command.main = _main_with_checks
+class _CommandToCome(MetaPathFinder):
+    """Finds ``papermill.cli``, and makes a ``CheckedCommand`` of the command in it."""
+
+    def find_spec(self, name: str, path, target=None):
+        """As usual, for this module alone."""
+        spec = PathFinder.find_spec(name, path) if name == "papermill.cli" else None
+        if spec is not None:
+            spec.loader.exec_module = partial(_execute, spec.loader.exec_module)
+        return spec
 
 
-def complete(command: click.Command, args: list[str]) -> list[str]:
-    """papermill's arguments, checked and completed if the notebook is one of ours.
+def _execute(exec_module, cli) -> None:
+    exec_module(cli)
+    cli.papermill.__class__ = CheckedCommand
 
-    If it is another's, they are returned as they are.
+
+sys.meta_path.insert(0, _CommandToCome())
+
+
+def complete(given: dict) -> bool:
+    """Check and complete what papermill was given, by name, if the notebook is one of ours.
+
+    Returns whether it is. Another's is left alone.
     """
-    as_given = args
-    args = with_folders_as_text(args)
-    try:
-        given = command.make_context("papermill", list(args), resilient_parsing=True).params
-    except click.ClickException:
-        return as_given  # papermill says what is wrong
-    path = given.get("notebook_path")
-    ours = _notebook(path) if path else None
-    if ours is None or given.get("help_notebook"):
-        return as_given
-    stem = Path(path).stem
-    name = checked_name(ours, given_parameters(given), stem)
-    _check_kernel(given.get("kernel"))
-    if given.get("output_path"):
-        _check_output(given["output_path"])
-    else:
-        output = f"{stem}-{name}.ipynb" if name else f"{stem}.ipynb"
-        folder = _made_folder(records.root() / "_build" / "notebooks")
-        args = [*args, os.path.relpath(folder / output)]
-    redirected = given.get("stdout_file") or given.get("log_output")
-    if given.get("output_path") != "-" and not redirected:
-        args = ["--stdout-file", "-", "--no-progress-bar", *args]
-    return args
-
-
-def with_folders_as_text(args: list[str]) -> list[str]:
-    """The same with ``-r`` for ``-p`` before the name of a folder, so that 2024 stays a text."""
-    changed = list(args)
-    for place, (option, name) in enumerate(pairwise(args)):
-        if option in ("-p", "--parameters") and name in NAMES_OF_FOLDERS:
-            changed[place] = "-r"
-    return changed
-
-
-def _check_kernel(name: str | None) -> None:
-    """Raise ReproError if Jupyter has no kernel of this name."""
     from jupyter_client.kernelspec import KernelSpecManager
 
-    known = KernelSpecManager().find_kernel_specs()
-    if name is not None and name not in known:
-        one_of("kernel", name, known)
+    path = given["notebook_path"]
+    ours = _notebook(path) if path else None
+    if ours is None or given["help_notebook"]:
+        return False
+    keep_folders_as_text(given)
+    stem = Path(path).stem
+    name = checked_name(ours, given_parameters(given), stem)
+    if given["kernel"] is not None:
+        one_of("kernel", given["kernel"], KernelSpecManager().find_kernel_specs())
+    if given["output_path"]:
+        _check_output(given["output_path"])
+    else:
+        given["output_path"] = _default_output(f"{stem}-{name}" if name else stem)
+    if given["output_path"] != "-" and not given["stdout_file"] and not given["log_output"]:
+        given |= {"stdout_file": click.get_text_stream("stdout", "utf-8"), "progress_bar": False}
+    return True
+
+
+def keep_folders_as_text(given: dict) -> None:
+    """Take parameters that name folders as they are written, so that 2024 stays a text."""
+    pairs = given["parameters"]
+    folders = tuple(pair for pair in pairs if pair[0] in NAMES_OF_FOLDERS)
+    given["parameters"] = tuple(pair for pair in pairs if pair not in folders)
+    given["parameters_raw"] += folders
 
 
 def _check_output(path: str) -> None:
     """Raise ReproError if an output path is a file in a folder that is not there."""
-    if "://" in path or path == "-":
-        return
     folder = Path(path).parent
-    if not folder.is_dir():
+    if "://" not in path and path != "-" and not folder.is_dir():
         raise ReproError(f"there is no folder {folder} for the output; make it first")
 
 
-def _made_folder(folder: Path) -> Path:
+def _default_output(name: str) -> str:
+    """Where a notebook goes that is executed without an output path, seen from here."""
+    folder = records.root() / "_build" / "notebooks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ReproError(
             f"{folder} cannot be made ({error.strerror}); give an output path after the notebook's"
         ) from None
-    return folder
+    return os.path.relpath(folder / f"{name}.ipynb")
 
 
 def _notebook(path: str) -> dict | None:
     """The notebook at ``path`` if it is one of ours."""
     try:
         notebook = json.loads(Path(path).read_text())
-    except (OSError, ValueError):
+        return notebook if "repro" in notebook.get("metadata", {}) else None
+    except (OSError, ValueError, AttributeError):  # it is not there, or no notebook
         return None
-    if not isinstance(notebook, dict) or "repro" not in notebook.get("metadata", {}):
-        return None
-    return notebook
 
 
 def given_parameters(given: dict) -> dict:
     """The parameters as papermill will read them."""
     import yaml
     from papermill.cli import _resolve_type
+    from papermill.iorw import NoDatesSafeLoader, read_yaml_file
 
+    read = partial(yaml.load, Loader=NoDatesSafeLoader)
+    values: dict = {}
     try:
-        values = _parameters_in_yaml(given)
+        for text in given["parameters_base64"]:
+            values |= read(base64.b64decode(text)) or {}
+        for file in given["parameters_file"]:
+            values |= read_yaml_file(file) or {}
+        for text in given["parameters_yaml"]:
+            values |= read(text) or {}
     except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
         said = first_line(error)
         raise ReproError(
             f"the parameters given as YAML cannot be read ({said}); write them as 'name: value'"
         ) from None
-    values |= {name: _resolve_type(value) for name, value in given.get("parameters") or []}
-    return values | dict(given.get("parameters_raw") or [])
-
-
-def _parameters_in_yaml(given: dict) -> dict:
-    import base64
-
-    import yaml
-    from papermill.iorw import NoDatesSafeLoader, read_yaml_file
-
-    values: dict = {}
-    for text in given.get("parameters_base64") or []:
-        values |= yaml.load(base64.b64decode(text), Loader=NoDatesSafeLoader) or {}
-    for file in given.get("parameters_file") or []:
-        values |= read_yaml_file(file) or {}
-    for text in given.get("parameters_yaml") or []:
-        values |= yaml.load(text, Loader=NoDatesSafeLoader) or {}
-    return values
+    values |= {name: _resolve_type(value) for name, value in given["parameters"]}
+    return values | dict(given["parameters_raw"])
 
 
 def default_parameters(notebook: dict) -> dict:
@@ -213,16 +197,11 @@ def checked_name(notebook: dict, given: dict, stem: str = "") -> str:
         records.results_folder(values["results"])
     if "method" in values:
         return _checked_training(values)
-    if "profile" in values and values["profile"] != "best":
-        return _checked_exhibit(stem, values["profile"])
-    return ""
-
-
-def _checked_exhibit(name: str, profile_name: str) -> str:
-    """The profile of an exhibit's notebook, if the exhibit can be made of it."""
-    profile = profile_of(profile_name).name
-    if name in exhibits.EXHIBITS:
-        exhibits.runs_of(name, profile)
+    if values.get("profile", "best") == "best":
+        return ""
+    profile = profile_of(values["profile"]).name
+    if stem in exhibits.EXHIBITS:
+        exhibits.runs_of(stem, profile)
     return profile
 
 

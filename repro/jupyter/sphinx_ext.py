@@ -31,12 +31,11 @@ def bring(app, config) -> None:
     project = Path(app.srcdir).parent
     built = project / "_build" / "notebooks"
     target = project / "book" / "notebooks"
-    times = [p.stat().st_mtime for p in _records(project / "results")]
-    newest_record = max(times, default=0.0)
+    records = _records(project / "results")
     for name in COMMITTED:
         committed = project / "notebooks" / f"{name}.ipynb"
         fresh = built / f"{name}.ipynb"
-        newest = max(newest_record, committed.stat().st_mtime)
+        newest = max(path.stat().st_mtime for path in (committed, *records))
         is_fresh = fresh.exists() and fresh.stat().st_mtime >= newest
         _copy(fresh if is_fresh else committed, target / f"{name}.ipynb")
     config.myst_substitutions = {"n": Numbers(str(project / "results"))}
@@ -44,9 +43,7 @@ def bring(app, config) -> None:
         config.myst_substitutions[name] = _shown_in_chapters(target / f"{name}.ipynb")
     for name in STUDIES:
         config.myst_substitutions |= _named_pictures(target / f"{name}.ipynb")
-    found = []
-    for page in (f"{name}.ipynb" for name in SMOKE_PAGES):
-        found.append(_bring_smoke(built / "smoke" / page, target / "smoke" / page))
+    found = [_bring_smoke(built / "smoke", target / "smoke", name) for name in SMOKE_PAGES]
     contents = Path(config.external_toc_path).absolute()  # it was named from here, not from book/
     if not all(found):
         shorter = project / "_build" / "contents-without-smoke.yml"
@@ -63,33 +60,29 @@ def _shown_in_chapters(path: Path) -> str:
 
     Printed, the chapters are followed by the exhibits, so there they are left out.
     """
-    for cell, output in _outputs_of(path):
-        data = output.get("data", {})
+    for cell, data in _outputs_of(path):
         if picture := _picture_in(data, path.parent / "pictures" / path.stem):
-            return _as_image(picture, f"{path.stem}.html", _alt_of(cell))
+            return _as_image(picture, f"{path.stem}.html", cell)
         if "<table" in (table := "".join(data.get("text/html", ""))):
-            return _as_raw_html(table)
+            inside = f'<div class="text_html">{table}</div>'
+            return f'```{{raw}} html\n<div class="on-screen cell_output">{inside}</div>\n```'
     raise ValueError(f"{path} shows neither a picture nor a table")
 
 
 def _named_pictures(path: Path) -> dict[str, str]:
     """A study's pictures, as chapters show them: ``fig_groups`` is the figure fig-groups."""
     found = {}
-    for cell, output in _outputs_of(path):
+    for cell, data in _outputs_of(path):
         name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
-        if name is None:
-            continue
-        picture = _picture_in(output.get("data", {}), path.parent / "pictures" / name)
-        if picture:
-            page = f"{path.stem}.html#{name}"
-            found[name.replace("-", "_")] = _as_image(picture, page, _alt_of(cell))
+        if name and (picture := _picture_in(data, path.parent / "pictures" / name)):
+            found[name.replace("-", "_")] = _as_image(picture, f"{path.stem}.html#{name}", cell)
     return found
 
 
 def _outputs_of(path: Path) -> list[tuple[dict, dict]]:
-    """Each output of a notebook, with its cell."""
-    notebook = json.loads(path.read_text())
-    return [(cell, o) for cell in notebook["cells"] for o in cell.get("outputs", [])]
+    """Each cell of a notebook with each of its outputs, by the kinds in which it can be shown."""
+    cells = json.loads(path.read_text())["cells"]
+    return [(cell, o.get("data", {})) for cell in cells for o in cell.get("outputs", [])]
 
 
 def _picture_in(data: dict, place: Path) -> Path | None:
@@ -97,28 +90,16 @@ def _picture_in(data: dict, place: Path) -> Path | None:
     for mime, ending in PICTURES.items():
         if mime in data:
             picture = place.with_name(f"{place.name}.{ending}")
-            _write(picture, _content(mime, "".join(data[mime])))
+            said = "".join(data[mime])
+            _write(picture, base64.b64decode(said) if ending == "png" else said.encode())
             return picture
     return None
 
 
-def _alt_of(cell: dict) -> str:
-    return cell["metadata"]["mystnb"]["image"]["alt"]
-
-
-def _content(mime: str, data: str) -> bytes:
-    return base64.b64decode(data) if mime == "image/png" else data.encode()
-
-
-def _as_raw_html(table: str) -> str:
-    inside = f'<div class="text_html">{table}</div>'
-    return f'```{{raw}} html\n<div class="on-screen cell_output">{inside}</div>\n```'
-
-
-def _as_image(picture: Path, page: str, alt: str) -> str:
+def _as_image(picture: Path, page: str, cell: dict) -> str:
     lines = [
         f"```{{image}} notebooks/pictures/{picture.name}",
-        f":alt: {alt}",
+        f":alt: {cell['metadata']['mystnb']['image']['alt']}",
         f":target: notebooks/{page}",
         ":class: on-screen",
         "```",
@@ -132,8 +113,9 @@ def _records(results: Path) -> list[Path]:
     return [*found, *results.glob("*/*.csv")]
 
 
-def _bring_smoke(source: Path, page: Path) -> bool:
+def _bring_smoke(built: Path, target: Path, name: str) -> bool:
     """This machine's notebook as a page, if there is one."""
+    source, page = (folder / f"{name}.ipynb" for folder in (built, target))
     if not source.exists():
         page.unlink(missing_ok=True)
         return False
@@ -144,7 +126,9 @@ def _bring_smoke(source: Path, page: Path) -> bool:
     title.source = title.source.replace("# ", "# This machine: ", 1)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            _move_links_down(output)
+            html = output.get("data", {}).get("text/html")
+            if html:  # the page lies one folder further down than where links start from
+                output["data"]["text/html"] = html.replace('href="../', 'href="../../')
     _write(page, nbformat.writes(notebook).encode())
     return True
 
@@ -155,13 +139,6 @@ def _contents_without_smoke(contents: Path, target: Path) -> None:
     for part in kept["parts"]:
         part["chapters"] = [c for c in part["chapters"] if not c["file"].startswith(SMOKE)]
     _write(target, yaml.safe_dump(kept, sort_keys=False, allow_unicode=True).encode())
-
-
-def _move_links_down(output) -> None:
-    """The page lies one folder further down than where the notebook's links start from."""
-    html = output.get("data", {}).get("text/html")
-    if html:
-        output["data"]["text/html"] = html.replace('href="../', 'href="../../')
 
 
 def keep_errors_beside_values(app, doctree) -> None:
@@ -175,15 +152,14 @@ def keep_errors_beside_values(app, doctree) -> None:
 def without_thebe(app, pagename, templatename, context, doctree) -> None:
     """Leave out the scripts of live code cells, which name an address on the network."""
     scripts = context.get("script_files", [])
-    scripts[:] = [s for s in scripts if "thebe" not in _described(s).lower()]
-
-
-def _described(script) -> str:
-    return f"{getattr(script, 'filename', script)}{getattr(script, 'attributes', '')}"
+    scripts[:] = [script for script in scripts if "thebe" not in str(script).lower()]
 
 
 def take_along(app, error) -> None:
-    """Copy what exhibits link to, where ``../results`` and ``../notebooks`` find it."""
+    """Copy what exhibits link to, where ``../results`` and ``../notebooks`` find it.
+
+    The script that sets formulas goes to where pages look for it.
+    """
     if error or app.builder.format != "html":
         return
     project = Path(app.srcdir).parent
@@ -198,16 +174,10 @@ def take_along(app, error) -> None:
     paper = project / "_build" / "report.pdf"
     if paper.exists():
         _copy(paper, out / paper.name)
-
-
-def bring_mathjax(app, error) -> None:
-    """Copy the script that sets formulas to where pages look for it."""
-    if error or app.builder.format != "html":
-        return
-    place = app.config.mathjax_path
+    script = app.config.mathjax_path
     for file in files("sphinx-mathjax-offline"):
-        if file.match(f"*/{place}"):
-            _copy(Path(file.locate()), Path(app.outdir) / "_static" / place)
+        if file.match(f"*/{script}"):
+            _copy(Path(file.locate()), out / "_static" / script)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -226,5 +196,4 @@ def setup(app):
     app.connect("doctree-read", keep_errors_beside_values)
     app.connect("html-page-context", without_thebe, priority=900)
     app.connect("build-finished", take_along)
-    app.connect("build-finished", bring_mathjax)
     return {"parallel_read_safe": True}

@@ -15,6 +15,7 @@ from repro import ReproError, __version__, plural
 from repro.records import Archive, Record
 from repro.records.provenance import git_says
 from repro.words import exhibits
+from repro.words.experiments import PROFILES
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 ARTICLE = "https://arxiv.org/abs/1802.04537"
@@ -41,7 +42,7 @@ def write_archive(project: Path, archive: Archive, target: Path) -> str:
     if report.exists():
         content["report.pdf"] = report.read_bytes()
     about = _about(project)
-    records = _records(archive)
+    records = [r for profile in PROFILES if profile != "smoke" for r in archive.records(profile)]
     content |= _descriptions(about, sorted(content))
     content[CRATE] = _as_json(crate(content, records, about, project))
     _write_zip(target, f"repro-{__version__}", content)
@@ -50,27 +51,15 @@ def write_archive(project: Path, archive: Archive, target: Path) -> str:
 
 
 def _about(project: Path) -> dict:
-    """What ``CITATION.cff`` says of the project, and the commit."""
+    """What ``CITATION.cff`` says of the project, the authors' names, and the commit."""
     import yaml
 
     cited = yaml.safe_load((project / "CITATION.cff").read_text())
-    return cited | {"commit": git_says(project, "rev-parse", "HEAD")}
-
-
-def _records(archive: Archive) -> list[Record]:
-    found: list[Record] = []
-    for profile in ("published", "short", "full"):
-        found += archive.records(profile)
-    return found
-
-
-def _names(about: dict) -> list[str]:
-    """The authors, as they want to be called."""
-    found = []
-    for author in about["authors"]:
+    names = []
+    for author in cited["authors"]:
         parts = (author.get("given-names"), author.get("family-names"))
-        found.append(author.get("name") or " ".join(filter(None, parts)))
-    return found
+        names.append(author.get("name") or " ".join(filter(None, parts)))
+    return cited | {"names": names, "commit": git_says(project, "rev-parse", "HEAD")}
 
 
 def _as_json(content: object) -> bytes:
@@ -92,54 +81,43 @@ def _write_zip(target: Path, folder: str, content: dict[str, bytes]) -> None:
 
 def crate(content: dict[str, bytes], records: Sequence[Record], about: dict, project: Path) -> dict:
     """The crate's metadata: each file with its hash, and each record as what an action made."""
-    folders = [f"{_place(record, project)}/" for record in records]
+    people = [_entity(f"#{_id(n)}", "Person", name=n) for n in about["names"]]
     files = [_file(name, data) for name, data in sorted(content.items())]
-    datasets = _datasets(records)
-    agent = f"#{_id(_names(about)[0])}"
-    actions = [_action(r, f, agent) for r, f in zip(records, folders, strict=True)]
-    graph = [
-        {
-            "@id": CRATE,
-            "@type": "CreativeWork",
-            "about": _ref("./"),
-            "conformsTo": _ref("https://w3id.org/ro/crate/1.1"),
-        },
-        _root(about, [f["@id"] for f in files], folders, actions),
-        *_context(about),
-        *datasets,
-        *files,
-        *(_folder(r, f, content) for r, f in zip(records, folders, strict=True)),
-        *actions,
-    ]
-    context = ["https://w3id.org/ro/crate/1.1/context", {"sha256": SHA256_TERM}]
-    return {"@context": context, "@graph": graph}
+    places = [f"{record.path.relative_to(project.resolve()).as_posix()}/" for record in records]
+    folders = [_folder(r, place, content) for r, place in zip(records, places, strict=True)]
+    actions = [_action(r, place, people[0]) for r, place in zip(records, places, strict=True)]
+    described = _entity(CRATE, "CreativeWork", about=_ref("./"), conformsTo=_ref(FORM))
+    root = _entity(
+        "./",
+        "Dataset",
+        name=about["title"],
+        description="Code, records, exhibits and book of a reproduction; see README.md",
+        datePublished=str(about["date-released"]),
+        license=_ref(LICENCE),
+        author=_refs(people),
+        conformsTo=_ref(PROFILE),
+        hasPart=_refs([*files, *folders]),
+        mentions=_refs(actions),
+    )
+    others = [*WORKS, *people, SOFTWARE, *_datasets(records), *files, *folders, *actions]
+    context = [f"{FORM}/context", {"sha256": SHA256_TERM}]
+    return {"@context": context, "@graph": [described, root, *others]}
 
 
-def _root(about: dict, names: list[str], folders: list[str], actions: list[dict]) -> dict:
-    """The crate as a whole."""
-    return {
-        "@id": "./",
-        "@type": "Dataset",
-        "name": about["title"],
-        "description": "Code, records, exhibits and book of a reproduction; see README.md",
-        "datePublished": str(about["date-released"]),
-        "license": _ref(LICENCE),
-        "author": [_ref(f"#{_id(name)}") for name in _names(about)],
-        "conformsTo": _ref(PROFILE),
-        "hasPart": _refs([*names, *folders]),
-        "mentions": _refs(action["@id"] for action in actions),
-    }
-
-
+FORM = "https://w3id.org/ro/crate/1.1"
 SHA256_TERM = "https://w3id.org/ro/terms/workflow-run#sha256"
+
+
+def _entity(identifier: str, kind: str, /, **says) -> dict:
+    return {"@id": identifier, "@type": kind, **says}
 
 
 def _ref(identifier: str) -> dict[str, str]:
     return {"@id": identifier}
 
 
-def _refs(identifiers: Iterable[str]) -> list[dict[str, str]]:
-    return [_ref(identifier) for identifier in identifiers]
+def _refs(entities: Iterable[dict]) -> list[dict[str, str]]:
+    return [_ref(entity["@id"]) for entity in entities]
 
 
 def _id(words: str) -> str:
@@ -147,85 +125,77 @@ def _id(words: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in words.lower())
 
 
-def _place(record: Record, project: Path) -> str:
-    return record.path.relative_to(project.resolve()).as_posix()
+WORKS = (
+    _entity(LICENCE, "CreativeWork", name="MIT License", identifier="MIT"),
+    _entity(PROFILE, "CreativeWork", name="Process Run Crate", version="0.5"),
+)
+SOFTWARE = _entity(
+    "#repro",
+    "SoftwareApplication",
+    name="repro",
+    description="Trains and measures the models; its source is in this crate",
+    version=__version__,
+    url=ARTICLE,
+)
 
 
 def _file(name: str, data: bytes) -> dict:
-    return {
-        "@id": name,
-        "@type": "File",
-        "name": name,
-        "contentSize": str(len(data)),
-        "encodingFormat": mimetypes.guess_type(name)[0] or "application/octet-stream",
-        "sha256": hashlib.sha256(data).hexdigest(),
-    }
-
-
-def _context(about: dict) -> list[dict]:
-    """What the crate speaks of besides files: licence, profile, authors, and the software."""
-    people = [{"@id": f"#{_id(n)}", "@type": "Person", "name": n} for n in _names(about)]
-    software = {
-        "@id": "#repro",
-        "@type": "SoftwareApplication",
-        "name": "repro",
-        "description": "Trains and measures the models; its source is in this crate",
-        "version": __version__,
-        "url": ARTICLE,
-    }
-    licence = {"@id": LICENCE, "@type": "CreativeWork", "name": "MIT License", "identifier": "MIT"}
-    profile = {
-        "@id": PROFILE,
-        "@type": "CreativeWork",
-        "name": "Process Run Crate",
-        "version": "0.5",
-    }
-    return [licence, profile, *people, software]
+    return _entity(
+        name,
+        "File",
+        name=name,
+        contentSize=str(len(data)),
+        encodingFormat=mimetypes.guess_type(name)[0] or "application/octet-stream",
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
 
 
 def _datasets(records: Sequence[Record]) -> list[dict]:
     """Each version of the images that a model was trained on; the files are not in the crate."""
     variants = {r.provenance["data"]["sha256"]: r.provenance["data"] for r in records}
     return [
-        {
-            "@id": f"#data-{sha256[:12]}",
-            "@type": "Dataset",
-            "name": data["variant"],
-            "description": f"{data['name']}; SHA-256 of the arrays of images: {sha256}",
-        }
-        for sha256, data in variants.items()
+        _entity(
+            _id_of_data(data),
+            "Dataset",
+            name=data["variant"],
+            description=f"{data['name']}; SHA-256 of the arrays of images: {data['sha256']}",
+        )
+        for data in variants.values()
     ]
 
 
+def _id_of_data(data: dict) -> str:
+    return f"#data-{data['sha256'][:12]}"
+
+
 def _folder(record: Record, folder: str, content: dict[str, bytes]) -> dict:
-    inside = [name for name in sorted(content) if name.startswith(folder)]
     e = record.experiment
-    return {
-        "@id": folder,
-        "@type": "Dataset",
-        "name": f"{e.profile}/{e.group}/{e.name}",
-        "description": "The record of a run: settings, metrics, curve, images, provenance",
-        "hasPart": _refs(inside),
-    }
+    return _entity(
+        folder,
+        "Dataset",
+        name=f"{e.profile}/{e.group}/{e.name}",
+        description="The record of a run: settings, metrics, curve, images, provenance",
+        hasPart=[_ref(name) for name in sorted(content) if name.startswith(folder)],
+    )
 
 
-def _action(record: Record, folder: str, agent: str) -> dict:
+def _action(record: Record, folder: str, agent: dict) -> dict:
     """How a record came about: by whom, by what, from what, when."""
     e = record.experiment
     told = record.provenance
     made = "measured" if e.profile == "published" else "trained and measured"
-    return {
-        "@id": f"#run-{_id(folder)}",
-        "@type": "CreateAction",
-        "name": f"{e.name} on {e.dataset} was {made}",
-        "description": f"{e.command}; on {told['device']}; code: commit {told['commit']}",
-        "instrument": _ref("#repro"),
-        "agent": _ref(agent),
-        "object": _ref(f"#data-{told['data']['sha256'][:12]}"),
-        "result": _ref(folder),
-        "endTime": told["date"],
-        "actionStatus": _ref("http://schema.org/CompletedActionStatus"),
-    }
+    return _entity(
+        f"#run-{_id(folder)}",
+        "CreateAction",
+        name=f"{e.name} on {e.dataset} was {made}",
+        description=f"{e.command}; on {told['device']}; code: commit {told['commit']}",
+        instrument=_ref(SOFTWARE["@id"]),
+        agent=_ref(agent["@id"]),
+        object=_ref(_id_of_data(told["data"])),
+        result=_ref(folder),
+        endTime=told["date"],
+        actionStatus=_ref("http://schema.org/CompletedActionStatus"),
+    )
 
 
 # Other descriptions
@@ -251,7 +221,7 @@ def _codemeta(about: dict) -> dict:
         "description": about["title"],
         "version": __version__,
         "license": LICENCE,
-        "author": [{"@type": "Person", "name": name} for name in _names(about)],
+        "author": [{"@type": "Person", "name": name} for name in about["names"]],
         "programmingLanguage": "Python",
         "referencePublication": ARTICLE,
     }
@@ -264,7 +234,7 @@ def _zenodo(about: dict) -> dict:
         "description": "Code, records, exhibits and book of a reproduction.",
         "version": __version__,
         "license": "MIT",
-        "creators": [{"name": name} for name in _names(about)],
+        "creators": [{"name": name} for name in about["names"]],
         "related_identifiers": [
             {"identifier": "arXiv:1802.04537", "relation": "isSupplementTo", "scheme": "arxiv"}
         ],
@@ -278,7 +248,7 @@ def _codecheck(about: dict, names: Sequence[str]) -> dict:
         "source": f"commit {about['commit']}; check it with: python -m repro verify",
         "paper": {
             "title": about["title"],
-            "authors": [{"name": name} for name in _names(about)],
+            "authors": [{"name": name} for name in about["names"]],
             "reference": ARTICLE,
         },
         "manifest": [{"file": name} for name in (*shown, "report.pdf") if name in names],

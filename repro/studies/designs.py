@@ -1,8 +1,9 @@
 """What the studies measure: of gradients, and what the theory expects of it; and of pictures.
 
-``snr`` and ``planes`` measure, ``gradients`` and ``figures`` show.
+``gradient_runs`` and ``planes`` measure, ``gradients`` and ``figures`` show.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from repro.bounds import USUAL_BETA, Layout, T
@@ -10,6 +11,7 @@ from repro.catalogue import OMNIGLOT
 from repro.words.experiments import ESTIMATORS
 
 COUNTS = (1, 4, 16, 64, 256)  # K of IWAE
+IWAE_SWEPT = tuple(Layout("iwae", 1, K) for K in COUNTS)
 AT_T = (
     Layout("iwae", 1, T),
     Layout("piwae", 8, 8),
@@ -17,7 +19,7 @@ AT_T = (
     Layout("ciwae", 1, T),
     Layout("vae", T, 1),
 )
-LAYOUTS = tuple(dict.fromkeys([*(Layout("iwae", 1, K) for K in COUNTS), *AT_T]))
+LAYOUTS = tuple(dict.fromkeys(IWAE_SWEPT + AT_T))
 
 LINEAR_GAUSSIAN = {  # place -> offset from the best parameters, and replicates
     "linear Gaussian, near the optimum": (0.01, 20_000),
@@ -68,9 +70,8 @@ def offset_title(offset: float) -> str:
 
 SWEPT = tuple(Layout("iwae", 1, 2**power) for power in range(9))
 SWEPT_REPLICATES = 1000
-SWEPT_IN_NETWORKS = tuple(Layout("iwae", 1, K) for K in COUNTS)
 CIWAE_SWEPT = tuple(Layout("ciwae", 1, K) for K in COUNTS)
-LOOSER_SWEPT = (*(Layout("miwae", 8, K) for K in COUNTS), *CIWAE_SWEPT)  # in networks
+MIWAE_SWEPT = tuple(Layout("miwae", 8, K) for K in COUNTS)  # in networks
 LOOSER_OFFSETS = (0.01, 0.1)  # for CIWAE; MIWAE's estimate is a mean of IWAE's
 LOOSER_ESTIMATORS = ("rep", "drep")
 
@@ -86,17 +87,29 @@ AS_RECORDED = {  # what the provenance of the measurements says of them
     "offsets": OFFSETS,
     "swept_replicates": SWEPT_REPLICATES,
 }
-DRAWS = len(LINEAR_GAUSSIAN) * PROBLEMS + len(NETWORKS) * GRADIENT_BATCHES
-MEASUREMENTS = len(LAYOUTS) * DRAWS  # rows of the table
-ESTIMATES = len(NETWORKS_OF_ESTIMATORS) * GRADIENT_BATCHES * len(OF_ESTIMATORS) * len(ESTIMATORS)
-SWEEPS = len(ESTIMATORS) * (
-    len(OFFSETS) * PROBLEMS * len(SWEPT)
-    + len(NETWORKS_OF_ESTIMATORS) * GRADIENT_BATCHES * len(SWEPT_IN_NETWORKS)
-)
-LOOSER_SWEEPS = len(LOOSER_ESTIMATORS) * (
-    len(LOOSER_OFFSETS) * PROBLEMS * len(CIWAE_SWEPT)
-    + len(NETWORKS_OF_ESTIMATORS) * GRADIENT_BATCHES * len(LOOSER_SWEPT)
-)
+
+
+class Design(NamedTuple):
+    """What is measured for a table of gradients: layouts and estimators, each in several places."""
+
+    networks: Collection[str]
+    in_networks: tuple
+    linear_gaussian: Collection[str] = ()  # places with all of ``LAYOUTS``
+    offsets: Collection[float] = ()
+    at_offsets: tuple = (SWEPT, tuple(ESTIMATORS))
+
+
+DESIGNS = {  # by the name of the table
+    "gradients": Design(NETWORKS, (LAYOUTS,), LINEAR_GAUSSIAN),
+    "estimators": Design(NETWORKS_OF_ESTIMATORS, (OF_ESTIMATORS, tuple(ESTIMATORS))),
+    "samples": Design(NETWORKS_OF_ESTIMATORS, (IWAE_SWEPT, tuple(ESTIMATORS)), offsets=OFFSETS),
+    "looser": Design(
+        NETWORKS_OF_ESTIMATORS,
+        (MIWAE_SWEPT + CIWAE_SWEPT, LOOSER_ESTIMATORS),
+        offsets=LOOSER_OFFSETS,
+        at_offsets=(CIWAE_SWEPT, LOOSER_ESTIMATORS),
+    ),
+}
 
 
 # Pictures of trained models

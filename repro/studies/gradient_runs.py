@@ -1,6 +1,5 @@
 """The signal and noise of gradients, measured: in the linear Gaussian model and in networks."""
 
-import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,12 +16,13 @@ from repro.models import Autoencoder
 from repro.records import Archive, Record
 from repro.records.provenance import code_and_date, device_name
 from repro.signal import bias_of_bound, gradient_estimates, in_network, row
-from repro.studies import designs
 from repro.studies.designs import (
+    AS_RECORDED,
+    DESIGNS,
     LAYOUTS,
     LINEAR_GAUSSIAN,
+    NETWORKS_OF_ESTIMATORS,
     PROBLEMS,
-    SWEPT,
     SWEPT_REPLICATES,
     offset_title,
 )
@@ -30,19 +30,18 @@ from repro.training import released_files
 from repro.training.progress import Progress
 from repro.training.run import pick_device
 from repro.words import exhibits
-from repro.words.experiments import ESTIMATORS, plan
+from repro.words.experiments import plan
 
 
-def in_linear_gaussian(where: str, problems: int = PROBLEMS) -> Iterator[dict]:
-    """Rows for every layout in so many problems, as ``LINEAR_GAUSSIAN[where]`` says."""
+def in_linear_gaussian(where: str) -> Iterator[dict]:
+    """Rows for every layout in ``PROBLEMS`` problems, as ``LINEAR_GAUSSIAN[where]`` says."""
     offset, replicates = LINEAR_GAUSSIAN[where]
-    for seed in range(problems):
-        for layout in LAYOUTS:
-            yield row(where, layout, seed, gradient_estimates(layout, replicates, seed, offset))
+    for seed, layout in product(range(PROBLEMS), LAYOUTS):
+        yield row(where, layout, seed, gradient_estimates(layout, replicates, seed, offset))
 
 
 def at_offset(
-    offset: float, layouts: Sequence[Layout] = SWEPT, estimators: Sequence[str] = tuple(ESTIMATORS)
+    offset: float, layouts: Sequence[Layout], estimators: Sequence[str]
 ) -> Iterator[dict]:
     """Rows for layouts and estimators, in ``PROBLEMS`` linear Gaussian problems.
 
@@ -57,48 +56,21 @@ def at_offset(
         yield row(where, layout, seed, found) | more
 
 
-def measure_gradients(archive: Archive, data: str | Path | None, device: str) -> Path:
-    """Write the signal and noise of gradients in a linear Gaussian model and in networks."""
+def measure_signal(name: str, archive: Archive, data: str | Path | None, device: str) -> Path:
+    """Write a table of the signal and noise of gradients, as ``DESIGNS`` says."""
+    import pandas as pd
+
+    design = DESIGNS[name]
     networks = _Networks(archive, data, device)
-    parts = [in_linear_gaussian(where) for where in designs.LINEAR_GAUSSIAN]
-    parts += [in_network(*networks.place(name), designs.LAYOUTS) for name in designs.NETWORKS]
-    rows = _counted(itertools.chain(*parts), designs.MEASUREMENTS, "gradients")
-    return archive.write_table("gradients", rows, networks.origin(), numbers="%.7g")
-
-
-def measure_estimators(archive: Archive, data: str | Path | None, device: str) -> Path:
-    """Write the signal and noise of every bound's gradient under every estimator, in networks."""
-    networks = _Networks(archive, data, device)
-    which = (designs.OF_ESTIMATORS, tuple(ESTIMATORS))
-    names = designs.NETWORKS_OF_ESTIMATORS
-    parts = [in_network(*networks.place(name), *which) for name in names]
-    rows = _counted(itertools.chain(*parts), designs.ESTIMATES, "estimators")
-    return archive.write_table("estimators", rows, networks.origin(), numbers="%.7g")
-
-
-def measure_samples(archive: Archive, data: str | Path | None, device: str) -> Path:
-    """Write how IWAE's signal and noise change with the number of samples, by estimator.
-
-    In the linear Gaussian model at every offset, and in networks.
-    """
-    networks = _Networks(archive, data, device)
-    which = (designs.SWEPT_IN_NETWORKS, tuple(ESTIMATORS))
-    names = designs.NETWORKS_OF_ESTIMATORS
-    parts = [at_offset(offset) for offset in designs.OFFSETS]
-    parts += [in_network(*networks.place(name), *which) for name in names]
-    rows = _counted(itertools.chain(*parts), designs.SWEEPS, "samples")
-    return archive.write_table("samples", rows, networks.origin(), numbers="%.7g")
-
-
-def measure_looser(archive: Archive, data: str | Path | None, device: str) -> Path:
-    """Write the same for CIWAE, and in networks for MIWAE with eight groups."""
-    networks = _Networks(archive, data, device)
-    estimators = designs.LOOSER_ESTIMATORS
-    parts = [at_offset(o, designs.CIWAE_SWEPT, estimators) for o in designs.LOOSER_OFFSETS]
-    for name in designs.NETWORKS_OF_ESTIMATORS:
-        parts.append(in_network(*networks.place(name), designs.LOOSER_SWEPT, estimators))
-    rows = _counted(itertools.chain(*parts), designs.LOOSER_SWEEPS, "looser bounds")
-    return archive.write_table("looser", rows, networks.origin(), numbers="%.7g")
+    parts = [in_linear_gaussian(where) for where in design.linear_gaussian]
+    parts += [at_offset(offset, *design.at_offsets) for offset in design.offsets]
+    parts += [in_network(*networks.place(where), *design.in_networks) for where in design.networks]
+    rows: list[dict] = []
+    with Progress(1, name) as bar:
+        for done, part in enumerate(parts, 1):
+            rows += part
+            bar.fraction(done / len(parts))
+    return archive.write_table(name, pd.DataFrame(rows), networks.origin(), numbers="%.7g")
 
 
 def _of_full_length(archive: Archive, dataset: str, method: str) -> Record:
@@ -124,7 +96,7 @@ class _Networks:
 
     def place(self, name: str) -> tuple[str, Autoencoder, torch.Tensor]:
         """A place's name, model and training images."""
-        dataset, whose, method = designs.NETWORKS_OF_ESTIMATORS[name]
+        dataset, whose, method = NETWORKS_OF_ESTIMATORS[name]
         if dataset not in self.datasets:
             self.datasets[dataset] = datasets.load(dataset, self.data)
         model = Autoencoder(MODELS["reference"], [0])
@@ -147,17 +119,5 @@ class _Networks:
             "weights": self.weights,
             "data": [d.origin | {"split": "train"} for d in self.datasets.values()],
             "seconds": {"evaluation": round(time.monotonic() - self.begun, 1)},
-            **designs.AS_RECORDED,
+            **AS_RECORDED,
         }
-
-
-def _counted(rows: Iterator[dict], count: int, title: str):
-    """All rows as a data frame, with a progress bar."""
-    import pandas as pd
-
-    found: list[dict] = []
-    with Progress(1, title) as bar:
-        for measured in rows:
-            found.append(measured)
-            bar.fraction(len(found) / count)
-    return pd.DataFrame(found)

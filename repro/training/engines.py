@@ -82,7 +82,7 @@ class Engine:
         return prepared, ""
 
 
-ENGINES = {  # from the simplest on; each falls back to the one before it
+ENGINES = {  # from the simplest on; each falls back to the one before it, and "graph" is for that
     engine.name: engine
     for engine in (
         Engine("eager"),

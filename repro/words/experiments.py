@@ -36,7 +36,7 @@ PRECISIONS = {  # of training's matrix products -> what it is called
     "tf32": "TensorFloat-32",
     "bf16": "bfloat16",
 }
-ENGINE_CHOICES = ("auto", "eager", "compiled", "graph", "compiled-graph")  # see training/engines.py
+ENGINE_CHOICES = ("auto", "eager", "compiled", "compiled-graph")  # see training/engines.py
 # (M, K) of the methods that the report's released code does not train as the paper says.
 # PIWAE's are its encoder's.
 RELEASED_LAYOUTS = {"piwae": (10, 10), "ciwae": (1, 1), "vae": (1, 1), "ciwae-learned": (1, 1)}

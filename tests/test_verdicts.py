@@ -376,13 +376,13 @@ def test_a_learned_beta_must_be_steadier_and_better(monkeypatch, fixed, learned,
         assert used[0].experiment.epochs == WHOLE
         return Estimate(0.0, spread[method])
 
-    monkeypatch.setattr(claims.tables, "spread_over_betas", spread_over_betas)
+    monkeypatch.setattr(claims.figure4, "spread_over_betas", spread_over_betas)
     assert claims.learned_beta(PlantedBetas(fixed, learned)).outcome is outcome
 
 
 def test_a_learned_beta_is_told_beside_fixed_ones(monkeypatch):
     spreads = {"ciwae": Estimate(-90.0, 0.5), "ciwae-learned": Estimate(-89.0, 0.2)}
-    monkeypatch.setattr(claims.tables, "spread_over_betas", lambda used, m: spreads[m])
+    monkeypatch.setattr(claims.figure4, "spread_over_betas", lambda used, m: spreads[m])
     missing = claims.learned_beta(PlantedBetas([], [], missing=["a run"]))
     assert missing.outcome is Outcome.UNTESTED
     short = claims.learned_beta(PlantedBetas([1.0], [2.0], epochs=13))

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from repro.records import Archive, Record, of_any_seed
 from repro.records.estimates import CLEAR, NOT_RUN, ErrorOf, Estimate, number, of_metric, over_seeds
@@ -30,17 +31,11 @@ from repro.studies.captions import (
     made_by,
 )
 from repro.studies.estimator_runs import log_px_of_one_decoder
+from repro.studies.frames import THE_REPORTS, AnyArchive, Rows, for_methods, framed, show_origins
 from repro.studies.logs import blocks_of_logs, last_block, logged, spread_of_gap
 from repro.studies.reported import TABLE1
-from repro.studies.tables import (
-    THE_REPORTS,
-    AnyArchive,
-    Rows,
-    for_methods,
-    framed,
-    paired_differences,
-    show_origins,
-)
+from repro.studies.style import COLOURS, GREY, INK, MARKERS, styled_figure
+from repro.studies.tables import paired_differences
 from repro.words.exhibits import LOG_BLOCK, SETTINGS
 from repro.words.experiments import TABLE_METHODS, Experiment, commands, plan
 
@@ -519,3 +514,66 @@ def _of_the_papers_claim(archive: Archive) -> list[str]:
             "what another training would change."
         )
     return said
+
+
+def printed_and_corrected(archive: AnyArchive = None) -> Figure:
+    """Table 1's printed values, the released weights measured again, and the paper's values."""
+    cells = cells_of_table1(Archive.of(archive))
+    with styled_figure(2, 3, (8, 4.6), sharex=True) as (figure, axes):
+        panels = [(model, metric) for model in TABLE1["report"] for metric in METRIC_TITLES]
+        for ax, (model, metric) in zip(axes.flat, panels, strict=True):
+            of_panel = [c for c in cells if (c.model, c.metric) == (model, metric)]
+            for place, cell in enumerate(of_panel):
+                _draw_cell(ax, place, cell)
+            if metric == "minus_kl":
+                ax.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
+            names = [m.upper() for m in TABLE_METHODS]
+            title = f"{METRIC_TITLES[metric]}, {model}"
+            ax.set(title=title, xticks=range(len(names)), xticklabels=names)
+            ax.tick_params(axis="x", labelsize=7)
+        for row in axes:
+            row[0].set_ylabel("nats")
+        again = {"label": "the same weights, measured again", "linestyle": "none"}
+        axes[0, 0].plot([], [], "o", color=INK, **again)
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        once = dict(zip(names, handles, strict=True))
+        where = "outside upper center"
+        figure.legend(once.values(), once, loc=where, ncols=3, frameon=False, fontsize=8)
+    return figure
+
+
+def _draw_cell(ax, place: int, cell: Cell) -> None:
+    """A printed value, the same weights measured again, and the paper's value."""
+    hollow = {"color": GREY, "markerfacecolor": "none"}
+    ax.plot(place - 0.2, cell.printed, "o", label="report, as printed", **hollow)
+    if cell.record:
+        value = cell.record.metrics[cell.metric]["value"]
+        marks = {"fmt": MARKERS[cell.method], "color": COLOURS[cell.method], "capsize": 2}
+        ax.errorbar(place, value, cell.error, **marks)
+    if cell.paper:
+        x = place + 0.2
+        ax.errorbar(
+            x, cell.paper.value, cell.paper.se, fmt="x", color=GREY, capsize=2, label="paper"
+        )
+
+
+def logged_gaps(archive: AnyArchive = None) -> Figure:
+    """The logged gaps, in means of 20 epochs, with two standard deviations of the subset's."""
+    archive = Archive.of(archive)
+    blocks = blocks_of_logs(archive)
+    with styled_figure(1, 2, (8, 3), sharey=True) as (figure, axes):
+        for ax, model in zip(axes.flat, TABLE1["report"], strict=True):
+            for m in TABLE_METHODS:
+                mine = blocks[(blocks.group == f"mnist-{model}") & (blocks.method == m)]
+                points = {"color": COLOURS[m], "markersize": 2.5, "alpha": 0.6}
+                ax.plot(mine.last_epoch, mine.gap_mean, MARKERS[m], label=m.upper(), **points)
+            iwae = archive.released.get(("mnist", model, "iwae"))
+            if iwae:
+                error = 2 * subset_error(iwae)
+                ax.axhspan(-error, error, color=GREY, alpha=0.2, linewidth=0)
+            ax.axhline(0, color=GREY, linewidth=0.8)
+            ax.set(xlabel="epoch", title=model)
+        axes[0, 0].set_ylabel("nats")
+        spacing = {"handletextpad": 0.1, "columnspacing": 0.8}
+        axes[0, 1].legend(frameon=False, fontsize=7, ncols=5, loc="lower right", **spacing)
+    return figure

@@ -19,7 +19,7 @@ from repro import ReproError, plural
 from repro.bounds import T
 from repro.catalogue import MODELS
 from repro.records.estimates import CLEAR, NOT_RUN, ErrorOf, Estimate, number
-from repro.studies import audit, gradients, similarity, tables
+from repro.studies import audit, figure4, gradients, similarity
 from repro.studies.audit import CellVerdict
 from repro.studies.captions import FAMILY_TITLES
 from repro.studies.designs import AT_T, COUNTS, THEORY, Layout
@@ -34,6 +34,7 @@ from repro.studies.estimator_runs import (
     log_px_of_one_decoder,
 )
 from repro.studies.evidence import NAMES_OF_SETTINGS, Evidence, Source, rounded_up
+from repro.studies.frames import by_method
 from repro.studies.gradients import exponent_of, ratio, with_jackknife
 from repro.studies.reported import FIGURE4, TABLE1
 from repro.studies.similarity import SsimVerdict
@@ -314,7 +315,7 @@ def comparable_ssim(evidence: Evidence) -> Verdict:
     level = []
     said = []
     for setting in NAMES_OF_SETTINGS:
-        of_methods = tables.by_method(evidence.runs(setting)).values()
+        of_methods = by_method(evidence.runs(setting)).values()
         found = [runs[0].metrics["ssim"] for runs in of_methods if runs]
         if not found:
             continue
@@ -346,7 +347,7 @@ def larger_model(evidence: Evidence) -> Verdict:
     """Whether a larger model gains more in log p-hat than a better method does."""
     log_px = {}
     for setting in ("mnist reference", "mnist larger"):
-        runs = tables.by_method(evidence.runs(setting))
+        runs = by_method(evidence.runs(setting))
         if not all(runs.values()):
             return NO_RECORDS
         log_px[setting] = {m: of[0].metrics["log_px"]["value"] for m, of in runs.items()}
@@ -414,7 +415,7 @@ def learned_beta(evidence: Evidence) -> Verdict:
     if missing:
         return Verdict(Outcome.UNTESTED, said)
     source = Source.of(used[0])
-    spreads = {m: tables.spread_over_betas(used, m) for m in exhibits.KINDS_OF_BETA}
+    spreads = {m: figure4.spread_over_betas(used, m) for m in exhibits.KINDS_OF_BETA}
     kinds = [f"{kind} {spreads[m]}" for m, kind in exhibits.KINDS_OF_BETA.items()]
     ends = rounded_up(evidence.highest_learned_beta())
     said += f"; in {source}, one training for each β, {', '.join(kinds)}"

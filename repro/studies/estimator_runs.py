@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from repro import plural
 from repro.bounds import USUAL_BETA, T
@@ -25,12 +27,17 @@ from repro.records.estimates import (
     share_of,
 )
 from repro.studies import trainings
-from repro.studies.captions import METRIC_TITLES
+from repro.studies.captions import COUNTING_TRAINING, METRIC_TITLES, OVER_IMAGES
 from repro.studies.designs import AT_T, OF_ESTIMATORS
+from repro.studies.frames import AnyArchive, Rows, framed
+from repro.studies.gradients import LINES, PLACE, snr_of
+from repro.studies.style import GREY, legend_above, look, styled_figure
 from repro.words.experiments import Experiment
 
 USUAL = "rep"
+
 DOUBLY = "drep"
+
 BOUNDS = {  # method -> title, in the order in which they are shown
     "iwae": "IWAE(64)",
     "piwae": "PIWAE(8,8)",
@@ -39,7 +46,9 @@ BOUNDS = {  # method -> title, in the order in which they are shown
     "ciwae": "CIWAE(0.5)",
     "vae": "VAE",
 }
+
 USUAL_LAYOUTS = {layout.method: (layout.M, layout.K) for layout in (*AT_T, *OF_ESTIMATORS)}
+
 GROUPS = (1, 2, 4, 8, 16, 32, 64)  # of T samples, that a bound may be the mean of
 
 
@@ -53,8 +62,11 @@ class Setting(NamedTuple):
 
 
 BOTH_NETWORKS = Setting("own", 40, "tf32")
+
 BOTH_EARLIER = Setting("own", 13)
+
 BOTH_LONGER = Setting("own", 364, "tf32", "full")
+
 ENCODER_ALONE = Setting("iwae", 4, "tf32")
 
 
@@ -243,3 +255,131 @@ class EstimatorRuns:
                     continue
                 gain = self.gain(method, metric)
                 yield (title, bound), {USUAL: usual, DOUBLY: doubly, "difference": gain}
+
+
+def trained_estimators(archive: AnyArchive = None) -> pd.DataFrame:
+    """What 40 epochs of training make of each bound, under both estimators."""
+    about = "Both networks trained on MNIST, in TensorFloat-32."
+    return _of_estimators(Archive.of(archive), BOTH_NETWORKS, about)
+
+
+def trained_estimators_earlier(archive: AnyArchive = None) -> pd.DataFrame:
+    """What 13 epochs of training make of each bound, under both estimators."""
+    about = "Both networks trained on MNIST."
+    return _of_estimators(Archive.of(archive), BOTH_EARLIER, about)
+
+
+def trained_estimators_longer(archive: AnyArchive = None) -> pd.DataFrame:
+    """What 364 epochs of training make of each bound, and of two under both estimators."""
+    about = "Both networks trained on MNIST, in TensorFloat-32."
+    return _of_estimators(Archive.of(archive), BOTH_LONGER, about)
+
+
+def encoders_alone(archive: AnyArchive = None) -> pd.DataFrame:
+    """What 4 epochs make of encoders trained alone, for the decoder of the report's IWAE."""
+    about = "Encoders alone, trained on MNIST for the decoder of the report's IWAE."
+    return _of_estimators(Archive.of(archive), ENCODER_ALONE, about)
+
+
+def _of_estimators(archive: Archive, setting: Setting, about: str) -> pd.DataFrame:
+    runs = EstimatorRuns(archive, setting)
+    error = f"one training each; {OVER_IMAGES}, and for differences {COUNTING_TRAINING}"
+    if runs.spread("iwae_64")[1]:
+        error = f"± standard error between trainings, pooled where fewer than {ENOUGH + 1} tell it"
+    caption = f"{about} After {setting.epochs} epochs, in nats; {error}."
+    return framed(dict(runs.table_rows()), ["metric", "bound"], caption)
+
+
+def trained_groups(archive: AnyArchive = None) -> pd.DataFrame:
+    """What 40 epochs of training make of MIWAE and PIWAE with other numbers of groups."""
+    runs = EstimatorRuns(Archive.of(archive), BOTH_NETWORKS)
+    rows: Rows = {}
+    for method in ("miwae", "piwae"):
+        found = {title: runs.by_groups(method, m) for m, title in METRIC_TITLES.items()}
+        for M in GROUPS:
+            row = {title: values.get(M, NOT_RUN) for title, values in found.items()}
+            rows[method.upper(), f"{M} × {T // M}"] = row
+    caption = (
+        "M × K: groups, and samples in a group. One group is IWAE, and MIWAE with 64 groups is the "
+        f"VAE. After {BOTH_NETWORKS.epochs} epochs on MNIST, in TensorFloat-32, in "
+        "nats; ± standard error between trainings."
+    )
+    return framed(rows, ["bound", "M × K"], caption)
+
+
+ASIDE = {USUAL: -0.13, DOUBLY: 0.13}  # of a method's place
+
+
+def bounds_and_estimators(archive: AnyArchive = None) -> Figure:
+    """Each bound under two estimators: its gradient's SNR, and what training makes of it.
+
+    Filled: the usual estimator; open: the doubly reparameterised one. Bars: standard errors,
+    between batches in the first panel and between trainings in the others.
+    """
+    archive = Archive.of(archive)
+    runs = EstimatorRuns(archive, BOTH_NETWORKS)
+    methods = [m for m in BOUNDS if m in set(runs.rows.method)]
+    with styled_figure(2, 2, (8, 5.6)) as (figure, axes):
+        _draw_ratios(axes[0, 0], archive, methods)
+        for ax, (metric, title) in zip(axes.flat[1:], METRIC_TITLES.items(), strict=True):
+            _draw_metric(ax, runs, methods, metric)
+            ax.set(title=f"{title} after {BOTH_NETWORKS.epochs} epochs", ylabel="nats")
+        for ax in axes.flat:
+            ax.set_xticks(range(len(methods)), [m.upper() for m in methods], fontsize=7)
+        for name, line in LINES.items():
+            axes[0, 0].plot([], [], "o", color=GREY, label=name, **line)
+        legend_above(figure, axes[0, 0], len(LINES))
+    return figure
+
+
+def _draw_ratios(ax, archive: Archive, methods: list[str]) -> None:
+    """SNR of phi's gradient. PIWAE's inference network has MIWAE's bound."""
+    measured, _ = archive.table("estimators")
+    rows = measured[measured["where"] == PLACE]
+    layouts = {layout.method: layout for layout in OF_ESTIMATORS}
+    layouts["piwae"] = layouts["miwae"]
+    for name in LINES:
+        of_estimator = rows[rows.estimator == name]
+        points = [snr_of(of_estimator, layouts[m], "phi") for m in methods]
+        _draw(ax, methods, points, name)
+    ax.set(yscale="log", title="SNR of the inference network's gradient", ylabel="SNR")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _draw_metric(ax, runs: EstimatorRuns, methods: list[str], metric: str) -> None:
+    for name in LINES:
+        _draw(ax, methods, [runs.value(m, name, metric) for m in methods], name)
+
+
+def _draw(ax, methods: list[str], points: list, estimator: str) -> None:
+    """One estimator's points, with bars where the error is known."""
+    aside = ASIDE[estimator]
+    line = LINES[estimator]
+    for place, (method, point) in enumerate(zip(methods, points, strict=True)):
+        if point is not NOT_RUN:
+            ax.errorbar(place + aside, point.value, point.se, capsize=2, **look(method) | line)
+
+
+def by_groups(archive: AnyArchive = None) -> Figure:
+    """MIWAE and PIWAE with M groups of the 64 samples, from IWAE's bound on the left to the VAE's.
+
+    Bars: standard errors between trainings.
+    """
+    runs = EstimatorRuns(Archive.of(archive), BOTH_NETWORKS)
+    with styled_figure(1, 3, (8, 3.2)) as (figure, (axes,)):
+        for ax, (metric, title) in zip(axes, METRIC_TITLES.items(), strict=True):
+            for method in ("miwae", "piwae"):
+                found = runs.by_groups(method, metric)
+                values = [e.value for e in found.values()]
+                errors = [e.se for e in found.values()]
+                ax.errorbar(
+                    [*found], values, errors, capsize=2, **look(method), label=method.upper()
+                )
+            ax.set(xscale="log", xlabel="M", title=title)
+            ax.set_xticks(GROUPS, GROUPS)
+            ax.xaxis.set_minor_locator(NullLocator())
+        axes[0].set(ylabel=f"nats, after {BOTH_NETWORKS.epochs} epochs")
+        legend_above(figure, axes[0], 2)
+    return figure

@@ -5,15 +5,19 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from repro.records import Archive, Record
 from repro.records.estimates import ErrorOf, Estimate, number
-from repro.studies.captions import METHOD_TITLES, NETWORK_TITLES, label
+from repro.studies.captions import METHOD_TITLES, NETWORK_TITLES, conditions, label, made_by
 from repro.studies.designs import (
     AT_T,
     COUNTS,
+    NETWORKS_OF_ESTIMATORS,
     OF_ESTIMATORS,
     OFFSETS,
     SWEPT,
@@ -21,6 +25,8 @@ from repro.studies.designs import (
     Layout,
     offset_title,
 )
+from repro.studies.frames import AnyArchive, Rows, framed
+from repro.studies.style import DASHED_PHI, GREY, legend_above, look, styled_figure
 from repro.words.experiments import ESTIMATORS
 
 ALL_COUNTS = tuple(layout.K for layout in SWEPT)
@@ -220,3 +226,171 @@ def exponents_of_iwae(archive: Archive) -> dict:
             row["theory"] = Estimate(THEORY[net], digits=1)
             rows[where, network] = row
     return rows
+
+
+def snr_ratios(archive: AnyArchive = None) -> pd.DataFrame:
+    """The SNR of the five methods' gradients at T = 64, its parts, and the ESS of the weights."""
+    archive = Archive.of(archive)
+    about = "Signal and noise in multiples of IWAE's. "
+    return _of_gradients(ratios_of_methods(archive), archive, about)
+
+
+def snr_exponents(archive: AnyArchive = None) -> pd.DataFrame:
+    """d log SNR / d log K of IWAE's gradients between one K and the next, beside the theory's."""
+    archive = Archive.of(archive)
+    return _of_gradients(exponents_of_iwae(archive), archive)
+
+
+def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
+    """The SNR of both gradients of each bound at T = 64, phi's under each estimator."""
+    archive = Archive.of(archive)
+    rows = ratios_of_estimators(archive)
+    p = archive.table("estimators")[1]
+    caption = (
+        f"± standard error, by jackknife over {p['batches']} batches of {p['batch_size']} "
+        f"training images, {p['replicates']} estimates each. β = {p['beta']:g}. {made_by(p)}."
+    )
+    return framed(rows, ["where", "bound"], caption)
+
+
+def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
+    """The SNR of both gradients of our runs along their training, where it was measured."""
+    runs = [r for r in Archive.of(archive).records("short") if r.gradients is not None]
+    if not runs:
+        return framed({("no run yet", ""): {}}, ["run", "after"], "")
+    caption = (
+        f"Ours: {conditions(runs, 'standard error, by jackknife over batches of images')} The "
+        "gradients are those of the run's own bound, in its networks as they are then."
+    )
+    return framed(ratios_in_training(runs), ["run", "after"], caption)
+
+
+def _of_gradients(rows: Rows, archive: Archive, about: str = "") -> pd.DataFrame:
+    p = archive.table("gradients")[1]
+    draws = f"{p['problems']} problems, or {p['batches']} batches of {p['batch_size']}"
+    caption = (
+        f"{about}± standard error, by jackknife over {draws} training images. β = {p['beta']:g}. "
+        f"{made_by(p)}."
+    )
+    return framed(rows, ["where", "network"], caption)
+
+
+def signal_to_noise(archive: AnyArchive = None) -> Figure:
+    """The SNR of both networks' gradients: IWAE as K grows, and five methods at T = 64.
+
+    In every place where it was measured. Filled: the generative network's; open: the inference
+    network's. Dotted: the theory's slopes. Bars: jackknife standard errors.
+    """
+    found = places(Archive.of(archive))
+    size = (8, 0.8 + 2 * len(found))
+    with styled_figure(len(found), 2, size, sharey="row", sharex="col") as (figure, axes):
+        for (sweep, methods), (where, rows) in zip(axes, found, strict=True):
+            for net, line in (("theta", {}), ("phi", DASHED_PHI)):
+                _draw_sweep(sweep, rows, net, line)
+                for place, layout in enumerate(AT_T):
+                    e = snr_of(rows, layout, net)
+                    methods.errorbar(place, e.value, e.se, capsize=2, **look(layout.method) | line)
+            sweep.set(xscale="log", yscale="log", ylabel="signal-to-noise ratio", title=where)
+            sweep.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            sweep.yaxis.set_major_formatter("{x:g}")
+            sweep.yaxis.set_minor_locator(NullLocator())
+        bottom, methods = axes[-1]
+        bottom.set(xlabel="K of IWAE, M = 1")
+        bottom.set_xticks(COUNTS, COUNTS)
+        bottom.minorticks_off()
+        names = [layout.method.upper() for layout in AT_T]
+        methods.set(xticks=range(len(AT_T)), xticklabels=names, xlabel="method, T = 64")
+        legend_above(figure, axes[0, 0], 2)
+    return figure
+
+
+def _draw_sweep(ax: plt.Axes, rows, net: str, line: dict) -> None:
+    """IWAE's SNR as K grows, and the theory's slope from K = 1 on."""
+    found = [snr_of(rows, Layout("iwae", 1, K), net) for K in COUNTS]
+    values = [e.value for e in found]
+    errors = [e.se for e in found]
+    name = f"gradient of the {NETWORK_TITLES[net]} network"
+    ax.errorbar(COUNTS, values, errors, capsize=2, label=name, **look("iwae") | line)
+    theory = [values[0] * K ** THEORY[net] for K in COUNTS]
+    ax.plot(COUNTS, theory, ":", color=GREY, linewidth=1)
+
+
+PLACE = "MNIST, the report's IWAE"  # the network whose gradients are shown beside training
+LINES = {"rep": {}, "drep": {"markerfacecolor": "none"}}
+RATES = {  # (network, estimator) -> title, and the line
+    ("theta", "rep"): ("generative", {"color": "#0072B2", "marker": "o"}),
+    ("phi", "rep"): ("inference, rep", {"color": "#D55E00", "marker": "s"}),
+    ("phi", "drep"): (
+        "inference, drep",
+        {"color": "#D55E00", "marker": "s", "markerfacecolor": "none"},
+    ),
+}
+
+
+def samples_and_clarity(archive: AnyArchive = None) -> Figure:
+    """How gradients change with K: IWAE's rates against the ESS, and phi's SNR in networks.
+
+    In the networks, filled: the usual estimator; open: the doubly reparameterised one.
+    """
+    archive = Archive.of(archive)
+    with styled_figure(1, 3, (8, 3.4)) as (figure, (axes,)):
+        _draw_rates(axes[0], archive)
+        _draw_iwae_in_networks(axes[1], archive)
+        _draw_bounds_in_a_network(axes[2], archive)
+        legend_above(figure, axes[0], len(RATES))
+    return figure
+
+
+def _draw_rates(ax, archive: Archive) -> None:
+    """Exponents of the linear Gaussian model at all offsets, against the effective sample size."""
+    for rate in (THEORY["theta"], THEORY["phi"]):
+        ax.axhline(rate, color=GREY, linestyle=":", linewidth=1)
+    rates = rates_in_linear_gaussian(archive)
+    for (net, estimator), (title, line) in RATES.items():
+        for offset in OFFSETS:
+            mine = [r for r in rates if r[:3] == (net, estimator, offset)]
+            values = [r.exponent.value for r in mine]
+            errors = [r.exponent.se for r in mine]
+            label = title if offset == OFFSETS[0] else None
+            thin = {"linewidth": 0.7, "elinewidth": 0.7, "markersize": 4, "label": label}
+            ax.errorbar([r.ess for r in mine], values, errors, **line, **thin)
+    ax.set(
+        xscale="log",
+        xlabel="effective sample size",
+        ylabel="d log SNR / d log K",
+        title="Linear Gaussian model",
+    )
+    ax.xaxis.set_major_formatter("{x:g}")
+
+
+def _draw_iwae_in_networks(ax, archive: Archive) -> None:
+    """The SNR of IWAE's gradient of phi in each network, as a multiple of that with one sample."""
+    for place in NETWORKS_OF_ESTIMATORS:
+        for estimator, line in LINES.items():
+            ratios = ratios_by_count(archive, place, estimator)
+            times = [r / ratios[1] for r in ratios.values()]
+            ax.plot([*ratios], times, **look("iwae") | line)
+    ax.set(title="IWAE in five networks", ylabel="SNR over that at K = 1", ylim=(0, None))
+    _set_counts(ax)
+
+
+def _draw_bounds_in_a_network(ax, archive: Archive) -> None:
+    """The SNR of phi's gradient under three bounds in one network."""
+    titles = {"miwae": "MIWAE, M = 8", "ciwae": "CIWAE(0.5)", "iwae": "IWAE"}
+    for method, title in titles.items():
+        for estimator, line in LINES.items():
+            ratios = ratios_by_count(archive, PLACE, estimator, method)
+            label = title if estimator == "rep" else None
+            ax.plot([*ratios], [*ratios.values()], label=label, **look(method) | line)
+    ax.set(title="In the report's IWAE", ylabel="SNR", yscale="log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.legend(frameon=False, fontsize=7)
+    _set_counts(ax)
+
+
+def _set_counts(ax) -> None:
+    ax.set(xscale="log", xlabel="K")
+    ax.set_xticks(COUNTS, COUNTS)
+    ax.xaxis.set_minor_locator(NullLocator())

@@ -23,13 +23,13 @@ from repro.studies import (
     audit,
     claims,
     explorer,
+    figure4,
     gradients,
     logs,
     others,
     preregistered,
     similarity,
     stacks,
-    tables,
     trainings,
 )
 from repro.studies.designs import COUNTS, NETWORKS_OF_ESTIMATORS, SWEPT, offset_title
@@ -241,28 +241,28 @@ class Numbers(Evidence):
 
     def of_beta(self, method: str, beta: float, metric: str = "iwae_64"):
         """A metric of our run with this beta, fixed (``ciwae``) or at the start."""
-        runs = tables.by_beta(self.of_betas(), method).get(beta, [])
+        runs = figure4.by_beta(self.of_betas(), method).get(beta, [])
         if metric == "active_units":
             return _mean_units(runs)
         return over_seeds(runs, metric, self.of_betas())
 
     def chosen(self, metric: str = "iwae_64", method: str = "ciwae-chosen"):
         """A metric of our runs that choose their beta."""
-        return over_seeds(tables.chosen_betas(self.archive, method), metric)
+        return over_seeds(figure4.chosen_betas(self.archive, method), metric)
 
     def range_of_chosen(self, epoch: int) -> str:
         """The lowest and the highest beta that is chosen from an epoch on."""
-        curves = [r.curve for r in tables.chosen_betas(self.archive)]
+        curves = [r.curve for r in figure4.chosen_betas(self.archive)]
         values = pd.concat([c.beta[c.epoch >= epoch] for c in curves])
         return f"{number(values.min())} and {number(values.max())}"
 
     def seeds_of_chosen(self) -> str:
         """How many of our runs choose their beta."""
-        return plural(len(tables.chosen_betas(self.archive)), "seed")
+        return plural(len(figure4.chosen_betas(self.archive)), "seed")
 
     def over_betas(self, method: str):
         """IWAE-64 over the betas: mean ± standard deviation, our own runs."""
-        return tables.spread_over_betas(self.of_betas(), method)
+        return figure4.spread_over_betas(self.of_betas(), method)
 
     def between_betas(self, method: str) -> str:
         """IWAE-64 over the betas, from the lowest to the highest: our own runs."""

@@ -1,25 +1,79 @@
-"""The report's SSIM values beside the released weights', and what its best checkpoints explain.
+"""SSIM of reconstructions: Figures 5 to 7, Table 2, and what the report's printed values are.
 
 ``archive`` is always an ``Archive`` or the folder of one.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from repro import ReproError
 from repro.records import Archive, Record, omniglot_of
 from repro.records.estimates import NOT_RUN, ErrorOf, Estimate
-from repro.studies.captions import METHOD_TITLES, about_released
+from repro.studies.captions import METHOD_TITLES, about_released, labels, length_of_ours
+from repro.studies.curves import some
+from repro.studies.frames import (
+    OF_WEIGHTS,
+    AnyArchive,
+    Rows,
+    by_method,
+    for_methods,
+    framed,
+    of_ours,
+)
 from repro.studies.logs import checkpoint_of
 from repro.studies.reported import SSIM, TABLE2_OMNIGLOT, Row
-from repro.studies.tables import AnyArchive, Rows, for_methods, framed, ssim_on
-from repro.words.exhibits import SETTINGS
+from repro.studies.style import nothing, styled_figure, with_conditions
+from repro.words.exhibits import SETTINGS, runs_of
 from repro.words.experiments import TABLE_METHODS
 
 NEAR = {3: 0.005, 2: 0.01}  # a printed SSIM of so many digits is confirmed within this distance
+
+SIDE = 8  # tiles in a row of a grid
+
+SPREAD = "SSIM ± standard deviation over the test images"
+
+
+def ssim_on(record: Record, tested: str) -> dict[str, float] | None:
+    """A record's SSIM on a dataset; None if it was not tested there."""
+    own = record.experiment.dataset == tested
+    return record.metrics.get("ssim" if own else f"ssim_on_{tested}")
+
+
+def ssim_spread(runs: Sequence[Record], tested: str):
+    """SSIM on a dataset: means over seeds of the mean and of the standard deviation over images."""
+    values = list(filter(None, (ssim_on(r, tested) for r in runs)))
+    if not values:
+        return NOT_RUN
+    mean = np.mean([v["value"] for v in values])
+    sd = np.mean([v["sd"] for v in values])
+    return Estimate(float(mean), float(sd), error_of=ErrorOf.SPREAD, digits=3)
+
+
+def table2(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
+    """Table 2: SSIM on Omniglot of models of both datasets; mean ± deviation over the images."""
+    archive = Archive.of(archive)
+    selection = archive.select("table2", profile)
+    version = omniglot_of(selection.used or archive.released.values())
+    rows: Rows = {}
+    printed_rows = {"mnist": SSIM["mnist"]["omniglot"], "omniglot": TABLE2_OMNIGLOT}
+    for trained, printed in printed_rows.items():
+        ours = [r for r in selection.used if r.experiment.family == trained]
+        length = length_of_ours(e for e in selection.wanted if e.family == trained)
+        rows[trained, length] = _row_of_ssim(ours, version)
+        theirs = archive.released_of(trained, "reference")
+        rows[trained, OF_WEIGHTS] = _row_of_ssim(theirs, version)
+        rows[trained, "report"] = for_methods(printed)
+    error = f"SSIM on {version} ± standard deviation over the test images, as the report gives it"
+    return of_ours(rows, ["trained on", "source"], selection, error)
+
+
+def _row_of_ssim(runs: Sequence[Record], tested: str) -> dict[str, object]:
+    return for_methods({m: ssim_spread(found, tested) for m, found in by_method(runs).items()})
 
 
 class SsimVerdict(StrEnum):
@@ -186,3 +240,97 @@ def _row_of_checkpoint(record: Record, archive: Archive) -> dict[str, object]:
         **best,
         "slope at the end": Estimate(mine.slope, mine.slope_se),
     }
+
+
+def _rows(name: str, profile: str, archive: Archive) -> dict[str, list[Record]]:
+    """The records of each row of a figure: the report's weights, and ours of one seed."""
+    ours = _of_lowest_seed(archive.select(name, profile).used)
+    rows = {"the report's weights": archive.released_in(name), "ours": ours}
+    return {whose: runs for whose, runs in rows.items() if runs}
+
+
+def _of_lowest_seed(shown: Sequence[Record]) -> list[Record]:
+    """Of each dataset and method the record with the lowest seed."""
+    by_seed = sorted(shown, key=lambda r: -r.experiment.seed)
+    return list({(r.experiment.dataset, r.experiment.method): r for r in by_seed}.values())
+
+
+def method_grids(name: str, profile: str = "best", archive: AnyArchive = None) -> Figure:
+    """Figures 5 and 6: inputs, and five methods' reconstructions with SSIM; below, ours."""
+    rows = _rows(name, profile, Archive.of(archive))
+    family = runs_of(name, "short")[0].family
+    if not rows:
+        return nothing()
+    height = 0.3 + 6 * len(rows)
+    with styled_figure(2 * len(rows), 3, (8, height), "white") as (figure, axes):
+        for panels, (whose, runs) in zip(axes.reshape(len(rows), 6), rows.items(), strict=True):
+            draw_tiles(panels[0], runs[0].reconstructions[0], f"{whose}:\ninput")
+            of_method = {r.experiment.method: r for r in runs}
+            for ax, m in zip(panels[1:], TABLE_METHODS, strict=True):
+                r = of_method.get(m)
+                spread = ssim_spread([r], r.experiment.dataset) if r else NOT_RUN
+                title = f"{METHOD_TITLES[m]}\n{spread}"
+                if whose != "ours":
+                    title += f"\nreport: {SSIM[family][family][m]}"
+                draw_tiles(ax, r.reconstructions[1] if r else None, title)
+        return with_conditions(figure, rows.get("ours", []), SPREAD)
+
+
+def grids_elsewhere(
+    name: str = "figure7", profile: str = "best", archive: AnyArchive = None
+) -> Figure:
+    """Figure 7: MIWAE(8,8) on the dataset that it was not trained on; below, ours."""
+    rows = _rows(name, profile, Archive.of(archive))
+    if not rows:
+        return nothing()
+    everyone = [*rows.get("ours", []), *rows.get("the report's weights", [])]
+    names = {"MNIST": "mnist", "Omniglot": omniglot_of(everyone)}
+    with styled_figure(len(rows), 4, (8, 0.3 + 2.3 * len(rows)), "white") as (figure, axes):
+        for row, (whose, runs) in zip(axes, rows.items(), strict=True):
+            for pair, tested, trained in (
+                (row[:2], "MNIST", "Omniglot"),
+                (row[2:], "Omniglot", "MNIST"),
+            ):
+                r = _trained_on(trained.lower(), runs)
+                inputs, again = r.reconstructions_elsewhere if r else (None, None)
+                said = "not run"
+                if r and ssim_on(r, names[tested]):
+                    said = f"SSIM {ssim_spread([r], names[tested])}"
+                draw_tiles(pair[0], inputs, f"{whose}:\ninput, {tested}")
+                draw_tiles(pair[1], again, f"trained on {trained}\n{said}")
+        return with_conditions(figure, rows.get("ours", []), SPREAD)
+
+
+def _trained_on(family: str, runs: Sequence[Record]) -> Record | None:
+    """The first record of a model trained on a dataset and tested on the other."""
+    of_family = (r for r in runs if r.experiment.family == family)
+    return next((r for r in of_family if r.reconstructions_elsewhere), None)
+
+
+def run_grids(shown: Sequence[Record]) -> Figure:
+    """The first record's binary inputs and each record's reconstructions with SSIM."""
+    some(shown)
+    grids = [("input", shown[0].reconstructions[0])]
+    for r, name in zip(shown, labels(shown), strict=True):
+        spread = ssim_spread([r], r.experiment.dataset)
+        grids.append((f"{name}\nSSIM {spread}", r.reconstructions[1]))
+    columns = min(len(grids), 4)
+    rows = -(-len(grids) // columns)
+    with styled_figure(rows, columns, (2.1 * columns, 2.5 * rows), "white") as (figure, axes):
+        for ax in axes.flat[len(grids) :]:
+            ax.set_axis_off()
+        for ax, (title, images) in zip(axes.flat, grids, strict=False):
+            draw_tiles(ax, images, title)
+        return with_conditions(figure, shown, SPREAD)
+
+
+def draw_tiles(ax, images: np.ndarray | None, title: str) -> None:
+    """The first images of [n, 784] in one, under a title; an empty frame if there are none."""
+    ax.set_title(title, fontsize=8)
+    ax.set(xticks=[], yticks=[])
+    if images is None:
+        ax.set_aspect("equal")
+        return
+    tiles = np.asarray(images[: SIDE * SIDE], np.float32).reshape(SIDE, SIDE, 28, 28)
+    together = tiles.transpose(0, 2, 1, 3).reshape(SIDE * 28, SIDE * 28)
+    ax.imshow(together, cmap="gray_r", vmin=0, vmax=1, interpolation="none")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from repro.records import Record
@@ -23,6 +22,7 @@ COLOURS = {
     "ciwae-chosen": "#999933",
     "u-miwae": "#882255",
 }
+
 MARKERS = {
     "iwae": "o",
     "piwae": "s",
@@ -33,9 +33,13 @@ MARKERS = {
     "ciwae-chosen": "X",
     "u-miwae": "p",
 }
+
 GREY = "#757575"  # readable on white and on black
+
 INK = "#4d4d4d"  # of axes and words in vector figures, which a dark page inverts
+
 BETWEEN_ROWS = 0.16  # inches, from what is below one row's axes to the next row's titles
+
 STYLE = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
@@ -65,6 +69,8 @@ DASHED_PHI = {"markerfacecolor": "none", "linestyle": "--"}  # of the inference 
 @contextlib.contextmanager
 def styled_figure(rows: int, columns: int, size: tuple[float, float], axes: str = "ticks", **how):
     """A figure and its axes [rows, columns], in our style; closed, or notebooks show it twice."""
+    import seaborn as sns
+
     colours = _in_colour(INK if axes == "ticks" else GREY)
     with plt.rc_context(sns.axes_style(axes) | STYLE | colours):
         layout = {"figsize": size, "layout": "constrained", "squeeze": False}

@@ -6,31 +6,18 @@
 from matplotlib.figure import Figure
 
 from repro import one_of
-from repro.studies.figures.by_epoch import (
-    beta_curves,
-    chosen_beta,
-    reported_betas,
-    run_curves,
-    training_curves,
-)
-from repro.studies.figures.images import grids_elsewhere, method_grids, run_grids
-from repro.studies.figures.of_audit import (
-    leads,
-    logged_gaps,
-    logged_log_px,
-    printed_and_corrected,
-    signal_to_noise,
-)
-from repro.studies.figures.of_bounds import what_a_bound_is
-from repro.studies.figures.of_estimators import (
-    bounds_and_estimators,
-    by_groups,
-    samples_and_clarity,
-)
-from repro.studies.figures.of_pictures import along_a_unit, drawn_samples, posteriors
-from repro.studies.figures.of_preregistered import outcomes
-from repro.studies.figures.style import as_vectors, save
-from repro.studies.tables import AnyArchive
+from repro.studies.audit import logged_gaps, printed_and_corrected
+from repro.studies.background import what_a_bound_is
+from repro.studies.curves import run_curves, training_curves
+from repro.studies.estimator_runs import bounds_and_estimators, by_groups
+from repro.studies.figure4 import beta_curves, chosen_beta, reported_betas
+from repro.studies.frames import AnyArchive
+from repro.studies.gradients import samples_and_clarity, signal_to_noise
+from repro.studies.logs import leads, logged_log_px
+from repro.studies.pictures import along_a_unit, drawn_samples, posteriors
+from repro.studies.preregistered import outcomes
+from repro.studies.similarity import grids_elsewhere, method_grids, run_grids
+from repro.studies.style import as_vectors, save
 
 __all__ = [
     "FIGURES", "IN_PAGES", "along_a_unit", "as_vectors", "bounds_and_estimators", "by_groups",
@@ -67,7 +54,6 @@ FIGURES = {
     "bound": _bound,
     "preregistered": _outcomes,
 }
-
 
 IN_PAGES = ("corrected", "bound", "preregistered")  # committed as SVG in the book's folder
 

@@ -31,10 +31,18 @@ from repro.studies.captions import (
     made_by,
 )
 from repro.studies.estimator_runs import log_px_of_one_decoder
-from repro.studies.frames import THE_REPORTS, AnyArchive, Rows, for_methods, framed, show_origins
+from repro.studies.frames import (
+    THE_REPORTS,
+    AnyArchive,
+    Rows,
+    by_method,
+    for_methods,
+    framed,
+    show_origins,
+)
 from repro.studies.logs import blocks_of_logs, last_block, logged, spread_of_gap
 from repro.studies.reported import TABLE1
-from repro.studies.style import COLOURS, GREY, INK, MARKERS, styled_figure
+from repro.studies.style import COLOURS, GREY, INK, MARKERS, error_bars, legend_above, styled_figure
 from repro.studies.tables import paired_differences
 from repro.words.exhibits import LOG_BLOCK, SETTINGS
 from repro.words.experiments import TABLE_METHODS, Experiment, commands, plan
@@ -322,9 +330,12 @@ def drawers(archive: AnyArchive = None) -> pd.DataFrame:
     """
     found, about = Archive.of(archive).table("drawers")
     rows: Rows = {}
-    for what, values in _by_drawer_and_minus_iwae(found).items():
-        means = {split: _mean_of_drawers(v) for split, v in values.items()}
-        for split, v in values.items():
+    of_split = by_drawer(found)
+    minus = {split: values.sub(values.iwae, axis=0) for split, values in of_split.items()}
+    for what, shown in (("IWAE-64", of_split), ("minus IWAE's", minus)):
+        means = {}
+        for split, v in shown.items():
+            means[split] = {m: Estimate.mean_of(v[m], ErrorOf.DRAWS) for m in v}
             rows[what, f"drawers {v.index[0]} to {v.index[-1]}"] = for_methods(means[split])
         apart = {m: means["test"][m] - means["train"][m] for m in TABLE_METHODS}
         rows[what, "difference"] = for_methods(apart)
@@ -372,16 +383,6 @@ def by_drawer(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
     values = found.pivot(index="drawer", columns="method", values="iwae_64")[[*TABLE_METHODS]]
     splits = found.groupby("split", sort=False)
     return {split: values.loc[[*rows.drawer.unique()]] for split, rows in splits}
-
-
-def _by_drawer_and_minus_iwae(found: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
-    of_split = by_drawer(found)
-    minus = {split: values.sub(values.iwae, axis=0) for split, values in of_split.items()}
-    return {"IWAE-64": of_split, "minus IWAE's": minus}
-
-
-def _mean_of_drawers(values: pd.DataFrame) -> dict[str, Estimate]:
-    return {m: Estimate.mean_of(values[m], ErrorOf.DRAWS) for m in values}
 
 
 # Findings
@@ -496,16 +497,13 @@ def _of_the_papers_claim(archive: Archive) -> list[str]:
         "piwae": "PIWAE, its inference network with 100 samples,",
     }
     for method, what in described.items():
-        pairs = []
-        for setting in SETTINGS.values():
-            pair = [archive.released.get((*setting, m)) for m in (method, "iwae")]
-            if all(pair):
-                pairs.append(pair)
+        of_settings = [by_method(archive.released_of(*s)) for s in SETTINGS.values()]
+        pairs = [(of[method], of["iwae"]) for of in of_settings if of[method] and of["iwae"]]
         if not pairs:
             continue
         better = {}
         for metric in ("iwae_64", "minus_kl"):
-            apart = [trainings.difference(archive, [a], [b], metric) for a, b in pairs]
+            apart = [trainings.difference(archive, a, b, metric) for a, b in pairs]
             better[metric] = len([d for d in apart if d.beyond(CLEAR)])
         said.append(
             f"The paper's claim, in these weights, of one training each: {what} is clearly ahead "
@@ -535,10 +533,7 @@ def printed_and_corrected(archive: AnyArchive = None) -> Figure:
             row[0].set_ylabel("nats")
         again = {"label": "the same weights, measured again", "linestyle": "none"}
         axes[0, 0].plot([], [], "o", color=INK, **again)
-        handles, names = axes[0, 0].get_legend_handles_labels()
-        once = dict(zip(names, handles, strict=True))
-        where = "outside upper center"
-        figure.legend(once.values(), once, loc=where, ncols=3, frameon=False, fontsize=8)
+        legend_above(figure, axes[0, 0], 3)
     return figure
 
 
@@ -551,10 +546,7 @@ def _draw_cell(ax, place: int, cell: Cell) -> None:
         marks = {"fmt": MARKERS[cell.method], "color": COLOURS[cell.method], "capsize": 2}
         ax.errorbar(place, value, cell.error, **marks)
     if cell.paper:
-        x = place + 0.2
-        ax.errorbar(
-            x, cell.paper.value, cell.paper.se, fmt="x", color=GREY, capsize=2, label="paper"
-        )
+        error_bars(ax, [place + 0.2], [cell.paper], fmt="x", color=GREY, label="paper")
 
 
 def logged_gaps(archive: AnyArchive = None) -> Figure:

@@ -5,12 +5,11 @@ other seeds would change: by the spread between its own seeds where those are en
 else by the spread that is pooled over all bounds and estimators with several.
 """
 
-from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from repro import plural
 from repro.bounds import USUAL_BETA, T
@@ -31,7 +30,15 @@ from repro.studies.captions import COUNTING_TRAINING, METRIC_TITLES, OVER_IMAGES
 from repro.studies.designs import AT_T, OF_ESTIMATORS
 from repro.studies.frames import AnyArchive, Rows, framed
 from repro.studies.gradients import LINES, PLACE, snr_of
-from repro.studies.style import GREY, legend_above, look, styled_figure
+from repro.studies.style import (
+    GREY,
+    counts_below,
+    error_bars,
+    legend_above,
+    look,
+    plain_ticks,
+    styled_figure,
+)
 from repro.words.experiments import Experiment
 
 USUAL = "rep"
@@ -245,49 +252,31 @@ class EstimatorRuns:
         reached, start, end = found.T
         return share_of(reached - start, end - start)
 
-    def table_rows(self) -> Iterator[tuple[tuple[str, str], dict]]:
-        """Rows of a table: each metric of each bound, under both estimators, and the gain."""
-        for metric, title in METRIC_TITLES.items():
-            for method, bound in BOUNDS.items():
-                usual = self.value(method, USUAL, metric)
-                doubly = self.value(method, DOUBLY, metric)
-                if usual is NOT_RUN and doubly is NOT_RUN:
-                    continue
-                gain = self.gain(method, metric)
-                yield (title, bound), {USUAL: usual, DOUBLY: doubly, "difference": gain}
 
-
-def trained_estimators(archive: AnyArchive = None) -> pd.DataFrame:
-    """What 40 epochs of training make of each bound, under both estimators."""
-    about = "Both networks trained on MNIST, in TensorFloat-32."
-    return _of_estimators(Archive.of(archive), BOTH_NETWORKS, about)
-
-
-def trained_estimators_earlier(archive: AnyArchive = None) -> pd.DataFrame:
-    """What 13 epochs of training make of each bound, under both estimators."""
-    about = "Both networks trained on MNIST."
-    return _of_estimators(Archive.of(archive), BOTH_EARLIER, about)
-
-
-def trained_estimators_longer(archive: AnyArchive = None) -> pd.DataFrame:
-    """What 364 epochs of training make of each bound, and of two under both estimators."""
-    about = "Both networks trained on MNIST, in TensorFloat-32."
-    return _of_estimators(Archive.of(archive), BOTH_LONGER, about)
-
-
-def encoders_alone(archive: AnyArchive = None) -> pd.DataFrame:
-    """What 4 epochs make of encoders trained alone, for the decoder of the report's IWAE."""
-    about = "Encoders alone, trained on MNIST for the decoder of the report's IWAE."
-    return _of_estimators(Archive.of(archive), ENCODER_ALONE, about)
-
-
-def _of_estimators(archive: Archive, setting: Setting, about: str) -> pd.DataFrame:
-    runs = EstimatorRuns(archive, setting)
+def _table(archive: AnyArchive = None, *, setting: Setting, about: str) -> pd.DataFrame:
+    """What training makes of each bound under both estimators, and what the other one gains."""
+    runs = EstimatorRuns(Archive.of(archive), setting)
+    rows: Rows = {}
+    for metric, title in METRIC_TITLES.items():
+        for method, bound in BOUNDS.items():
+            row = {name: runs.value(method, name, metric) for name in (USUAL, DOUBLY)}
+            if any(row.values()):
+                rows[title, bound] = row | {"difference": runs.gain(method, metric)}
     error = f"one training each; {OVER_IMAGES}, and for differences {COUNTING_TRAINING}"
     if runs.spread("iwae_64")[1]:
         error = f"± standard error between trainings, pooled where fewer than {ENOUGH + 1} tell it"
     caption = f"{about} After {setting.epochs} epochs, in nats; {error}."
-    return framed(dict(runs.table_rows()), ["metric", "bound"], caption)
+    return framed(rows, ["metric", "bound"], caption)
+
+
+IN_TF32 = "Both networks trained on MNIST, in TensorFloat-32."
+ALONE = "Encoders alone, trained on MNIST for the decoder of the report's IWAE."
+trained_estimators = partial(_table, setting=BOTH_NETWORKS, about=IN_TF32)
+trained_estimators_earlier = partial(
+    _table, setting=BOTH_EARLIER, about="Both networks trained on MNIST."
+)
+trained_estimators_longer = partial(_table, setting=BOTH_LONGER, about=IN_TF32)
+encoders_alone = partial(_table, setting=ENCODER_ALONE, about=ALONE)
 
 
 def trained_groups(archive: AnyArchive = None) -> pd.DataFrame:
@@ -322,7 +311,8 @@ def bounds_and_estimators(archive: AnyArchive = None) -> Figure:
     with styled_figure(2, 2, (8, 5.6)) as (figure, axes):
         _draw_ratios(axes[0, 0], archive, methods)
         for ax, (metric, title) in zip(axes.flat[1:], METRIC_TITLES.items(), strict=True):
-            _draw_metric(ax, runs, methods, metric)
+            for name in LINES:
+                _draw(ax, methods, [runs.value(m, name, metric) for m in methods], name)
             ax.set(title=f"{title} after {BOTH_NETWORKS.epochs} epochs", ylabel="nats")
         for ax in axes.flat:
             ax.set_xticks(range(len(methods)), [m.upper() for m in methods], fontsize=7)
@@ -343,14 +333,7 @@ def _draw_ratios(ax, archive: Archive, methods: list[str]) -> None:
         points = [snr_of(of_estimator, layouts[m], "phi") for m in methods]
         _draw(ax, methods, points, name)
     ax.set(yscale="log", title="SNR of the inference network's gradient", ylabel="SNR")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_locator(NullLocator())
-
-
-def _draw_metric(ax, runs: EstimatorRuns, methods: list[str], metric: str) -> None:
-    for name in LINES:
-        _draw(ax, methods, [runs.value(m, name, metric) for m in methods], name)
+    plain_ticks(ax, 1, 2, 5)
 
 
 def _draw(ax, methods: list[str], points: list, estimator: str) -> None:
@@ -359,7 +342,7 @@ def _draw(ax, methods: list[str], points: list, estimator: str) -> None:
     line = LINES[estimator]
     for place, (method, point) in enumerate(zip(methods, points, strict=True)):
         if point is not NOT_RUN:
-            ax.errorbar(place + aside, point.value, point.se, capsize=2, **look(method) | line)
+            error_bars(ax, [place + aside], [point], **look(method) | line)
 
 
 def by_groups(archive: AnyArchive = None) -> Figure:
@@ -372,14 +355,10 @@ def by_groups(archive: AnyArchive = None) -> Figure:
         for ax, (metric, title) in zip(axes, METRIC_TITLES.items(), strict=True):
             for method in ("miwae", "piwae"):
                 found = runs.by_groups(method, metric)
-                values = [e.value for e in found.values()]
-                errors = [e.se for e in found.values()]
-                ax.errorbar(
-                    [*found], values, errors, capsize=2, **look(method), label=method.upper()
-                )
-            ax.set(xscale="log", xlabel="M", title=title)
-            ax.set_xticks(GROUPS, GROUPS)
-            ax.xaxis.set_minor_locator(NullLocator())
+                name = method.upper()
+                error_bars(ax, [*found], [*found.values()], **look(method), label=name)
+            ax.set(xlabel="M", title=title)
+            counts_below(ax, GROUPS)
         axes[0].set(ylabel=f"nats, after {BOTH_NETWORKS.epochs} epochs")
         legend_above(figure, axes[0], 2)
     return figure

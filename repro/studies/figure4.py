@@ -13,7 +13,14 @@ from repro.studies.curves import draw_by_epoch, say_what_is_missing, without_the
 from repro.studies.frames import AnyArchive, Rows, by_method, of_ours
 from repro.studies.logs import nodes_of
 from repro.studies.reported import FIGURE4
-from repro.studies.style import look, nothing, styled_figure, whole_epochs, with_conditions
+from repro.studies.style import (
+    error_bars,
+    look,
+    nothing,
+    styled_figure,
+    whole_epochs,
+    with_conditions,
+)
 from repro.words.exhibits import KINDS_OF_BETA
 
 
@@ -100,7 +107,9 @@ def beta_curves(name: str = "figure4", profile: str = "best", archive: AnyArchiv
                 draw_by_epoch(ax, runs, "iwae_64", 1, line, f"{beta:g}")
             say_what_is_missing([ax], [e for e in selection.missing if e.method == m])
             _draw_ends(ends, by_beta(ours, m), ours, m)
-        _draw_learned_betas(values, by_beta(ours, "ciwae-learned"), shades)
+        for start, runs in by_beta(ours, "ciwae-learned").items():
+            _draw_beta(values, runs[0], look("ciwae-learned") | {"color": shades[start]})
+        values.set(title="β while it is learned", xlabel="epoch", ylabel="β", yscale="log")
         fixed.set_ylabel("nats")
         ends.set(title="IWAE-64 at the end", xlabel="β, fixed or at the start", ylabel="nats")
         without_the_first_tenth(fixed, ours, ["iwae_64"])
@@ -122,9 +131,7 @@ def chosen_beta(archive: AnyArchive = None) -> Figure:
     with styled_figure(1, 2, (8, 3.2)) as (figure, ((values, scores),)):
         line = look("ciwae-chosen")
         for record in chosen:
-            curve = record.curve
-            start = record.experiment.beta
-            values.plot([0, *curve.epoch], [start, *curve.beta], **line)
+            _draw_beta(values, record, line)
         values.set(title="β while it is chosen", xlabel="epoch", ylabel="β", ylim=(0, 1))
         _draw_ends(scores, fixed, [r for runs in fixed.values() for r in runs], "ciwae")
         for place, record in enumerate(chosen):
@@ -154,20 +161,14 @@ def reported_betas(archive: AnyArchive = None) -> Figure:
     return figure
 
 
-def _draw_learned_betas(ax, runs: dict[float, list[Record]], shades: dict) -> None:
-    """The learned beta by epoch, from each start."""
-    for start, of_start in runs.items():
-        curve = of_start[0].curve
-        line = look("ciwae-learned") | {"color": shades[start]}
-        ax.plot([0, *curve.epoch], [start, *curve.beta], **line)
-    ax.set(title="β while it is learned", xlabel="epoch", ylabel="β", yscale="log")
+def _draw_beta(ax, record: Record, line: dict) -> None:
+    """The beta of a run by epoch, from its start."""
+    curve = record.curve
+    ax.plot([0, *curve.epoch], [record.experiment.beta, *curve.beta], **line)
 
 
 def _draw_ends(ax, runs: dict[float, list[Record]], ours: Sequence[Record], method: str) -> None:
     """IWAE-64 at the end, by beta."""
     found = [over_seeds(of_beta, "iwae_64", ours) for of_beta in runs.values()]
     if found:
-        values = [e.value for e in found]
-        errors = [e.se for e in found]
-        kind = KINDS_OF_BETA[method]
-        ax.errorbar(list(runs), values, errors, capsize=2, label=kind, **look(method))
+        error_bars(ax, [*runs], found, label=KINDS_OF_BETA[method], **look(method))

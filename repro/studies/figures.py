@@ -27,21 +27,6 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _corrected(name: str, profile: str, archive: AnyArchive) -> Figure:
-    """The audit's figure, which the cover shows; it is of no profile."""
-    return printed_and_corrected(archive)
-
-
-def _bound(name: str, profile: str, archive: AnyArchive) -> Figure:
-    """The background's figure; it is of no record."""
-    return what_a_bound_is()
-
-
-def _outcomes(name: str, profile: str, archive: AnyArchive) -> Figure:
-    """The figure of the test that was fixed in advance; its profile is fixed, too."""
-    return outcomes(archive)
-
-
 FIGURES = {
     "figure1": training_curves,
     "figure2": training_curves,
@@ -50,9 +35,9 @@ FIGURES = {
     "figure5": method_grids,
     "figure6": method_grids,
     "figure7": grids_elsewhere,
-    "corrected": _corrected,
-    "bound": _bound,
-    "preregistered": _outcomes,
+    "corrected": lambda name, profile, archive: printed_and_corrected(archive),  # of no profile
+    "bound": lambda name, profile, archive: what_a_bound_is(),  # of no record
+    "preregistered": lambda name, profile, archive: outcomes(archive),
 }
 
 IN_PAGES = ("corrected", "bound", "preregistered")  # committed as SVG in the book's folder

@@ -7,7 +7,7 @@ caption that says where the numbers come from, and the commands that would make 
 
 import html
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +67,11 @@ def by_method(runs: Sequence[Record], methods: Sequence[str] = TABLE_METHODS) ->
     return found
 
 
+def row_of(runs: Sequence[Record], cell_of: Callable[[Sequence[Record]], object]) -> dict:
+    """A row: what ``cell_of`` makes of the records of each of Table 1's methods."""
+    return for_methods({m: cell_of(found) for m, found in by_method(runs).items()})
+
+
 def for_methods(cells: Mapping[str, object]) -> dict[str, object]:
     """A row: the cells of Table 1's methods, under their titles."""
     return {title: cells[m] for m, title in METHOD_TITLES.items()}
@@ -91,27 +96,23 @@ def as_text(table: pd.DataFrame, form: str = "text", name: str = "repro") -> str
     if form == "csv":
         return flat.to_csv(index=False).rstrip()
     if form == "latex":
-        escaped = flat.to_latex(
-            index=False, escape=True, caption=_tex(caption), label=f"tab:{name}"
-        )
-        return _tex_signs(escaped).rstrip()
+        return _as_latex(flat, caption, name)
     grid = {"text": "presto", "markdown": "pipe"}[form]
     lines = tabulate(flat, headers="keys", tablefmt=grid, showindex=False, disable_numparse=True)
     needed = [f"missing; make it with: {command}" for command in table.attrs["missing"]]
     return "\n".join([lines, "", caption, *needed])
 
 
-def _tex(text: str) -> str:
-    """Escape what LaTeX would read as a command; pandas does this for cells, not for captions."""
-    return text.translate({ord(sign): f"\\{sign}" for sign in "&%$#_{}"})
+TEX = {"p̂": r"$\hat p$", "‖": r"$\|$", "−": "$-$", "±": r"$\pm$", "β": r"$\beta$"}
 
 
-def _tex_signs(text: str) -> str:
-    """Mathematical signs as LaTeX has them."""
-    signs = {"p̂": r"$\hat p$", "‖": r"$\|$", "−": "$-$", "±": r"$\pm$", "β": r"$\beta$"}
-    for sign, tex in signs.items():
+def _as_latex(flat: pd.DataFrame, caption: str, name: str) -> str:
+    """LaTeX with mathematical signs; pandas escapes what cells hold, but not the caption."""
+    escaped = caption.translate({ord(sign): f"\\{sign}" for sign in "&%$#_{}"})
+    text = flat.to_latex(index=False, escape=True, caption=escaped, label=f"tab:{name}")
+    for sign, tex in TEX.items():
         text = text.replace(sign, tex)
-    return text
+    return text.rstrip()
 
 
 def show(table: pd.DataFrame) -> None:
@@ -146,16 +147,12 @@ def show_origins(notebook: str, runs_by_name: Mapping[str, Sequence[Record]]) ->
     for whose, runs in runs_by_name.items():
         if runs:
             text = html.escape(origin(runs, None), quote=False)
-            said.append(f"<p><b>{whose}</b>: {text} Records: {_links(runs)}.</p>")
+            links = ", ".join(map(_link, runs, labels(runs)))
+            said.append(f"<p><b>{whose}</b>: {text} Records: {links}.</p>")
     link = f'<a href="../notebooks/{notebook}.ipynb">notebooks/{notebook}.ipynb</a>'
     said.append(f"<p>Made by {link}.</p>")
     summary = "<summary>Where these numbers come from</summary>"
     display(HTML(f'<details class="origin">{summary}{"".join(said)}</details>'))
-
-
-def _links(runs: Sequence[Record]) -> str:
-    named = zip(runs, labels(runs), strict=True)
-    return ", ".join(_link(record, name) for record, name in named)
 
 
 def _link(record: Record, name: str) -> str:

@@ -9,9 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
-from repro.records import Archive, Record
+from repro.records import Archive
 from repro.records.estimates import ErrorOf, Estimate, number
 from repro.studies.captions import METHOD_TITLES, NETWORK_TITLES, conditions, label, made_by
 from repro.studies.designs import (
@@ -26,7 +25,16 @@ from repro.studies.designs import (
     offset_title,
 )
 from repro.studies.frames import AnyArchive, Rows, framed
-from repro.studies.style import DASHED_PHI, GREY, legend_above, look, styled_figure
+from repro.studies.style import (
+    DASHED_PHI,
+    GREY,
+    counts_below,
+    error_bars,
+    legend_above,
+    look,
+    plain_ticks,
+    styled_figure,
+)
 from repro.words.experiments import ESTIMATORS
 
 ALL_COUNTS = tuple(layout.K for layout in SWEPT)
@@ -82,9 +90,10 @@ def exponent_of(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> Estimate
     return with_jackknife(rows, functools.partial(exponent, net=net, counts=counts))
 
 
-def ratios_of_methods(archive: Archive) -> dict:
-    """Rows of a table: SNR, signal and noise of the five methods at T = 64, in every place."""
-    rows: dict[tuple[str, str], dict] = {}
+def snr_ratios(archive: AnyArchive = None) -> pd.DataFrame:
+    """The SNR of the five methods' gradients at T = 64, its parts, and the ESS of the weights."""
+    archive = Archive.of(archive)
+    rows: Rows = {}
     for place, mine in places(archive):
         where = f"{place}; ESS {with_jackknife(mine, effective_samples, digits=1)}"
         for net, network in NETWORK_TITLES.items():
@@ -93,7 +102,7 @@ def ratios_of_methods(archive: Archive) -> dict:
             }
             for part in ("signal", "noise"):
                 rows[where, f"{network}, {part}"] = _multiples(mine, f"{net}_{part}")
-    return rows
+    return _framed(rows, archive, "Signal and noise in multiples of IWAE's. ")
 
 
 def _multiples(rows: pd.DataFrame, squared: str) -> dict[str, str]:
@@ -102,24 +111,51 @@ def _multiples(rows: pd.DataFrame, squared: str) -> dict[str, str]:
     return {METHOD_TITLES[m]: f"× {number(size / sizes['iwae'])}" for m, size in sizes.items()}
 
 
-def ratios_of_estimators(archive: Archive) -> dict:
-    """Rows of a table: the SNR of both gradients of each bound, phi's under each estimator."""
-    rows: dict[tuple[str, str], dict] = {}
-    measured, _ = archive.table("estimators")
+def snr_exponents(archive: AnyArchive = None) -> pd.DataFrame:
+    """d log SNR / d log K of IWAE's gradients between one K and the next, beside the theory's."""
+    archive = Archive.of(archive)
+    rows: Rows = {}
+    for where, mine in places(archive):
+        for net, network in NETWORK_TITLES.items():
+            row: dict[str, object] = {}
+            for counts in itertools.pairwise(COUNTS):
+                row[f"K {counts[0]} to {counts[1]}"] = exponent_of(mine, net, counts)
+            rows[where, network] = row | {"theory": Estimate(THEORY[net], digits=1)}
+    return _framed(rows, archive)
+
+
+def _framed(rows: Rows, archive: Archive, about: str = "") -> pd.DataFrame:
+    p = archive.table("gradients")[1]
+    draws = f"{p['problems']} problems, or {p['batches']} batches of {p['batch_size']}"
+    caption = (
+        f"{about}± standard error, by jackknife over {draws} training images. β = {p['beta']:g}. "
+        f"{made_by(p)}."
+    )
+    return framed(rows, ["where", "network"], caption)
+
+
+def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
+    """The SNR of both gradients of each bound at T = 64, phi's under each estimator."""
+    measured, p = Archive.of(archive).table("estimators")
+    rows: Rows = {}
     for place, of_place in measured.groupby("where", sort=False):
         by_estimator = {name: of_place[of_place.estimator == name] for name in ESTIMATORS}
         for layout in OF_ESTIMATORS:
             rows[place, _title(layout)] = _ratios_by_estimator(by_estimator, layout)
-    return rows
+    caption = (
+        f"± standard error, by jackknife over {p['batches']} batches of {p['batch_size']} "
+        f"training images, {p['replicates']} estimates each. β = {p['beta']:g}. {made_by(p)}."
+    )
+    return framed(rows, ["where", "bound"], caption)
 
 
 def _ratios_by_estimator(
     by_estimator: dict[str, pd.DataFrame], layout: Layout
 ) -> dict[str, Estimate]:
     """Cells of a row: the SNR of theta's gradient, and of phi's under each estimator."""
-    cells = {"generative": _snr_to_two_digits(by_estimator["rep"], layout, "theta")}
+    cells = {"generative": snr_of(by_estimator["rep"], layout, "theta").shown_with(2)}
     for name, rows in by_estimator.items():
-        cells[f"inference, {name}"] = _snr_to_two_digits(rows, layout, "phi")
+        cells[f"inference, {name}"] = snr_of(rows, layout, "phi").shown_with(2)
     return cells
 
 
@@ -147,10 +183,13 @@ def ratios_by_count(
     return {K: ratio(rows, Layout(method, M, K), "phi") for K in COUNTS}
 
 
-def ratios_in_training(records: Sequence[Record]) -> dict:
-    """Rows of a table: the SNR of each run's own gradients at its milestones, phi's under each."""
-    rows: dict[tuple[str, str], dict] = {}
-    for record in records:
+def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
+    """The SNR of both gradients of our runs along their training, where it was measured."""
+    runs = [r for r in Archive.of(archive).records("short") if r.gradients is not None]
+    if not runs:
+        return framed({("no run yet", ""): {}}, ["run", "after"], "")
+    rows: Rows = {}
+    for record in runs:
         e = record.experiment
         layout = Layout(e.method, e.M, e.K)
         ess = functools.partial(effective_samples, layout=layout)
@@ -159,7 +198,11 @@ def ratios_in_training(records: Sequence[Record]) -> dict:
             row = {"ESS": with_jackknife(measured, ess, digits=1)}
             row |= _ratios_by_estimator(by_estimator, layout)
             rows[f"{label(e)}, seed {e.seed}", epoch] = row
-    return rows
+    caption = (
+        f"Ours: {conditions(runs, 'standard error, by jackknife over batches of images')} The "
+        "gradients are those of the run's own bound, in its networks as they are then."
+    )
+    return framed(rows, ["run", "after"], caption)
 
 
 class Rate(NamedTuple):
@@ -203,10 +246,6 @@ def times_clearer(archive: Archive, a: str, b: str, where: str) -> Estimate:
     return with_jackknife(rows, times)
 
 
-def _snr_to_two_digits(rows: pd.DataFrame, layout: Layout, net: str) -> Estimate:
-    return snr_of(rows, layout, net).shown_with(2)
-
-
 def _title(layout: Layout) -> str:
     """What a bound is called that may not be in the report's tables."""
     if layout.method in METHOD_TITLES:
@@ -215,85 +254,23 @@ def _title(layout: Layout) -> str:
     return f"{layout.method.upper()}({grouped})"
 
 
-def exponents_of_iwae(archive: Archive) -> dict:
-    """Rows of a table: exponents between one K and the next, beside the theory's."""
-    rows: dict[tuple[str, str], dict] = {}
-    for where, mine in places(archive):
-        for net, network in NETWORK_TITLES.items():
-            row: dict[str, Estimate] = {}
-            for counts in itertools.pairwise(COUNTS):
-                row[f"K {counts[0]} to {counts[1]}"] = exponent_of(mine, net, counts)
-            row["theory"] = Estimate(THEORY[net], digits=1)
-            rows[where, network] = row
-    return rows
-
-
-def snr_ratios(archive: AnyArchive = None) -> pd.DataFrame:
-    """The SNR of the five methods' gradients at T = 64, its parts, and the ESS of the weights."""
-    archive = Archive.of(archive)
-    about = "Signal and noise in multiples of IWAE's. "
-    return _of_gradients(ratios_of_methods(archive), archive, about)
-
-
-def snr_exponents(archive: AnyArchive = None) -> pd.DataFrame:
-    """d log SNR / d log K of IWAE's gradients between one K and the next, beside the theory's."""
-    archive = Archive.of(archive)
-    return _of_gradients(exponents_of_iwae(archive), archive)
-
-
-def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
-    """The SNR of both gradients of each bound at T = 64, phi's under each estimator."""
-    archive = Archive.of(archive)
-    rows = ratios_of_estimators(archive)
-    p = archive.table("estimators")[1]
-    caption = (
-        f"± standard error, by jackknife over {p['batches']} batches of {p['batch_size']} "
-        f"training images, {p['replicates']} estimates each. β = {p['beta']:g}. {made_by(p)}."
-    )
-    return framed(rows, ["where", "bound"], caption)
-
-
-def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
-    """The SNR of both gradients of our runs along their training, where it was measured."""
-    runs = [r for r in Archive.of(archive).records("short") if r.gradients is not None]
-    if not runs:
-        return framed({("no run yet", ""): {}}, ["run", "after"], "")
-    caption = (
-        f"Ours: {conditions(runs, 'standard error, by jackknife over batches of images')} The "
-        "gradients are those of the run's own bound, in its networks as they are then."
-    )
-    return framed(ratios_in_training(runs), ["run", "after"], caption)
-
-
-def _of_gradients(rows: Rows, archive: Archive, about: str = "") -> pd.DataFrame:
-    p = archive.table("gradients")[1]
-    draws = f"{p['problems']} problems, or {p['batches']} batches of {p['batch_size']}"
-    caption = (
-        f"{about}± standard error, by jackknife over {draws} training images. β = {p['beta']:g}. "
-        f"{made_by(p)}."
-    )
-    return framed(rows, ["where", "network"], caption)
-
-
 def signal_to_noise(archive: AnyArchive = None) -> Figure:
     """The SNR of both networks' gradients: IWAE as K grows, and five methods at T = 64.
 
     In every place where it was measured. Filled: the generative network's; open: the inference
     network's. Dotted: the theory's slopes. Bars: jackknife standard errors.
     """
-    found = places(Archive.of(archive))
-    size = (8, 0.8 + 2 * len(found))
-    with styled_figure(len(found), 2, size, sharey="row", sharex="col") as (figure, axes):
-        for (sweep, methods), (where, rows) in zip(axes, found, strict=True):
+    measured = places(Archive.of(archive))
+    size = (8, 0.8 + 2 * len(measured))
+    with styled_figure(len(measured), 2, size, sharey="row", sharex="col") as (figure, axes):
+        for (sweep, methods), (where, rows) in zip(axes, measured, strict=True):
             for net, line in (("theta", {}), ("phi", DASHED_PHI)):
                 _draw_sweep(sweep, rows, net, line)
                 for place, layout in enumerate(AT_T):
-                    e = snr_of(rows, layout, net)
-                    methods.errorbar(place, e.value, e.se, capsize=2, **look(layout.method) | line)
+                    found = [snr_of(rows, layout, net)]
+                    error_bars(methods, [place], found, **look(layout.method) | line)
             sweep.set(xscale="log", yscale="log", ylabel="signal-to-noise ratio", title=where)
-            sweep.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
-            sweep.yaxis.set_major_formatter("{x:g}")
-            sweep.yaxis.set_minor_locator(NullLocator())
+            plain_ticks(sweep, 1, 3)
         bottom, methods = axes[-1]
         bottom.set(xlabel="K of IWAE, M = 1")
         bottom.set_xticks(COUNTS, COUNTS)
@@ -307,11 +284,9 @@ def signal_to_noise(archive: AnyArchive = None) -> Figure:
 def _draw_sweep(ax: plt.Axes, rows, net: str, line: dict) -> None:
     """IWAE's SNR as K grows, and the theory's slope from K = 1 on."""
     found = [snr_of(rows, Layout("iwae", 1, K), net) for K in COUNTS]
-    values = [e.value for e in found]
-    errors = [e.se for e in found]
     name = f"gradient of the {NETWORK_TITLES[net]} network"
-    ax.errorbar(COUNTS, values, errors, capsize=2, label=name, **look("iwae") | line)
-    theory = [values[0] * K ** THEORY[net] for K in COUNTS]
+    error_bars(ax, COUNTS, found, label=name, **look("iwae") | line)
+    theory = [found[0].value * K ** THEORY[net] for K in COUNTS]
     ax.plot(COUNTS, theory, ":", color=GREY, linewidth=1)
 
 
@@ -349,11 +324,10 @@ def _draw_rates(ax, archive: Archive) -> None:
     for (net, estimator), (title, line) in RATES.items():
         for offset in OFFSETS:
             mine = [r for r in rates if r[:3] == (net, estimator, offset)]
-            values = [r.exponent.value for r in mine]
-            errors = [r.exponent.se for r in mine]
             label = title if offset == OFFSETS[0] else None
-            thin = {"linewidth": 0.7, "elinewidth": 0.7, "markersize": 4, "label": label}
-            ax.errorbar([r.ess for r in mine], values, errors, **line, **thin)
+            thin = {"linewidth": 0.7, "elinewidth": 0.7, "markersize": 4, "capsize": 0}
+            rates_here = [r.exponent for r in mine]
+            error_bars(ax, [r.ess for r in mine], rates_here, label=label, **line, **thin)
     ax.set(
         xscale="log",
         xlabel="effective sample size",
@@ -371,7 +345,8 @@ def _draw_iwae_in_networks(ax, archive: Archive) -> None:
             times = [r / ratios[1] for r in ratios.values()]
             ax.plot([*ratios], times, **look("iwae") | line)
     ax.set(title="IWAE in five networks", ylabel="SNR over that at K = 1", ylim=(0, None))
-    _set_counts(ax)
+    ax.set(xlabel="K")
+    counts_below(ax, COUNTS)
 
 
 def _draw_bounds_in_a_network(ax, archive: Archive) -> None:
@@ -383,14 +358,7 @@ def _draw_bounds_in_a_network(ax, archive: Archive) -> None:
             label = title if estimator == "rep" else None
             ax.plot([*ratios], [*ratios.values()], label=label, **look(method) | line)
     ax.set(title="In the report's IWAE", ylabel="SNR", yscale="log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_locator(NullLocator())
+    plain_ticks(ax, 1, 2, 5)
     ax.legend(frameon=False, fontsize=7)
-    _set_counts(ax)
-
-
-def _set_counts(ax) -> None:
-    ax.set(xscale="log", xlabel="K")
-    ax.set_xticks(COUNTS, COUNTS)
-    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set(xlabel="K")
+    counts_below(ax, COUNTS)

@@ -75,10 +75,8 @@ class Numbers(Evidence):
 
     def __post_init__(self):
         folder = records.results_folder(self.results)
-        files = [
-            *sorted(Path(repro.__file__).parent.rglob("*.py")),
-            *sorted(folder.glob("published/*.csv")),
-        ]
+        files = [*sorted(Path(repro.__file__).parent.rglob("*.py")), claims.TABLE]
+        files += sorted(folder.glob("published/*.csv"))
         for profile in ("published", "short", "full"):
             files += sorted(folder.glob(f"{profile}/*/*/metrics.json"))
         digests = [hashlib.sha256(file.read_bytes()).digest() for file in files]

@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from repro.studies.frames import (
     for_methods,
     framed,
     of_ours,
+    row_of,
 )
 from repro.studies.logs import checkpoint_of
 from repro.studies.reported import SSIM, TABLE2_OMNIGLOT, Row
@@ -64,16 +66,12 @@ def table2(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
     for trained, printed in printed_rows.items():
         ours = [r for r in selection.used if r.experiment.family == trained]
         length = length_of_ours(e for e in selection.wanted if e.family == trained)
-        rows[trained, length] = _row_of_ssim(ours, version)
+        rows[trained, length] = row_of(ours, partial(ssim_spread, tested=version))
         theirs = archive.released_of(trained, "reference")
-        rows[trained, OF_WEIGHTS] = _row_of_ssim(theirs, version)
+        rows[trained, OF_WEIGHTS] = row_of(theirs, partial(ssim_spread, tested=version))
         rows[trained, "report"] = for_methods(printed)
     error = f"SSIM on {version} ± standard deviation over the test images, as the report gives it"
     return of_ours(rows, ["trained on", "source"], selection, error)
-
-
-def _row_of_ssim(runs: Sequence[Record], tested: str) -> dict[str, object]:
-    return for_methods({m: ssim_spread(found, tested) for m, found in by_method(runs).items()})
 
 
 class SsimVerdict(StrEnum):
@@ -132,17 +130,15 @@ def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
     best = best_checkpoints(archive)
     found = {}
     for exhibit in PRINTED:
-        of_setting = archive.released_of(exhibit.trained, "reference")
-        models = {r.experiment.method: r for r in of_setting}
+        models = by_method(archive.released_of(exhibit.trained, "reference"))
         version = exhibit.tested
         if version == "omniglot":
             version = omniglot_of(released.values())
         column = "ssim" if exhibit.tested == exhibit.trained else "ssim_elsewhere"
         row = {}
         for m in TABLE_METHODS:
-            again = _spread(ssim_on(models[m], version)) if m in models else None
-            printed = exhibit.printed[m]
-            row[m] = Comparison(printed, again, best.get((exhibit.trained, m, column)))
+            again = ssim_spread(models[m], version) or None
+            row[m] = Comparison(exhibit.printed[m], again, best.get((exhibit.trained, m, column)))
         found[exhibit.title] = row
     return found
 
@@ -156,17 +152,10 @@ def best_checkpoints(archive: Archive) -> dict[tuple[str, str, str], Estimate]:
     found = {}
     for row in table[table.group.str.endswith("-reference")].itertuples():
         for column in ("ssim", "ssim_elsewhere"):
-            value = getattr(row, column)
-            sd = getattr(row, f"{column}_sd")
+            value, sd = getattr(row, column), getattr(row, f"{column}_sd")
             spread = Estimate(value, sd, error_of=ErrorOf.SPREAD, digits=3)
             found[row.group.split("-")[0], row.method, column] = spread
     return found
-
-
-def _spread(measured: dict[str, float] | None) -> Estimate | None:
-    if measured is None:
-        return None
-    return Estimate(measured["value"], measured["sd"], error_of=ErrorOf.SPREAD, digits=3)
 
 
 def verdicts(archive: Archive, title_prefix: str) -> list[SsimVerdict]:
@@ -244,15 +233,10 @@ def _row_of_checkpoint(record: Record, archive: Archive) -> dict[str, object]:
 
 def _rows(name: str, profile: str, archive: Archive) -> dict[str, list[Record]]:
     """The records of each row of a figure: the report's weights, and ours of one seed."""
-    ours = _of_lowest_seed(archive.select(name, profile).used)
-    rows = {"the report's weights": archive.released_in(name), "ours": ours}
+    by_seed = sorted(archive.select(name, profile).used, key=lambda r: -r.experiment.seed)
+    ours = {(r.experiment.dataset, r.experiment.method): r for r in by_seed}
+    rows = {"the report's weights": archive.released_in(name), "ours": [*ours.values()]}
     return {whose: runs for whose, runs in rows.items() if runs}
-
-
-def _of_lowest_seed(shown: Sequence[Record]) -> list[Record]:
-    """Of each dataset and method the record with the lowest seed."""
-    by_seed = sorted(shown, key=lambda r: -r.experiment.seed)
-    return list({(r.experiment.dataset, r.experiment.method): r for r in by_seed}.values())
 
 
 def method_grids(name: str, profile: str = "best", archive: AnyArchive = None) -> Figure:
@@ -287,10 +271,8 @@ def grids_elsewhere(
     names = {"MNIST": "mnist", "Omniglot": omniglot_of(everyone)}
     with styled_figure(len(rows), 4, (8, 0.3 + 2.3 * len(rows)), "white") as (figure, axes):
         for row, (whose, runs) in zip(axes, rows.items(), strict=True):
-            for pair, tested, trained in (
-                (row[:2], "MNIST", "Omniglot"),
-                (row[2:], "Omniglot", "MNIST"),
-            ):
+            panels = ((row[:2], "MNIST", "Omniglot"), (row[2:], "Omniglot", "MNIST"))
+            for pair, tested, trained in panels:
                 r = _trained_on(trained.lower(), runs)
                 inputs, again = r.reconstructions_elsewhere if r else (None, None)
                 said = "not run"

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 
@@ -36,6 +37,7 @@ from repro.studies.frames import (
     for_methods,
     framed,
     of_ours,
+    row_of,
     show,
     show_origins,
     to_fill,
@@ -71,18 +73,14 @@ def table1(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
             sources[OF_WEIGHTS] = archive.released_of("mnist", model)
         for metric, title in METRIC_TITLES.items():
             for source, runs in sources.items():
-                rows[model, title, source] = _row_of_table1(runs, metric)
+                rows[model, title, source] = row_of(
+                    runs, partial(over_seeds, metric=metric, among=runs)
+                )
             for source, printed in TABLE1.items():
                 if of_mnist and model in printed:
                     rows[model, title, source] = for_methods(printed[model][metric])
     error = f"{OVER_IMAGES}; the paper's ± is as printed, over four runs"
     return of_ours(rows, ["model", "metric", "source"], selection, error)
-
-
-def _row_of_table1(runs: Sequence[Record], metric: str) -> dict[str, object]:
-    """A metric of each method, its error from all the runs together."""
-    of_method = by_method(runs)
-    return for_methods({m: over_seeds(found, metric, runs) for m, found in of_method.items()})
 
 
 def differences_in_table1(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:

@@ -113,16 +113,10 @@ def leads(profile: str = "best", archive: AnyArchive = None) -> Figure:
 
 def mean_lead(a: Sequence[Record], b: Sequence[Record]) -> pd.Series:
     """Mean over the seeds that both have of the difference in log p-hat, by epoch."""
-    others = {r.experiment.seed: r for r in b}
-    found = []
-    for r in a:
-        if r.experiment.seed in others:
-            other = others[r.experiment.seed]
-            found.append(_log_px_by_epoch(r) - _log_px_by_epoch(other))
-    if not found:
-        return pd.Series(dtype=float)
-    return pd.concat(found, axis=1).mean(axis=1).dropna()
+    return (_log_px(a) - _log_px(b)).mean(axis=1).dropna()
 
 
-def _log_px_by_epoch(record: Record) -> pd.Series:
-    return record.curve.set_index("epoch").log_px
+def _log_px(runs: Sequence[Record]) -> pd.DataFrame:
+    """log p-hat on the curve of each seed, [epoch, seed]."""
+    curves = {r.experiment.seed: r.curve.set_index("epoch").log_px for r in runs}
+    return pd.DataFrame(curves, dtype=float)

@@ -75,7 +75,8 @@ class Numbers(Evidence):
 
     def __post_init__(self):
         folder = records.results_folder(self.results)
-        files = [*sorted(Path(repro.__file__).parent.rglob("*.py")), claims.TABLE]
+        package = Path(repro.__file__).parent
+        files = [*sorted(package.rglob("*.py")), *sorted(package.rglob("*.csv"))]
         files += sorted(folder.glob("published/*.csv"))
         for profile in ("published", "short", "full"):
             files += sorted(folder.glob(f"{profile}/*/*/metrics.json"))

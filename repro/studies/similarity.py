@@ -28,9 +28,9 @@ from repro.studies.frames import (
     row_of,
 )
 from repro.studies.logs import checkpoint_of
-from repro.studies.reported import SSIM, TABLE2_OMNIGLOT, Row
+from repro.studies.reported import SSIM
 from repro.studies.style import nothing, styled_figure, with_conditions
-from repro.words.exhibits import SETTINGS, runs_of
+from repro.words.exhibits import SETTINGS
 from repro.words.experiments import TABLE_METHODS
 
 NEAR = {3: 0.005, 2: 0.01}  # a printed SSIM of so many digits is confirmed within this distance
@@ -62,8 +62,7 @@ def table2(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
     selection = archive.select("table2", profile)
     version = omniglot_of(selection.used or archive.released.values())
     rows: Rows = {}
-    printed_rows = {"mnist": SSIM["mnist"]["omniglot"], "omniglot": TABLE2_OMNIGLOT}
-    for trained, printed in printed_rows.items():
+    for _, trained, _, printed in (p for p in SSIM if p.exhibit == "Table 2"):
         ours = [r for r in selection.used if r.experiment.family == trained]
         length = length_of_ours(e for e in selection.wanted if e.family == trained)
         rows[trained, length] = row_of(ours, partial(ssim_spread, tested=version))
@@ -80,28 +79,6 @@ class SsimVerdict(StrEnum):
     CONFIRMED = "confirmed"
     CHECKPOINT = "fits best checkpoint"
     DIFFERS = "differs"
-
-
-class PrintedRow(NamedTuple):
-    """A row of SSIM values that the report prints."""
-
-    name: str
-    trained: str
-    tested: str
-    printed: Row
-
-    @property
-    def title(self) -> str:
-        """As it stands in the table."""
-        return f"{self.name}: {self.trained} to {self.tested}"
-
-
-PRINTED = (
-    PrintedRow("Figure 5", "mnist", "mnist", SSIM["mnist"]["mnist"]),
-    PrintedRow("Figure 6", "omniglot", "omniglot", SSIM["omniglot"]["omniglot"]),
-    PrintedRow("Table 2", "mnist", "omniglot", SSIM["mnist"]["omniglot"]),
-    PrintedRow("Table 2", "omniglot", "omniglot", TABLE2_OMNIGLOT),
-)
 
 
 class Comparison(NamedTuple):
@@ -129,17 +106,15 @@ def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
     released = archive.released
     best = best_checkpoints(archive)
     found = {}
-    for exhibit in PRINTED:
-        models = by_method(archive.released_of(exhibit.trained, "reference"))
-        version = exhibit.tested
-        if version == "omniglot":
-            version = omniglot_of(released.values())
-        column = "ssim" if exhibit.tested == exhibit.trained else "ssim_elsewhere"
+    for exhibit, trained, tested, printed in SSIM:
+        models = by_method(archive.released_of(trained, "reference"))
+        version = omniglot_of(released.values()) if tested == "omniglot" else tested
+        column = "ssim" if tested == trained else "ssim_elsewhere"
         row = {}
         for m in TABLE_METHODS:
             again = ssim_spread(models[m], version) or None
-            row[m] = Comparison(exhibit.printed[m], again, best.get((exhibit.trained, m, column)))
-        found[exhibit.title] = row
+            row[m] = Comparison(printed[m], again, best.get((trained, m, column)))
+        found[f"{exhibit}: {trained} to {tested}"] = row
     return found
 
 
@@ -242,7 +217,7 @@ def _rows(name: str, profile: str, archive: Archive) -> dict[str, list[Record]]:
 def method_grids(name: str, profile: str = "best", archive: AnyArchive = None) -> Figure:
     """Figures 5 and 6: inputs, and five methods' reconstructions with SSIM; below, ours."""
     rows = _rows(name, profile, Archive.of(archive))
-    family = runs_of(name, "short")[0].family
+    (printed,) = (p.row for p in SSIM if p.exhibit == name.replace("figure", "Figure "))
     if not rows:
         return nothing()
     height = 0.3 + 6 * len(rows)
@@ -255,7 +230,7 @@ def method_grids(name: str, profile: str = "best", archive: AnyArchive = None) -
                 spread = ssim_spread([r], r.experiment.dataset) if r else NOT_RUN
                 title = f"{METHOD_TITLES[m]}\n{spread}"
                 if whose != "ours":
-                    title += f"\nreport: {SSIM[family][family][m]}"
+                    title += f"\nreport: {printed[m]}"
                 draw_tiles(ax, r.reconstructions[1] if r else None, title)
         return with_conditions(figure, rows.get("ours", []), SPREAD)
 

@@ -93,10 +93,7 @@ def beta_curves(name: str = "figure4", profile: str = "best", archive: AnyArchiv
     ours = selection.used
     if not ours:
         return nothing()
-    import seaborn as sns
-
-    betas = sorted({e.beta for e in selection.wanted})
-    shades = dict(zip(betas, sns.color_palette("viridis", len(betas) + 1), strict=False))
+    shades = _shades(sorted({e.beta for e in selection.wanted}))
     with styled_figure(2, 2, (8, 6)) as (figure, axes):
         (fixed, learned), (ends, values) = axes
         learned.sharey(fixed)
@@ -119,6 +116,13 @@ def beta_curves(name: str = "figure4", profile: str = "best", archive: AnyArchiv
             if ax.get_legend_handles_labels()[0]:
                 ax.legend(title=title, frameon=False, fontsize=8, title_fontsize=8)
         return with_conditions(figure, ours)
+
+
+def _shades(betas: Sequence[float]) -> dict[float, tuple]:
+    """A colour for each beta, from dark to light."""
+    import seaborn as sns
+
+    return dict(zip(betas, sns.color_palette("viridis", len(betas) + 1), strict=False))
 
 
 def chosen_beta(archive: AnyArchive = None) -> Figure:

@@ -8,15 +8,10 @@ from repro.studies.style import INK, legend_above, styled_figure
 
 # One latent variable: z ~ N(0, 1), x | z ~ N(z, 1), and a proposal that is not the posterior.
 X = 2.0
-
 PROPOSAL_OF_ONE = norm(0.3, 0.6)
-
 LOG_PX = norm(0, 2**0.5).logpdf(X)
-
 ESTIMATES_DRAWN = 40_000
-
 SHOWN = {1: "#E69F00", 8: "#009E73", 64: "#0072B2"}  # K and its colour: VAE, MIWAE, IWAE
-
 SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 

@@ -24,7 +24,6 @@ from repro.words.exhibits import runs_of
 from repro.words.experiments import TABLE_METHODS, Experiment
 
 WINDOWS = {"figure1": 10, "figure2": 5, "figure3": 10}  # of (a), in epochs, as in the report
-
 METRICS_OF_PANELS = ("iwae_64", "log_px")
 
 

@@ -42,9 +42,7 @@ from repro.studies.style import (
 from repro.words.experiments import Experiment
 
 USUAL = "rep"
-
 DOUBLY = "drep"
-
 BOUNDS = {  # method -> title, in the order in which they are shown
     "iwae": "IWAE(64)",
     "piwae": "PIWAE(8,8)",
@@ -53,9 +51,7 @@ BOUNDS = {  # method -> title, in the order in which they are shown
     "ciwae": "CIWAE(0.5)",
     "vae": "VAE",
 }
-
 USUAL_LAYOUTS = {layout.method: (layout.M, layout.K) for layout in (*AT_T, *OF_ESTIMATORS)}
-
 GROUPS = (1, 2, 4, 8, 16, 32, 64)  # of T samples, that a bound may be the mean of
 
 
@@ -69,11 +65,8 @@ class Setting(NamedTuple):
 
 
 BOTH_NETWORKS = Setting("own", 40, "tf32")
-
 BOTH_EARLIER = Setting("own", 13)
-
 BOTH_LONGER = Setting("own", 364, "tf32", "full")
-
 ENCODER_ALONE = Setting("iwae", 4, "tf32")
 
 

@@ -20,7 +20,6 @@ from repro.studies.captions import FAMILY_TITLES, METHOD_TITLES, conditions, lab
 from repro.words.experiments import TABLE_METHODS, Experiment, commands
 
 AnyArchive = Archive | str | Path | None
-
 Rows = dict[tuple, dict[str, object]]
 OF_WEIGHTS = "report's weights"  # measured again
 

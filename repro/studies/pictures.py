@@ -13,9 +13,7 @@ from repro.studies.style import COLOURS, styled_figure
 from repro.words.experiments import TABLE_METHODS
 
 WHOSE = ("MNIST, the report's", "Omniglot, ours")
-
 PIXELS_ACROSS = 28
-
 OF_POSTERIORS = ("kl", "mu", "sigma", "centre", "reach", "density")
 
 

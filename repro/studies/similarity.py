@@ -36,7 +36,6 @@ from repro.words.experiments import TABLE_METHODS
 NEAR = {3: 0.005, 2: 0.01}  # a printed SSIM of so many digits is confirmed within this distance
 
 SIDE = 8  # tiles in a row of a grid
-
 SPREAD = "SSIM ± standard deviation over the test images"
 
 

@@ -24,7 +24,6 @@ COLOURS = {
     "ciwae-chosen": "#999933",
     "u-miwae": "#882255",
 }
-
 MARKERS = {
     "iwae": "o",
     "piwae": "s",
@@ -35,13 +34,9 @@ MARKERS = {
     "ciwae-chosen": "X",
     "u-miwae": "p",
 }
-
 GREY = "#757575"  # readable on white and on black
-
 INK = "#4d4d4d"  # of axes and words in vector figures, which a dark page inverts
-
 BETWEEN_ROWS = 0.16  # inches, from what is below one row's axes to the next row's titles
-
 STYLE = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",

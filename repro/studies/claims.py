@@ -514,25 +514,15 @@ def groups_do_not_matter(rows: pd.DataFrame) -> bool:
 
 # The table of claims
 
-OF_PLACES = {
-    "remedies_are_clearer": remedies_are_clearer,
-    "groups_do_not_matter": groups_do_not_matter,
-    "part_as_k_grows": part_as_k_grows,
-}
+OF_RECORDS = (
+    ahead, not_behind, encoder_alone, other_settings, comparable_ssim, larger_model, learned_beta,
+    printed_cells, printed_ssim, parameter_counts, ciwae_is_a_vae,
+)  # fmt: skip
+OF_PLACES = (remedies_are_clearer, groups_do_not_matter, part_as_k_grows)
 CHECKS: dict[str, Callable[..., Verdict]] = {  # by their names in the table
-    "ahead": ahead,
-    "not_behind": not_behind,
-    "encoder_alone": encoder_alone,
-    "other_settings": other_settings,
-    "comparable_ssim": comparable_ssim,
-    "larger_model": larger_model,
-    "printed_cells": printed_cells,
-    "printed_ssim": printed_ssim,
-    "learned_beta": learned_beta,
-    "parameter_counts": parameter_counts,
-    "ciwae_is_a_vae": ciwae_is_a_vae,
+    **{check.__name__: check for check in OF_RECORDS},
+    **{holds.__name__: partial(in_every_place, holds=holds) for holds in OF_PLACES},
     "at_the_theorys_rates": partial(in_every_place, holds=at_the_theorys_rates, counting=T / 4),
-    **{name: partial(in_every_place, holds=holds) for name, holds in OF_PLACES.items()},
 }
 
 

@@ -165,7 +165,8 @@ def _name(e) -> str:
 )
 def tables_command(name: str, profile: str, results: str | None, form: str) -> None:
     """Print the table NAME from the records: table1, table2 or figure4."""
-    from repro.studies.tables import TABLES, as_text
+    from repro.studies.frames import as_text
+    from repro.studies.tables import TABLES
 
     table = TABLES[one_of("table", name, TABLES)](profile, _existing(results))
     print(as_text(table, form, name))
@@ -184,7 +185,8 @@ def tables_command(name: str, profile: str, results: str | None, form: str) -> N
 def figures_command(names: tuple[str, ...], profile: str, results, folder: Path) -> None:
     """Draw the figures NAMES as SVG and PNG: figure1 to figure7, or one that a page shows:
     corrected, bound, preregistered; or all."""
-    from repro.studies.figures import FIGURES, draw, save
+    from repro.studies.figures import FIGURES, draw
+    from repro.studies.style import save
 
     archive = _existing(results)
     folder.mkdir(parents=True, exist_ok=True)

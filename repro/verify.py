@@ -120,7 +120,8 @@ def fault_of_picture(path: Path, drawn: str) -> str:
 
 def exhibits_again(archive: Archive, project: Path) -> Iterator[tuple[str, str]]:
     """Each exhibit's notebook and each picture of a page, and what is wrong with it."""
-    from repro.studies.figures import IN_PAGES, draw, save
+    from repro.studies.figures import IN_PAGES, draw
+    from repro.studies.style import save
 
     with tempfile.TemporaryDirectory() as folder:
         for name in IN_PAGES:

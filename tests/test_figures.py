@@ -10,8 +10,8 @@ from IPython.core.pylabtools import print_figure
 from repro import ReproError, figures, records
 from repro.records import Archive
 from repro.studies import logs
-from repro.studies.figures.by_epoch import WINDOWS, draw_by_epoch
-from repro.studies.figures.style import COLOURS, MARKERS, STYLE, look
+from repro.studies.curves import WINDOWS, draw_by_epoch
+from repro.studies.style import COLOURS, MARKERS, STYLE, look
 from repro.verify import looks_the_same
 from repro.words import exhibits
 from repro.words.experiments import plan

@@ -245,7 +245,7 @@ def test_leads_of_the_larger_model_are_of_the_beginning(n, method):
 
 
 def test_after_13_epochs_with_the_reference_model_the_vae_was_level_with_iwae(n):
-    vae, iwae = (n.after("mnist reference", m, 13) for m in ("vae", "iwae"))
+    vae, iwae = (n.after("mnist reference", m, 13).value for m in ("vae", "iwae"))
     assert abs(vae - iwae) < 0.25
 
 
@@ -433,7 +433,7 @@ def test_the_start_of_a_learned_beta_hardly_matters(n):
 
 
 def test_a_learned_beta_ends_where_iwae_does(n):
-    iwae = n.after("mnist reference", "iwae", 13)
+    iwae = n.after("mnist reference", "iwae", 13).value
     assert max(abs(n.scores("ciwae-learned") - iwae)) < 0.3
 
 
@@ -845,11 +845,11 @@ def test_the_estimator_makes_up_most_in_log_px_and_about_half_in_the_gap(n):
 
 
 def test_log_px_of_one_decoder_depends_on_the_encoder_by_more_than_a_nat(n):
-    low, high = n.of_one_decoder().replace("−", "-").split(" to ")
+    low, high = n.fact("one decoder").replace("−", "-").split(" to ")
     assert float(high) - float(low) > 1
     pages = ("index", "discussion", "protocol", "claims", "preregistered", "mnist", "omniglot")
     for page in (*pages, "larger"):
-        assert "{{ n.of_one_decoder() }}" in (ROOT / "book" / f"{page}.md").read_text()
+        assert '{{ n.fact("one decoder") }}' in (ROOT / "book" / f"{page}.md").read_text()
 
 
 @pytest.mark.parametrize("where", ["both", "earlier"])
@@ -1039,7 +1039,7 @@ def test_in_networks_miwaes_ratio_is_that_of_eight_estimates_and_ciwaes_rises(n,
 
 
 def test_the_page_with_sliders_has_what_it_draws_and_is_small(n):
-    page = n.explorer()
+    page = n.fact("sliders")
     data = json.loads(page.split('json">')[1].split("</script>")[0])
     assert len(page) < 30_000
     for name in ("theta", "bias", "ess"):
@@ -1097,7 +1097,7 @@ def test_log_px_rises_with_samples_by_several_times_what_the_variance_predicts(n
 
 
 def test_nine_statements_hold_and_one_is_refuted(n):
-    text = n.preregistered()
+    text = n.fact("hypotheses")
     assert text.count("**holds**") == 9
     assert text.count("**refuted**") == 1
 

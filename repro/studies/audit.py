@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from repro.records import Archive, Record, of_any_seed
 from repro.records.estimates import CLEAR, NOT_RUN, ErrorOf, Estimate, number, of_metric, over_seeds
@@ -30,17 +31,19 @@ from repro.studies.captions import (
     made_by,
 )
 from repro.studies.estimator_runs import log_px_of_one_decoder
-from repro.studies.logs import blocks_of_logs, last_block, logged, spread_of_gap
-from repro.studies.reported import TABLE1
-from repro.studies.tables import (
+from repro.studies.frames import (
     THE_REPORTS,
     AnyArchive,
     Rows,
+    by_method,
     for_methods,
     framed,
-    paired_differences,
     show_origins,
 )
+from repro.studies.logs import blocks_of_logs, last_block, logged, spread_of_gap
+from repro.studies.reported import TABLE1
+from repro.studies.style import COLOURS, GREY, INK, MARKERS, error_bars, legend_above, styled_figure
+from repro.studies.tables import paired_differences
 from repro.words.exhibits import LOG_BLOCK, SETTINGS
 from repro.words.experiments import TABLE_METHODS, Experiment, commands, plan
 
@@ -327,9 +330,12 @@ def drawers(archive: AnyArchive = None) -> pd.DataFrame:
     """
     found, about = Archive.of(archive).table("drawers")
     rows: Rows = {}
-    for what, values in _by_drawer_and_minus_iwae(found).items():
-        means = {split: _mean_of_drawers(v) for split, v in values.items()}
-        for split, v in values.items():
+    of_split = by_drawer(found)
+    minus = {split: values.sub(values.iwae, axis=0) for split, values in of_split.items()}
+    for what, shown in (("IWAE-64", of_split), ("minus IWAE's", minus)):
+        means = {}
+        for split, v in shown.items():
+            means[split] = {m: Estimate.mean_of(v[m], ErrorOf.DRAWS) for m in v}
             rows[what, f"drawers {v.index[0]} to {v.index[-1]}"] = for_methods(means[split])
         apart = {m: means["test"][m] - means["train"][m] for m in TABLE_METHODS}
         rows[what, "difference"] = for_methods(apart)
@@ -377,16 +383,6 @@ def by_drawer(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
     values = found.pivot(index="drawer", columns="method", values="iwae_64")[[*TABLE_METHODS]]
     splits = found.groupby("split", sort=False)
     return {split: values.loc[[*rows.drawer.unique()]] for split, rows in splits}
-
-
-def _by_drawer_and_minus_iwae(found: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
-    of_split = by_drawer(found)
-    minus = {split: values.sub(values.iwae, axis=0) for split, values in of_split.items()}
-    return {"IWAE-64": of_split, "minus IWAE's": minus}
-
-
-def _mean_of_drawers(values: pd.DataFrame) -> dict[str, Estimate]:
-    return {m: Estimate.mean_of(values[m], ErrorOf.DRAWS) for m in values}
 
 
 # Findings
@@ -501,16 +497,13 @@ def _of_the_papers_claim(archive: Archive) -> list[str]:
         "piwae": "PIWAE, its inference network with 100 samples,",
     }
     for method, what in described.items():
-        pairs = []
-        for setting in SETTINGS.values():
-            pair = [archive.released.get((*setting, m)) for m in (method, "iwae")]
-            if all(pair):
-                pairs.append(pair)
+        of_settings = [by_method(archive.released_of(*s)) for s in SETTINGS.values()]
+        pairs = [(of[method], of["iwae"]) for of in of_settings if of[method] and of["iwae"]]
         if not pairs:
             continue
         better = {}
         for metric in ("iwae_64", "minus_kl"):
-            apart = [trainings.difference(archive, [a], [b], metric) for a, b in pairs]
+            apart = [trainings.difference(archive, a, b, metric) for a, b in pairs]
             better[metric] = len([d for d in apart if d.beyond(CLEAR)])
         said.append(
             f"The paper's claim, in these weights, of one training each: {what} is clearly ahead "
@@ -519,3 +512,60 @@ def _of_the_papers_claim(archive: Archive) -> list[str]:
             "what another training would change."
         )
     return said
+
+
+def printed_and_corrected(archive: AnyArchive = None) -> Figure:
+    """Table 1's printed values, the released weights measured again, and the paper's values."""
+    cells = cells_of_table1(Archive.of(archive))
+    with styled_figure(2, 3, (8, 4.6), sharex=True) as (figure, axes):
+        panels = [(model, metric) for model in TABLE1["report"] for metric in METRIC_TITLES]
+        for ax, (model, metric) in zip(axes.flat, panels, strict=True):
+            of_panel = [c for c in cells if (c.model, c.metric) == (model, metric)]
+            for place, cell in enumerate(of_panel):
+                _draw_cell(ax, place, cell)
+            if metric == "minus_kl":
+                ax.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
+            names = [m.upper() for m in TABLE_METHODS]
+            title = f"{METRIC_TITLES[metric]}, {model}"
+            ax.set(title=title, xticks=range(len(names)), xticklabels=names)
+            ax.tick_params(axis="x", labelsize=7)
+        for row in axes:
+            row[0].set_ylabel("nats")
+        again = {"label": "the same weights, measured again", "linestyle": "none"}
+        axes[0, 0].plot([], [], "o", color=INK, **again)
+        legend_above(figure, axes[0, 0], 3)
+    return figure
+
+
+def _draw_cell(ax, place: int, cell: Cell) -> None:
+    """A printed value, the same weights measured again, and the paper's value."""
+    hollow = {"color": GREY, "markerfacecolor": "none"}
+    ax.plot(place - 0.2, cell.printed, "o", label="report, as printed", **hollow)
+    if cell.record:
+        value = cell.record.metrics[cell.metric]["value"]
+        marks = {"fmt": MARKERS[cell.method], "color": COLOURS[cell.method], "capsize": 2}
+        ax.errorbar(place, value, cell.error, **marks)
+    if cell.paper:
+        error_bars(ax, [place + 0.2], [cell.paper], fmt="x", color=GREY, label="paper")
+
+
+def logged_gaps(archive: AnyArchive = None) -> Figure:
+    """The logged gaps, in means of 20 epochs, with two standard deviations of the subset's."""
+    archive = Archive.of(archive)
+    blocks = blocks_of_logs(archive)
+    with styled_figure(1, 2, (8, 3), sharey=True) as (figure, axes):
+        for ax, model in zip(axes.flat, TABLE1["report"], strict=True):
+            for m in TABLE_METHODS:
+                mine = blocks[(blocks.group == f"mnist-{model}") & (blocks.method == m)]
+                points = {"color": COLOURS[m], "markersize": 2.5, "alpha": 0.6}
+                ax.plot(mine.last_epoch, mine.gap_mean, MARKERS[m], label=m.upper(), **points)
+            iwae = archive.released.get(("mnist", model, "iwae"))
+            if iwae:
+                error = 2 * subset_error(iwae)
+                ax.axhspan(-error, error, color=GREY, alpha=0.2, linewidth=0)
+            ax.axhline(0, color=GREY, linewidth=0.8)
+            ax.set(xlabel="epoch", title=model)
+        axes[0, 0].set_ylabel("nats")
+        spacing = {"handletextpad": 0.1, "columnspacing": 0.8}
+        axes[0, 1].legend(frameon=False, fontsize=7, ncols=5, loc="lower right", **spacing)
+    return figure

@@ -5,10 +5,11 @@ other seeds would change: by the spread between its own seeds where those are en
 else by the spread that is pooled over all bounds and estimators with several.
 """
 
-from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from repro import plural
 from repro.bounds import USUAL_BETA, T
@@ -25,8 +26,19 @@ from repro.records.estimates import (
     share_of,
 )
 from repro.studies import trainings
-from repro.studies.captions import METRIC_TITLES
+from repro.studies.captions import COUNTING_TRAINING, METRIC_TITLES, OVER_IMAGES
 from repro.studies.designs import AT_T, OF_ESTIMATORS
+from repro.studies.frames import AnyArchive, Rows, framed
+from repro.studies.gradients import LINES, PLACE, snr_of
+from repro.studies.style import (
+    GREY,
+    counts_below,
+    error_bars,
+    legend_above,
+    look,
+    plain_ticks,
+    styled_figure,
+)
 from repro.words.experiments import Experiment
 
 USUAL = "rep"
@@ -233,13 +245,113 @@ class EstimatorRuns:
         reached, start, end = found.T
         return share_of(reached - start, end - start)
 
-    def table_rows(self) -> Iterator[tuple[tuple[str, str], dict]]:
-        """Rows of a table: each metric of each bound, under both estimators, and the gain."""
-        for metric, title in METRIC_TITLES.items():
-            for method, bound in BOUNDS.items():
-                usual = self.value(method, USUAL, metric)
-                doubly = self.value(method, DOUBLY, metric)
-                if usual is NOT_RUN and doubly is NOT_RUN:
-                    continue
-                gain = self.gain(method, metric)
-                yield (title, bound), {USUAL: usual, DOUBLY: doubly, "difference": gain}
+
+def _table(archive: AnyArchive = None, *, setting: Setting, about: str) -> pd.DataFrame:
+    """What training makes of each bound under both estimators, and what the other one gains."""
+    runs = EstimatorRuns(Archive.of(archive), setting)
+    rows: Rows = {}
+    for metric, title in METRIC_TITLES.items():
+        for method, bound in BOUNDS.items():
+            row = {name: runs.value(method, name, metric) for name in (USUAL, DOUBLY)}
+            if any(row.values()):
+                rows[title, bound] = row | {"difference": runs.gain(method, metric)}
+    error = f"one training each; {OVER_IMAGES}, and for differences {COUNTING_TRAINING}"
+    if runs.spread("iwae_64")[1]:
+        error = f"± standard error between trainings, pooled where fewer than {ENOUGH + 1} tell it"
+    caption = f"{about} After {setting.epochs} epochs, in nats; {error}."
+    return framed(rows, ["metric", "bound"], caption)
+
+
+IN_TF32 = "Both networks trained on MNIST, in TensorFloat-32."
+ALONE = "Encoders alone, trained on MNIST for the decoder of the report's IWAE."
+trained_estimators = partial(_table, setting=BOTH_NETWORKS, about=IN_TF32)
+trained_estimators_earlier = partial(
+    _table, setting=BOTH_EARLIER, about="Both networks trained on MNIST."
+)
+trained_estimators_longer = partial(_table, setting=BOTH_LONGER, about=IN_TF32)
+encoders_alone = partial(_table, setting=ENCODER_ALONE, about=ALONE)
+
+
+def trained_groups(archive: AnyArchive = None) -> pd.DataFrame:
+    """What 40 epochs of training make of MIWAE and PIWAE with other numbers of groups."""
+    runs = EstimatorRuns(Archive.of(archive), BOTH_NETWORKS)
+    rows: Rows = {}
+    for method in ("miwae", "piwae"):
+        found = {title: runs.by_groups(method, m) for m, title in METRIC_TITLES.items()}
+        for M in GROUPS:
+            row = {title: values.get(M, NOT_RUN) for title, values in found.items()}
+            rows[method.upper(), f"{M} × {T // M}"] = row
+    caption = (
+        "M × K: groups, and samples in a group. One group is IWAE, and MIWAE with 64 groups is the "
+        f"VAE. After {BOTH_NETWORKS.epochs} epochs on MNIST, in TensorFloat-32, in "
+        "nats; ± standard error between trainings."
+    )
+    return framed(rows, ["bound", "M × K"], caption)
+
+
+ASIDE = {USUAL: -0.13, DOUBLY: 0.13}  # of a method's place
+
+
+def bounds_and_estimators(archive: AnyArchive = None) -> Figure:
+    """Each bound under two estimators: its gradient's SNR, and what training makes of it.
+
+    Filled: the usual estimator; open: the doubly reparameterised one. Bars: standard errors,
+    between batches in the first panel and between trainings in the others.
+    """
+    archive = Archive.of(archive)
+    runs = EstimatorRuns(archive, BOTH_NETWORKS)
+    methods = [m for m in BOUNDS if m in set(runs.rows.method)]
+    with styled_figure(2, 2, (8, 5.6)) as (figure, axes):
+        _draw_ratios(axes[0, 0], archive, methods)
+        for ax, (metric, title) in zip(axes.flat[1:], METRIC_TITLES.items(), strict=True):
+            for name in LINES:
+                _draw(ax, methods, [runs.value(m, name, metric) for m in methods], name)
+            ax.set(title=f"{title} after {BOTH_NETWORKS.epochs} epochs", ylabel="nats")
+        for ax in axes.flat:
+            ax.set_xticks(range(len(methods)), [m.upper() for m in methods], fontsize=7)
+        for name, line in LINES.items():
+            axes[0, 0].plot([], [], "o", color=GREY, label=name, **line)
+        legend_above(figure, axes[0, 0], len(LINES))
+    return figure
+
+
+def _draw_ratios(ax, archive: Archive, methods: list[str]) -> None:
+    """SNR of phi's gradient. PIWAE's inference network has MIWAE's bound."""
+    measured, _ = archive.table("estimators")
+    rows = measured[measured["where"] == PLACE]
+    layouts = {layout.method: layout for layout in OF_ESTIMATORS}
+    layouts["piwae"] = layouts["miwae"]
+    for name in LINES:
+        of_estimator = rows[rows.estimator == name]
+        points = [snr_of(of_estimator, layouts[m], "phi") for m in methods]
+        _draw(ax, methods, points, name)
+    ax.set(yscale="log", title="SNR of the inference network's gradient", ylabel="SNR")
+    plain_ticks(ax, 1, 2, 5)
+
+
+def _draw(ax, methods: list[str], points: list, estimator: str) -> None:
+    """One estimator's points, with bars where the error is known."""
+    aside = ASIDE[estimator]
+    line = LINES[estimator]
+    for place, (method, point) in enumerate(zip(methods, points, strict=True)):
+        if point is not NOT_RUN:
+            error_bars(ax, [place + aside], [point], **look(method) | line)
+
+
+def by_groups(archive: AnyArchive = None) -> Figure:
+    """MIWAE and PIWAE with M groups of the 64 samples, from IWAE's bound on the left to the VAE's.
+
+    Bars: standard errors between trainings.
+    """
+    runs = EstimatorRuns(Archive.of(archive), BOTH_NETWORKS)
+    with styled_figure(1, 3, (8, 3.2)) as (figure, (axes,)):
+        for ax, (metric, title) in zip(axes, METRIC_TITLES.items(), strict=True):
+            for method in ("miwae", "piwae"):
+                found = runs.by_groups(method, metric)
+                name = method.upper()
+                error_bars(ax, [*found], [*found.values()], **look(method), label=name)
+            ax.set(xlabel="M", title=title)
+            counts_below(ax, GROUPS)
+        axes[0].set(ylabel=f"nats, after {BOTH_NETWORKS.epochs} epochs")
+        legend_above(figure, axes[0], 2)
+    return figure

@@ -14,7 +14,7 @@ import numpy as np
 
 from repro import one_of
 from repro.records import Archive, Record
-from repro.studies import tables, trainings
+from repro.studies import figure4, trainings
 from repro.words.exhibits import CURVES_OF, SETTINGS
 from repro.words.experiments import PROFILES
 
@@ -85,11 +85,11 @@ class Evidence:
 
     def scores(self, method: str) -> np.ndarray:
         """IWAE-64 of our runs of Figure 4, in the order of beta."""
-        return tables.scores_by_beta(self.of_betas(), method)
+        return figure4.scores_by_beta(self.of_betas(), method)
 
     def highest_learned_beta(self, epoch: int | None = None) -> float | None:
         """The highest learned beta after an epoch, by default the last; None without runs."""
-        of_each_start = tables.by_beta(self.of_betas(), "ciwae-learned").values()
+        of_each_start = figure4.by_beta(self.of_betas(), "ciwae-learned").values()
         curves = [r.curve.set_index("epoch").beta for runs in of_each_start for r in runs]
         if not curves:
             return None

@@ -6,13 +6,15 @@ is multiplied by the root of M, and the bias and the effective sample size of a 
 """
 
 import json
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from repro.records import Archive
-from repro.studies.designs import OFFSETS, SWEPT, offset_title
-from repro.studies.gradients import ALL_COUNTS, ratio, select, swept
+from repro.studies.designs import OFFSETS, SWEPT, Layout, offset_title
+from repro.studies.gradients import ALL_COUNTS, effective_samples, ratio, select, swept
 from repro.words.experiments import ESTIMATORS
 
 PAGE = """```{{raw}} html
@@ -33,27 +35,21 @@ def measured(archive: Archive) -> dict:
     return {
         "counts": ALL_COUNTS,
         "offsets": OFFSETS,
-        "theta": [_ratios(archive, offset, "rep", "theta") for offset in OFFSETS],
-        "phi": {name: _of_phi(archive, name) for name in ESTIMATORS},
-        "bias": [_means(archive, offset, "bias") for offset in OFFSETS],
-        "ess": [_means(archive, offset, "ess") for offset in OFFSETS],
+        "theta": _by_count(archive, "rep", partial(ratio, net="theta")),
+        "phi": {name: _by_count(archive, name, partial(ratio, net="phi")) for name in ESTIMATORS},
+        "bias": _by_count(archive, "rep", lambda rows, layout: select(rows, layout).bias.mean()),
+        "ess": _by_count(archive, "rep", effective_samples),
     }
 
 
-def _of_phi(archive: Archive, estimator: str) -> list[list[float]]:
-    return [_ratios(archive, offset, estimator, "phi") for offset in OFFSETS]
-
-
-def _ratios(archive: Archive, offset: float, estimator: str, net: str) -> list[float]:
-    rows = swept(archive, offset_title(offset), estimator)
-    return [_short(ratio(rows, layout, net)) for layout in SWEPT]
-
-
-def _means(archive: Archive, offset: float, column: str) -> list[float]:
-    rows: pd.DataFrame = swept(archive, offset_title(offset), "rep")
-    return [_short(select(rows, layout)[column].mean()) for layout in SWEPT]
-
-
-def _short(value: float) -> float:
-    """Four significant digits."""
-    return float(np.format_float_positional(value, 4, fractional=False, trim="-"))
+def _by_count(
+    archive: Archive, estimator: str, statistic: Callable[[pd.DataFrame, Layout], float]
+) -> list[list[float]]:
+    """A statistic at every offset for every K, to four significant digits: [offset][K]."""
+    found = []
+    for offset in OFFSETS:
+        rows = swept(archive, offset_title(offset), estimator)
+        values = [statistic(rows, layout) for layout in SWEPT]
+        short = [np.format_float_positional(v, 4, fractional=False, trim="-") for v in values]
+        found.append(list(map(float, short)))
+    return found

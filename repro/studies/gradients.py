@@ -5,21 +5,35 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from repro.records import Archive, Record
+from repro.records import Archive
 from repro.records.estimates import ErrorOf, Estimate, number
-from repro.studies.captions import METHOD_TITLES, NETWORK_TITLES, label
+from repro.studies.captions import METHOD_TITLES, NETWORK_TITLES, conditions, label, made_by
 from repro.studies.designs import (
     AT_T,
     COUNTS,
+    NETWORKS_OF_ESTIMATORS,
     OF_ESTIMATORS,
     OFFSETS,
     SWEPT,
     THEORY,
     Layout,
     offset_title,
+)
+from repro.studies.frames import AnyArchive, Rows, framed
+from repro.studies.style import (
+    DASHED_PHI,
+    GREY,
+    counts_below,
+    error_bars,
+    legend_above,
+    look,
+    plain_ticks,
+    styled_figure,
 )
 from repro.words.experiments import ESTIMATORS
 
@@ -76,9 +90,10 @@ def exponent_of(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> Estimate
     return with_jackknife(rows, functools.partial(exponent, net=net, counts=counts))
 
 
-def ratios_of_methods(archive: Archive) -> dict:
-    """Rows of a table: SNR, signal and noise of the five methods at T = 64, in every place."""
-    rows: dict[tuple[str, str], dict] = {}
+def snr_ratios(archive: AnyArchive = None) -> pd.DataFrame:
+    """The SNR of the five methods' gradients at T = 64, its parts, and the ESS of the weights."""
+    archive = Archive.of(archive)
+    rows: Rows = {}
     for place, mine in places(archive):
         where = f"{place}; ESS {with_jackknife(mine, effective_samples, digits=1)}"
         for net, network in NETWORK_TITLES.items():
@@ -87,7 +102,7 @@ def ratios_of_methods(archive: Archive) -> dict:
             }
             for part in ("signal", "noise"):
                 rows[where, f"{network}, {part}"] = _multiples(mine, f"{net}_{part}")
-    return rows
+    return _framed(rows, archive, "Signal and noise in multiples of IWAE's. ")
 
 
 def _multiples(rows: pd.DataFrame, squared: str) -> dict[str, str]:
@@ -96,24 +111,51 @@ def _multiples(rows: pd.DataFrame, squared: str) -> dict[str, str]:
     return {METHOD_TITLES[m]: f"× {number(size / sizes['iwae'])}" for m, size in sizes.items()}
 
 
-def ratios_of_estimators(archive: Archive) -> dict:
-    """Rows of a table: the SNR of both gradients of each bound, phi's under each estimator."""
-    rows: dict[tuple[str, str], dict] = {}
-    measured, _ = archive.table("estimators")
+def snr_exponents(archive: AnyArchive = None) -> pd.DataFrame:
+    """d log SNR / d log K of IWAE's gradients between one K and the next, beside the theory's."""
+    archive = Archive.of(archive)
+    rows: Rows = {}
+    for where, mine in places(archive):
+        for net, network in NETWORK_TITLES.items():
+            row: dict[str, object] = {}
+            for counts in itertools.pairwise(COUNTS):
+                row[f"K {counts[0]} to {counts[1]}"] = exponent_of(mine, net, counts)
+            rows[where, network] = row | {"theory": Estimate(THEORY[net], digits=1)}
+    return _framed(rows, archive)
+
+
+def _framed(rows: Rows, archive: Archive, about: str = "") -> pd.DataFrame:
+    p = archive.table("gradients")[1]
+    draws = f"{p['problems']} problems, or {p['batches']} batches of {p['batch_size']}"
+    caption = (
+        f"{about}± standard error, by jackknife over {draws} training images. β = {p['beta']:g}. "
+        f"{made_by(p)}."
+    )
+    return framed(rows, ["where", "network"], caption)
+
+
+def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
+    """The SNR of both gradients of each bound at T = 64, phi's under each estimator."""
+    measured, p = Archive.of(archive).table("estimators")
+    rows: Rows = {}
     for place, of_place in measured.groupby("where", sort=False):
         by_estimator = {name: of_place[of_place.estimator == name] for name in ESTIMATORS}
         for layout in OF_ESTIMATORS:
             rows[place, _title(layout)] = _ratios_by_estimator(by_estimator, layout)
-    return rows
+    caption = (
+        f"± standard error, by jackknife over {p['batches']} batches of {p['batch_size']} "
+        f"training images, {p['replicates']} estimates each. β = {p['beta']:g}. {made_by(p)}."
+    )
+    return framed(rows, ["where", "bound"], caption)
 
 
 def _ratios_by_estimator(
     by_estimator: dict[str, pd.DataFrame], layout: Layout
 ) -> dict[str, Estimate]:
     """Cells of a row: the SNR of theta's gradient, and of phi's under each estimator."""
-    cells = {"generative": _snr_to_two_digits(by_estimator["rep"], layout, "theta")}
+    cells = {"generative": snr_of(by_estimator["rep"], layout, "theta").shown_with(2)}
     for name, rows in by_estimator.items():
-        cells[f"inference, {name}"] = _snr_to_two_digits(rows, layout, "phi")
+        cells[f"inference, {name}"] = snr_of(rows, layout, "phi").shown_with(2)
     return cells
 
 
@@ -141,10 +183,13 @@ def ratios_by_count(
     return {K: ratio(rows, Layout(method, M, K), "phi") for K in COUNTS}
 
 
-def ratios_in_training(records: Sequence[Record]) -> dict:
-    """Rows of a table: the SNR of each run's own gradients at its milestones, phi's under each."""
-    rows: dict[tuple[str, str], dict] = {}
-    for record in records:
+def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
+    """The SNR of both gradients of our runs along their training, where it was measured."""
+    runs = [r for r in Archive.of(archive).records("short") if r.gradients is not None]
+    if not runs:
+        return framed({("no run yet", ""): {}}, ["run", "after"], "")
+    rows: Rows = {}
+    for record in runs:
         e = record.experiment
         layout = Layout(e.method, e.M, e.K)
         ess = functools.partial(effective_samples, layout=layout)
@@ -153,7 +198,11 @@ def ratios_in_training(records: Sequence[Record]) -> dict:
             row = {"ESS": with_jackknife(measured, ess, digits=1)}
             row |= _ratios_by_estimator(by_estimator, layout)
             rows[f"{label(e)}, seed {e.seed}", epoch] = row
-    return rows
+    caption = (
+        f"Ours: {conditions(runs, 'standard error, by jackknife over batches of images')} The "
+        "gradients are those of the run's own bound, in its networks as they are then."
+    )
+    return framed(rows, ["run", "after"], caption)
 
 
 class Rate(NamedTuple):
@@ -197,10 +246,6 @@ def times_clearer(archive: Archive, a: str, b: str, where: str) -> Estimate:
     return with_jackknife(rows, times)
 
 
-def _snr_to_two_digits(rows: pd.DataFrame, layout: Layout, net: str) -> Estimate:
-    return snr_of(rows, layout, net).shown_with(2)
-
-
 def _title(layout: Layout) -> str:
     """What a bound is called that may not be in the report's tables."""
     if layout.method in METHOD_TITLES:
@@ -209,14 +254,111 @@ def _title(layout: Layout) -> str:
     return f"{layout.method.upper()}({grouped})"
 
 
-def exponents_of_iwae(archive: Archive) -> dict:
-    """Rows of a table: exponents between one K and the next, beside the theory's."""
-    rows: dict[tuple[str, str], dict] = {}
-    for where, mine in places(archive):
-        for net, network in NETWORK_TITLES.items():
-            row: dict[str, Estimate] = {}
-            for counts in itertools.pairwise(COUNTS):
-                row[f"K {counts[0]} to {counts[1]}"] = exponent_of(mine, net, counts)
-            row["theory"] = Estimate(THEORY[net], digits=1)
-            rows[where, network] = row
-    return rows
+def signal_to_noise(archive: AnyArchive = None) -> Figure:
+    """The SNR of both networks' gradients: IWAE as K grows, and five methods at T = 64.
+
+    In every place where it was measured. Filled: the generative network's; open: the inference
+    network's. Dotted: the theory's slopes. Bars: jackknife standard errors.
+    """
+    measured = places(Archive.of(archive))
+    size = (8, 0.8 + 2 * len(measured))
+    with styled_figure(len(measured), 2, size, sharey="row", sharex="col") as (figure, axes):
+        for (sweep, methods), (where, rows) in zip(axes, measured, strict=True):
+            for net, line in (("theta", {}), ("phi", DASHED_PHI)):
+                _draw_sweep(sweep, rows, net, line)
+                for place, layout in enumerate(AT_T):
+                    found = [snr_of(rows, layout, net)]
+                    error_bars(methods, [place], found, **look(layout.method) | line)
+            sweep.set(xscale="log", yscale="log", ylabel="signal-to-noise ratio", title=where)
+            plain_ticks(sweep, 1, 3)
+        bottom, methods = axes[-1]
+        bottom.set(xlabel="K of IWAE, M = 1")
+        bottom.set_xticks(COUNTS, COUNTS)
+        bottom.minorticks_off()
+        names = [layout.method.upper() for layout in AT_T]
+        methods.set(xticks=range(len(AT_T)), xticklabels=names, xlabel="method, T = 64")
+        legend_above(figure, axes[0, 0], 2)
+    return figure
+
+
+def _draw_sweep(ax: plt.Axes, rows, net: str, line: dict) -> None:
+    """IWAE's SNR as K grows, and the theory's slope from K = 1 on."""
+    found = [snr_of(rows, Layout("iwae", 1, K), net) for K in COUNTS]
+    name = f"gradient of the {NETWORK_TITLES[net]} network"
+    error_bars(ax, COUNTS, found, label=name, **look("iwae") | line)
+    theory = [found[0].value * K ** THEORY[net] for K in COUNTS]
+    ax.plot(COUNTS, theory, ":", color=GREY, linewidth=1)
+
+
+PLACE = "MNIST, the report's IWAE"  # the network whose gradients are shown beside training
+LINES = {"rep": {}, "drep": {"markerfacecolor": "none"}}
+RATES = {  # (network, estimator) -> title, and the line
+    ("theta", "rep"): ("generative", {"color": "#0072B2", "marker": "o"}),
+    ("phi", "rep"): ("inference, rep", {"color": "#D55E00", "marker": "s"}),
+    ("phi", "drep"): (
+        "inference, drep",
+        {"color": "#D55E00", "marker": "s", "markerfacecolor": "none"},
+    ),
+}
+
+
+def samples_and_clarity(archive: AnyArchive = None) -> Figure:
+    """How gradients change with K: IWAE's rates against the ESS, and phi's SNR in networks.
+
+    In the networks, filled: the usual estimator; open: the doubly reparameterised one.
+    """
+    archive = Archive.of(archive)
+    with styled_figure(1, 3, (8, 3.4)) as (figure, (axes,)):
+        _draw_rates(axes[0], archive)
+        _draw_iwae_in_networks(axes[1], archive)
+        _draw_bounds_in_a_network(axes[2], archive)
+        legend_above(figure, axes[0], len(RATES))
+    return figure
+
+
+def _draw_rates(ax, archive: Archive) -> None:
+    """Exponents of the linear Gaussian model at all offsets, against the effective sample size."""
+    for rate in (THEORY["theta"], THEORY["phi"]):
+        ax.axhline(rate, color=GREY, linestyle=":", linewidth=1)
+    rates = rates_in_linear_gaussian(archive)
+    for (net, estimator), (title, line) in RATES.items():
+        for offset in OFFSETS:
+            mine = [r for r in rates if r[:3] == (net, estimator, offset)]
+            label = title if offset == OFFSETS[0] else None
+            thin = {"linewidth": 0.7, "elinewidth": 0.7, "markersize": 4, "capsize": 0}
+            rates_here = [r.exponent for r in mine]
+            error_bars(ax, [r.ess for r in mine], rates_here, label=label, **line, **thin)
+    ax.set(
+        xscale="log",
+        xlabel="effective sample size",
+        ylabel="d log SNR / d log K",
+        title="Linear Gaussian model",
+    )
+    ax.xaxis.set_major_formatter("{x:g}")
+
+
+def _draw_iwae_in_networks(ax, archive: Archive) -> None:
+    """The SNR of IWAE's gradient of phi in each network, as a multiple of that with one sample."""
+    for place in NETWORKS_OF_ESTIMATORS:
+        for estimator, line in LINES.items():
+            ratios = ratios_by_count(archive, place, estimator)
+            times = [r / ratios[1] for r in ratios.values()]
+            ax.plot([*ratios], times, **look("iwae") | line)
+    ax.set(title="IWAE in five networks", ylabel="SNR over that at K = 1", ylim=(0, None))
+    ax.set(xlabel="K")
+    counts_below(ax, COUNTS)
+
+
+def _draw_bounds_in_a_network(ax, archive: Archive) -> None:
+    """The SNR of phi's gradient under three bounds in one network."""
+    titles = {"miwae": "MIWAE, M = 8", "ciwae": "CIWAE(0.5)", "iwae": "IWAE"}
+    for method, title in titles.items():
+        for estimator, line in LINES.items():
+            ratios = ratios_by_count(archive, PLACE, estimator, method)
+            label = title if estimator == "rep" else None
+            ax.plot([*ratios], [*ratios.values()], label=label, **look(method) | line)
+    ax.set(title="In the report's IWAE", ylabel="SNR", yscale="log")
+    plain_ticks(ax, 1, 2, 5)
+    ax.legend(frameon=False, fontsize=7)
+    ax.set(xlabel="K")
+    counts_below(ax, COUNTS)

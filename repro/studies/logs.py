@@ -1,10 +1,17 @@
 """What the report's released logs say, from their committed summaries in blocks of 20 epochs."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
-from repro.records import Archive
-from repro.words.experiments import Experiment
+from repro.records import Archive, Record
+from repro.studies.frames import AnyArchive, by_method
+from repro.studies.style import GREY, legend_above, look, styled_figure, with_conditions
+from repro.words.exhibits import CURVES_OF
+from repro.words.experiments import TABLE_METHODS, Experiment
 
 
 def blocks_of_logs(archive: Archive) -> pd.DataFrame:
@@ -52,3 +59,64 @@ def checkpoint_of(e: Experiment, archive: Archive) -> pd.Series:
     """A released run's row in the table of best checkpoints."""
     found = archive.table("checkpoints")[0].set_index(["group", "method"])
     return found.loc[e.setting, e.method]
+
+
+def logged_log_px(archive: AnyArchive = None) -> Figure:
+    """The logs' log p-hat by epoch, in means of 20 epochs: which methods lie together."""
+    blocks = blocks_of_logs(Archive.of(archive))
+    with styled_figure(1, 3, (8, 3)) as (figure, axes):
+        for ax, group in zip(axes.flat, blocks.group.unique(), strict=True):
+            run = blocks[blocks.group == group]
+            for m in TABLE_METHODS:
+                mine = run[run.method == m]
+                every = max(len(mine) // 8, 1)
+                line = look(m) | {"label": m.upper(), "markevery": every}
+                ax.plot(mine.last_epoch, mine.log_px_mean, **line)
+            late = run[run.last_epoch > run.last_epoch.max() / 10].log_px_mean
+            limits = (late.min(), late.max() + 0.5)
+            ax.set(xlabel="epoch", title=group.replace("-", ", "), ylim=limits)
+        axes[0, 0].set_ylabel("nats")
+        legend_above(figure, axes[0, 0], 5)
+    return figure
+
+
+def leads(profile: str = "best", archive: AnyArchive = None) -> Figure:
+    """PIWAE's and MIWAE's lead over IWAE in log p-hat: lines from the logs, open marks ours."""
+    archive = Archive.of(archive)
+    logged = leads_in_logs(archive)
+    used = []
+    with styled_figure(1, 3, (8, 3.2), sharex=True, sharey=True) as (figure, axes):
+        for ax, (setting, exhibit) in zip(axes.flat, CURVES_OF.items(), strict=True):
+            runs = by_method(archive.select(exhibit, profile).used)
+            for m in logged:
+                line = look(m)
+                at = [1, 3, 7, 15, -1]
+                ax.plot(logged[m][setting], markevery=at, label=m.upper(), **line)
+                ahead = mean_lead(runs[m], runs["iwae"])
+                open_marks = line | {"linestyle": "none", "markerfacecolor": "none"}
+                ax.plot(ahead.index, ahead, **open_marks)
+            for m in ("iwae", *logged):
+                used += runs[m]
+            ax.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
+            ax.set(xscale="log", xlabel="epoch", title=setting.replace("-", ", "))
+            ax.xaxis.set_major_formatter("{x:g}")
+        first = axes[0, 0]
+        first.set_ylabel("nats")
+        first.set_yscale("symlog", linthresh=0.5, linscale=1)
+        first.set_yticks([-0.5, -0.25, 0, 0.25, 0.5, 1, 2, 4, 8])
+        first.yaxis.set_major_formatter("{x:g}")
+        first.yaxis.set_minor_locator(NullLocator())
+        said = "lines: the report's logs; open: ours"
+        axes[0, -1].legend(title=said, title_fontsize=8, frameon=False, fontsize=8)
+        return with_conditions(figure, used, None)
+
+
+def mean_lead(a: Sequence[Record], b: Sequence[Record]) -> pd.Series:
+    """Mean over the seeds that both have of the difference in log p-hat, by epoch."""
+    return (_log_px(a) - _log_px(b)).mean(axis=1).dropna()
+
+
+def _log_px(runs: Sequence[Record]) -> pd.DataFrame:
+    """log p-hat on the curve of each seed, [epoch, seed]."""
+    curves = {r.experiment.seed: r.curve.set_index("epoch").log_px for r in runs}
+    return pd.DataFrame(curves, dtype=float)

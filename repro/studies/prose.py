@@ -7,6 +7,7 @@ A page asks for ``n.value("mnist reference", "iwae", "log_px")`` in double brace
 import functools
 import hashlib
 from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,21 +15,21 @@ import numpy as np
 import pandas as pd
 
 import repro
-from repro import plural, records
+from repro import one_of, plural, records
 from repro.catalogue import MODELS, OMNIGLOT
-from repro.records import Record
+from repro.records import Archive
 from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds
 from repro.studies import (
     audit,
     claims,
     explorer,
+    figure4,
     gradients,
     logs,
     others,
     preregistered,
     similarity,
     stacks,
-    tables,
     trainings,
 )
 from repro.studies.designs import COUNTS, NETWORKS_OF_ESTIMATORS, SWEPT, offset_title
@@ -43,7 +44,7 @@ from repro.studies.estimator_runs import (
 from repro.studies.evidence import Evidence, rounded_up
 from repro.studies.reported import FIGURE4, TABLE1
 from repro.training.costs import MACHINES
-from repro.words.experiments import TABLE_METHODS, TRAINED_PROFILES, plan
+from repro.words.experiments import Experiment, plan
 
 TRAININGS = {  # as pages name them
     "both": BOTH_NETWORKS,
@@ -53,6 +54,17 @@ TRAININGS = {  # as pages name them
 }
 LAST_COUNTS = (64, 256)  # of K, between which rates are given
 ESS_OF_MOST = functools.partial(gradients.effective_samples, layout=SWEPT[-1])
+FACTS: dict[str, Callable[[Archive], str]] = {  # what a study says in words, Markdown or HTML
+    "others": others.as_table,
+    "stacks": stacks.table_of_costs,
+    "error of costs": stacks.largest_error,
+    "compute": stacks.compute,
+    "energy": stacks.energy,
+    "hypotheses": preregistered.table_of_outcomes,
+    "cost of the test": preregistered.cost,
+    "sliders": explorer.as_page,
+    "one decoder": log_px_of_one_decoder,
+}
 
 
 @dataclass(frozen=True)
@@ -63,10 +75,9 @@ class Numbers(Evidence):
 
     def __post_init__(self):
         folder = records.results_folder(self.results)
-        files = [
-            *sorted(Path(repro.__file__).parent.rglob("*.py")),
-            *sorted(folder.glob("published/*.csv")),
-        ]
+        package = Path(repro.__file__).parent
+        files = [*sorted(package.rglob("*.py")), *sorted(package.rglob("*.csv"))]
+        files += sorted(folder.glob("published/*.csv"))
         for profile in ("published", "short", "full"):
             files += sorted(folder.glob(f"{profile}/*/*/metrics.json"))
         digests = [hashlib.sha256(file.read_bytes()).digest() for file in files]
@@ -76,6 +87,39 @@ class Numbers(Evidence):
     def __getstate__(self) -> dict:
         """Without the archive: the book's builder keeps a copy of this on disk."""
         return {"results": self.results, "fingerprint": self.fingerprint}
+
+    def fact(self, name: str) -> str:
+        """What a study makes of the records, a name in ``FACTS``."""
+        return FACTS[one_of("fact", name, FACTS)](self.archive)
+
+    def cell(self, table: str, row: str, column: str, digits: int = 2) -> Estimate:
+        """A cell of a table beside the records: of a curve, or of a setting and a method."""
+        found = self.archive.table(table)[0]
+        if "curve" in found:
+            names = found.curve
+        else:
+            names = found.group.str.replace("-", " ") + " " + found.method
+        (value,) = found[names == row][column]
+        return Estimate(value, digits=digits)
+
+    def range_of_proposals(self, quantity: str, setting: str = "", digits: int = 2) -> str:
+        """From the lowest to the highest, over a setting's released models or over all.
+
+        Of the share of images whose k-hat is above 0.7, in percent; of the rise of log p-hat with
+        ten times the samples; or of its ratio to what the variance of weights predicts.
+        """
+        rows = self.proposals()
+        quantities = {
+            "share": 100 * rows.khat_above,
+            "rise": rows.rise,
+            "ratio": rows.rise / rows.predicted,
+        }
+        of_setting = rows.group.str.startswith(setting.replace(" ", "-"))
+        return _from_to(quantities[quantity][of_setting], digits)
+
+    def design(self, table: str, name: str) -> int:
+        """What the provenance of a table says of how it was measured."""
+        return self.archive.table(table)[1][name]
 
     # One setting
 
@@ -110,32 +154,9 @@ class Numbers(Evidence):
         runs = self.runs(setting)
         return _from_to([r.metrics["iwae_64"]["binarisation_sd"] for r in runs])
 
-    def predicted_rise(self, setting: str, method: str) -> Estimate:
-        """By how much log p-hat should rise with ten times the samples, as its variance tells."""
-        rows = self.proposals()
-        chosen = (rows.group == setting.replace(" ", "-")) & (rows.method == method)
-        (predicted,) = rows[chosen].predicted
-        return Estimate(predicted, digits=3)
-
     def proposals(self) -> pd.DataFrame:
         """How far log p-hat of the report's weights can be trusted, one row for each model."""
         return self.archive.table("proposals")[0]
-
-    def share_above(self) -> str:
-        """Of images whose k-hat is above 0.7, the lowest and the highest share over the models."""
-        shares = 100 * self.proposals().khat_above
-        return f"{number(shares.min(), 0)} to {number(shares.max(), 0)} %"
-
-    def rises(self, setting: str) -> str:
-        """By how much log p-hat rises with ten times the samples: over a setting's models."""
-        rows = self.proposals()
-        return _from_to(rows[rows.group == setting.replace(" ", "-")].rise)
-
-    def times_predicted(self) -> str:
-        """The lowest and the highest ratio of a rise to what the variance of weights predicts."""
-        rows = self.proposals()
-        ratios = rows.rise / rows.predicted
-        return f"{number(ratios.min(), 0)} to {number(ratios.max(), 0)}"
 
     # While training goes on
 
@@ -149,14 +170,11 @@ class Numbers(Evidence):
         leads = logs.leads_in_logs(self.archive)[method]
         return str(logs.passed_for_good(leads[setting.replace(" ", "-")]) or "never")
 
-    def after(self, setting: str, method: str, epoch: int, metric: str = "iwae_64") -> float:
-        """A metric on our short runs' curves after an epoch, the mean over seeds; nan without."""
+    def after(self, setting: str, method: str, epoch: int, metric: str = "iwae_64"):
+        """A metric on our short runs' curves after an epoch, the mean over seeds."""
         curves = [r.curve.set_index("epoch")[metric] for r in self.runs(setting, method, "short")]
-        return float(np.mean([c.get(epoch, np.nan) for c in curves])) if curves else np.nan
-
-    def reached(self, setting: str, method: str, epoch: int):
-        """IWAE-64 ``after`` an epoch, as an estimate."""
-        return _known(self.after(setting, method, epoch))
+        values = [c[epoch] for c in curves if epoch in c]
+        return Estimate(float(np.mean(values))) if values else NOT_RUN
 
     def gain_of_size(self, method: str, metric: str):
         """What the larger model has over the reference model: the released weights, paired."""
@@ -169,24 +187,22 @@ class Numbers(Evidence):
         """How far the larger model's IWAE-64 is ahead after as many epochs: our runs."""
         larger = self.after("mnist larger", method, epoch)
         reference = self.after("mnist reference", method, epoch)
-        return _known(larger - reference)
+        return larger - reference if larger and reference else NOT_RUN
 
     # The released code's best checkpoints
 
     def best_epoch(self, setting: str, method: str) -> str:
         """The epoch of the checkpoint that the released code calls a run's best."""
-        (record,) = self.runs(setting, method)
-        return f"{logs.checkpoint_of(record.experiment, self.archive).best_epoch:.0f}"
+        return str(self.cell("checkpoints", f"{setting} {method}", "best_epoch", 0))
 
     def highest(self, score: str) -> Estimate:
-        """The highest logged ``iwae_64`` or ``log_px`` of CIWAE and the VAE on MNIST."""
-        return Estimate(self._one_batch[f"highest_{score}"].max())
+        """The highest logged ``iwae_64`` or ``log_px`` of CIWAE and the VAE on MNIST.
 
-    @property
-    def _one_batch(self) -> pd.DataFrame:
-        """Checkpoints on MNIST whose choice is of one batch of 20 images."""
+        They are those whose best checkpoint was chosen by one batch of 20 images.
+        """
         found = self.archive.table("checkpoints")[0]
-        return found[(found.batches == 1) & found.group.str.startswith("mnist")]
+        of_one_batch = (found.batches == 1) & found.group.str.startswith("mnist")
+        return Estimate(found[of_one_batch][f"highest_{score}"].max())
 
     def ssim_of_best(self, dataset: str, method: str) -> Estimate:
         """SSIM of the checkpoint called best, on its own dataset; ± standard deviation."""
@@ -195,13 +211,9 @@ class Numbers(Evidence):
     def furthest_ssim_of_best(self) -> str:
         """The largest distance of a printed SSIM of Figures 5 and 6 from the best checkpoint's."""
         rows = similarity.comparisons(self.archive)
-        found = [
-            abs(c.printed.value - c.checkpoint.value)
-            for title, row in rows.items()
-            if title.startswith("Figure")
-            for c in row.values()
-        ]
-        return rounded_up(max(found))
+        of_figures = [row for title, row in rows.items() if title.startswith("Figure")]
+        found = [c for row in of_figures for c in row.values()]
+        return rounded_up(max(abs(c.printed.value - c.checkpoint.value) for c in found))
 
     def drawers(self, method: str, split: str) -> Estimate:
         """A released Omniglot model's IWAE-64 minus IWAE's, over the drawers of a split."""
@@ -211,28 +223,16 @@ class Numbers(Evidence):
 
     # Figure 4
 
-    @property
-    def _reported_betas(self) -> pd.DataFrame:
-        return self.archive.table("figure4")[0].set_index("curve")
-
-    def points_of_figure4(self) -> str:
-        """How many points each curve of the report's Figure 4 has."""
-        (points,) = set(self._reported_betas.points)
-        return str(points)
-
     def nodes_of_figure4(self, kind: str) -> str:
         """The three round values of a curve of the report's Figure 4, ``fixed`` or ``learned``."""
-        values = logs.nodes_of(self._reported_betas.loc[kind]).values()
+        curves = self.archive.table("figure4")[0].set_index("curve")
+        values = logs.nodes_of(curves.loc[kind]).values()
         first, second, third = (number(value, digits=1) for value in values)
         return f"{first}, {second} and {third}"
 
     def furthest_in_figure4(self) -> str:
         """The largest distance of a point of the report's Figure 4 from its parabola."""
-        return rounded_up(self._reported_betas.furthest.max())
-
-    def mean_of_figure4(self, kind: str) -> Estimate:
-        """The mean of a curve's points in the report's Figure 4."""
-        return Estimate(self._reported_betas.loc[kind, "mean"])
+        return rounded_up(self.archive.table("figure4")[0].furthest.max())
 
     def figure4(self, name: str) -> Estimate:
         """What the report says of Figure 4."""
@@ -240,28 +240,28 @@ class Numbers(Evidence):
 
     def of_beta(self, method: str, beta: float, metric: str = "iwae_64"):
         """A metric of our run with this beta, fixed (``ciwae``) or at the start."""
-        runs = tables.by_beta(self.of_betas(), method).get(beta, [])
+        runs = figure4.by_beta(self.of_betas(), method).get(beta, [])
         if metric == "active_units":
             return _mean_units(runs)
         return over_seeds(runs, metric, self.of_betas())
 
     def chosen(self, metric: str = "iwae_64", method: str = "ciwae-chosen"):
         """A metric of our runs that choose their beta."""
-        return over_seeds(tables.chosen_betas(self.archive, method), metric)
+        return over_seeds(figure4.chosen_betas(self.archive, method), metric)
 
     def range_of_chosen(self, epoch: int) -> str:
         """The lowest and the highest beta that is chosen from an epoch on."""
-        curves = [r.curve for r in tables.chosen_betas(self.archive)]
+        curves = [r.curve for r in figure4.chosen_betas(self.archive)]
         values = pd.concat([c.beta[c.epoch >= epoch] for c in curves])
         return f"{number(values.min())} and {number(values.max())}"
 
     def seeds_of_chosen(self) -> str:
         """How many of our runs choose their beta."""
-        return plural(len(tables.chosen_betas(self.archive)), "seed")
+        return plural(len(figure4.chosen_betas(self.archive)), "seed")
 
     def over_betas(self, method: str):
         """IWAE-64 over the betas: mean ± standard deviation, our own runs."""
-        return tables.spread_over_betas(self.of_betas(), method)
+        return figure4.spread_over_betas(self.of_betas(), method)
 
     def between_betas(self, method: str) -> str:
         """IWAE-64 over the betas, from the lowest to the highest: our own runs."""
@@ -275,28 +275,27 @@ class Numbers(Evidence):
 
     def of_precision(self, which: str) -> Estimate:
         """IWAE-64 in TF32 minus float32 on Omniglot after 40 epochs: ``largest`` or ``mean``."""
-        exact = self._after_40_on_omniglot("short", "float32")
-        rounded = self._after_40_on_omniglot("full", "tf32")
-        apart = [rounded[m] - exact[m] for m in TABLE_METHODS]
-        return Estimate(float(np.abs(apart).max() if which == "largest" else np.mean(apart)))
-
-    def _after_40_on_omniglot(self, profile: str, precision: str) -> dict[str, float]:
-        """IWAE-64 of each method."""
-        wanted = plan("all", OMNIGLOT, profile=profile, precision=precision)
-        found = map(self.archive.get, wanted)
-        return {r.experiment.method: r.curve.set_index("epoch").iwae_64[40] for r in found}
+        exact = plan("all", OMNIGLOT, profile="short", precision="float32")
+        rounded = plan("all", OMNIGLOT, profile="full", precision="tf32")
+        apart = self._iwae_64_after(40, rounded) - self._iwae_64_after(40, exact)
+        return Estimate(float(np.abs(apart).max() if which == "largest" else apart.mean()))
 
     def of_bfloat16(self, which: str) -> Estimate:
         """IWAE-64 in bfloat16 minus TF32, on MNIST after 13 epochs: ``largest`` or ``mean``."""
-        of_each = {}
+        of_each = []
         for precision, epochs in (("bf16", 13), ("tf32", None)):
             runs = plan("all", "mnist", seed="10,11", epochs=epochs, profile="short")
-            found = [self.archive.get(replace(e, precision=precision)) for e in runs]
-            of_each[precision] = [r.curve.set_index("epoch").iwae_64[13] for r in found]
-        apart = np.subtract(of_each["bf16"], of_each["tf32"])
+            runs = [replace(e, precision=precision) for e in runs]
+            of_each.append(self._iwae_64_after(13, runs))
+        apart = np.subtract(*of_each)
         if which == "largest":
             return Estimate(float(np.abs(apart).max()))
         return Estimate.mean_of(apart, ErrorOf.DRAWS)
+
+    def _iwae_64_after(self, epoch: int, runs: list[Experiment]) -> np.ndarray:
+        """IWAE-64 on the curve of each run, [run]."""
+        curves = [self.archive.get(e).curve.set_index("epoch") for e in runs]
+        return np.array([curve.iwae_64[epoch] for curve in curves])
 
     def changed_by_training(self, metric: str) -> str:
         """The standard deviation that other trainings give a difference from IWAE, as a range."""
@@ -336,9 +335,8 @@ class Numbers(Evidence):
 
     def that_count_in_networks(self) -> str:
         """The lowest and the highest effective sample size of 256 weights, in networks."""
-        tables_of = [gradients.swept(self.archive, w, "rep") for w in NETWORKS_OF_ESTIMATORS]
-        found = [ESS_OF_MOST(rows) for rows in tables_of]
-        return f"{number(min(found), 1)} to {number(max(found), 1)}"
+        of_each = [gradients.swept(self.archive, w, "rep") for w in NETWORKS_OF_ESTIMATORS]
+        return _from_to([ESS_OF_MOST(rows) for rows in of_each], 1)
 
     def left_of_clarity(self, estimator: str, method: str = "iwae") -> str:
         """SNR of phi's gradient at K = 256 over that at K = 1, lowest and highest, in networks."""
@@ -365,10 +363,6 @@ class Numbers(Evidence):
         runs = EstimatorRuns(self.archive, TRAININGS[where])
         return runs.made_up(*map(_pair, (a, b, target)), metric)
 
-    def of_one_decoder(self) -> str:
-        """log p-hat of one decoder that is held, over encoders trained with different bounds."""
-        return log_px_of_one_decoder(self.archive)
-
     def by_groups(self, method: str, M: int, metric: str):
         """A metric of MIWAE or PIWAE with M groups of the 64 samples, after 40 epochs."""
         found = EstimatorRuns(self.archive, BOTH_NETWORKS).by_groups(method, metric)
@@ -380,39 +374,9 @@ class Numbers(Evidence):
         """How many a model has."""
         return f"{MODELS[model].parameters:,}"
 
-    def compute(self) -> str:
-        """Hours of training and evaluation behind our own records, and what they ran on."""
-        ours = self._our_records()
-        if not ours:
-            return "no runs yet"
-        hours = sum(map(_hours, ours))
-        devices = "; ".join(sorted({r.provenance["device"] for r in ours}))
-        return f"{len(ours)} runs, {hours:.1f} hours on {devices}"
-
-    def energy(self) -> str:
-        """The most that our own records can have cost, in kWh."""
-        ours = self._our_records()
-        watt_hours = sum(MACHINES[_kind_of_device(r)].watts * _hours(r) for r in ours)
-        return f"{watt_hours / 1000:.1f} kWh"
-
     def watts(self, kind: str) -> str:
         """What a device is taken to draw: ``cuda``, or a core of a ``cpu``."""
         return str(MACHINES[kind].watts)
-
-    def _our_records(self) -> list[Record]:
-        found: list[Record] = []
-        for profile in TRAINED_PROFILES:
-            if profile != "smoke":
-                found += self.archive.records(profile)
-        return found
-
-    def costs(self) -> str:
-        """What our stacks of runs took on a GPU, and what the model of costs says, in Markdown."""
-        return stacks.table_of_costs(self.archive)
-
-    def error_of_costs(self) -> str:
-        """The largest relative error of the model of costs, in percent, rounded up."""
-        return f"{np.ceil(100 * stacks.largest_error(self.archive)):.0f} %"
 
     def minutes(self, exhibit: str) -> str:
         """How long the training of an exhibit's runs took, all together."""
@@ -434,33 +398,9 @@ class Numbers(Evidence):
         said = f"{selection.profile} profile, {epochs} epochs, {counts} {noun}"
         return f"{said}, with {plural(len(missing), 'run')} still to come" if missing else said
 
-    def preregistered(self) -> str:
-        """The hypotheses of the test that was fixed in advance, in Markdown."""
-        return preregistered.table_of_outcomes(self.archive)
-
-    def cost_of_preregistered(self) -> str:
-        """How long the runs of that test took, and on what."""
-        return preregistered.cost(self.archive)
-
     def interval(self, method: str, metric: str) -> str:
         """A hypothesis's mean and the interval that holds with all others together."""
         return preregistered.interval_of(self.archive, method, metric)
-
-    def explorer(self) -> str:
-        """Sliders and curves of the linear Gaussian model, in Markdown."""
-        return explorer.as_page(self.archive)
-
-    def problems(self) -> int:
-        """In how many problems of the linear Gaussian model gradients were measured."""
-        return self.archive.table("samples")[1]["problems"]
-
-    def swept_replicates(self) -> int:
-        """How many estimates of a gradient were taken in each."""
-        return self.archive.table("samples")[1]["swept_replicates"]
-
-    def others(self) -> str:
-        """What others report for this architecture on MNIST, in Markdown."""
-        return others.as_table(self.archive)
 
     def count_of_claims(self) -> str:
         """How many claims there are, and how many came to each outcome."""
@@ -510,22 +450,11 @@ def _pair(words: str) -> tuple[str, str]:
     return method, estimator
 
 
-def _known(value: float):
-    return NOT_RUN if np.isnan(value) else Estimate(value)
-
-
-def _hours(record: Record) -> float:
-    """What a run took, its share of a stack."""
-    return sum(record.provenance["seconds"].values()) / 3600
-
-
-def _kind_of_device(record: Record) -> str:
-    return "cuda" if "NVIDIA" in record.provenance["device"] else "cpu"
-
-
-def _from_to(values) -> str:
+def _from_to(values: Collection[float], digits: int = 2) -> str:
     """From the lowest to the highest of several values."""
-    return f"{number(min(values))} to {number(max(values))}" if len(values) else str(NOT_RUN)
+    if not len(values):
+        return str(NOT_RUN)
+    return f"{number(min(values), digits)} to {number(max(values), digits)}"
 
 
 def _mean_units(runs: list):

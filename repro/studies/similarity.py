@@ -1,25 +1,75 @@
-"""The report's SSIM values beside the released weights', and what its best checkpoints explain.
+"""SSIM of reconstructions: Figures 5 to 7, Table 2, and what the report's printed values are.
 
 ``archive`` is always an ``Archive`` or the folder of one.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from repro import ReproError
 from repro.records import Archive, Record, omniglot_of
 from repro.records.estimates import NOT_RUN, ErrorOf, Estimate
-from repro.studies.captions import METHOD_TITLES, about_released
+from repro.studies.captions import METHOD_TITLES, about_released, labels, length_of_ours
+from repro.studies.curves import some
+from repro.studies.frames import (
+    OF_WEIGHTS,
+    AnyArchive,
+    Rows,
+    by_method,
+    for_methods,
+    framed,
+    of_ours,
+    row_of,
+)
 from repro.studies.logs import checkpoint_of
-from repro.studies.reported import SSIM, TABLE2_OMNIGLOT, Row
-from repro.studies.tables import AnyArchive, Rows, for_methods, framed, ssim_on
+from repro.studies.reported import SSIM
+from repro.studies.style import nothing, styled_figure, with_conditions
 from repro.words.exhibits import SETTINGS
 from repro.words.experiments import TABLE_METHODS
 
 NEAR = {3: 0.005, 2: 0.01}  # a printed SSIM of so many digits is confirmed within this distance
+
+SIDE = 8  # tiles in a row of a grid
+SPREAD = "SSIM ± standard deviation over the test images"
+
+
+def ssim_on(record: Record, tested: str) -> dict[str, float] | None:
+    """A record's SSIM on a dataset; None if it was not tested there."""
+    own = record.experiment.dataset == tested
+    return record.metrics.get("ssim" if own else f"ssim_on_{tested}")
+
+
+def ssim_spread(runs: Sequence[Record], tested: str):
+    """SSIM on a dataset: means over seeds of the mean and of the standard deviation over images."""
+    values = list(filter(None, (ssim_on(r, tested) for r in runs)))
+    if not values:
+        return NOT_RUN
+    mean = np.mean([v["value"] for v in values])
+    sd = np.mean([v["sd"] for v in values])
+    return Estimate(float(mean), float(sd), error_of=ErrorOf.SPREAD, digits=3)
+
+
+def table2(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
+    """Table 2: SSIM on Omniglot of models of both datasets; mean ± deviation over the images."""
+    archive = Archive.of(archive)
+    selection = archive.select("table2", profile)
+    version = omniglot_of(selection.used or archive.released.values())
+    rows: Rows = {}
+    for _, trained, _, printed in (p for p in SSIM if p.exhibit == "Table 2"):
+        ours = [r for r in selection.used if r.experiment.family == trained]
+        length = length_of_ours(e for e in selection.wanted if e.family == trained)
+        rows[trained, length] = row_of(ours, partial(ssim_spread, tested=version))
+        theirs = archive.released_of(trained, "reference")
+        rows[trained, OF_WEIGHTS] = row_of(theirs, partial(ssim_spread, tested=version))
+        rows[trained, "report"] = for_methods(printed)
+    error = f"SSIM on {version} ± standard deviation over the test images, as the report gives it"
+    return of_ours(rows, ["trained on", "source"], selection, error)
 
 
 class SsimVerdict(StrEnum):
@@ -28,28 +78,6 @@ class SsimVerdict(StrEnum):
     CONFIRMED = "confirmed"
     CHECKPOINT = "fits best checkpoint"
     DIFFERS = "differs"
-
-
-class PrintedRow(NamedTuple):
-    """A row of SSIM values that the report prints."""
-
-    name: str
-    trained: str
-    tested: str
-    printed: Row
-
-    @property
-    def title(self) -> str:
-        """As it stands in the table."""
-        return f"{self.name}: {self.trained} to {self.tested}"
-
-
-PRINTED = (
-    PrintedRow("Figure 5", "mnist", "mnist", SSIM["mnist"]["mnist"]),
-    PrintedRow("Figure 6", "omniglot", "omniglot", SSIM["omniglot"]["omniglot"]),
-    PrintedRow("Table 2", "mnist", "omniglot", SSIM["mnist"]["omniglot"]),
-    PrintedRow("Table 2", "omniglot", "omniglot", TABLE2_OMNIGLOT),
-)
 
 
 class Comparison(NamedTuple):
@@ -77,19 +105,15 @@ def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
     released = archive.released
     best = best_checkpoints(archive)
     found = {}
-    for exhibit in PRINTED:
-        of_setting = archive.released_of(exhibit.trained, "reference")
-        models = {r.experiment.method: r for r in of_setting}
-        version = exhibit.tested
-        if version == "omniglot":
-            version = omniglot_of(released.values())
-        column = "ssim" if exhibit.tested == exhibit.trained else "ssim_elsewhere"
+    for exhibit, trained, tested, printed in SSIM:
+        models = by_method(archive.released_of(trained, "reference"))
+        version = omniglot_of(released.values()) if tested == "omniglot" else tested
+        column = "ssim" if tested == trained else "ssim_elsewhere"
         row = {}
         for m in TABLE_METHODS:
-            again = _spread(ssim_on(models[m], version)) if m in models else None
-            printed = exhibit.printed[m]
-            row[m] = Comparison(printed, again, best.get((exhibit.trained, m, column)))
-        found[exhibit.title] = row
+            again = ssim_spread(models[m], version) or None
+            row[m] = Comparison(printed[m], again, best.get((trained, m, column)))
+        found[f"{exhibit}: {trained} to {tested}"] = row
     return found
 
 
@@ -102,17 +126,10 @@ def best_checkpoints(archive: Archive) -> dict[tuple[str, str, str], Estimate]:
     found = {}
     for row in table[table.group.str.endswith("-reference")].itertuples():
         for column in ("ssim", "ssim_elsewhere"):
-            value = getattr(row, column)
-            sd = getattr(row, f"{column}_sd")
+            value, sd = getattr(row, column), getattr(row, f"{column}_sd")
             spread = Estimate(value, sd, error_of=ErrorOf.SPREAD, digits=3)
             found[row.group.split("-")[0], row.method, column] = spread
     return found
-
-
-def _spread(measured: dict[str, float] | None) -> Estimate | None:
-    if measured is None:
-        return None
-    return Estimate(measured["value"], measured["sd"], error_of=ErrorOf.SPREAD, digits=3)
 
 
 def verdicts(archive: Archive, title_prefix: str) -> list[SsimVerdict]:
@@ -186,3 +203,90 @@ def _row_of_checkpoint(record: Record, archive: Archive) -> dict[str, object]:
         **best,
         "slope at the end": Estimate(mine.slope, mine.slope_se),
     }
+
+
+def _rows(name: str, profile: str, archive: Archive) -> dict[str, list[Record]]:
+    """The records of each row of a figure: the report's weights, and ours of one seed."""
+    by_seed = sorted(archive.select(name, profile).used, key=lambda r: -r.experiment.seed)
+    ours = {(r.experiment.dataset, r.experiment.method): r for r in by_seed}
+    rows = {"the report's weights": archive.released_in(name), "ours": [*ours.values()]}
+    return {whose: runs for whose, runs in rows.items() if runs}
+
+
+def method_grids(name: str, profile: str = "best", archive: AnyArchive = None) -> Figure:
+    """Figures 5 and 6: inputs, and five methods' reconstructions with SSIM; below, ours."""
+    rows = _rows(name, profile, Archive.of(archive))
+    (printed,) = (p.row for p in SSIM if p.exhibit == name.replace("figure", "Figure "))
+    if not rows:
+        return nothing()
+    height = 0.3 + 6 * len(rows)
+    with styled_figure(2 * len(rows), 3, (8, height), "white") as (figure, axes):
+        for panels, (whose, runs) in zip(axes.reshape(len(rows), 6), rows.items(), strict=True):
+            draw_tiles(panels[0], runs[0].reconstructions[0], f"{whose}:\ninput")
+            of_method = {r.experiment.method: r for r in runs}
+            for ax, m in zip(panels[1:], TABLE_METHODS, strict=True):
+                r = of_method.get(m)
+                spread = ssim_spread([r], r.experiment.dataset) if r else NOT_RUN
+                title = f"{METHOD_TITLES[m]}\n{spread}"
+                if whose != "ours":
+                    title += f"\nreport: {printed[m]}"
+                draw_tiles(ax, r.reconstructions[1] if r else None, title)
+        return with_conditions(figure, rows.get("ours", []), SPREAD)
+
+
+def grids_elsewhere(
+    name: str = "figure7", profile: str = "best", archive: AnyArchive = None
+) -> Figure:
+    """Figure 7: MIWAE(8,8) on the dataset that it was not trained on; below, ours."""
+    rows = _rows(name, profile, Archive.of(archive))
+    if not rows:
+        return nothing()
+    everyone = [*rows.get("ours", []), *rows.get("the report's weights", [])]
+    names = {"MNIST": "mnist", "Omniglot": omniglot_of(everyone)}
+    with styled_figure(len(rows), 4, (8, 0.3 + 2.3 * len(rows)), "white") as (figure, axes):
+        for row, (whose, runs) in zip(axes, rows.items(), strict=True):
+            panels = ((row[:2], "MNIST", "Omniglot"), (row[2:], "Omniglot", "MNIST"))
+            for pair, tested, trained in panels:
+                r = _trained_on(trained.lower(), runs)
+                inputs, again = r.reconstructions_elsewhere if r else (None, None)
+                said = "not run"
+                if r and ssim_on(r, names[tested]):
+                    said = f"SSIM {ssim_spread([r], names[tested])}"
+                draw_tiles(pair[0], inputs, f"{whose}:\ninput, {tested}")
+                draw_tiles(pair[1], again, f"trained on {trained}\n{said}")
+        return with_conditions(figure, rows.get("ours", []), SPREAD)
+
+
+def _trained_on(family: str, runs: Sequence[Record]) -> Record | None:
+    """The first record of a model trained on a dataset and tested on the other."""
+    of_family = (r for r in runs if r.experiment.family == family)
+    return next((r for r in of_family if r.reconstructions_elsewhere), None)
+
+
+def run_grids(shown: Sequence[Record]) -> Figure:
+    """The first record's binary inputs and each record's reconstructions with SSIM."""
+    some(shown)
+    grids = [("input", shown[0].reconstructions[0])]
+    for r, name in zip(shown, labels(shown), strict=True):
+        spread = ssim_spread([r], r.experiment.dataset)
+        grids.append((f"{name}\nSSIM {spread}", r.reconstructions[1]))
+    columns = min(len(grids), 4)
+    rows = -(-len(grids) // columns)
+    with styled_figure(rows, columns, (2.1 * columns, 2.5 * rows), "white") as (figure, axes):
+        for ax in axes.flat[len(grids) :]:
+            ax.set_axis_off()
+        for ax, (title, images) in zip(axes.flat, grids, strict=False):
+            draw_tiles(ax, images, title)
+        return with_conditions(figure, shown, SPREAD)
+
+
+def draw_tiles(ax, images: np.ndarray | None, title: str) -> None:
+    """The first images of [n, 784] in one, under a title; an empty frame if there are none."""
+    ax.set_title(title, fontsize=8)
+    ax.set(xticks=[], yticks=[])
+    if images is None:
+        ax.set_aspect("equal")
+        return
+    tiles = np.asarray(images[: SIDE * SIDE], np.float32).reshape(SIDE, SIDE, 28, 28)
+    together = tiles.transpose(0, 2, 1, 3).reshape(SIDE * 28, SIDE * 28)
+    ax.imshow(together, cmap="gray_r", vmin=0, vmax=1, interpolation="none")

@@ -1,6 +1,8 @@
-"""What our stacks of runs took on a GPU, beside what the model of costs says."""
+"""What our runs took; and stacks of them on a GPU, beside what the model of costs says."""
 
 from typing import NamedTuple
+
+import numpy as np
 
 from repro.records import Archive, Record
 from repro.records.estimates import number
@@ -68,6 +70,36 @@ def table_of_costs(archive: Archive) -> str:
     return "\n".join(lines)
 
 
-def largest_error(archive: Archive) -> float:
-    """The largest relative error of the model of costs on these stacks."""
-    return max(abs(stack.expected / stack.measured - 1) for stack in stacks_on_gpu(archive))
+def largest_error(archive: Archive) -> str:
+    """The largest relative error of the model of costs on these stacks, in percent, rounded up."""
+    errors = [abs(stack.expected / stack.measured - 1) for stack in stacks_on_gpu(archive)]
+    return f"{np.ceil(100 * max(errors)):.0f} %"
+
+
+def compute(archive: Archive) -> str:
+    """Hours of training and evaluation behind our own records, and what they ran on."""
+    ours = _our_records(archive)
+    if not ours:
+        return "no runs yet"
+    hours = sum(map(_hours, ours))
+    devices = "; ".join(sorted({r.provenance["device"] for r in ours}))
+    return f"{len(ours)} runs, {hours:.1f} hours on {devices}"
+
+
+def energy(archive: Archive) -> str:
+    """The most that our own records can have cost, in kWh."""
+    watt_hours = 0
+    for record in _our_records(archive):
+        kind = "cuda" if "NVIDIA" in record.provenance["device"] else "cpu"
+        watt_hours += MACHINES[kind].watts * _hours(record)
+    return f"{watt_hours / 1000:.1f} kWh"
+
+
+def _our_records(archive: Archive) -> list[Record]:
+    profiles = [profile for profile in TRAINED_PROFILES if profile != "smoke"]
+    return [record for profile in profiles for record in archive.records(profile)]
+
+
+def _hours(record: Record) -> float:
+    """What a run took, its share of a stack."""
+    return sum(record.provenance["seconds"].values()) / 3600

@@ -1,34 +1,30 @@
-"""Curves by epoch: Figures 1 to 4, and the curves of runs just trained."""
+"""Curves by epoch: Figures 1 to 3, and the curves of runs just trained."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from repro import ReproError
 from repro.records import Archive, Record, Selection
-from repro.records.estimates import over_seeds
 from repro.studies.captions import METHOD_TITLES, label, labels
-from repro.studies.figures.style import (
+from repro.studies.frames import AnyArchive, by_method
+from repro.studies.logs import blocks_of_logs
+from repro.studies.style import (
     COLOURS,
     legend_above,
     look,
-    nothing,
     styled_figure,
     whole_epochs,
     with_conditions,
 )
-from repro.studies.logs import blocks_of_logs, nodes_of
-from repro.studies.tables import AnyArchive, by_beta, by_method, chosen_betas
-from repro.words.exhibits import KINDS_OF_BETA, runs_of
+from repro.words.exhibits import runs_of
 from repro.words.experiments import TABLE_METHODS, Experiment
 
 WINDOWS = {"figure1": 10, "figure2": 5, "figure3": 10}  # of (a), in epochs, as in the report
 METRICS_OF_PANELS = ("iwae_64", "log_px")
-ENDS_OF_BETA = (0.1, 0.9)  # of the report's Figure 4
 
 
 def training_curves(name: str, profile: str = "best", archive: AnyArchive = None) -> Figure:
@@ -92,11 +88,11 @@ def _draw_ours(row, selection: Selection, window: int) -> None:
         draw_by_epoch(row[0], runs, "iwae_64", window, look(m))
         draw_by_epoch(row[1], runs, "log_px", 1, look(m))
     row[1].set_xlim(row[0].get_xlim())  # log p-hat may be known of the last epoch alone
-    _without_the_first_tenth(row[0], selection.used, METRICS_OF_PANELS)
-    _say_what_is_missing(row, selection.missing)
+    without_the_first_tenth(row[0], selection.used, METRICS_OF_PANELS)
+    say_what_is_missing(row, selection.missing)
 
 
-def _without_the_first_tenth(ax, ours: Sequence[Record], metrics: Iterable[str]) -> None:
+def without_the_first_tenth(ax, ours: Sequence[Record], metrics: Iterable[str]) -> None:
     """Let the first tenth of training fall off the page, as it does in the report's figures."""
     late = pd.concat([r.curve[r.curve.epoch >= r.experiment.epochs / 10] for r in ours])
     values = late[[*metrics]].melt().value
@@ -130,103 +126,12 @@ def draw_by_epoch(
         ax.fill_between(mean.index, mean - error, mean + error, **band)
 
 
-def _say_what_is_missing(axes, missing: Sequence[Experiment]) -> None:
+def say_what_is_missing(axes, missing: Sequence[Experiment]) -> None:
     """Name on the axes the runs that are missing."""
     names = list(dict.fromkeys(label(e) for e in missing))
     for ax in axes if names else ():
         said = "not run: " + textwrap.fill(", ".join(names), 40)
         ax.text(0.98, 0.03, said, transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
-
-
-def beta_curves(name: str = "figure4", profile: str = "best", archive: AnyArchive = None) -> Figure:
-    """Figure 4: IWAE-64 with beta fixed and learned, where each ends, and the learned beta."""
-    selection = Archive.of(archive).select(name, profile)
-    ours = selection.used
-    if not ours:
-        return nothing()
-    betas = sorted({e.beta for e in selection.wanted})
-    shades = dict(zip(betas, sns.color_palette("viridis", len(betas) + 1), strict=False))
-    with styled_figure(2, 2, (8, 6)) as (figure, axes):
-        (fixed, learned), (ends, values) = axes
-        learned.sharey(fixed)
-        for ax, (m, kind) in zip((fixed, learned), KINDS_OF_BETA.items(), strict=True):
-            ax.set(title=f"IWAE-64, β {kind}", xlabel="epoch")
-            for beta, runs in by_beta(ours, m).items():
-                line = look(m) | {"color": shades[beta]}
-                draw_by_epoch(ax, runs, "iwae_64", 1, line, f"{beta:g}")
-            _say_what_is_missing([ax], [e for e in selection.missing if e.method == m])
-            _draw_ends(ends, by_beta(ours, m), ours, m)
-        _draw_learned_betas(values, by_beta(ours, "ciwae-learned"), shades)
-        fixed.set_ylabel("nats")
-        ends.set(title="IWAE-64 at the end", xlabel="β, fixed or at the start", ylabel="nats")
-        _without_the_first_tenth(fixed, ours, ["iwae_64"])
-        for ax in (fixed, learned, values):
-            whole_epochs(ax)
-        for ax, title in ((fixed, "β"), (ends, "")):
-            if ax.get_legend_handles_labels()[0]:
-                ax.legend(title=title, frameon=False, fontsize=8, title_fontsize=8)
-        return with_conditions(figure, ours)
-
-
-def chosen_beta(archive: AnyArchive = None) -> Figure:
-    """The beta that is chosen, by epoch, and IWAE-64 beside that of every fixed beta."""
-    archive = Archive.of(archive)
-    chosen = chosen_betas(archive)
-    if not chosen:
-        return nothing()
-    fixed = by_beta(archive.select("figure4").used, "ciwae")
-    with styled_figure(1, 2, (8, 3.2)) as (figure, ((values, scores),)):
-        line = look("ciwae-chosen")
-        for record in chosen:
-            curve = record.curve
-            start = record.experiment.beta
-            values.plot([0, *curve.epoch], [start, *curve.beta], **line)
-        values.set(title="β while it is chosen", xlabel="epoch", ylabel="β", ylim=(0, 1))
-        _draw_ends(scores, fixed, [r for runs in fixed.values() for r in runs], "ciwae")
-        for place, record in enumerate(chosen):
-            end = record.metrics["iwae_64"]
-            beta = record.curve.beta.iloc[-1]
-            name = None if place else "chosen"
-            scores.errorbar(beta, end["value"], end["se"], capsize=2, label=name, **line)
-        scores.set(title="IWAE-64 at the end", xlabel="β, fixed or at the end", ylabel="nats")
-        scores.legend(frameon=False, fontsize=8)
-        whole_epochs(values)
-        return with_conditions(figure, chosen)
-
-
-def reported_betas(archive: AnyArchive = None) -> Figure:
-    """The two curves of the report's Figure 4: parabolas through three round values each."""
-    table = Archive.of(archive).table("figure4")[0].set_index("curve")
-    betas = np.linspace(*ENDS_OF_BETA, 100)
-    with styled_figure(1, 1, (5, 2.8)) as (figure, ((ax,),)):
-        for method, kind in KINDS_OF_BETA.items():
-            nodes = nodes_of(table.loc[kind])
-            parabola = np.polyfit([*nodes], [*nodes.values()], 2)
-            line = look(method)
-            ax.plot(betas, np.polyval(parabola, betas), color=line["color"], label=f"β {kind}")
-            ax.plot([*nodes], [*nodes.values()], line["marker"], color=line["color"])
-        ax.set(xlabel="β, fixed or at the start", ylabel="IWAE-64, nats")
-        ax.legend(frameon=False, fontsize=8)
-    return figure
-
-
-def _draw_learned_betas(ax, runs: dict[float, list[Record]], shades: dict) -> None:
-    """The learned beta by epoch, from each start."""
-    for start, of_start in runs.items():
-        curve = of_start[0].curve
-        line = look("ciwae-learned") | {"color": shades[start]}
-        ax.plot([0, *curve.epoch], [start, *curve.beta], **line)
-    ax.set(title="β while it is learned", xlabel="epoch", ylabel="β", yscale="log")
-
-
-def _draw_ends(ax, runs: dict[float, list[Record]], ours: Sequence[Record], method: str) -> None:
-    """IWAE-64 at the end, by beta."""
-    found = [over_seeds(of_beta, "iwae_64", ours) for of_beta in runs.values()]
-    if found:
-        values = [e.value for e in found]
-        errors = [e.se for e in found]
-        kind = KINDS_OF_BETA[method]
-        ax.errorbar(list(runs), values, errors, capsize=2, label=kind, **look(method))
 
 
 def run_curves(shown: Sequence[Record]) -> Figure:
@@ -254,20 +159,3 @@ def some(shown: Sequence[Record]) -> None:
             "there is no finished run to draw; "
             "`python -m repro status` lists the commands that make some"
         )
-
-
-def mean_lead(a: Sequence[Record], b: Sequence[Record]) -> pd.Series:
-    """Mean over the seeds that both have of the difference in log p-hat, by epoch."""
-    others = {r.experiment.seed: r for r in b}
-    found = []
-    for r in a:
-        if r.experiment.seed in others:
-            other = others[r.experiment.seed]
-            found.append(_log_px_by_epoch(r) - _log_px_by_epoch(other))
-    if not found:
-        return pd.Series(dtype=float)
-    return pd.concat(found, axis=1).mean(axis=1).dropna()
-
-
-def _log_px_by_epoch(record: Record) -> pd.Series:
-    return record.curve.set_index("epoch").log_px

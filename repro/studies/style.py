@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from repro.records import Record
+from repro.records.estimates import Estimate
 from repro.studies.captions import OVER_IMAGES, conditions
 
 # Okabe and Ito's colours for the colour-blind, those that show on white and on black
@@ -65,6 +66,8 @@ DASHED_PHI = {"markerfacecolor": "none", "linestyle": "--"}  # of the inference 
 @contextlib.contextmanager
 def styled_figure(rows: int, columns: int, size: tuple[float, float], axes: str = "ticks", **how):
     """A figure and its axes [rows, columns], in our style; closed, or notebooks show it twice."""
+    import seaborn as sns
+
     colours = _in_colour(INK if axes == "ticks" else GREY)
     with plt.rc_context(sns.axes_style(axes) | STYLE | colours):
         layout = {"figsize": size, "layout": "constrained", "squeeze": False}
@@ -93,11 +96,33 @@ def whole_epochs(ax) -> None:
     ax.xaxis.get_major_locator().set_params(integer=True)
 
 
+def plain_ticks(ax, *leading: int) -> None:
+    """Ticks of a logarithmic axis of y, at these leading digits, as plain numbers."""
+    ax.yaxis.set_major_locator(LogLocator(subs=leading))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def counts_below(ax, counts: Sequence[int]) -> None:
+    """A logarithmic axis of x with ticks at these counts alone."""
+    ax.set(xscale="log")
+    ax.set_xticks(counts, counts)
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def error_bars(ax, places: Sequence, estimates: Sequence[Estimate], **line) -> None:
+    """Estimates at their places, with their standard errors."""
+    values = [e.value for e in estimates]
+    errors = [e.se for e in estimates]
+    ax.errorbar(places, values, errors, **{"capsize": 2} | line)
+
+
 def legend_above(figure: Figure, ax, columns: int) -> None:
-    """One legend for the figure, of what is drawn on ``ax``."""
+    """One legend for the figure, of what is drawn on ``ax``, each name once."""
     handles, names = ax.get_legend_handles_labels()
+    once = dict(zip(names, handles, strict=True))
     where = "outside upper center"
-    figure.legend(handles, names, loc=where, ncols=columns, frameon=False, fontsize=8)
+    figure.legend(once.values(), once, loc=where, ncols=columns, frameon=False, fontsize=8)
 
 
 def with_conditions(

@@ -8,8 +8,8 @@ from repro.records import Archive
 from repro.records.estimates import number
 from repro.studies.captions import METHOD_TITLES
 from repro.studies.designs import PLANE_IMAGES, PLANE_LAYOUTS
-from repro.studies.figures.style import COLOURS, styled_figure
-from repro.studies.tables import AnyArchive
+from repro.studies.frames import AnyArchive
+from repro.studies.style import COLOURS, styled_figure
 from repro.words.experiments import TABLE_METHODS
 
 WHOSE = ("MNIST, the report's", "Omniglot, ours")

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import norm
 
-from repro.studies.figures.style import INK, legend_above, styled_figure
+from repro.studies.style import INK, legend_above, styled_figure
 
 # One latent variable: z ~ N(0, 1), x | z ~ N(z, 1), and a proposal that is not the posterior.
 X = 2.0

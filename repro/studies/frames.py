@@ -1,0 +1,166 @@
+"""What tables are made with, and where their cells become text.
+
+A table is a DataFrame whose cells are ``Estimate``, ``NOT_RUN`` or words. Its ``attrs`` hold a
+caption that says where the numbers come from, and the commands that would make what is missing.
+``as_strings`` turns cells into text; ``as_text`` and ``show`` are the edges where that happens.
+"""
+
+import html
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from repro import plural, records
+from repro.records import Archive, Record, Selection
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate
+from repro.studies.captions import FAMILY_TITLES, METHOD_TITLES, conditions, labels, origin
+from repro.words.experiments import TABLE_METHODS, Experiment, commands
+
+AnyArchive = Archive | str | Path | None
+Rows = dict[tuple, dict[str, object]]
+OF_WEIGHTS = "report's weights"  # measured again
+
+
+def framed(rows: Rows, levels: Sequence[str], caption: str, missing: Sequence[str] = ()):
+    """Rows by their index as a DataFrame with a caption and the commands for what is missing.
+
+    Where all estimates of a row have as many seeds, its label says how many, and its cells do not.
+    """
+    rows = dict(_with_seeds_in_label(index, row) for index, row in rows.items())
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index = pd.MultiIndex.from_tuples(table.index, names=levels)
+    table.attrs = {"caption": caption, "missing": [*missing]}
+    return table
+
+
+def _with_seeds_in_label(index: tuple, row: Mapping[str, object]) -> tuple[tuple, dict]:
+    estimates = [cell for cell in row.values() if isinstance(cell, Estimate)]
+    counts = {e.seeds for e in estimates}
+    kinds = {e.error_of for e in estimates}
+    if len(counts) != 1 or counts == {1} or kinds != {ErrorOf.SEEDS}:
+        return index, dict(row)
+    label = f"{index[-1]}, {plural(counts.pop(), 'seed')}"
+    shown = {
+        name: replace(cell, seeds=1) if isinstance(cell, Estimate) else cell
+        for name, cell in row.items()
+    }
+    return (*index[:-1], label), shown
+
+
+def of_ours(rows: Rows, levels: Sequence[str], selection: Selection, error: str):
+    """A table of our own runs."""
+    used = selection.used
+    caption = f"Ours: {conditions(used, error)}" if used else conditions(used)
+    return framed(rows, levels, caption, commands(selection.missing))
+
+
+def by_method(runs: Sequence[Record], methods: Sequence[str] = TABLE_METHODS) -> dict:
+    """The records of each method, in the order of Table 1."""
+    found: dict[str, list[Record]] = {method: [] for method in methods}
+    for record in runs:
+        if record.experiment.method in found:
+            found[record.experiment.method].append(record)
+    return found
+
+
+def row_of(runs: Sequence[Record], cell_of: Callable[[Sequence[Record]], object]) -> dict:
+    """A row: what ``cell_of`` makes of the records of each of Table 1's methods."""
+    return for_methods({m: cell_of(found) for m, found in by_method(runs).items()})
+
+
+def for_methods(cells: Mapping[str, object]) -> dict[str, object]:
+    """A row: the cells of Table 1's methods, under their titles."""
+    return {title: cells[m] for m, title in METHOD_TITLES.items()}
+
+
+# Where cells become text
+
+
+def as_strings(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table with every cell as text."""
+    shown = table.map(str)
+    shown.attrs = table.attrs
+    return shown
+
+
+def as_text(table: pd.DataFrame, form: str = "text", name: str = "repro") -> str:
+    """The table with its caption, as text, csv, markdown or latex (booktabs)."""
+    from tabulate import tabulate
+
+    caption = table.attrs["caption"]
+    flat = as_strings(table).reset_index()
+    if form == "csv":
+        return flat.to_csv(index=False).rstrip()
+    if form == "latex":
+        return _as_latex(flat, caption, name)
+    grid = {"text": "presto", "markdown": "pipe"}[form]
+    lines = tabulate(flat, headers="keys", tablefmt=grid, showindex=False, disable_numparse=True)
+    needed = [f"missing; make it with: {command}" for command in table.attrs["missing"]]
+    return "\n".join([lines, "", caption, *needed])
+
+
+TEX = {"p̂": r"$\hat p$", "‖": r"$\|$", "−": "$-$", "±": r"$\pm$", "β": r"$\beta$"}
+
+
+def _as_latex(flat: pd.DataFrame, caption: str, name: str) -> str:
+    """LaTeX with mathematical signs; pandas escapes what cells hold, but not the caption."""
+    escaped = caption.translate({ord(sign): f"\\{sign}" for sign in "&%$#_{}"})
+    text = flat.to_latex(index=False, escape=True, caption=escaped, label=f"tab:{name}")
+    for sign, tex in TEX.items():
+        text = text.replace(sign, tex)
+    return text.rstrip()
+
+
+def show(table: pd.DataFrame) -> None:
+    """The table in a notebook, with missing cells grey, its caption, and what would fill gaps."""
+    from IPython.display import HTML, Markdown, display
+
+    text = as_strings(table)
+    grey = "color: grey; font-style: italic"
+    style = text.style.map(lambda cell: grey if cell == str(NOT_RUN) else "")
+    # The same name every time, and a different one for each table of a page.
+    name = zlib.crc32("".join([table.attrs["caption"], *map(str, table.index)]).encode())
+    display(HTML(style.set_uuid(f"{name:08x}").to_html()), Markdown(table.attrs["caption"]))
+    if table.attrs["missing"]:
+        display(to_fill(table.attrs["missing"]))
+
+
+def to_fill(needed: Sequence[str]):
+    """Commands for what is missing, for a notebook."""
+    from IPython.display import Markdown
+
+    return Markdown("To fill the gaps:\n```bash\n" + "\n".join(needed) + "\n```")
+
+
+THE_REPORTS = "The report's weights"
+
+
+def show_origins(notebook: str, runs_by_name: Mapping[str, Sequence[Record]]) -> None:
+    """In a notebook: which records it shows, with commits, dates and devices, folded."""
+    from IPython.display import HTML, display
+
+    said = []
+    for whose, runs in runs_by_name.items():
+        if runs:
+            text = html.escape(origin(runs, None), quote=False)
+            links = ", ".join(map(_link, runs, labels(runs)))
+            said.append(f"<p><b>{whose}</b>: {text} Records: {links}.</p>")
+    link = f'<a href="../notebooks/{notebook}.ipynb">notebooks/{notebook}.ipynb</a>'
+    said.append(f"<p>Made by {link}.</p>")
+    summary = "<summary>Where these numbers come from</summary>"
+    display(HTML(f'<details class="origin">{summary}{"".join(said)}</details>'))
+
+
+def _link(record: Record, name: str) -> str:
+    """A link from ``notebooks``, here and in the book, if the record is kept with the project."""
+    e: Experiment = record.experiment
+    name = f"{name} {FAMILY_TITLES.get(e.family, e.dataset)}"
+    if e.model != "reference":
+        name += f", {e.model}"
+    kept = record.path.is_relative_to(records.root() / "results")
+    if not kept or e.profile == "smoke":
+        return name
+    return f'<a href="../{record.path.relative_to(records.root())}/metrics.json">{name}</a>'

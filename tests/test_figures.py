@@ -4,6 +4,7 @@ import json
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from IPython.core.pylabtools import print_figure
 
@@ -154,6 +155,23 @@ def test_several_seeds_are_a_mean_and_a_band_of_its_standard_error(results):
     assert curves(ax)[COLOURS["vae"]].get_ydata()[0] == -91
     (band,) = ax.collections
     assert np.ptp(band.get_paths()[0].vertices[:, 1]) == pytest.approx(2.0)
+
+
+def test_at_each_epoch_the_seeds_that_have_it_are_drawn_and_counted(results):
+    """Two seeds with log p-hat at every epoch, and one with log p-hat at the end alone."""
+    for seed, value in ((0, -90.0), (1, -92.0), (2, -97.0)):
+        path = write_record(results, plan("vae", seed=seed, profile="short")[0], value)
+    curve = pd.read_csv(path / "curve.csv")
+    curve.loc[curve.epoch < 40, ["log_px", "log_px_se"]] = np.nan
+    (record,) = (r for r in Archive(results).records("short") if r.path == path)
+    record.__dict__["curve"] = curve
+    runs = [r for r in Archive(results).records("short") if r.path != path]
+    figure, ax = plt.subplots()
+    counts = draw_by_epoch(ax, [*runs, record], "log_px", 1, look("vae"))
+    drawn = ax.get_lines()[0].get_ydata()
+    assert counts == [2] * 39 + [3]
+    assert drawn.tolist() == [-91.0] * 39 + [-93.0]
+    plt.close(figure)
 
 
 @pytest.fixture

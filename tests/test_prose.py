@@ -434,7 +434,7 @@ def test_the_start_of_a_learned_beta_hardly_matters(n):
 
 def test_a_learned_beta_ends_where_iwae_does(n):
     iwae = n.after("mnist reference", "iwae", 13).value
-    assert max(abs(n.scores("ciwae-learned") - iwae)) < 0.3
+    assert max(abs(n.scores("ciwae-learned") - iwae)) < 0.35
 
 
 def test_a_learned_beta_falls_from_each_start(n):

@@ -451,9 +451,9 @@ def _candidate(
 
 
 def _in_use(known: Iterable[str], found: Sequence[str]) -> list[str]:
-    """Those of the known names that are found; the first of them if none is."""
-    known = list(known)
-    return [name for name in known if name in found] or known[:1]
+    """The first of the known names, which is the usual one, and those that are found."""
+    usual, *others = known
+    return [usual, *(name for name in others if name in found)]
 
 
 def _serves(exhibit: str, record: Record) -> bool:

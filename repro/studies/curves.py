@@ -84,9 +84,12 @@ def _draw_ours(row, selection: Selection, window: int) -> None:
     rolling = f", rolling mean of {window}" if window > 1 else ""
     row[0].set_title(f"ours: (a) IWAE-64{rolling}")
     row[1].set_title("ours: (b) log p̂(x)")
+    counts: list[int] = []
     for m, runs in by_method(selection.used).items():
         draw_by_epoch(row[0], runs, "iwae_64", window, look(m))
-        draw_by_epoch(row[1], runs, "log_px", 1, look(m))
+        counts += draw_by_epoch(row[1], runs, "log_px", 1, look(m))
+    if len(set(counts)) > 1:
+        row[1].set_title(f"ours: (b) log p̂(x), of {min(counts)} to {max(counts)} seeds")
     row[1].set_xlim(row[0].get_xlim())  # log p-hat may be known of the last epoch alone
     without_the_first_tenth(row[0], selection.used, METRICS_OF_PANELS)
     say_what_is_missing(row, selection.missing)
@@ -102,20 +105,24 @@ def without_the_first_tenth(ax, ours: Sequence[Record], metrics: Iterable[str]) 
 
 def draw_by_epoch(
     ax, runs: Sequence[Record], metric: str, window: int, line: dict, name: str | None = None
-) -> None:
-    """Mean over seeds by epoch, rolling; a band between seeds, or bars over images."""
+) -> list[int]:
+    """Mean over the seeds that have an epoch, rolling; a band between seeds, or bars over images.
+
+    Returns how many seeds each drawn epoch has.
+    """
     if not runs:
-        return
+        return []
     measured = [r.curve.set_index("epoch").dropna(subset=[metric]) for r in runs]
     rolling = [m[metric].rolling(window, min_periods=1).mean() for m in measured]
-    values = pd.concat(rolling, axis=1).dropna()
+    values = pd.concat(rolling, axis=1).sort_index()
+    counts = values.count(axis=1)
     mean = values.mean(axis=1)
     if metric == "log_px":  # measured at a few epochs only
         line = line | {"linestyle": "none", "markersize": 5}
     every = max(len(values) // 8, 1) if metric == "iwae_64" else 1
     ax.plot(mean.index, mean, markevery=every, label=name, **line)
     if len(runs) > 1:
-        error = values.std(axis=1, ddof=1) / np.sqrt(len(runs))
+        error = values.std(axis=1, ddof=1) / np.sqrt(counts)
     else:
         error = measured[0][f"{metric}_se"]
     if metric == "log_px":
@@ -124,6 +131,7 @@ def draw_by_epoch(
     elif len(runs) > 1:
         band = {"color": line["color"], "alpha": 0.25, "linewidth": 0}
         ax.fill_between(mean.index, mean - error, mean + error, **band)
+    return counts.tolist()
 
 
 def say_what_is_missing(axes, missing: Sequence[Experiment]) -> None:

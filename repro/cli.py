@@ -70,6 +70,9 @@ repro_command.list_commands = lambda context: list(repro_command.commands)
     help=f"Measured where stages of the learning rate end: {', '.join(AT_MILESTONES)}; or none.",
 )
 @click.option("--no-milestones", "milestones", flag_value="none", help="The same as none.")
+@click.option(
+    "--keep-state", is_flag=True, help="So that the same runs can go on to more --epochs later."
+)
 @data_option
 @results_option
 @device_option
@@ -83,14 +86,17 @@ repro_command.list_commands = lambda context: list(repro_command.commands)
     default=True,
     help="If the engine is not available, train with a simpler and slower one.",
 )
-def train_command(data, results, device, time_limit, engine, fallback, milestones, **words) -> int:
+def train_command(
+    data, results, device, time_limit, engine, fallback, milestones, keep_state, **words
+) -> int:
     """Train, evaluate and write records.
 
     A run that has a record is not trained again. An interrupted training goes on when the same
-    command is given again; its exit status is 3.
+    command is given again; its exit status is 3. With --keep-state, so does one that is done, to
+    more epochs.
     """
     runs = plan(device=device, **words)
-    how = (device, time_limit, engine, measured_at_milestones(milestones), fallback)
+    how = (device, time_limit, engine, measured_at_milestones(milestones), fallback, keep_state)
     there = len(training.run.train(runs, data, results, *how))
     return 0 if there == len(runs) else UNFINISHED
 
@@ -135,7 +141,7 @@ def status_command(profile: str, results: str | None) -> None:
         for record in archive.records(name):
             e, told = record.experiment, record.provenance
             commit = (told["commit"] or "unknown")[:10]
-            print(f"there    {_name(e)}  ({e.epochs} epochs, {told['date']}, commit {commit})")
+            print(f"there    {_name(e)}  ({e.epochs} epochs, {told['date'][:10]}, commit {commit})")
     missing = _missing(archive, profile)
     missing += [e for e in exhibits.released_runs() if not archive.holds(e)]
     for e in missing:

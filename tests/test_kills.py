@@ -18,9 +18,9 @@ from repro.records import Archive
 KILLS = int(os.environ.get("REPRO_KILLS", "5"))
 PARTS = ("training", "saving", "evaluating", "writing")
 
-# A process that trains two runs. Its arguments are the folder of results, and the part of the work
-# and the number of the call, of Python or C, at which it kills itself. At its end it prints how
-# many calls each part has had.
+# A process that trains two runs for an epoch, and then for one more. Its arguments are the folder
+# of results, and the part of the work and the number of the call, of Python or C, at which it kills
+# itself. At its end it prints how many calls each part has had.
 CHILD = """
 import json, os, signal, sys
 import torch
@@ -57,9 +57,10 @@ def count(frame, event, argument):
         if now[-1] == part and calls[part] == moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
-runs = plan("piwae,ciwae-learned", profile="smoke", epochs=2)
 sys.setprofile(count)
-run.train(runs, results=results, device="cpu", engine="eager")
+for epochs in (1, 2):
+    runs = plan("piwae,ciwae-learned", profile="smoke", epochs=epochs)
+    run.train(runs, results=results, device="cpu", engine="eager", keep_state=True)
 sys.setprofile(None)
 print(json.dumps(calls))
 """
@@ -77,7 +78,7 @@ def train(results, part="none", moment=0):
 def content(results):
     """The bytes of all that a record says, but for its provenance."""
     records = Archive(results).records("smoke")
-    assert len(records) == 2
+    assert len(records) == 4
     files = [file for record in records for file in sorted(record.path.iterdir())]
     told = {f"{f.parent.name}/{f.name}": f for f in files if f.name != "provenance.json"}
     found = {}

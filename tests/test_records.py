@@ -78,6 +78,33 @@ def test_a_whole_record_is_never_replaced_and_a_broken_one_is(tmp_path, experime
     assert Archive(tmp_path).get(experiment).metrics["log_px"]["value"] == -80
 
 
+@pytest.mark.parametrize("function", ["_write_arrays", "_make_room"])
+def test_a_record_that_appears_while_another_is_written_wins(
+    tmp_path, experiment, monkeypatch, function
+):
+    rival = write_record(tmp_path / "elsewhere", experiment, -70.0)
+    before = getattr(archive_module, function)
+
+    def and_the_rival_comes(*given):
+        before(*given)
+        rival.rename(tmp_path / rival.relative_to(tmp_path / "elsewhere"))
+
+    monkeypatch.setattr(archive_module, function, and_the_rival_comes)
+    with pytest.raises(ReproError, match="never replaced"):
+        write_record(tmp_path, experiment)
+    assert Archive(tmp_path).get(experiment).metrics["log_px"]["value"] == -70
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_record_is_on_the_disk_before_it_is_in_its_place(tmp_path, experiment, monkeypatch):
+    synced = []
+    monkeypatch.setattr(archive_module, "_sync", lambda path: synced.append(path.name))
+    path = write_record(tmp_path, experiment)
+    partial = f"{path.name}.partial"
+    assert {*synced[:-2]} == {file.name for file in path.iterdir()}
+    assert synced[-2:] == [partial, path.parent.name]
+
+
 def test_a_death_while_writing_leaves_no_record(tmp_path, experiment, monkeypatch):
     monkeypatch.setattr(os, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):

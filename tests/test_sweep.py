@@ -80,7 +80,7 @@ def test_jobs_keep_within_their_slot_and_memory_and_are_of_one_size():
     sizes = [len(job.runs) for job in jobs]
     assert max(sizes) - min(sizes) <= 1
     assert len(sweep.jobs_of(runs, "cuda", slot=15, memory=20)) > len(jobs)
-    assert len(sweep.jobs_of(runs, "cuda", slot=8, memory=40)) > len(jobs)
+    assert len(sweep.jobs_of(runs, "cuda", slot=6, memory=40)) > len(jobs)
 
 
 def test_runs_longer_than_a_slot_are_alone_on_a_processor_and_together_on_a_gpu():
@@ -149,9 +149,21 @@ def test_the_model_of_costs_is_as_near_to_the_records_as_the_chapter_says():
 def test_evaluation_is_counted_from_where_a_training_is():
     (e,) = plan("vae", profile="short", epochs=13)
     samples = PROFILES["short"].log_px_samples
-    assert weights_to_evaluate(e) == 64 * 14 + 3 * samples
-    assert weights_to_evaluate(e, done=4) == 64 * 10 + samples
-    assert weights_to_evaluate(e, milestones=False) == 64 * 14 + samples
+    at_end = 10_000 * (64 + samples)
+    every_epoch = 10_000 * 64
+    at_milestone = 1000 * (64 + samples)
+    assert weights_to_evaluate(e, 10_000) == 13 * every_epoch + 2 * at_milestone + at_end
+    assert weights_to_evaluate(e, 10_000, done=4) == 9 * every_epoch + at_end
+    assert weights_to_evaluate(e, 10_000, milestones=False) == 13 * every_epoch + at_end
+
+
+def test_late_in_training_every_eighth_epoch_is_evaluated():
+    (e,) = plan("vae", profile="short", epochs=364)
+    late = len(range(128, 364, 8)) + 1  # and the milestone at the end
+    before = weights_to_evaluate(e, 1, done=0, milestones=False)
+    after = weights_to_evaluate(e, 1, done=121, milestones=False)
+    assert before - after == 64 * 121
+    assert after == 64 * (late + 1) + PROFILES["short"].log_px_samples
 
 
 def test_both_versions_of_omniglot_cost_about_the_same():

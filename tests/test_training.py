@@ -16,7 +16,7 @@ from repro import ReproError, bounds, datasets, own
 from repro.__main__ import train
 from repro.catalogue import MODELS
 from repro.records import Archive, archive
-from repro.training import leases, loop
+from repro.training import forecast, leases, loop, run
 from repro.training.forecast import engine_for
 from repro.training.program import learning_rate
 from repro.training.run import _in_words, has_precision, state_of
@@ -82,8 +82,8 @@ def stack_all(monkeypatch):
 def weights(fit):
     found = {}
     for program in fit.programs:
-        for run, e in enumerate(program.experiments):
-            found[e.name] = program.model.run_state(run)
+        for number, e in enumerate(program.experiments):
+            found[e.name] = program.model.run_state(number)
     return found
 
 
@@ -133,6 +133,46 @@ def test_what_another_process_made_while_this_one_waited_is_not_trained_again(
     monkeypatch.setattr(loop, "fit", None)  # it would fail if it were called
     (record,) = train([e], results=tmp_path, device="cpu")
     assert record.experiment == e
+
+
+def test_a_lease_that_is_lost_while_a_run_is_evaluated_leaves_its_record_to_the_other(
+    few_at_milestones, tmp_path, monkeypatch, capsys
+):
+    (e,) = runs("vae", epochs=1)
+    evaluated = []
+
+    @contextlib.contextmanager
+    def lost_after_the_evaluation(places):
+        yield lambda: bool(evaluated)
+
+    def assess(*given):
+        evaluated.append(given)
+        return before(*given)
+
+    before = run.assess
+    monkeypatch.setattr(leases, "held", lost_after_the_evaluation)
+    monkeypatch.setattr(run, "assess", assess)
+    assert train([e], results=tmp_path, device="cpu", engine="eager") == []
+    assert "stopped before all was evaluated" in capsys.readouterr().out
+    assert not Archive(tmp_path).holds(e)
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link to nothing", "a link"])
+def test_a_place_that_can_hold_no_record_is_named_before_training(
+    small, tmp_path, monkeypatch, kind
+):
+    (e,) = runs("vae", epochs=1)
+    place = Archive(tmp_path).path_of(e)
+    place.parent.mkdir(parents=True)
+    if kind == "a file":
+        place.write_text("mine")
+    else:
+        (tmp_path / "folder").mkdir()
+        place.symlink_to(tmp_path / ("folder" if kind == "a link" else "nothing"))
+    monkeypatch.setattr(loop, "fit", None)  # it would fail if it were called
+    with pytest.raises(ReproError, match="where a record's folder belongs; move it away"):
+        train([e], results=tmp_path, device="cpu")
+    assert [*place.parent.iterdir()] == [place]
 
 
 def test_a_provenance_names_each_device_once_or_the_first_of_many():
@@ -265,16 +305,87 @@ def test_a_milestone_evaluation_can_be_stopped_and_goes_on_where_it_was(small, t
     digits = few_digits()
     state = tmp_path / "state.pt"
     whole = loop.fit(runs(), digits)
-    # It stops after ten steps and both evaluations of the first run, in those of the second.
-    stops = iter([False] * 12 + [True])
+    # It stops after ten steps, two evaluations, and log p-hat of the first run, in the second's.
+    stops = iter([False] * 13 + [True])
     fit = loop.fit(runs(), digits, state, stop=lambda: next(stops))
-    assert (fit.epoch, fit.step) == (0, fit.steps_per_epoch)
-    kept = loop.unfinished(state)
-    assert (kept.experiments, kept.epochs, kept.engine) == (runs(), 0, "eager")
+    assert (fit.epoch, fit.step) == (1, 0)
+    assert ["log_px" in curve[-1] for curve in fit.curves] == [True, False]
+    kept = loop.unfinished(state, epochs=2)
+    assert (kept.experiments, kept.epochs, kept.engine) == (runs(), 1, "eager")
     assert loop.fit(runs(), digits, state).curves == whole.curves
-    assert loop.unfinished(state).finished
+    assert loop.unfinished(state, epochs=2).finished
     nothing_left = loop.fit(runs(), digits, state, commit="another")
     assert nothing_left.commits == ["unknown"]
+
+
+def trained_to(epochs, results, **how):
+    """The records of two runs, trained to so many epochs."""
+    how = {"device": "cpu", "engine": "eager"} | how
+    return train(runs(epochs=epochs), results=results, **how)
+
+
+@pytest.fixture
+def few_at_milestones(small, monkeypatch):
+    """Twenty test images, of which four are taken at milestones."""
+    few = few_digits()
+    monkeypatch.setattr(datasets, "load", lambda name, data=None: few)
+    monkeypatch.setattr(loop, "IMAGES_AT_MILESTONES", 4)
+
+
+def test_a_training_that_is_done_goes_on_to_more_epochs_bit_for_bit(few_at_milestones, tmp_path):
+    """It goes on twice, the second time in another folder; shorter records stay as they are."""
+    at_once = trained_to(6, tmp_path / "at-once")
+    first = tmp_path / "first"
+    short = trained_to(1, first, keep_state=True)
+    before = [(r.path / "curve.csv").read_bytes() for r in short]
+    trained_to(4, first, keep_state=True)
+    assert [(r.path / "curve.csv").read_bytes() for r in short] == before
+    (state,) = first.rglob("*.pt")
+    second = tmp_path / "second" / state.relative_to(first)
+    second.parent.mkdir(parents=True)
+    second.write_bytes(state.read_bytes())
+    in_parts = trained_to(6, tmp_path / "second")
+    assert [*second.parent.glob("*.pt")] == [second]
+    for a, b in zip(at_once, in_parts, strict=True):
+        assert a.metrics == b.metrics
+        for name in ("curve.csv", "model.safetensors"):
+            assert (a.path / name).read_bytes() == (b.path / name).read_bytes()
+    curve = at_once[0].curve.set_index("epoch")
+    assert curve.log_px_images.dropna().to_dict() == {1: 4, 4: 4}
+    assert curve.log_px.dropna().index.tolist() == [1, 4, 6]
+    assert curve.iwae_64_same_images[1] != curve.iwae_64[1]
+
+
+def test_a_state_that_is_kept_serves_no_shorter_training_and_gives_way_to_none(
+    few_at_milestones, tmp_path
+):
+    trained_to(2, tmp_path, keep_state=True)
+    (kept,) = tmp_path.rglob("*.pt")
+    content = kept.read_bytes()
+    (record, _) = trained_to(1, tmp_path, keep_state=True)
+    assert record.curve.epoch.tolist() == [1]
+    assert [*tmp_path.rglob("*.pt")] == [kept]
+    assert kept.read_bytes() == content
+
+
+def test_an_engine_of_ones_own_choice_stays_and_auto_goes_by_the_whole_length(
+    few_at_milestones, tmp_path, monkeypatch
+):
+    """A training that was interrupted goes on with its engine, one that is longer now need not."""
+    asked = []
+
+    def try_engines(runs, dataset, device, engine, fallback):
+        asked.append(engine)
+        return forecast.Trial("eager", 0.1)
+
+    monkeypatch.setattr(forecast, "try_engines", try_engines)
+    trained_to(1, tmp_path, keep_state=True, engine="auto")
+    trained_to(2, tmp_path, keep_state=True, engine="auto", time_limit=0)
+    monkeypatch.setattr(forecast, "WORTH_COMPILING", 0.0)
+    trained_to(2, tmp_path, keep_state=True, engine="auto")
+    trained_to(3, tmp_path, engine="auto")
+    trained_to(4, tmp_path, engine="eager")
+    assert asked == ["eager", "eager", "eager", "compiled", "eager"]
 
 
 def test_without_milestones_training_and_the_bound_are_the_same(small):
@@ -367,7 +478,7 @@ def test_a_damaged_state_is_one_line(small, tmp_path):
     for damaged in (b"PK not a state", whole[:-100], changed):
         state.write_bytes(damaged)
         with pytest.raises(ReproError, match=UNREADABLE):
-            loop.unfinished(state)
+            loop.unfinished(state, epochs=2)
         with pytest.raises(ReproError, match=UNREADABLE):
             loop.fit(runs(), few_digits(), state)
 
@@ -379,11 +490,11 @@ def test_a_state_with_other_contents_is_one_line(small, tmp_path):
     for wrong in ({"engines": []}, {"experiments": [{"colour": "red"}]}):
         torch.save(kept | wrong, state)
         with pytest.raises(ReproError, match=UNREADABLE):
-            loop.unfinished(state)
+            loop.unfinished(state, epochs=2)
     of_an_earlier_version = {name: kept[name] for name in kept if name != "sizes"}
     torch.save(of_an_earlier_version, state)
     with pytest.raises(ReproError, match=UNREADABLE):
-        loop.unfinished(state)
+        loop.unfinished(state, epochs=2)
     kept["programs"][0]["tensors"].popitem()
     torch.save(kept, state)
     with pytest.raises(ReproError, match=UNREADABLE):

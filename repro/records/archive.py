@@ -47,10 +47,30 @@ from repro.records.schema import (
     fault_of_provenance,
 )
 from repro.words import exhibits
-from repro.words.experiments import PRECISIONS, PROFILES, Experiment, profile, with_epochs
+from repro.words.experiments import (
+    PRECISIONS,
+    PROFILES,
+    Experiment,
+    is_evaluated,
+    profile,
+    with_epochs,
+)
 
 METRICS = ("iwae_64", "log_px", "minus_kl", "elbo", "ssim", "ess", "active_units")
-CURVE = ("epoch", "learning_rate", "loss", "iwae_64", "iwae_64_se", "log_px", "log_px_se", "beta")
+# Of a curve. Log p-hat is of ``log_px_images`` test images, and beside it is IWAE-64 of the same
+# ones; both are empty where log p-hat is of all of them.
+CURVE = (
+    "epoch",
+    "learning_rate",
+    "loss",
+    "iwae_64",
+    "iwae_64_se",
+    "log_px",
+    "log_px_se",
+    "log_px_images",
+    "iwae_64_same_images",
+    "beta",
+)
 
 # Tables beside the records, and the command that makes each.
 MADE_BY = {
@@ -117,7 +137,7 @@ class Record:
         """One line for each epoch, as a pandas DataFrame with the columns of ``CURVE``."""
         import pandas as pd
 
-        return pd.read_csv(self.path / "curve.csv")
+        return pd.read_csv(self.path / "curve.csv").reindex(columns=list(CURVE))
 
     @cached_property
     def gradients(self):
@@ -227,8 +247,15 @@ class Archive:
 
     def holds(self, experiment: Experiment) -> bool:
         """True if a whole record is in place."""
+        return _is_whole(self.path_of(experiment))
+
+    def check_place(self, experiment: Experiment) -> None:
+        """Raise ReproError if a record could not be put where it belongs."""
         path = self.path_of(experiment)
-        return all((path / f).exists() for f in (*FILES, "provenance.json"))
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise ReproError(
+                f"{path} is a file or a link where a record's folder belongs; move it away"
+            )
 
     def get(self, experiment: Experiment) -> Record:
         """An experiment's record. Without one, ReproError names the command that makes it."""
@@ -282,9 +309,7 @@ class Archive:
         """
         path = self.path_of(experiment)
         if self.holds(experiment):
-            raise ReproError(
-                f"{path} exists and records are never replaced; make it again in another folder"
-            )
+            raise _exists(path)
 
         def fill(folder: Path) -> None:
             _write_texts(folder, experiment, metrics, curve)
@@ -570,8 +595,11 @@ def _fault_of_curve(path: Path, experiment: Experiment) -> str:
     epochs = experiment.epochs if PROFILES[experiment.profile].trained_here else 0
     if [line["epoch"] for line in lines] != [str(i + 1) for i in range(epochs)]:
         return f"curve.csv does not have {experiment.epochs} epochs"
-    numbers = [float(line[k]) for line in lines for k in ("loss", "iwae_64", "iwae_64_se")]
-    if not all(map(math.isfinite, numbers)):
+    numbers = [line["loss"] for line in lines]
+    for line in lines:
+        if line["iwae_64"] or is_evaluated(int(line["epoch"])):
+            numbers += [line["iwae_64"], line["iwae_64_se"]]
+    if not all(math.isfinite(float(number)) for number in numbers):
         return "a number in curve.csv is not finite"
     return ""
 
@@ -586,14 +614,55 @@ def _write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     try:
         partial.mkdir(parents=True)
         fill(partial)
-        shutil.rmtree(path, ignore_errors=True)  # what is there is not a whole record
-        os.replace(partial, path)
+        for written in (*partial.iterdir(), partial):
+            _sync(written)
+        _make_room(path)
+        os.replace(partial, path)  # it fails if another process put a record there now
+        _sync(path.parent)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        if _is_whole(path):
+            raise _exists(path) from None
         raise ReproError(
             f"{path} could not be written ({error.strerror}); is the disk full? "
             "The same command tries again"
         ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _make_room(path: Path) -> None:
+    """Remove what is in a record's place and is not a whole record.
+
+    It is looked at where no other process can put a record meanwhile.
+    """
+    if not path.exists():
+        return
+    aside = path.with_name(path.name + ".aside.partial")
+    path.rename(aside)
+    if _is_whole(aside):
+        aside.rename(path)
+        raise _exists(path)
+    shutil.rmtree(aside)
+
+
+def _is_whole(path: Path) -> bool:
+    """True if every file that a record must have is in a folder."""
+    return all((path / f).exists() for f in (*FILES, "provenance.json"))
+
+
+def _exists(path: Path) -> ReproError:
+    return ReproError(
+        f"{path} exists and records are never replaced; make it again in another folder"
+    )
+
+
+def _sync(path: Path) -> None:
+    """Let a file, or the list of a folder's files, reach the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_texts(

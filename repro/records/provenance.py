@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def code_and_date() -> dict:
-    """The code's commit and state, versions, and today's date.
+    """The code's commit and state, versions, and the date and time (UTC).
 
     ``REPRO_COMMIT`` names the commit of a copy that has left its git folder behind; whoever sets it
     vouches that nothing was changed.
@@ -31,8 +31,8 @@ def code_and_date() -> dict:
         )
         dirty = None if changes is None else bool(changes)
         code = {"commit": git_says(PACKAGE, "rev-parse", "HEAD"), "dirty": dirty}
-    today = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-    return code | {"versions": _versions(), "date": today}
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return code | {"versions": _versions(), "date": now}
 
 
 def code_of(origin: dict) -> str:

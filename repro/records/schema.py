@@ -36,9 +36,9 @@ def is_commit(value: object) -> bool:
 
 
 def is_date(value: object) -> bool:
-    """True of a day as 2026-01-31."""
+    """True of a day as 2026-01-31, and of a time as 2026-01-31T12:34:56Z."""
     try:
-        return isinstance(value, str) and bool(datetime.date.fromisoformat(value))
+        return isinstance(value, str) and bool(datetime.datetime.fromisoformat(value))
     except ValueError:
         return False
 

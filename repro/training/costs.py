@@ -10,7 +10,13 @@ from typing import NamedTuple
 
 from repro.bounds import T
 from repro.catalogue import MODELS, OMNIGLOT
-from repro.words.experiments import MILESTONES, PROFILES, Experiment
+from repro.words.experiments import (
+    IMAGES_AT_MILESTONES,
+    MILESTONES,
+    PROFILES,
+    Experiment,
+    is_evaluated,
+)
 
 SIZES = {  # dataset -> training and test images; of somebody's own dataset, MNIST's
     "digits": (1500, 297),
@@ -25,15 +31,20 @@ def _size(e: Experiment) -> float:
     return MODELS[e.model].parameters / MODELS["reference"].parameters
 
 
-def weights_to_evaluate(e: Experiment, done: int = 0, milestones: bool = True) -> int:
-    """Log-weights of each test image that are still evaluated after ``done`` epochs.
+def weights_to_evaluate(e: Experiment, images: int, done: int = 0, milestones: bool = True) -> int:
+    """Log-weights of a number of test images that are still evaluated after ``done`` epochs.
 
-    T for each epoch left and at the end; those of log p-hat at the end and at each milestone.
+    T for each epoch left that is evaluated, and at the end; those of log p-hat at the end, and of
+    some images at each milestone.
     """
-    times = 1
+    samples = PROFILES[e.profile].log_px_samples
+    evaluated = [n for n in range(done + 1, e.epochs + 1) if is_evaluated(n)]
+    at_end = T + samples
+    weights = images * (T * len(evaluated) + at_end)
     if milestones:
-        times += len([m for m in MILESTONES if done < m < e.epochs])
-    return T * (e.epochs - done + 1) + times * PROFILES[e.profile].log_px_samples
+        times = len([m for m in MILESTONES if done < m < e.epochs])
+        weights += times * at_end * min(images, IMAGES_AT_MILESTONES)
+    return weights
 
 
 @dataclass(frozen=True)
@@ -65,8 +76,8 @@ class Machine:
         first = runs[0]
         _, test = SIZES.get(first.dataset, SIZES["mnist"])
         size = _size(first)
-        samples = weights_to_evaluate(first)
-        evaluation = samples * test * self.seconds_of_sample * len(runs) * size
+        weights = weights_to_evaluate(first, test)
+        evaluation = weights * self.seconds_of_sample * len(runs) * size
         base, more = self.memory
         memory = base + more * len(runs) * size
         return Cost(self.seconds_to_start + self.training(runs) + evaluation, memory)

@@ -104,6 +104,6 @@ def seconds_left(
         begun = time.monotonic()
         scores.iwae_bound(model, few, [0], "estimate")
     seconds_per_weight = (time.monotonic() - begun) / (len(few) * 64)
-    weights = weights_to_evaluate(e, done, milestones) * len(dataset.test) * len(runs)
+    weights = weights_to_evaluate(e, len(dataset.test), done, milestones) * len(runs)
     steps = (e.epochs - done) * (len(dataset.train) // e.batch_size)
     return seconds_per_weight * weights + trial.seconds * steps

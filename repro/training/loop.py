@@ -15,7 +15,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -29,11 +29,14 @@ from repro.scores import iwae_bound
 from repro.training.as_released import ReleasedProgram
 from repro.training.program import Program, learning_rate, model_of
 from repro.words.experiments import (
+    IMAGES_AT_MILESTONES,
     MILESTONES,
     PROFILES,
     Experiment,
+    is_evaluated,
     told_apart,
     unbiased_estimators,
+    with_epochs,
 )
 
 SAVE_EVERY = 60.0  # seconds between two states within an epoch
@@ -41,7 +44,7 @@ REPLICATES_IN_TRAINING = 20  # of a run's own gradients, at its milestones
 CHECK_EVERY = 1.0  # seconds between two looks at the loss
 
 # What a state on disk holds of a Fit, beside its programs.
-KEPT = ("epoch", "step", "seconds", "curves", "pending", "commits", "engines", "devices")
+KEPT = ("epoch", "step", "seconds", "curves", "commits", "engines", "devices")
 
 
 @dataclass
@@ -56,7 +59,6 @@ class Fit:
     seconds: float = 0.0
     epoch: int = 0
     step: int = 0
-    pending: list[list[dict]] = field(default_factory=list)  # lines of programs evaluated by now
     commits: list[str] = field(default_factory=list)  # of the code that trained, first to last
     engines: list[str] = field(default_factory=list)  # that trained, first to last
     devices: list[str] = field(default_factory=list)  # that trained, first to last
@@ -112,25 +114,26 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     engine: str = "eager",
     milestones: tuple[str, ...] = ("log-px",),
     decoder: dict[str, Tensor] | None = None,
+    kept: Unfinished | None = None,
 ) -> Fit:
     """Train all ``experiments`` side by side.
 
     All of them make one program on an accelerator; on the CPU, where a stack is no faster, each is
-    its own. If ``state_file`` exists, training goes on from it; it is kept up to date. Training
-    stops with its state saved if ``stop()`` is true, at a step or between two chunks of an
-    evaluation. ``progress`` is called about once a second. ``commit`` names the code; ``engine`` is
-    a name in ``engines.ENGINES``. ``milestones`` says what is also measured where stages of the
-    learning rate end: "log-px", and "gradients", which are put into the curve's line under this
-    name. ``decoder`` is the state of the one that the runs hold on to, if they train encoders
-    alone. Raises ReproError, with epoch and step, if a loss is not finite; the last good state is
-    then kept.
+    its own. Training goes on from the ``kept`` state, else from the one in ``state_file`` if that
+    exists; the file is kept up to date. Training stops with its state saved if ``stop()`` is true,
+    at a step or between two chunks of an evaluation. ``progress`` is called about once a second.
+    ``commit`` names the code; ``engine`` is a name in ``engines.ENGINES``. ``milestones`` says what
+    is also measured where stages of the learning rate end: "log-px", and "gradients", which are put
+    into the curve's line under this name. ``decoder`` is the state of the one that the runs hold on
+    to, if they train encoders alone. Raises ReproError, with epoch and step, if a loss is not
+    finite; the last good state is then kept.
     """
     begun = time.monotonic()
     _check_together(experiments, milestones)
     path = None if state_file is None else Path(state_file)
     count = len(experiments)
     sizes = [1] * count if alone(experiments, device) else [count]
-    kept = unfinished(path)
+    kept = kept or unfinished(path, experiments[0].epochs)
     if kept:
         kept.check_is_of(experiments, device)
         experiments, sizes = kept.experiments, kept.sizes
@@ -181,10 +184,12 @@ class _Loop:
         """Train until the last epoch's end, or until ``stop`` says so."""
         run = self.run
         try:
+            self._measure_milestone()
             while not run.finished:
                 self._steps_of_epoch()
                 self._check_finite()
                 self._end_epoch()
+                self._measure_milestone()
                 self._save(now=run.finished)
                 self.progress(run)
         except _Halt:
@@ -206,33 +211,42 @@ class _Loop:
                 raise _Halt
 
     def _end_epoch(self) -> None:
-        """Evaluate each program, add a line to every curve, and draw the next epoch's order.
-
-        At a milestone more is measured, log p-hat before the last epoch alone. That is long, so
-        what is done is saved in between.
-        """
+        """Add a line to every curve, and draw the next epoch's order."""
         run = self.run
-        wanted = self.milestones if run.epoch + 1 in MILESTONES else ()
-        samples = {"iwae_64": 64}
-        last = run.epoch + 1 == run.experiments[0].epochs
-        is_long = "log-px" in wanted and not last
-        if is_long:
-            samples["log_px"] = PROFILES[run.experiments[0].profile].log_px_samples
-        self._save(now=is_long)
-        for program in run.programs[len(run.pending) :]:
-            lines = measure_epoch(program, run.epoch, self.dataset, samples, self._tell(program))
-            if "gradients" in wanted:
-                _add_gradients(lines, program, self.dataset)
-            run.pending.append(lines)
-            self._save(now=is_long)
-        for curve, line in zip(run.curves, chain(*run.pending), strict=True):
+        self._save(now=False)
+        lines = []
+        for program in run.programs:
+            lines += measure_epoch(program, run.epoch, self.dataset, self._tell(program))
+        for curve, line in zip(run.curves, lines, strict=True):
             curve.append(line)
         run.epoch += 1
         run.step = 0
-        run.pending = []
         run.note = ""
         for program in run.programs:
             program.start_epoch(run.epoch)
+
+    def _measure_milestone(self) -> None:
+        """Measure what takes long where a stage of the learning rate has ended, unless it is known.
+
+        Log p-hat after the last epoch is the record's, until training goes on from there. What is
+        done is saved in between.
+        """
+        run = self.run
+        last_lines = (curve[-1] for curve in run.curves)
+        for program in run.programs if run.epoch in MILESTONES else ():
+            lines = list(islice(last_lines, len(program.experiments)))
+            lacking = [name for name in self.milestones if name.replace("-", "_") not in lines[0]]
+            if run.finished and "log-px" in lacking:
+                lacking.remove("log-px")
+            if lacking:
+                self._save()
+            if "log-px" in lacking:
+                _add_log_px(lines, program, self.dataset, self._tell(program))
+                self._save()
+            if "gradients" in lacking:
+                _add_gradients(lines, program, self.dataset)
+                self._save()
+        run.note = ""
 
     def _tell(self, program: Program) -> Callable[[float], None]:
         """A function that reports a fraction of a program's evaluation, and stops it if asked."""
@@ -277,26 +291,51 @@ class _Loop:
 
 
 def measure_epoch(
-    program: Program,
-    epoch: int,
-    dataset: Dataset,
-    samples: dict[str, int],
-    tell: Callable[[float], None],
+    program: Program, epoch: int, dataset: Dataset, tell: Callable[[float], None]
 ) -> list[dict]:
-    """A line for the curve of each run; ``samples`` is how many each of its metrics takes."""
+    """A line for the curve of each run."""
     of_epoch = {"epoch": epoch + 1, "learning_rate": learning_rate(epoch)}
     losses = program.losses.double().mean(0).tolist()
     lines = []
     for e, loss, beta in zip(program.experiments, losses, program.beta.tolist(), strict=True):
         lines.append(of_epoch | {"loss": loss, "beta": None if e.beta is None else beta})
-    for name, K in samples.items():
-        purpose = f"epoch {epoch}"
-        values = iwae_bound(program.model, dataset.test, program.seeds, purpose, K, tell)
-        means = values.mean(1).tolist()
-        errors = (values.std(1) / values.shape[1] ** 0.5).tolist()
-        for line, mean, error in zip(lines, means, errors, strict=True):
-            line |= {name: mean, f"{name}_se": error}
+    if is_evaluated(epoch + 1):
+        _add_bound(lines, "iwae_64", 64, program, dataset.test, tell)
     return lines
+
+
+def _add_log_px(
+    lines: list[dict], program: Program, dataset: Dataset, tell: Callable[[float], None]
+) -> None:
+    """Add log p-hat to each run's line; of a large test set, that of some images is enough.
+
+    Beside it is IWAE-64 of the same images.
+    """
+    samples = PROFILES[program.experiments[0].profile].log_px_samples
+    images = dataset.test
+    if len(images) > IMAGES_AT_MILESTONES:
+        images = images[torch.arange(IMAGES_AT_MILESTONES) * len(images) // IMAGES_AT_MILESTONES]
+        _add_bound(lines, "iwae_64_same_images", 64, program, images, tell)
+        for line in lines:
+            line["log_px_images"] = len(images)
+    _add_bound(lines, "log_px", samples, program, images, tell)
+
+
+def _add_bound(
+    lines: list[dict],
+    name: str,
+    K: int,
+    program: Program,
+    images: Tensor,
+    tell: Callable[[float], None],
+) -> None:
+    """Add IWAE-K of test images and its standard error to each run's line."""
+    purpose = f"epoch {lines[0]['epoch'] - 1}"
+    values = iwae_bound(program.model, images, program.seeds, purpose, K, tell)
+    means = values.mean(1).tolist()
+    errors = (values.std(1) / values.shape[1] ** 0.5).tolist()
+    for line, mean, error in zip(lines, means, errors, strict=True):
+        line |= {name: mean, f"{name}_se": error}
 
 
 def _add_gradients(lines: list[dict], program: Program, dataset: Dataset) -> None:
@@ -358,21 +397,29 @@ def _hash_of_bounds(method: str) -> str:
     return hashlib.sha256(source.encode()).hexdigest()
 
 
-def unfinished(path: Path | None) -> Unfinished | None:
-    """The training whose state is in ``path``, if there is one."""
-    return Unfinished(path) if path is not None and path.exists() else None
+def unfinished(path: Path | None, epochs: int) -> Unfinished | None:
+    """The training whose state is in ``path``, if there is one of no more ``epochs`` than these."""
+    if path is None or not path.exists():
+        return None
+    kept = Unfinished(path, epochs)
+    return kept if kept.epochs <= epochs else None
 
 
 class Unfinished:
-    """A training whose state is on disk. Raises ReproError, in one line, if it cannot be read."""
+    """A training whose state is on disk, on its way to a number of ``epochs``.
 
-    def __init__(self, path: Path):
+    Raises ReproError, in one line, if it cannot be read.
+    """
+
+    def __init__(self, path: Path, epochs: int):
         self.path = path
         with self._readable():
             if damaged := zipfile.ZipFile(path).testzip():  # torch.load does not compare checksums
                 raise ValueError(f"{damaged} is damaged")
             self.state = torch.load(path, map_location="cpu", weights_only=True)
-            self.experiments = [Experiment(**fields) for fields in self.state["experiments"]]
+            began = [Experiment(**fields) for fields in self.state["experiments"]]
+            self.planned = began[0].epochs
+            self.experiments = with_epochs(began, epochs)
             self.sizes: list[int] = self.state["sizes"]  # of its stacks of runs
             self.epochs: int = self.state["epoch"]  # that are done
             self.engine: str = self.state["engines"][-1]

@@ -68,8 +68,9 @@ class Progress:
         called = told_apart(fit.experiments)
         bounds = []
         for e, curve in zip(fit.experiments, fit.curves, strict=True):
-            if curve:
-                bounds.append(f"{called[e]} {curve[-1]['iwae_64']:.2f}")
+            known = [line["iwae_64"] for line in curve if "iwae_64" in line]
+            if known:
+                bounds.append(f"{called[e]} {known[-1]:.2f}")
         loss = fit.losses[-1].mean().item() if fit.step else fit.curves[0][-1]["loss"]
         text = fit.note or f"loss {loss:.1f}  IWAE-64 {'  '.join(bounds) or '-'}"
         done = fit.epoch + fit.step / fit.steps_per_epoch

@@ -52,7 +52,7 @@ def check_precision(runs: list[Experiment], archive: Archive, device: str) -> No
     """
     if all(archive.holds(e) or has_precision(e.precision, device) for e in runs):
         return
-    kept = _kept_training(state_of(runs, archive), runs)
+    kept = _kept_training(runs, archive)
     if kept is None or not kept.finished:
         raise ReproError(
             f"precision 'tf32' is not available on this {device}; "
@@ -72,13 +72,14 @@ class Order:
     milestones: tuple[str, ...]
     begun: float
     time_limit: float | None
+    keep_state: bool
 
     def late(self) -> bool:
         """True if the time limit is over."""
         return self.time_limit is not None and time.monotonic() - self.begun > self.time_limit
 
 
-def train(
+def train(  # noqa: PLR0913  (each is a user's choice)
     runs: list[Experiment],
     data: str | Path | None = None,
     results: str | Path | Archive | None = None,
@@ -87,15 +88,18 @@ def train(
     engine: str = "auto",
     milestones: tuple[str, ...] = ("log-px",),
     fallback: bool = True,
+    keep_state: bool = False,
 ) -> list[Record]:
     """Train ``runs`` side by side, evaluate each and write its record.
 
     A run that has a record is not trained again. Returns the records; there are fewer than ``runs``
     if ``time_limit`` (seconds, from this call on) or an interrupt came first. The same call goes on
     from there. The limit is checked between two steps, and between two evaluations of trained runs.
-    ``milestones`` says what is measured there: "log-px", which on the CPU takes minutes each, and
-    "gradients", the signal and noise of each run's own. Without ``fallback``, an engine that is not
-    available is an error; with it, a simpler and slower one trains.
+    ``milestones`` says what is measured there: "log-px", and "gradients", the signal and noise of
+    each run's own. Without ``fallback``, an engine that is not available is an error; with it, a
+    simpler and slower one trains. With ``keep_state`` the state of a training that is done stays
+    beside its records, and the same runs go on from there when they are trained for more epochs:
+    they end as if they had been trained for so many at once.
     """
     if time_limit is not None and not time_limit >= 0:
         raise ReproError(f"the time limit is {time_limit:g}; give seconds, 0 or more")
@@ -104,16 +108,17 @@ def train(
     engine = one_of("engine", engine, ENGINE_CHOICES)
     check_precision(runs, archive, device)
     begun = time.monotonic()
-    order = Order(archive, data, device, engine, fallback, milestones, begun, time_limit)
-    state = state_of(runs, archive)
+    order = Order(
+        archive, data, device, engine, fallback, milestones, begun, time_limit, keep_state
+    )
     missing = _without_record(runs, archive)
     if missing:
         with leases.held(map(archive.path_of, missing)) as lost:
             missing = _without_record(missing, archive)  # for all that was made while this waited
             if missing:
-                _train_missing(order, missing, runs, state, lost)
-    elif state.exists():  # so that a folder that may only be read is no trouble
-        state.unlink()
+                _train_missing(order, missing, runs, lost)
+    else:
+        _put_away_state(order, runs)
     leases.remove_left(archive.path_of(e) for e in runs if archive.holds(e))
     return [archive.get(e) for e in runs if archive.holds(e)]
 
@@ -126,32 +131,53 @@ def _without_record(runs: list[Experiment], archive: Archive) -> list[Experiment
             place = archive.path_of(e)
             print(f"{place} is there already; make it again with --results ELSEWHERE", flush=True)
         else:
+            archive.check_place(e)
             missing.append(e)
     return missing
 
 
 def state_of(runs: list[Experiment], archive: Archive) -> Path:
     """The file of the state of these runs' training, beside their records."""
-    content = json.dumps([e.as_dict() for e in runs])
-    name = hashlib.sha256(content.encode()).hexdigest()[:16]
-    return archive.path_of(runs[0]).with_name(f"unfinished-{name}.pt")
+    return _state_file("unfinished", [e.as_dict() for e in runs], archive.path_of(runs[0]))
+
+
+def kept_state_of(runs: list[Experiment], archive: Archive) -> Path:
+    """The file of the state that these runs' training left, to however many epochs it was."""
+    of_any_length = [e.as_dict() | {"epochs": None} for e in runs]
+    return _state_file("finished", of_any_length, archive.path_of(runs[0]))
+
+
+def _state_file(kind: str, runs: list[dict], place: Path) -> Path:
+    name = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:16]
+    return place.with_name(f"{kind}-{name}.pt")
+
+
+def _put_away_state(order: Order, runs: list[Experiment]) -> None:
+    """Keep the state of a training that is done, if that is wanted, or remove its file."""
+    state = state_of(runs, order.archive)
+    if not state.exists():  # and a folder that may only be read is no trouble
+        return
+    kept = kept_state_of(runs, order.archive)
+    epochs = runs[0].epochs
+    if order.keep_state and not (kept.exists() and loop.unfinished(kept, epochs) is None):
+        state.replace(kept)
+        print(f"kept {kept}; the same command with more --epochs goes on from it", flush=True)
+    else:
+        state.unlink()
 
 
 def _train_missing(
-    order: Order,
-    runs: list[Experiment],
-    asked: list[Experiment],
-    state: Path,
-    lost: Callable[[], bool],
+    order: Order, runs: list[Experiment], asked: list[Experiment], lost: Callable[[], bool]
 ) -> None:
-    """Train runs, or go on with the training in ``state``, and write their records.
+    """Train runs, or go on with a training whose state is there, and write their records.
 
-    Runs that have their records by now may be among those in ``state``, but none that was not
+    Runs that have their records by now may be among those of the state, but none that was not
     ``asked`` for. Training stops if the lease on a run is ``lost``.
     """
     origin = code_and_date()
     say_if_code_is_unknown(origin)
-    kept = _kept_training(state, asked)
+    state = state_of(asked, order.archive)
+    kept = _kept_training(asked, order.archive)
     runs = kept.experiments if kept else runs
     dataset = _images_for(runs[0], order.data)
     other = datasets.load_other(runs[0].dataset, order.data)
@@ -165,25 +191,34 @@ def _train_missing(
 
         how = {"commit": code_of(origin), "engine": trial.engine, "milestones": order.milestones}
         where = (dataset, state, order.device)
-        fit = loop.fit(runs, *where, stop, bar.training, decoder=decoder, **how)
+        fit = loop.fit(runs, *where, stop, bar.training, decoder=decoder, kept=kept, **how)
         trained_now = not (kept and kept.finished)
         put_off = trained_now and stop()
     if not fit.finished:
         ending = f"stopped at epoch {fit.epoch + 1}, step {fit.step}; {GOES_ON}"
-    elif put_off or not write_records(order, fit, dataset, other, origin):
+    elif put_off or not write_records(order, fit, dataset, other, origin, lost):
         ending = f"trained, and stopped before all was evaluated; {GOES_ON}"
     else:
-        state.unlink(missing_ok=True)
+        _put_away_state(order, asked)
         ending = f"done in {duration(time.monotonic() - order.begun)}"
     print(ending, flush=True)
 
 
-def _kept_training(state: Path, asked: list[Experiment]) -> loop.Unfinished | None:
-    """The training in ``state``, if there is one. Raises ReproError if it is not of these runs."""
-    kept = loop.unfinished(state)
-    if kept and not set(kept.experiments) <= set(asked):
-        raise ReproError(f"{state} is the state of other runs; delete it to train from the start")
-    return kept
+def _kept_training(asked: list[Experiment], archive: Archive) -> loop.Unfinished | None:
+    """The training of these runs that was not finished, or was to fewer epochs, if there is one.
+
+    Raises ReproError if its state is not of these runs.
+    """
+    epochs = asked[0].epochs
+    for state in (state_of(asked, archive), kept_state_of(asked, archive)):
+        kept = loop.unfinished(state, epochs)
+        if kept and not set(kept.experiments) <= set(asked):
+            raise ReproError(
+                f"{state} is the state of other runs; delete it to train from the start"
+            )
+        if kept:
+            return kept
+    return None
 
 
 def _images_for(e: Experiment, data: str | Path | None) -> Dataset:
@@ -235,7 +270,8 @@ def _try_engine(
     first = runs[0]
     engine = order.engine
     if engine == "auto":
-        engine = kept.engine if kept else forecast.engine_for(first, dataset, order.device)
+        was_as_long = kept is not None and kept.planned == first.epochs
+        engine = kept.engine if was_as_long else forecast.engine_for(first, dataset, order.device)
     trial = forecast.try_engines(runs, dataset, order.device, engine, order.fallback)
     done = kept.epochs if kept else 0
     log_px = "log-px" in order.milestones
@@ -295,11 +331,17 @@ def assess(
 
 
 def write_records(
-    order: Order, fit: loop.Fit, dataset: Dataset, other: Dataset | None, origin: dict
+    order: Order,
+    fit: loop.Fit,
+    dataset: Dataset,
+    other: Dataset | None,
+    origin: dict,
+    lost: Callable[[], bool],
 ) -> bool:
     """Evaluate each trained run that has no record yet, and write one.
 
-    Returns False if it became late in between; at least one record is written first.
+    Returns False if it became late in between, when at least one record is written, or if the lease
+    on a run is ``lost``, so that another process writes its record.
     """
     origin = origin | _about_training(order, fit, dataset)
     archive = order.archive
@@ -314,6 +356,8 @@ def write_records(
         title = ", ".join(called[e] for e in stack.experiments)
         samples = origin["log_px_samples"]
         found = assess(stack.model, dataset, other, stack.seeds, samples, title)
+        if lost():
+            return False
         of_each = round((time.monotonic() - begun) / len(stack.seeds), 1)
         complete = origin | {"seconds": {"training": of_training, "evaluation": of_each}}
         for run, e in enumerate(stack.experiments):

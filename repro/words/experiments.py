@@ -44,6 +44,15 @@ RELEASED_LAYOUTS = {"piwae": (10, 10), "ciwae": (1, 1), "vae": (1, 1), "ciwae-le
 # Burda's schedule: stage i lasts 3^i epochs, i = 0 ... 7. These epochs end the stages.
 AT_MILESTONES = ("log-px", "gradients")  # what can be measured there
 MILESTONES = (1, 4, 13, 40, 121, 364, 1093, 3280)
+IMAGES_AT_MILESTONES = 1000  # test images of which log p-hat is taken there, at equal distances
+
+
+def is_evaluated(epoch: int) -> bool:
+    """Whether a curve has IWAE-64 after so many epochs: late in training, after every eighth.
+
+    It does not depend on which epoch is the last, so that training can go on from there.
+    """
+    return epoch <= 121 or epoch % 8 == 0 or epoch in MILESTONES
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,20 @@ def test_an_interruption_leaves_no_part_of_a_state_in_its_place(packed, rented_g
     assert [p.name for p in home.iterdir()] == ["full"]
 
 
+def test_a_state_that_went_on_elsewhere_is_not_left_behind_in_silence(packed):
+    out, home = packed
+    older = home / "full" / "unfinished-a.pt"
+    older.parent.mkdir()
+    older.write_bytes(b"where it was before")
+    words = [sys.executable, SCRIPT, "unpack", out, "--results", home]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "is there already, and differs; move it away" in done.stderr
+    older.unlink()
+    rented("unpack", out, "--results", home)
+    assert older.stat().st_size == 3500
+
+
 def test_the_order_ends_with_the_test_that_was_fixed_in_advance(rented_gpu):
     words = rented_gpu.FIXED_IN_ADVANCE.replace(" --no-fallback", "")
     assert f"python -m repro {words}" == preregistered.COMMAND

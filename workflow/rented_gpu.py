@@ -193,7 +193,12 @@ def _records_and_files(folder: Path) -> list[Path]:
 
 
 def _bring(path: Path, target: Path) -> None:
-    """Move a record or a file to its place, unless something is there."""
+    """Move a record or a file to its place, unless something is there.
+
+    Raises Refused if that is another state of a training, of which one would be lost.
+    """
+    if target.is_file() and target.read_bytes() != path.read_bytes():
+        raise Refused(f"{target} is there already, and differs; move it away and try again")
     if target.exists():
         print(f"left alone: {target} is there already")
         return

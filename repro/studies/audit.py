@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from repro.records import Archive, Record, of_any_seed
 from repro.records.estimates import CLEAR, NOT_RUN, ErrorOf, Estimate, number, of_metric, over_seeds
@@ -514,7 +513,7 @@ def _of_the_papers_claim(archive: Archive) -> list[str]:
     return said
 
 
-def printed_and_corrected(archive: AnyArchive = None) -> Figure:
+def printed_and_corrected(archive: AnyArchive = None):
     """Table 1's printed values, the released weights measured again, and the paper's values."""
     cells = cells_of_table1(Archive.of(archive))
     with styled_figure(2, 3, (8, 4.6), sharex=True) as (figure, axes):
@@ -549,7 +548,7 @@ def _draw_cell(ax, place: int, cell: Cell) -> None:
         error_bars(ax, [place + 0.2], [cell.paper], fmt="x", color=GREY, label="paper")
 
 
-def logged_gaps(archive: AnyArchive = None) -> Figure:
+def logged_gaps(archive: AnyArchive = None):
     """The logged gaps, in means of 20 epochs, with two standard deviations of the subset's."""
     archive = Archive.of(archive)
     blocks = blocks_of_logs(archive)

@@ -1,7 +1,6 @@
 """The first figure of the background: what the bounds are bounds of. It needs no record."""
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from repro.studies.style import INK, legend_above, styled_figure
@@ -15,7 +14,7 @@ SHOWN = {1: "#E69F00", 8: "#009E73", 64: "#0072B2"}  # K and its colour: VAE, MI
 SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-def what_a_bound_is() -> Figure:
+def what_a_bound_is():
     """The estimate log (1/K) sum w for several K, and its mean, which is the bound."""
     estimates = {K: log_mean_weights(K) for K in SAMPLES}
     with styled_figure(1, 2, (8, 3.2)) as (figure, ((spread, bound),)):

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from repro import ReproError
 from repro.records import Archive, Record, Selection
@@ -27,7 +26,7 @@ WINDOWS = {"figure1": 10, "figure2": 5, "figure3": 10}  # of (a), in epochs, as 
 METRICS_OF_PANELS = ("iwae_64", "log_px")
 
 
-def training_curves(name: str, profile: str = "best", archive: AnyArchive = None) -> Figure:
+def training_curves(name: str, profile: str = "best", archive: AnyArchive = None):
     """Figures 1 to 3: (a) IWAE-64 and (b) log p-hat of the test set by epoch.
 
     Above from the report's logs, below ours. (a) has the report's rolling window, below; the logs
@@ -142,7 +141,7 @@ def say_what_is_missing(axes, missing: Sequence[Experiment]) -> None:
         ax.text(0.98, 0.03, said, transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
 
 
-def run_curves(shown: Sequence[Record]) -> Figure:
+def run_curves(shown: Sequence[Record]):
     """IWAE-64 and log p-hat of the test set by epoch, a line for each record."""
     some(shown)
     with styled_figure(1, 2, (8, 3.4), sharey=True) as (figure, axes):

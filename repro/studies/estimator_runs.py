@@ -9,7 +9,6 @@ from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from repro import plural
 from repro.bounds import USUAL_BETA, T
@@ -292,7 +291,7 @@ def trained_groups(archive: AnyArchive = None) -> pd.DataFrame:
 ASIDE = {USUAL: -0.13, DOUBLY: 0.13}  # of a method's place
 
 
-def bounds_and_estimators(archive: AnyArchive = None) -> Figure:
+def bounds_and_estimators(archive: AnyArchive = None):
     """Each bound under two estimators: its gradient's SNR, and what training makes of it.
 
     Filled: the usual estimator; open: the doubly reparameterised one. Bars: standard errors,
@@ -325,7 +324,7 @@ def _draw_ratios(ax, archive: Archive, methods: list[str]) -> None:
         of_estimator = rows[rows.estimator == name]
         points = [snr_of(of_estimator, layouts[m], "phi") for m in methods]
         _draw(ax, methods, points, name)
-    ax.set(yscale="log", title="SNR of the inference network's gradient", ylabel="SNR")
+    ax.set(title="SNR of the inference network's gradient", ylabel="SNR")
     plain_ticks(ax, 1, 2, 5)
 
 
@@ -338,7 +337,7 @@ def _draw(ax, methods: list[str], points: list, estimator: str) -> None:
             error_bars(ax, [place + aside], [point], **look(method) | line)
 
 
-def by_groups(archive: AnyArchive = None) -> Figure:
+def by_groups(archive: AnyArchive = None):
     """MIWAE and PIWAE with M groups of the 64 samples, from IWAE's bound on the left to the VAE's.
 
     Bars: standard errors between trainings.

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from repro.records import Archive, Record
 from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, over_seeds
@@ -87,7 +86,7 @@ def spread_over_betas(shown: Sequence[Record], method: str):
 ENDS_OF_BETA = (0.1, 0.9)  # of the report's Figure 4
 
 
-def beta_curves(name: str = "figure4", profile: str = "best", archive: AnyArchive = None) -> Figure:
+def beta_curves(name: str = "figure4", profile: str = "best", archive: AnyArchive = None):
     """Figure 4: IWAE-64 with beta fixed and learned, where each ends, and the learned beta."""
     selection = Archive.of(archive).select(name, profile)
     ours = selection.used
@@ -125,7 +124,7 @@ def _shades(betas: Sequence[float]) -> dict[float, tuple]:
     return dict(zip(betas, sns.color_palette("viridis", len(betas) + 1), strict=False))
 
 
-def chosen_beta(archive: AnyArchive = None) -> Figure:
+def chosen_beta(archive: AnyArchive = None):
     """The beta that is chosen, by epoch, and IWAE-64 beside that of every fixed beta."""
     archive = Archive.of(archive)
     chosen = chosen_betas(archive)
@@ -149,7 +148,7 @@ def chosen_beta(archive: AnyArchive = None) -> Figure:
         return with_conditions(figure, chosen)
 
 
-def reported_betas(archive: AnyArchive = None) -> Figure:
+def reported_betas(archive: AnyArchive = None):
     """The two curves of the report's Figure 4: parabolas through three round values each."""
     table = Archive.of(archive).table("figure4")[0].set_index("curve")
     betas = np.linspace(*ENDS_OF_BETA, 100)

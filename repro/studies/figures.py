@@ -3,8 +3,6 @@
 ``archive`` is always an ``Archive`` or the folder of one.
 """
 
-from matplotlib.figure import Figure
-
 from repro import one_of
 from repro.studies.audit import logged_gaps, printed_and_corrected
 from repro.studies.background import what_a_bound_is
@@ -43,6 +41,6 @@ FIGURES = {
 IN_PAGES = ("corrected", "bound", "preregistered")  # committed as SVG in the book's folder
 
 
-def draw(name: str, profile: str = "best", archive: AnyArchive = None) -> Figure:
+def draw(name: str, profile: str = "best", archive: AnyArchive = None):
     """The report's ``figure1`` to ``figure7``, or one that a page shows, ``IN_PAGES``."""
     return FIGURES[one_of("figure", name, FIGURES)](name, profile, archive)

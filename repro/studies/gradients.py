@@ -5,10 +5,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from repro.records import Archive
 from repro.records.estimates import ErrorOf, Estimate, number
@@ -254,7 +252,7 @@ def _title(layout: Layout) -> str:
     return f"{layout.method.upper()}({grouped})"
 
 
-def signal_to_noise(archive: AnyArchive = None) -> Figure:
+def signal_to_noise(archive: AnyArchive = None):
     """The SNR of both networks' gradients: IWAE as K grows, and five methods at T = 64.
 
     In every place where it was measured. Filled: the generative network's; open: the inference
@@ -269,7 +267,7 @@ def signal_to_noise(archive: AnyArchive = None) -> Figure:
                 for place, layout in enumerate(AT_T):
                     found = [snr_of(rows, layout, net)]
                     error_bars(methods, [place], found, **look(layout.method) | line)
-            sweep.set(xscale="log", yscale="log", ylabel="signal-to-noise ratio", title=where)
+            sweep.set(xscale="log", ylabel="signal-to-noise ratio", title=where)
             plain_ticks(sweep, 1, 3)
         bottom, methods = axes[-1]
         bottom.set(xlabel="K of IWAE, M = 1")
@@ -281,7 +279,7 @@ def signal_to_noise(archive: AnyArchive = None) -> Figure:
     return figure
 
 
-def _draw_sweep(ax: plt.Axes, rows, net: str, line: dict) -> None:
+def _draw_sweep(ax, rows, net: str, line: dict) -> None:
     """IWAE's SNR as K grows, and the theory's slope from K = 1 on."""
     found = [snr_of(rows, Layout("iwae", 1, K), net) for K in COUNTS]
     name = f"gradient of the {NETWORK_TITLES[net]} network"
@@ -302,7 +300,7 @@ RATES = {  # (network, estimator) -> title, and the line
 }
 
 
-def samples_and_clarity(archive: AnyArchive = None) -> Figure:
+def samples_and_clarity(archive: AnyArchive = None):
     """How gradients change with K: IWAE's rates against the ESS, and phi's SNR in networks.
 
     In the networks, filled: the usual estimator; open: the doubly reparameterised one.
@@ -357,7 +355,7 @@ def _draw_bounds_in_a_network(ax, archive: Archive) -> None:
             ratios = ratios_by_count(archive, PLACE, estimator, method)
             label = title if estimator == "rep" else None
             ax.plot([*ratios], [*ratios.values()], label=label, **look(method) | line)
-    ax.set(title="In the report's IWAE", ylabel="SNR", yscale="log")
+    ax.set(title="In the report's IWAE", ylabel="SNR")
     plain_ticks(ax, 1, 2, 5)
     ax.legend(frameon=False, fontsize=7)
     ax.set(xlabel="K")

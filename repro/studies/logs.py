@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from repro.records import Archive, Record
 from repro.studies.frames import AnyArchive, by_method
@@ -61,7 +59,7 @@ def checkpoint_of(e: Experiment, archive: Archive) -> pd.Series:
     return found.loc[e.setting, e.method]
 
 
-def logged_log_px(archive: AnyArchive = None) -> Figure:
+def logged_log_px(archive: AnyArchive = None):
     """The logs' log p-hat by epoch, in means of 20 epochs: which methods lie together."""
     blocks = blocks_of_logs(Archive.of(archive))
     with styled_figure(1, 3, (8, 3)) as (figure, axes):
@@ -80,7 +78,7 @@ def logged_log_px(archive: AnyArchive = None) -> Figure:
     return figure
 
 
-def leads(profile: str = "best", archive: AnyArchive = None) -> Figure:
+def leads(profile: str = "best", archive: AnyArchive = None):
     """PIWAE's and MIWAE's lead over IWAE in log p-hat: lines from the logs, open marks ours."""
     archive = Archive.of(archive)
     logged = leads_in_logs(archive)
@@ -105,7 +103,7 @@ def leads(profile: str = "best", archive: AnyArchive = None) -> Figure:
         first.set_yscale("symlog", linthresh=0.5, linscale=1)
         first.set_yticks([-0.5, -0.25, 0, 0.25, 0.5, 1, 2, 4, 8])
         first.yaxis.set_major_formatter("{x:g}")
-        first.yaxis.set_minor_locator(NullLocator())
+        first.set_yticks([], minor=True)
         said = "lines: the report's logs; open: ours"
         axes[0, -1].legend(title=said, title_fontsize=8, frameon=False, fontsize=8)
         return with_conditions(figure, used, None)

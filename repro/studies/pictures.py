@@ -1,8 +1,6 @@
 """Pictures of trained models: samples, steps along a latent unit, and posteriors in the plane."""
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Ellipse
 
 from repro.records import Archive
 from repro.records.estimates import number
@@ -17,17 +15,17 @@ PIXELS_ACROSS = 28
 OF_POSTERIORS = ("kl", "mu", "sigma", "centre", "reach", "density")
 
 
-def drawn_samples(archive: AnyArchive = None) -> Figure:
+def drawn_samples(archive: AnyArchive = None):
     """What the generative networks draw: a row for each method."""
     return _strips("samples", archive)
 
 
-def along_a_unit(archive: AnyArchive = None) -> Figure:
+def along_a_unit(archive: AnyArchive = None):
     """What they draw as one latent unit goes from -2 to 2: a row for each method."""
     return _strips("traversals", archive)
 
 
-def _strips(name: str, archive: AnyArchive) -> Figure:
+def _strips(name: str, archive: AnyArchive):
     images = Archive.of(archive).arrays("pictures")[0][name]
     methods = len(TABLE_METHODS)
     with styled_figure(1, 2, (8, 2.1), "white") as (figure, axes):
@@ -49,7 +47,7 @@ def _tiled(images: np.ndarray) -> np.ndarray:
     return tiles.reshape(rows * PIXELS_ACROSS, columns * PIXELS_ACROSS)
 
 
-def posteriors(archive: AnyArchive = None) -> Figure:
+def posteriors(archive: AnyArchive = None):
     """The posterior of four images in three models with two latent variables, and q at 1 and 2 sd.
 
     Each panel has its own window.
@@ -69,6 +67,8 @@ def posteriors(archive: AnyArchive = None) -> Figure:
 
 
 def _draw_posterior(ax, p: dict[str, np.ndarray], colour: str) -> None:
+    from matplotlib.patches import Ellipse
+
     x, y = p["centre"]
     reach = p["reach"]
     window = (x - reach, x + reach, y - reach, y + reach)

@@ -8,7 +8,6 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy import stats
 
 from repro.records import Archive
@@ -159,7 +158,7 @@ def interval_of(archive: Archive, method: str, metric: str) -> str:
 METHODS_FROM_BELOW = ("vae", "ciwae", "piwae", "miwae")
 
 
-def outcomes(archive: AnyArchive = None) -> Figure:
+def outcomes(archive: AnyArchive = None):
     """Each hypothesis: the differences of all seeds, their mean's interval, and the margin.
 
     Without all runs the panels have margins alone.

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from repro import ReproError
 from repro.records import Archive, Record, omniglot_of
@@ -213,7 +212,7 @@ def _rows(name: str, profile: str, archive: Archive) -> dict[str, list[Record]]:
     return {whose: runs for whose, runs in rows.items() if runs}
 
 
-def method_grids(name: str, profile: str = "best", archive: AnyArchive = None) -> Figure:
+def method_grids(name: str, profile: str = "best", archive: AnyArchive = None):
     """Figures 5 and 6: inputs, and five methods' reconstructions with SSIM; below, ours."""
     rows = _rows(name, profile, Archive.of(archive))
     (printed,) = (p.row for p in SSIM if p.exhibit == name.replace("figure", "Figure "))
@@ -234,9 +233,7 @@ def method_grids(name: str, profile: str = "best", archive: AnyArchive = None) -
         return with_conditions(figure, rows.get("ours", []), SPREAD)
 
 
-def grids_elsewhere(
-    name: str = "figure7", profile: str = "best", archive: AnyArchive = None
-) -> Figure:
+def grids_elsewhere(name: str = "figure7", profile: str = "best", archive: AnyArchive = None):
     """Figure 7: MIWAE(8,8) on the dataset that it was not trained on; below, ours."""
     rows = _rows(name, profile, Archive.of(archive))
     if not rows:
@@ -263,7 +260,7 @@ def _trained_on(family: str, runs: Sequence[Record]) -> Record | None:
     return next((r for r in of_family if r.reconstructions_elsewhere), None)
 
 
-def run_grids(shown: Sequence[Record]) -> Figure:
+def run_grids(shown: Sequence[Record]):
     """The first record's binary inputs and each record's reconstructions with SSIM."""
     some(shown)
     grids = [("input", shown[0].reconstructions[0])]

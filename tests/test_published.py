@@ -170,7 +170,7 @@ def test_blocks_of_a_log_end_where_the_reports_plots_end(monkeypatch):
     values = np.arange(3281.0)
     log = {"iwae_64": values + 1, "log_px": values}
     monkeypatch.setattr(remeasured, "released_log", lambda e, folder: log)
-    blocks = remeasured.log_blocks([e])
+    blocks = pd.DataFrame(remeasured.log_blocks(e))
     assert len(blocks) == 164
     assert blocks.last_epoch.iloc[-1] == 3280
     assert blocks.log_px_mean.iloc[-1] == values[3260:3280].mean()
@@ -194,8 +194,8 @@ def planted_log(monkeypatch):
 
 def checkpoint():
     """The row of the first released run."""
-    (row,) = remeasured.log_checkpoints(released_runs()[:1]).itertuples()
-    return row
+    (row,) = remeasured.log_checkpoint(released_runs()[0])
+    return types.SimpleNamespace(**row)
 
 
 def test_the_best_checkpoint_is_that_of_the_highest_choice(planted_log):
@@ -404,18 +404,16 @@ def test_drawers_are_told_apart(tmp_path, monkeypatch):
     def iwae_bound(model, images, seeds, purpose):
         return images.mean(1)[None] * -100
 
-    def summary(runs, folder):
-        return pd.DataFrame({"a": [1]})
+    def summary(e, *given):
+        return [{"a": 1}]
 
     monkeypatch.setattr(remeasured, "model_of", mock.MagicMock())
     monkeypatch.setattr(released_files, "released_weights", lambda e, data: None)
     monkeypatch.setattr(scores, "iwae_bound", iwae_bound)
     monkeypatch.setattr(datasets, "load", load)
-    monkeypatch.setattr(remeasured, "log_blocks", summary)
-    monkeypatch.setattr(remeasured, "log_checkpoints", summary)
+    for name in remeasured.MEASURED.keys() - {"drawers"}:
+        monkeypatch.setitem(remeasured.MEASURED, name, (summary, "model"))
     monkeypatch.setattr(remeasured, "remeasure", lambda *given: None)
-    monkeypatch.setattr(remeasured, "measure_best", lambda *given: None)
-    monkeypatch.setattr(remeasured, "check_proposals", lambda *given: None)
     assert main(["audit", "--results", str(tmp_path)]) == 0
 
     rows = Archive(tmp_path).table("drawers")[0]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-import torch
+import pandas as pd
 
 from repro import ReproError, datasets
 from repro.bounds import Layout
@@ -24,9 +24,11 @@ from repro.studies.designs import (
     NETWORKS_OF_ESTIMATORS,
     PROBLEMS,
     SWEPT_REPLICATES,
+    Weights,
     offset_title,
 )
 from repro.training import released_files
+from repro.training.program import model_of
 from repro.training.progress import Progress
 from repro.training.run import pick_device
 from repro.words import exhibits
@@ -58,66 +60,55 @@ def at_offset(
 
 def measure_signal(name: str, archive: Archive, data: str | Path | None, device: str) -> Path:
     """Write a table of the signal and noise of gradients, as ``DESIGNS`` says."""
-    import pandas as pd
-
     design = DESIGNS[name]
-    networks = _Networks(archive, data, device)
+    origin = code_and_date()
+    begun = time.monotonic()
+    device = pick_device(device)
+    weights: dict[str, dict] = {}
+    found: dict[str, Dataset] = {}
     parts = [in_linear_gaussian(where) for where in design.linear_gaussian]
     parts += [at_offset(offset, *design.at_offsets) for offset in design.offsets]
-    parts += [in_network(*networks.place(where), *design.in_networks) for where in design.networks]
+    for where in design.networks:
+        which = NETWORKS_OF_ESTIMATORS[where]
+        if which.dataset not in found:
+            found[which.dataset] = datasets.load(which.dataset, data)
+        images = found[which.dataset].train.to(device)
+        model, weights[where] = _network(which, archive, data)
+        parts.append(in_network(where, model.to(device), images, *design.in_networks))
     rows: list[dict] = []
     with Progress(1, name) as bar:
         for done, part in enumerate(parts, 1):
             rows += part
             bar.fraction(done / len(parts))
-    return archive.write_table(name, pd.DataFrame(rows), networks.origin(), numbers="%.7g")
+    origin |= {
+        "device": device_name(device),
+        "weights": {where: source for where, source in weights.items() if source},
+        "data": [d.origin | {"split": "train"} for d in found.values()],
+        "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
+        **AS_RECORDED,
+    }
+    return archive.write_table(name, pd.DataFrame(rows), origin, numbers="%.7g")
 
 
-def _of_full_length(archive: Archive, dataset: str, method: str) -> Record:
+def _network(which: Weights, archive: Archive, data: str | Path | None) -> tuple[Autoencoder, dict]:
+    """The reference model with these weights, and where they come from."""
+    dataset, whose, method = which
+    if whose == "nobody":
+        return Autoencoder(MODELS["reference"], [0]), {}
+    if whose == "ours":
+        record = of_full_length(archive, dataset, method)
+        source = {"record": "/".join(record.path.parts[-3:])}
+        return model_of(record.experiment, record.weights()), source
+    wanted = (f"{dataset}-reference", method)
+    (e,) = (e for e in exhibits.released_runs() if (e.group, e.method) == wanted)
+    weights = released_files.released_weights(e, data)
+    return model_of(e, weights), released_files.origin_of_weights(e)
+
+
+def of_full_length(archive: Archive, dataset: str, method: str) -> Record:
     """Our record of a full training with seed 0, at whichever precision, here or in the project."""
     (wanted,) = plan(method, dataset, profile="full")
     for record in [*archive.records("full"), *Archive().records("full")]:
         if replace(record.experiment, precision=wanted.precision) == wanted:
             return record
     raise ReproError(f"there is no record of {method} at full length on {dataset}")
-
-
-class _Networks:
-    """The networks in which gradients are measured, and where they come from."""
-
-    def __init__(self, archive: Archive, data: str | Path | None, device: str):
-        self.code = code_and_date()
-        self.begun = time.monotonic()
-        self.archive = archive
-        self.data = data
-        self.device = pick_device(device)
-        self.datasets: dict[str, Dataset] = {}
-        self.weights: dict[str, dict] = {}
-
-    def place(self, name: str) -> tuple[str, Autoencoder, torch.Tensor]:
-        """A place's name, model and training images."""
-        dataset, whose, method = NETWORKS_OF_ESTIMATORS[name]
-        if dataset not in self.datasets:
-            self.datasets[dataset] = datasets.load(dataset, self.data)
-        model = Autoencoder(MODELS["reference"], [0])
-        if whose == "report":
-            group = f"{dataset}-reference"
-            runs = {(e.group, e.method): e for e in exhibits.released_runs()}
-            e = runs[group, method]
-            model.load_run_state(0, released_files.released_weights(e, self.data))
-            self.weights[name] = released_files.origin_of_weights(e)
-        if whose == "ours":
-            record = _of_full_length(self.archive, dataset, method)
-            model.load_run_state(0, record.weights())
-            self.weights[name] = {"record": "/".join(record.path.parts[-3:])}
-        return name, model.to(self.device), self.datasets[dataset].train.to(self.device)
-
-    def origin(self) -> dict:
-        """The provenance of what was measured."""
-        return self.code | {
-            "device": device_name(self.device),
-            "weights": self.weights,
-            "data": [d.origin | {"split": "train"} for d in self.datasets.values()],
-            "seconds": {"evaluation": round(time.monotonic() - self.begun, 1)},
-            **AS_RECORDED,
-        }

@@ -3,7 +3,6 @@
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -203,31 +202,6 @@ def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
     return framed(rows, ["run", "after"], caption)
 
 
-class Rate(NamedTuple):
-    """How fast a gradient's SNR changes when K is four times as large, at some ESS."""
-
-    net: str
-    estimator: str
-    offset: float
-    counts: tuple[int, int]  # K from, K to
-    ess: float  # of K to
-    exponent: Estimate  # d log SNR / d log K
-
-
-def rates_in_linear_gaussian(archive: Archive) -> list[Rate]:
-    """For every offset and every K: both gradients', phi's under ``rep`` and under ``drep``."""
-    found = []
-    for offset in OFFSETS:
-        where = offset_title(offset)
-        for net, estimator in (("theta", "rep"), ("phi", "rep"), ("phi", "drep")):
-            rows = swept(archive, where, estimator)
-            for counts in zip(ALL_COUNTS[:-2], ALL_COUNTS[2:], strict=True):
-                ess = effective_samples(rows, Layout("iwae", 1, counts[1]))
-                exponent_here = exponent_of(rows, net, counts)
-                found.append(Rate(net, estimator, offset, counts, ess, exponent_here))
-    return found
-
-
 def times_clearer(archive: Archive, a: str, b: str, where: str) -> Estimate:
     """The SNR of phi's gradient under ``a`` over that under ``b``, each "bound estimator"."""
     measured, _ = archive.table("estimators")
@@ -318,14 +292,15 @@ def _draw_rates(ax, archive: Archive) -> None:
     """Exponents of the linear Gaussian model at all offsets, against the effective sample size."""
     for rate in (THEORY["theta"], THEORY["phi"]):
         ax.axhline(rate, color=GREY, linestyle=":", linewidth=1)
-    rates = rates_in_linear_gaussian(archive)
+    thin = {"linewidth": 0.7, "elinewidth": 0.7, "markersize": 4, "capsize": 0}
     for (net, estimator), (title, line) in RATES.items():
         for offset in OFFSETS:
-            mine = [r for r in rates if r[:3] == (net, estimator, offset)]
+            rows = swept(archive, offset_title(offset), estimator)
+            pairs = [*zip(ALL_COUNTS[:-2], ALL_COUNTS[2:], strict=True)]  # K four times as large
+            ess = [effective_samples(rows, Layout("iwae", 1, K)) for _, K in pairs]
+            rates = [exponent_of(rows, net, pair) for pair in pairs]
             label = title if offset == OFFSETS[0] else None
-            thin = {"linewidth": 0.7, "elinewidth": 0.7, "markersize": 4, "capsize": 0}
-            rates_here = [r.exponent for r in mine]
-            error_bars(ax, [r.ess for r in mine], rates_here, label=label, **line, **thin)
+            error_bars(ax, ess, rates, label=label, **line, **thin)
     ax.set(
         xscale="log",
         xlabel="effective sample size",

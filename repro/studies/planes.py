@@ -32,7 +32,7 @@ from repro.studies.designs import (
     TRAVERSAL,
     Layout,
 )
-from repro.studies.gradient_runs import _of_full_length
+from repro.studies.gradient_runs import of_full_length
 from repro.studies.remeasured import released_model
 from repro.training.program import model_of, plain_step
 from repro.training.progress import Progress
@@ -146,7 +146,7 @@ def make_pictures(archive: Archive, data: str | Path | None) -> Path:
     origin = code_and_date()
     found = {name: datasets.load(name, data) for name in ("mnist", OMNIGLOT)}
     released = _released_on_mnist(data)
-    ours = {m: _of_full_length(archive, OMNIGLOT, m) for m in TABLE_METHODS}
+    ours = {m: of_full_length(archive, OMNIGLOT, m) for m in TABLE_METHODS}
     models = [(m, found["mnist"].test) for m in released.values()]
     for record in ours.values():
         models.append((model_of(record.experiment, record.weights()), found[OMNIGLOT].test))

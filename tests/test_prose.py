@@ -5,6 +5,7 @@ If a test of a page fails, the records have changed and that page has to be writ
 
 import json
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from repro.records.estimates import CLEAR, over_seeds
 from repro.studies import audit, gradients, logs, similarity
 from repro.studies.claims import CLAIMS, Outcome
 from repro.studies.designs import AT_T, NETWORKS_OF_ESTIMATORS, Layout
-from repro.studies.estimator_runs import GROUPS
+from repro.studies.estimator_runs import BOTH_NETWORKS, GROUPS, EstimatorRuns
 from repro.studies.evidence import NAMES_OF_SETTINGS
 from repro.studies.prose import Numbers
 from repro.studies.remeasured import CHOICE_BATCHES
@@ -776,15 +777,17 @@ def test_the_two_precisions_differ_by_no_more_than_seeds_do(n):
 
 @pytest.mark.parametrize("where", NETWORKS_OF_ESTIMATORS)
 def test_the_bound_matters_more_to_the_gradient_than_its_estimator(n, where):
-    of_estimator = n.clearer("iwae drep", "iwae rep", where)
-    of_bound = n.clearer("miwae rep", "iwae drep", where)
+    times_clearer = partial(gradients.times_clearer, n.archive)
+    of_estimator = times_clearer("iwae drep", "iwae rep", where)
+    of_bound = times_clearer("miwae rep", "iwae drep", where)
     assert of_estimator.value > 1 + 3 * of_estimator.se
     assert of_bound.value > 1 + 3 * of_bound.se
-    assert n.clearer("miwae rep", "iwae rep", where).value > of_estimator.value
+    assert times_clearer("miwae rep", "iwae rep", where).value > of_estimator.value
 
 
 def test_drep_gives_least_in_the_untrained_network_and_most_after_a_looser_bound(n):
-    gains = {w: n.clearer("iwae drep", "iwae rep", w).value for w in NETWORKS_OF_ESTIMATORS}
+    words = ("iwae drep", "iwae rep")
+    gains = {w: gradients.times_clearer(n.archive, *words, w).value for w in NETWORKS_OF_ESTIMATORS}
     from_least = sorted(gains, key=gains.get)
     assert from_least[0] == "MNIST, untrained"
     assert set(from_least[-2:]) == {"MNIST, the report's MIWAE", "MNIST, the report's VAE"}
@@ -793,13 +796,13 @@ def test_drep_gives_least_in_the_untrained_network_and_most_after_a_looser_bound
 @pytest.mark.parametrize("where", NETWORKS_OF_ESTIMATORS)
 @pytest.mark.parametrize("method", ["iwae", "miwae", "u-miwae", "ciwae", "vr-iwae", "vae"])
 def test_every_bound_gains_from_drep_but_the_vaes_in_the_untrained_network(n, where, method):
-    gain = n.clearer(f"{method} drep", f"{method} rep", where)
+    gain = gradients.times_clearer(n.archive, f"{method} drep", f"{method} rep", where)
     assert (gain.value > 1 + 3 * gain.se) == ((method, where) != ("vae", "MNIST, untrained"))
 
 
 @pytest.mark.parametrize("where", NETWORKS_OF_ESTIMATORS)
 def test_u_miwaes_gradient_is_clearer_than_miwaes(n, where):
-    gain = n.clearer("u-miwae rep", "miwae rep", where)
+    gain = gradients.times_clearer(n.archive, "u-miwae rep", "miwae rep", where)
     assert gain.value > 1 + 3 * gain.se
 
 
@@ -810,7 +813,7 @@ def test_drep_gives_iwae_more_than_piwae(n, metric):
 
 
 def test_drep_helps_iwae_clearly_in_all_three_and_miwae_and_ciwae_in_the_scores(n):
-    assert n.trained("iwae", "drep", "iwae_64").seeds == 5
+    assert n.trained("iwae drep", "iwae_64").seeds == 5
     assert all(ahead(n.trained_apart("iwae drep", "iwae rep", m)) for m in (*SCORES, "minus_kl"))
     for method in ("miwae", "ciwae"):
         assert all(ahead(n.trained_apart(f"{method} drep", f"{method} rep", m)) for m in SCORES)
@@ -836,11 +839,11 @@ def test_iwae_under_drep_has_a_larger_gap_than_looser_bounds_and_is_level_in_log
 def test_the_estimator_makes_up_most_in_log_px_and_about_half_in_the_gap(n):
     """Half is level with the share in the gap, and below both ends of that in log p-hat."""
     words = ("iwae drep", "iwae rep", "piwae rep")
-    share = {m: n.made_up(*words, m) for m in (*SCORES, "minus_kl")}
+    share = {m: n.share_closed(*words, m) for m in (*SCORES, "minus_kl")}
     assert share["minus_kl"].low < 0.5 < share["minus_kl"].high < share["log_px"].low
     assert share["minus_kl"].value == pytest.approx(0.48, abs=0.01)
     assert str(share["log_px"]) == "84 % (68 to 105)"
-    alone = n.made_up("iwae drep", "iwae rep", "miwae rep", "iwae_64", "alone")
+    alone = n.share_closed("iwae drep", "iwae rep", "miwae rep", "iwae_64", "alone")
     assert alone.low < 0.5 < alone.high
 
 
@@ -856,7 +859,9 @@ def test_log_px_of_one_decoder_depends_on_the_encoder_by_more_than_a_nat(n):
 def test_both_remedies_together_are_best(n, where):
     def highest(metric):
         found = {
-            (m, e): n.trained(m, e, metric, where) for m in TABLE_METHODS for e in ("rep", "drep")
+            (m, e): n.trained(f"{m} {e}", metric, where)
+            for m in TABLE_METHODS
+            for e in ("rep", "drep")
         }
         there = {key: estimate.value for key, estimate in found.items() if estimate}
         return max(there, key=there.get)
@@ -868,16 +873,18 @@ def test_both_remedies_together_are_best(n, where):
 def test_piwae_has_the_highest_log_px_under_either_estimator_and_on_omniglot_at_the_end(n):
     others = ("iwae", "miwae", "ciwae", "vae")
     for e in ("rep", "drep"):
-        mine = n.trained("piwae", e, "log_px").value
-        assert all(mine > n.trained(m, e, "log_px").value for m in others)
+        mine = n.trained(f"piwae {e}", "log_px").value
+        assert all(mine > n.trained(f"{m} {e}", "log_px").value for m in others)
     at_the_end = {m: mean_of_ours(n, "omniglot reference", m, "log_px") for m in TABLE_METHODS}
     assert max(at_the_end, key=at_the_end.get) == "piwae"
 
 
 def test_more_groups_make_the_gap_smaller_and_the_scores_are_best_in_between(n):
-    gaps = [n.by_groups("miwae", M, "minus_kl").value for M in GROUPS]
+    runs = EstimatorRuns(n.archive, BOTH_NETWORKS)
+    gaps = [e.value for e in runs.by_groups("miwae", "minus_kl").values()]
+    assert len(gaps) == len(GROUPS)
     assert gaps == sorted(gaps)
-    scores = {M: n.by_groups("miwae", M, "iwae_64").value for M in GROUPS}
+    scores = {M: e.value for M, e in runs.by_groups("miwae", "iwae_64").items()}
     in_order = sorted(scores, key=scores.get)
     assert set(in_order[:2]) == {1, 64}
     assert in_order[-1] == 8
@@ -885,9 +892,9 @@ def test_more_groups_make_the_gap_smaller_and_the_scores_are_best_in_between(n):
 
 
 def test_piwae_is_best_with_eight_groups_and_the_vaes_bound_is_too_loose_for_it(n):
-    of_piwae = {M: n.by_groups("piwae", M, "log_px") for M in GROUPS}
-    values = {M: e.value for M, e in of_piwae.items() if e}
-    of_miwae = [n.by_groups("miwae", M, "log_px").value for M in GROUPS]
+    runs = EstimatorRuns(n.archive, BOTH_NETWORKS)
+    values = {M: e.value for M, e in runs.by_groups("piwae", "log_px").items()}
+    of_miwae = [e.value for e in runs.by_groups("miwae", "log_px").values()]
     assert max(values, key=values.get) == 8
     assert values[8] > max(of_miwae)
     assert behind(n.trained_apart("piwae(64,1) rep", "iwae rep", "log_px"))
@@ -935,7 +942,7 @@ def test_bfloat16_moves_iwae_64_no_further_than_seeds_are_apart(n):
 
 
 def test_miwae_and_ciwae_have_smaller_gaps_than_piwae(n):
-    gaps = [n.trained(m, "rep", "minus_kl").value for m in ("piwae", "miwae", "ciwae")]
+    gaps = [n.trained(f"{m} rep", "minus_kl").value for m in ("piwae", "miwae", "ciwae")]
     assert gaps == sorted(gaps)
 
 
@@ -952,7 +959,7 @@ def test_for_one_decoder_the_bound_gives_the_encoder_more_than_the_estimator(n):
 
 
 def test_log_px_of_one_decoder_is_the_lower_the_poorer_the_encoder(n):
-    of_iwae, of_miwae = (n.trained(m, "rep", "log_px", "alone").value for m in ("iwae", "miwae"))
+    of_iwae, of_miwae = (n.trained(f"{m} rep", "log_px", "alone").value for m in ("iwae", "miwae"))
     assert of_iwae < of_miwae - 0.5
     assert of_miwae < n.value("mnist reference", "iwae", "log_px").value - 0.5
 
@@ -1059,7 +1066,7 @@ def test_the_chosen_beta_is_level_with_the_best_fixed_one_and_not_ahead(n):
 
 def test_with_the_mixture_for_both_networks_the_chosen_beta_does_as_well_as_the_best_fixed(n):
     both = {metric: n.chosen(metric, "ciwae-chosen-both").value for metric in SCORES}
-    fixed = {metric: n.trained("ciwae", "drep", metric, "earlier").value for metric in SCORES}
+    fixed = {metric: n.trained("ciwae drep", metric, "earlier").value for metric in SCORES}
     for metric in SCORES:
         noise = training_noise(n.archive, "ciwae", "iwae", metric).sd
         assert abs(both[metric] - fixed[metric]) < noise

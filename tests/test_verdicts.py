@@ -155,11 +155,11 @@ def trainings(monkeypatch):
             self.setting = setting
 
         def apart(self, first, second, metric):
-            assert (first[1], second, metric) == ("rep", ("iwae", "rep"), "iwae_64")
-            return leads.get((first[0], self.setting), NOT_RUN)
+            assert (second, metric) == ("iwae rep", "iwae_64")
+            return leads.get((first.removesuffix(" rep"), self.setting), NOT_RUN)
 
         def trainings_behind(self, first, second):
-            return f"{first[0]} beside {second[0]}"
+            return f"{first} beside {second}".replace(" rep", "")
 
     monkeypatch.setattr(claims, "EstimatorRuns", PlantedRuns)
     return leads

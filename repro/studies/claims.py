@@ -273,7 +273,7 @@ def _leads(evidence: Evidence, compared: dict[str, Setting], told: str) -> list[
     found = []
     for name, setting in compared.items():
         runs = EstimatorRuns(evidence.archive, setting)
-        pair = ((name, USUAL), ("iwae", USUAL))
+        pair = (f"{name} {USUAL}", f"iwae {USUAL}")
         lead = runs.apart(*pair, "iwae_64")
         if lead is not NOT_RUN:
             length = told.format(setting.epochs)

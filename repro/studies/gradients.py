@@ -180,6 +180,19 @@ def ratios_by_count(
     return {K: ratio(rows, Layout(method, M, K), "phi") for K in COUNTS}
 
 
+def snr_in_network(archive: Archive, where: str, bound: str):
+    """The SNR of phi's gradient in a network: of "iwae drep" at T = 64 samples, or in a sweep.
+
+    "iwae drep 256" has so many samples, and "iwae drep K" is a Series of all; MIWAE has as many in
+    each of eight groups.
+    """
+    method, estimator, *count = bound.split()
+    if not count:
+        return _snr_at_t(at_t(archive, where), bound)
+    by_count = pd.Series(ratios_by_count(archive, where, estimator, method))
+    return by_count if count == ["K"] else by_count[int(count[0])]
+
+
 def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
     """The SNR of both gradients of our runs along their training, where it was measured."""
     runs = [r for r in Archive.of(archive).records("short") if r.gradients is not None]
@@ -204,18 +217,25 @@ def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
 
 def times_clearer(archive: Archive, a: str, b: str, where: str) -> Estimate:
     """The SNR of phi's gradient under ``a`` over that under ``b``, each "bound estimator"."""
-    measured, _ = archive.table("estimators")
-    rows = measured[measured["where"] == where]
-    layouts = {layout.method: layout for layout in OF_ESTIMATORS}
 
-    def times(some: pd.DataFrame) -> float:
-        ratios = []
-        for words in (a, b):
-            method, estimator = words.split()
-            ratios.append(ratio(some[some.estimator == estimator], layouts[method], "phi"))
-        return ratios[0] / ratios[1]
+    def times(rows: pd.DataFrame) -> float:
+        first, second = (_snr_at_t(rows, bound) for bound in (a, b))
+        return first / second
 
-    return with_jackknife(rows, times)
+    return with_jackknife(at_t(archive, where), times)
+
+
+def at_t(archive: Archive, where: str) -> pd.DataFrame:
+    """Every bound's gradients in a network at T = 64 samples, under every estimator."""
+    rows, _ = archive.table("estimators")
+    return rows[rows["where"] == where]
+
+
+def _snr_at_t(rows: pd.DataFrame, bound: str) -> float:
+    """The SNR of phi's gradient, of the rows of one place, for a "bound estimator"."""
+    method, estimator = bound.split()
+    (layout,) = (layout for layout in OF_ESTIMATORS if layout.method == method)
+    return ratio(rows[rows.estimator == estimator], layout, "phi")
 
 
 def _title(layout: Layout) -> str:

@@ -32,7 +32,7 @@ from repro.studies import (
     stacks,
     trainings,
 )
-from repro.studies.designs import COUNTS, NETWORKS_OF_ESTIMATORS, SWEPT, offset_title
+from repro.studies.designs import NETWORKS_OF_ESTIMATORS, SWEPT, offset_title
 from repro.studies.estimator_runs import (
     BOTH_EARLIER,
     BOTH_LONGER,
@@ -191,10 +191,6 @@ class Numbers(Evidence):
 
     # The released code's best checkpoints
 
-    def best_epoch(self, setting: str, method: str) -> str:
-        """The epoch of the checkpoint that the released code calls a run's best."""
-        return str(self.cell("checkpoints", f"{setting} {method}", "best_epoch", 0))
-
     def highest(self, score: str) -> Estimate:
         """The highest logged ``iwae_64`` or ``log_px`` of CIWAE and the VAE on MNIST.
 
@@ -222,13 +218,6 @@ class Numbers(Evidence):
         return Estimate.mean_of(ahead, ErrorOf.DRAWS)
 
     # Figure 4
-
-    def nodes_of_figure4(self, kind: str) -> str:
-        """The three round values of a curve of the report's Figure 4, ``fixed`` or ``learned``."""
-        curves = self.archive.table("figure4")[0].set_index("curve")
-        values = logs.nodes_of(curves.loc[kind]).values()
-        first, second, third = (number(value, digits=1) for value in values)
-        return f"{first}, {second} and {third}"
 
     def furthest_in_figure4(self) -> str:
         """The largest distance of a point of the report's Figure 4 from its parabola."""
@@ -305,68 +294,46 @@ class Numbers(Evidence):
 
     # Bounds and estimators
 
-    def trained(self, method: str, estimator: str, metric: str, where: str = "both"):
-        """A metric of a bound under an estimator; ``where`` is a name in ``TRAININGS``."""
-        return EstimatorRuns(self.archive, TRAININGS[where]).value(method, estimator, metric)
+    def trained(self, bound: str, metric: str, where: str = "both"):
+        """A metric of a bound under an estimator, "iwae drep"; ``where`` is in ``TRAININGS``."""
+        return EstimatorRuns(self.archive, TRAININGS[where]).value(bound, metric)
 
     def trained_apart(self, a: str, b: str, metric: str, where: str = "both"):
-        """The metric of ``a`` minus that of ``b``, each a bound and an estimator: "iwae drep"."""
-        runs = EstimatorRuns(self.archive, TRAININGS[where])
-        return runs.apart(_pair(a), _pair(b), metric)
+        """The metric of ``a`` minus that of ``b``, each a bound and an estimator."""
+        return EstimatorRuns(self.archive, TRAININGS[where]).apart(a, b, metric)
 
-    def clearer(self, a: str, b: str, where: str) -> Estimate:
-        """SNR of phi's gradient under ``a`` over that under ``b``: "iwae drep" and the like."""
-        return gradients.times_clearer(self.archive, a, b, where)
+    def share_closed(self, a: str, b: str, target: str, metric: str, where: str = "both"):
+        """How much of the way in a metric from ``b`` to ``target`` it is to ``a``, in percent.
 
-    def clearer_in_all(self, a: str, b: str) -> str:
-        """The lowest and the highest of ``clearer`` over all networks."""
-        places = NETWORKS_OF_ESTIMATORS
-        return _from_to([self.clearer(a, b, where).value for where in places])
+        In parentheses Fieller's interval, 95 %, over the seeds that all three have.
+        """
+        return EstimatorRuns(self.archive, TRAININGS[where]).share_closed(a, b, target, metric)
+
+    def clearer(self, a: str, b: str) -> str:
+        """SNR of phi's gradient under ``a`` over that under ``b``, lowest and highest, in networks.
+
+        Each is named as in ``gradients.snr_in_network``.
+        """
+        found = []
+        for where in NETWORKS_OF_ESTIMATORS:
+            first, second = (gradients.snr_in_network(self.archive, where, x) for x in (a, b))
+            found.append(first / second)
+        return _from_to(np.hstack(found))
 
     def rate(self, net: str, estimator: str, offset: float):
         """d log SNR / d log K of IWAE between 64 and 256, in the linear Gaussian model."""
         rows = gradients.swept(self.archive, offset_title(offset), estimator)
         return gradients.exponent_of(rows, net, LAST_COUNTS).shown_with(2)
 
-    def that_count(self, offset: float):
+    def ess(self, offset: float):
         """The effective sample size of 256 weights in the linear Gaussian model."""
         rows = gradients.swept(self.archive, offset_title(offset), "rep")
         return gradients.with_jackknife(rows, ESS_OF_MOST, digits=1)
 
-    def that_count_in_networks(self) -> str:
+    def ess_in_networks(self) -> str:
         """The lowest and the highest effective sample size of 256 weights, in networks."""
         of_each = [gradients.swept(self.archive, w, "rep") for w in NETWORKS_OF_ESTIMATORS]
         return _from_to([ESS_OF_MOST(rows) for rows in of_each], 1)
-
-    def left_of_clarity(self, estimator: str, method: str = "iwae") -> str:
-        """SNR of phi's gradient at K = 256 over that at K = 1, lowest and highest, in networks."""
-        found = []
-        for where in NETWORKS_OF_ESTIMATORS:
-            ratios = gradients.ratios_by_count(self.archive, where, estimator, method)
-            found.append(ratios[COUNTS[-1]] / ratios[COUNTS[0]])
-        return _from_to(found)
-
-    def groups_over_one(self, estimator: str) -> str:
-        """SNR of MIWAE with eight groups over IWAE's, lowest and highest over K and networks."""
-        found = []
-        for where in NETWORKS_OF_ESTIMATORS:
-            of_one = gradients.ratios_by_count(self.archive, where, estimator, "iwae")
-            of_eight = gradients.ratios_by_count(self.archive, where, estimator, "miwae")
-            found += [of_eight[K] / of_one[K] for K in COUNTS]
-        return _from_to(found)
-
-    def made_up(self, a: str, b: str, target: str, metric: str, where: str = "both"):
-        """How much of the way in a metric from ``b`` to ``target`` it is to ``a``, in percent.
-
-        In parentheses Fieller's interval, 95 %, over the seeds that all three have.
-        """
-        runs = EstimatorRuns(self.archive, TRAININGS[where])
-        return runs.made_up(*map(_pair, (a, b, target)), metric)
-
-    def by_groups(self, method: str, M: int, metric: str):
-        """A metric of MIWAE or PIWAE with M groups of the 64 samples, after 40 epochs."""
-        found = EstimatorRuns(self.archive, BOTH_NETWORKS).by_groups(method, metric)
-        return found.get(M, NOT_RUN)
 
     # The work as a whole
 
@@ -442,12 +409,6 @@ class Numbers(Evidence):
     def claims(self) -> str:
         """The claims table, in Markdown."""
         return claims.as_markdown(self)
-
-
-def _pair(words: str) -> tuple[str, str]:
-    """A bound and an estimator, as pages name them: "iwae drep"."""
-    method, estimator = words.split()
-    return method, estimator
 
 
 def _from_to(values: Collection[float], digits: int = 2) -> str:

@@ -281,11 +281,12 @@ def test_what_a_printed_cell_may_differ_by_is_the_logs_noise_and_the_subsets():
     variance = values.var(ddof=1)
     subset = ((variance / 1280 - variance / 10_000) / 20) ** 0.5
     expected = {"log_px": whole, "iwae_64": (whole**2 + subset**2) ** 0.5, "minus_kl": subset}
-    assert audit.comparison_errors(record, block) == pytest.approx(expected, rel=1e-9)
     for metric, error in expected.items():
+        cell = audit.Cell("reference", metric, "iwae", record, block)
+        assert cell.error == pytest.approx(error, rel=1e-9)
         centre = 0.0 if metric == "minus_kl" else -86.0
         ends = (centre - 1.96 * error, centre + 1.96 * error)
-        assert audit.interval(metric, record, block) == pytest.approx(ends, rel=1e-9)
+        assert cell.interval == pytest.approx(ends, rel=1e-9)
 
 
 def test_monte_carlo_error_of_log_px_is_the_spread_of_repeats():
@@ -327,7 +328,7 @@ def test_the_interval_of_the_released_procedure_holds_what_it_gives(as_released,
     pairs, block = as_released
     inside = []
     for cell, record in pairs:
-        low, high = audit.interval(metric, record, block)
+        low, high = audit.Cell("reference", metric, "iwae", record, block).interval
         inside.append(low <= cell[metric] <= high)
     assert 0.88 <= np.mean(inside) < 1
 
@@ -344,7 +345,8 @@ def test_the_interval_of_the_released_procedure_holds_what_it_gives(as_released,
     ],
 )
 def test_verdicts_follow_from_z(metric, z, inside, verdict):
-    assert audit.cell_verdict(metric, z, inside) is verdict
+    cell = types.SimpleNamespace(metric=metric, z=z, inside=inside)
+    assert audit.Cell.verdict.fget(cell) is verdict
 
 
 @pytest.mark.parametrize(

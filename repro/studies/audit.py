@@ -8,10 +8,10 @@ A table's cell is the mean of the last 20 epochs.
 ``archive`` is always an ``Archive`` or the folder of one.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from enum import StrEnum
+from itertools import chain, product
 from typing import NamedTuple
 
 import numpy as np
@@ -89,8 +89,15 @@ class Cell(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The standard error of (printed - corrected), if the cell measured what its row says."""
-        return comparison_errors(self.record, self.block)[self.metric]
+        """The standard error of (printed - corrected), if the cell measured what its row says.
+
+        log p-hat: the log's spread from epoch to epoch, for one evaluation and for the mean of 20.
+        IWAE-64: that and the noise of the subset. -KL: the noise of the subset alone.
+        """
+        whole = self.block.log_px_sd * np.sqrt(1 + 1 / LOG_BLOCK)
+        subset = subset_error(self.record)
+        errors = {"log_px": whole, "iwae_64": np.hypot(whole, subset), "minus_kl": subset}
+        return float(errors[self.metric])
 
     @property
     def z(self) -> float:
@@ -99,8 +106,13 @@ class Cell(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where 95 % of printed cells lie when the released procedure meets these weights."""
-        return interval(self.metric, self.record, self.block)
+        """Where 95 % of printed cells lie when the released procedure meets these weights.
+
+        Both of its estimates are of log p-hat, one on a random subset of the images; its "-KL" is
+        about 0.
+        """
+        centre = 0.0 if self.metric == "minus_kl" else self.record.metrics["log_px"]["value"]
+        return centre - 1.96 * self.error, centre + 1.96 * self.error
 
     @property
     def inside(self) -> bool:
@@ -111,19 +123,24 @@ class Cell(NamedTuple):
     @property
     def verdict(self) -> CellVerdict:
         """What the printed cell is."""
-        return cell_verdict(self.metric, self.z, self.inside)
+        agrees = abs(self.z) < CLEAR
+        if self.metric == "log_px":
+            return CellVerdict.CONFIRMED if agrees else CellVerdict.DIFFERS
+        if agrees:
+            return CellVerdict.NOT_SHOWN_WRONG
+        if self.metric == "iwae_64":
+            return CellVerdict.NOT_IWAE_64
+        return CellVerdict.NOISE if self.inside else CellVerdict.NOT_THE_GAP
 
 
 def cells_of_table1(archive: Archive) -> list[Cell]:
     """All thirty cells, in the order of the table."""
     blocks = blocks_of_logs(archive)
     cells = []
-    for model in TABLE1["report"]:
-        for metric in METRIC_TITLES:
-            for method in TABLE_METHODS:
-                record = archive.released.get(("mnist", model, method))
-                block = last_block(blocks, f"mnist-{model}", method)
-                cells.append(Cell(model, metric, method, record, block))
+    for model, metric, method in product(TABLE1["report"], METRIC_TITLES, TABLE_METHODS):
+        record = archive.released.get(("mnist", model, method))
+        block = last_block(blocks, f"mnist-{model}", method)
+        cells.append(Cell(model, metric, method, record, block))
     return cells
 
 
@@ -131,40 +148,6 @@ def subset_error(record: Record, epochs: int = LOG_BLOCK) -> float:
     """Standard deviation of (mean over 1,280 random images - mean over all), over some epochs."""
     values = record.images["log_px"]
     return float(values.std(ddof=1) * np.sqrt((1 / SUBSET - 1 / len(values)) / epochs))
-
-
-def comparison_errors(record: Record, block: pd.Series) -> dict[str, float]:
-    """For each metric, the standard error of (printed - corrected) if it had been measured.
-
-    log p-hat: the log's spread from epoch to epoch, for one evaluation and for the mean of 20.
-    IWAE-64: that and the noise of the subset. -KL: the noise of the subset alone.
-    """
-    whole = block.log_px_sd * np.sqrt(1 + 1 / LOG_BLOCK)
-    subset = subset_error(record)
-    return {"log_px": whole, "iwae_64": float(np.hypot(whole, subset)), "minus_kl": subset}
-
-
-def interval(metric: str, record: Record, block: pd.Series) -> tuple[float, float]:
-    """Where 95 % of printed cells lie when the released procedure meets these weights.
-
-    Both of its estimates are of log p-hat, one on a random subset of the images; its "-KL" is
-    about 0.
-    """
-    centre = 0.0 if metric == "minus_kl" else record.metrics["log_px"]["value"]
-    error = 1.96 * comparison_errors(record, block)[metric]
-    return centre - error, centre + error
-
-
-def cell_verdict(metric: str, z: float, inside: bool) -> CellVerdict:
-    """What a printed cell is; ``inside`` the released evaluation's 95 % interval, or not."""
-    agrees = abs(z) < CLEAR
-    if metric == "log_px":
-        return CellVerdict.CONFIRMED if agrees else CellVerdict.DIFFERS
-    if agrees:
-        return CellVerdict.NOT_SHOWN_WRONG
-    if metric == "iwae_64":
-        return CellVerdict.NOT_IWAE_64
-    return CellVerdict.NOISE if inside else CellVerdict.NOT_THE_GAP
 
 
 def table(archive: AnyArchive = None) -> pd.DataFrame:
@@ -175,34 +158,33 @@ def table(archive: AnyArchive = None) -> pd.DataFrame:
     Rows: model, metric, source.
     """
     archive = Archive.of(archive)
-    shown = {(c.model, c.metric, c.method): _shown(c) for c in cells_of_table1(archive)}
-    rows: Rows = {}
-    for model in TABLE1["report"]:
-        for metric, title in METRIC_TITLES.items():
-            first = shown[model, metric, TABLE_METHODS[0]]
-            for source in first:
-                row = for_methods({m: shown[model, metric, m][source] for m in TABLE_METHODS})
-                if any(cell != "" for cell in row.values()):
-                    rows[model, title, source] = row
+    rows: Rows = defaultdict(dict)
+    for cell in cells_of_table1(archive):
+        for source, shown in _shown(cell).items():
+            row = rows[cell.model, METRIC_TITLES[cell.metric], source]
+            row[METHOD_TITLES[cell.method]] = shown
+    for index, row in [*rows.items()]:
+        if set(row.values()) == {""}:
+            del rows[index]
     used = [r for r in archive.released.values() if r.experiment.dataset == "mnist"]
     return framed(rows, ["model", "metric", "source"], **about_released(used, expected=10))
 
 
 def _shown(cell: Cell) -> dict[str, object]:
     """What the table shows of a cell, by source."""
-    before = {"printed": Estimate(cell.printed), "logs": Estimate(cell.logged)}
+    shown = {"printed": Estimate(cell.printed), "logs": Estimate(cell.logged)}
     if cell.record is None:
-        unknown = {"95 % from": "", "95 % to": "", "corrected": NOT_RUN, "z": "", "verdict": ""}
-        return before | unknown | {"paper": cell.paper or ""}
-    low, high = cell.interval
-    measured = {
-        "95 % from": Estimate(low),
-        "95 % to": Estimate(high),
-        "corrected": of_metric(cell.record.metrics[cell.metric]),
-        "z": Estimate(cell.z, digits=1),
-        "verdict": cell.verdict,
-    }
-    return before | measured | {"paper": cell.paper or ""}
+        shown |= {"95 % from": "", "95 % to": "", "corrected": NOT_RUN, "z": "", "verdict": ""}
+    else:
+        low, high = cell.interval
+        shown |= {
+            "95 % from": Estimate(low),
+            "95 % to": Estimate(high),
+            "corrected": of_metric(cell.record.metrics[cell.metric]),
+            "z": Estimate(cell.z, digits=1),
+            "verdict": cell.verdict,
+        }
+    return shown | {"paper": cell.paper or ""}
 
 
 # The released models beside one another
@@ -220,12 +202,10 @@ def paired(archive: AnyArchive = None) -> pd.DataFrame:
 def closeness(archive: AnyArchive = None) -> pd.DataFrame:
     """How near q comes to the posterior: ELBO - log p-hat = -KL(q || p(z|x)), by image."""
     released = Archive.of(archive).released
-    rows: Rows = {}
-    for dataset, model in SETTINGS.values():
-        of_method = {m: _closeness(released.get((dataset, model, m))) for m in TABLE_METHODS}
-        for title in _closeness(None):
-            row = for_methods({m: cells[title] for m, cells in of_method.items()})
-            rows[f"{dataset}, {model}", title] = row
+    rows: Rows = defaultdict(dict)
+    for (dataset, model), method in product(SETTINGS.values(), TABLE_METHODS):
+        for title, cell in _closeness(released.get((dataset, model, method))).items():
+            rows[f"{dataset}, {model}", title][METHOD_TITLES[method]] = cell
     return framed(rows, ["runs", "metric"], **about_released([*released.values()], expected=15))
 
 
@@ -248,11 +228,12 @@ def protocols(archive: AnyArchive = None) -> pd.DataFrame:
     such pairs; of two as good, full.
     """
     archive = Archive.of(archive)
-    full, short = (_Twins.of(archive, profile) for profile in ("full", "short"))
-    twins = full if full.completeness >= short.completeness else short
-    beside = {METHOD_TITLES[m]: pair for m, pair in twins.runs.items()}
+    choices = [_twins(archive, profile) for profile in ("full", "short")]
+    runs, missing = max(choices, key=lambda twins: _completeness(twins[0].values()))
+    used = [record for pair in runs.values() for record in chain(*pair)]
+    beside = {METHOD_TITLES[m]: pair for m, pair in runs.items()}
     of_vae = f"{METHOD_TITLES['vae']}; {METHOD_TITLES['ciwae']}"
-    beside[of_vae] = (twins.runs["vae"][0], twins.runs["ciwae"][1])
+    beside[of_vae] = (runs["vae"][0], runs["ciwae"][1])
     rows: Rows = {}
     for name, (paper, released) in beside.items():
         for metric, title in METRIC_TITLES.items():
@@ -261,12 +242,20 @@ def protocols(archive: AnyArchive = None) -> pd.DataFrame:
                 "as released": over_seeds(released, metric),
                 "difference": trainings.difference(archive, released, paper, metric),
             }
-    used: list[Record] = []
-    for paper, released in twins.runs.values():
-        used += [*paper, *released]
-    missing = [e for e in twins.wanted if not archive.holds(e)]
     said = conditions(used, f"{OVER_IMAGES}, and for differences {COUNTING_TRAINING}")
     return framed(rows, ["method", "metric"], f"Ours: {said}", commands(missing))
+
+
+def _twins(archive: Archive, profile: str) -> tuple[dict[str, tuple], list[Experiment]]:
+    """Runs of every seed, as in the paper and as released, by method; and what is missing."""
+    found = archive.records(profile)
+    runs = {}
+    missing: list[Experiment] = []
+    for released in plan("all", profile=profile, protocol="released"):
+        pair = (*plan(released.method, profile=profile), released)
+        runs[released.method] = tuple(of_any_seed(e, found) for e in pair)
+        missing += [e for e in pair if not archive.holds(e)]
+    return runs, missing
 
 
 def origins(results: AnyArchive = None) -> None:
@@ -275,28 +264,9 @@ def origins(results: AnyArchive = None) -> None:
     show_origins("audit", {THE_REPORTS: [*archive.released.values()]})
 
 
-class _Twins(NamedTuple):
-    """Runs of one profile trained as in the paper and as released, of every seed, by method."""
-
-    wanted: list[Experiment]
-    runs: dict[str, tuple[list[Record], list[Record]]]
-
-    @classmethod
-    def of(cls, archive: Archive, profile: str) -> _Twins:
-        found = archive.records(profile)
-        wanted: list[Experiment] = []
-        runs = {}
-        for released in plan("all", profile=profile, protocol="released"):
-            (paper,) = plan(released.method, profile=profile)
-            wanted += [paper, released]
-            runs[released.method] = (of_any_seed(paper, found), of_any_seed(released, found))
-        return cls(wanted, runs)
-
-    @property
-    def completeness(self) -> tuple[int, int]:
-        """How many pairs are whole, and how many have at least one side."""
-        pairs = self.runs.values()
-        return sum(map(all, pairs)), sum(map(any, pairs))
+def _completeness(pairs: Collection[tuple]) -> tuple[int, int]:
+    """How many pairs are whole, and how many have at least one side."""
+    return sum(map(all, pairs)), sum(map(any, pairs))
 
 
 # The logs, and the drawings
@@ -360,15 +330,13 @@ def proposals(archive: AnyArchive = None) -> pd.DataFrame:
     half the relative variance of the mean weight predicts.
     """
     found, about = Archive.of(archive).table("proposals")
-    rows: Rows = {}
-    for group, of_group in found.groupby("group", sort=False):
-        by_name = of_group.set_index("method")
+    rows: Rows = defaultdict(dict)
+    for of_model in found.to_dict("records"):
         for title, (value, error, digits) in PROPOSALS.items():
-            cells = {}
-            for method, measured in by_name.iterrows():
-                se = None if error is None else measured[error]
-                cells[method] = Estimate(measured[value], se, digits=digits)
-            rows[group.replace("-", " "), title] = for_methods(cells)
+            cell = Estimate(of_model[value], of_model.get(error), digits=digits)
+            rows[of_model["group"].replace("-", " "), title][METHOD_TITLES[of_model["method"]]] = (
+                cell
+            )
     first = found.iloc[0]
     caption = (
         f"k̂ of 5,000 weights each of {first.images} test images; the rise of {first.deep_images} "

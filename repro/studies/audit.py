@@ -9,7 +9,7 @@ A table's cell is the mean of the last 20 epochs.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 from itertools import chain, product
 from typing import NamedTuple
@@ -371,57 +371,46 @@ def findings(archive: AnyArchive = None) -> list[str]:
     ]
 
 
+def _share(tests: Iterable[bool]) -> str:
+    """How many of several tests hold, as **3 of 10**."""
+    tests = list(map(bool, tests))
+    return f"**{sum(tests)} of {len(tests)}**"
+
+
 def _of_printed_and_logged(cells: Sequence[Cell], blocks: pd.DataFrame) -> list[str]:
     """Whether the printed table is the logs, and what the logged gap is."""
-    same = len([c for c in cells if abs(c.printed - c.logged) < 0.0051])
     per_log = blocks.groupby(["group", "method"]).gap_mean.agg(["mean", "sem"])
-    far = (per_log["mean"].abs() > CLEAR * per_log["sem"]).sum()
     return [
-        f"**{same} of {len(cells)}** printed cells of Table 1 are, to the printed digit, the mean "
-        f"of the last {LOG_BLOCK} epochs of the released logs.",
+        f"{_share(abs(c.printed - c.logged) < 0.0051 for c in cells)} printed cells of Table 1 "
+        f"are, to the printed digit, the mean of the last {LOG_BLOCK} epochs of the released logs.",
         f'The logged "−KL" is positive in **{(blocks.gap_mean > 0).mean():.0%}** of all blocks of '
         f"{LOG_BLOCK} epochs; its mean over a whole run is further than {CLEAR:g} standard errors "
-        f"from 0 in **{far} of {len(per_log)}** runs.",
+        f"from 0 in {_share(per_log['mean'].abs() > CLEAR * per_log['sem'])} runs.",
     ]
-
-
-COUNTED = {  # metric -> its name in a sentence, which printed cells count, and what they do
-    "log_px": (
-        "log p̂",
-        lambda c: abs(c.z) < CLEAR,
-        "agree with the released weights measured again",
-    ),
-    "iwae_64": ("IWAE-64", lambda c: c.z > CLEAR, "are not these weights' IWAE-64, which is lower"),
-    "minus_kl": (
-        "−KL",
-        lambda c: c.z > CLEAR,
-        "are incompatible with the gap of these weights, which is negative",
-    ),
-}
 
 
 def _of_measured(cells: Sequence[Cell]) -> list[str]:
     """What the printed cells are, by the weights behind them."""
     if not cells:
         return []
-    inside = len([c for c in cells if c.inside])
-    said = [
-        f"**{inside} of {len(cells)}** lie in the interval where the released evaluation of these "
-        "weights puts 95 % of such cells."
-    ]
-    for metric, (name, counts, what) in COUNTED.items():
-        mine = [c for c in cells if c.metric == metric]
-        count = len([c for c in mine if counts(c)])
-        said.append(f"**{count} of {len(mine)}** printed values of {name} {what}.")
-    gaps_measured = [c.record.metrics["minus_kl"] for c in cells if c.metric == "minus_kl"]
-    below = len([m for m in gaps_measured if m["value"] < -CLEAR * m["se"]])
-    values = [m["value"] for m in gaps_measured]
-    said.append(
+    log_px = [c for c in cells if c.metric == "log_px"]
+    iwae_64 = [c for c in cells if c.metric == "iwae_64"]
+    minus_kl = [c for c in cells if c.metric == "minus_kl"]
+    gaps_measured = [of_metric(c.record.metrics["minus_kl"]) for c in minus_kl]
+    values = [gap.value for gap in gaps_measured]
+    return [
+        f"{_share(c.inside for c in cells)} lie in the interval where the released evaluation of "
+        "these weights puts 95 % of such cells.",
+        f"{_share(abs(c.z) < CLEAR for c in log_px)} printed values of log p̂ agree with the "
+        "released weights measured again.",
+        f"{_share(c.z > CLEAR for c in iwae_64)} printed values of IWAE-64 are not these weights' "
+        "IWAE-64, which is lower.",
+        f"{_share(c.z > CLEAR for c in minus_kl)} printed values of −KL are incompatible with the "
+        "gap of these weights, which is negative.",
         f"Measured on the same images, −KL is below 0 by more than {CLEAR:g} standard errors in "
-        f"**{below} of {len(values)}** models, from {number(min(values))} to "
-        f"{number(max(values))} nats."
-    )
-    return said
+        f"{_share(gap.value < -CLEAR * gap.se for gap in gaps_measured)} models, from "
+        f"{number(min(values))} to {number(max(values))} nats.",
+    ]
 
 
 def _of_omniglot(archive: Archive) -> list[str]:
@@ -466,18 +455,16 @@ def _of_the_papers_claim(archive: Archive) -> list[str]:
     for method, what in described.items():
         of_settings = [by_method(archive.released_of(*s)) for s in SETTINGS.values()]
         pairs = [(of[method], of["iwae"]) for of in of_settings if of[method] and of["iwae"]]
-        if not pairs:
-            continue
-        better = {}
-        for metric in ("iwae_64", "minus_kl"):
-            apart = [trainings.difference(archive, a, b, metric) for a, b in pairs]
-            better[metric] = len([d for d in apart if d.beyond(CLEAR)])
-        said.append(
-            f"The paper's claim, in these weights, of one training each: {what} is clearly ahead "
-            f"of IWAE on IWAE-64 in **{better['iwae_64']} of {len(pairs)}** settings, and has a "
-            f"clearly smaller gap in **{better['minus_kl']} of {len(pairs)}**. The errors count "
-            "what another training would change."
-        )
+        if pairs:
+            scores = [trainings.difference(archive, a, b, "iwae_64") for a, b in pairs]
+            gaps_apart = [trainings.difference(archive, a, b, "minus_kl") for a, b in pairs]
+            said.append(
+                "The paper's claim, in these weights, of one training each: "
+                f"{what} is clearly ahead of IWAE on IWAE-64 in "
+                f"{_share(d.beyond(CLEAR) for d in scores)} settings, and has a clearly smaller "
+                f"gap in {_share(d.beyond(CLEAR) for d in gaps_apart)}. The errors count what "
+                "another training would change."
+            )
     return said
 
 
@@ -510,8 +497,8 @@ def _draw_cell(ax, place: int, cell: Cell) -> None:
     ax.plot(place - 0.2, cell.printed, "o", label="report, as printed", **hollow)
     if cell.record:
         value = cell.record.metrics[cell.metric]["value"]
-        marks = {"fmt": MARKERS[cell.method], "color": COLOURS[cell.method], "capsize": 2}
-        ax.errorbar(place, value, cell.error, **marks)
+        marks = {"fmt": MARKERS[cell.method], "color": COLOURS[cell.method]}
+        error_bars(ax, [place], [Estimate(value, cell.error)], **marks)
     if cell.paper:
         error_bars(ax, [place + 0.2], [cell.paper], fmt="x", color=GREY, label="paper")
 

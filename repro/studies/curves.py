@@ -10,7 +10,7 @@ from repro import ReproError
 from repro.records import Archive, Record, Selection
 from repro.studies.captions import METHOD_TITLES, label, labels
 from repro.studies.frames import AnyArchive, by_method
-from repro.studies.logs import blocks_of_logs
+from repro.studies.logs import blocks_of_logs, draw_logs
 from repro.studies.style import (
     COLOURS,
     legend_above,
@@ -20,7 +20,7 @@ from repro.studies.style import (
     with_conditions,
 )
 from repro.words.exhibits import runs_of
-from repro.words.experiments import TABLE_METHODS, Experiment
+from repro.words.experiments import Experiment
 
 WINDOWS = {"figure1": 10, "figure2": 5, "figure3": 10}  # of (a), in epochs, as in the report
 METRICS_OF_PANELS = ("iwae_64", "log_px")
@@ -60,22 +60,17 @@ def _draw_logs(row, setting: str, archive: Archive, again: Sequence[Record]) -> 
     blocks = blocks_of_logs(archive)
     blocks = blocks[blocks.group == setting]
     last = blocks.last_epoch.max()
-    for m in TABLE_METHODS:
-        log = blocks[blocks.method == m]
-        for ax, metric in zip(row, METRICS_OF_PANELS, strict=True):
-            every = max(len(log) // 8, 1)
-            values = log[f"{metric}_mean"]
-            ax.plot(log.last_epoch, values, markevery=every, label=METHOD_TITLES[m], **look(m))
-    for r in again:
-        colour = COLOURS[r.experiment.method]
-        for ax, metric in zip(row, METRICS_OF_PANELS, strict=True):
-            ax.plot(last * 1.03, r.metrics[metric]["value"], "*", color=colour, markersize=9)
+    for ax, metric in zip(row, METRICS_OF_PANELS, strict=True):
+        draw_logs(ax, blocks, f"{metric}_mean", METHOD_TITLES)
+        for r in again:
+            star = {"color": COLOURS[r.experiment.method], "markersize": 9}
+            ax.plot(last * 1.03, r.metrics[metric]["value"], "*", **star)
+        if again:
+            said = "★ these weights, measured again"
+            ax.text(0.98, 0.03, said, transform=ax.transAxes, ha="right", fontsize=8)
     late = blocks[blocks.last_epoch > last / 10].log_px_mean
     lowest = min([late.min(), *(r.metrics["iwae_64"]["value"] for r in again)])
     row[0].set_ylim(lowest - 0.3, late.max() + 0.7)
-    for ax in row if again else ():
-        said = "★ these weights, measured again"
-        ax.text(0.98, 0.03, said, transform=ax.transAxes, ha="right", fontsize=8)
 
 
 def _draw_ours(row, selection: Selection, window: int) -> None:

@@ -25,7 +25,7 @@ from repro.records.estimates import (
     share_of,
 )
 from repro.studies import trainings
-from repro.studies.captions import COUNTING_TRAINING, METRIC_TITLES, OVER_IMAGES
+from repro.studies.captions import BOUND_TITLES, COUNTING_TRAINING, METRIC_TITLES, OVER_IMAGES
 from repro.studies.designs import AT_T, OF_ESTIMATORS
 from repro.studies.frames import AnyArchive, Rows, framed
 from repro.studies.gradients import LINES, PLACE, at_t, snr_of
@@ -42,13 +42,8 @@ from repro.words.experiments import Experiment
 
 USUAL = "rep"
 DOUBLY = "drep"
-BOUNDS = {  # method -> title, in the order in which they are shown
-    "iwae": "IWAE(64)",
-    "piwae": "PIWAE(8,8)",
-    "miwae": "MIWAE(8,8)",
-    "u-miwae": "U-MIWAE(8,8)",
-    "ciwae": "CIWAE(0.5)",
-    "vae": "VAE",
+BOUNDS = {
+    method: BOUND_TITLES[method] for method in ("iwae", "piwae", "miwae", "u-miwae", "ciwae", "vae")
 }
 USUAL_LAYOUTS = {layout.method: (layout.M, layout.K) for layout in (*AT_T, *OF_ESTIMATORS)}
 GROUPS = (1, 2, 4, 8, 16, 32, 64)  # of T samples, that a bound may be the mean of

@@ -73,7 +73,7 @@ def measure_signal(name: str, archive: Archive, data: str | Path | None, device:
         if which.dataset not in found:
             found[which.dataset] = datasets.load(which.dataset, data)
         images = found[which.dataset].train.to(device)
-        model, weights[where] = _network(which, archive, data)
+        model, weights[where] = network(which, archive, data)
         parts.append(in_network(where, model.to(device), images, *design.in_networks))
     rows: list[dict] = []
     with Progress(1, name) as bar:
@@ -90,13 +90,13 @@ def measure_signal(name: str, archive: Archive, data: str | Path | None, device:
     return archive.write_table(name, pd.DataFrame(rows), origin, numbers="%.7g")
 
 
-def _network(which: Weights, archive: Archive, data: str | Path | None) -> tuple[Autoencoder, dict]:
+def network(which: Weights, archive: Archive, data: str | Path | None) -> tuple[Autoencoder, dict]:
     """The reference model with these weights, and where they come from."""
     dataset, whose, method = which
     if whose == "nobody":
         return Autoencoder(MODELS["reference"], [0]), {}
     if whose == "ours":
-        record = of_full_length(archive, dataset, method)
+        record = _of_full_length(archive, dataset, method)
         source = {"record": "/".join(record.path.parts[-3:])}
         return model_of(record.experiment, record.weights()), source
     wanted = (f"{dataset}-reference", method)
@@ -105,7 +105,7 @@ def _network(which: Weights, archive: Archive, data: str | Path | None) -> tuple
     return model_of(e, weights), released_files.origin_of_weights(e)
 
 
-def of_full_length(archive: Archive, dataset: str, method: str) -> Record:
+def _of_full_length(archive: Archive, dataset: str, method: str) -> Record:
     """Our record of a full training with seed 0, at whichever precision, here or in the project."""
     (wanted,) = plan(method, dataset, profile="full")
     for record in [*archive.records("full"), *Archive().records("full")]:

@@ -9,7 +9,14 @@ import pandas as pd
 
 from repro.records import Archive
 from repro.records.estimates import ErrorOf, Estimate, number
-from repro.studies.captions import METHOD_TITLES, NETWORK_TITLES, conditions, label, made_by
+from repro.studies.captions import (
+    BOUND_TITLES,
+    METHOD_TITLES,
+    NETWORK_TITLES,
+    conditions,
+    label,
+    made_by,
+)
 from repro.studies.designs import (
     AT_T,
     COUNTS,
@@ -138,7 +145,7 @@ def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
     for place, of_place in measured.groupby("where", sort=False):
         by_estimator = {name: of_place[of_place.estimator == name] for name in ESTIMATORS}
         for layout in OF_ESTIMATORS:
-            rows[place, _title(layout)] = _ratios_by_estimator(by_estimator, layout)
+            rows[place, BOUND_TITLES[layout.method]] = _ratios_by_estimator(by_estimator, layout)
     caption = (
         f"± standard error, by jackknife over {p['batches']} batches of {p['batch_size']} "
         f"training images, {p['replicates']} estimates each. β = {p['beta']:g}. {made_by(p)}."
@@ -236,14 +243,6 @@ def _snr_at_t(rows: pd.DataFrame, bound: str) -> float:
     method, estimator = bound.split()
     (layout,) = (layout for layout in OF_ESTIMATORS if layout.method == method)
     return ratio(rows[rows.estimator == estimator], layout, "phi")
-
-
-def _title(layout: Layout) -> str:
-    """What a bound is called that may not be in the report's tables."""
-    if layout.method in METHOD_TITLES:
-        return METHOD_TITLES[layout.method]
-    grouped = f"{layout.M},{layout.K}" if layout.M > 1 else str(layout.K)
-    return f"{layout.method.upper()}({grouped})"
 
 
 def signal_to_noise(archive: AnyArchive = None):

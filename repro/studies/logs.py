@@ -59,17 +59,21 @@ def checkpoint_of(e: Experiment, archive: Archive) -> pd.Series:
     return found.loc[e.setting, e.method]
 
 
+def draw_logs(ax, blocks: pd.DataFrame, column: str, names: dict[str, str]) -> None:
+    """A line for each method in the logs of one setting, with some markers."""
+    for m, name in names.items():
+        log = blocks[blocks.method == m]
+        line = look(m) | {"label": name, "markevery": max(len(log) // 8, 1)}
+        ax.plot(log.last_epoch, log[column], **line)
+
+
 def logged_log_px(archive: AnyArchive = None):
     """The logs' log p-hat by epoch, in means of 20 epochs: which methods lie together."""
     blocks = blocks_of_logs(Archive.of(archive))
     with styled_figure(1, 3, (8, 3)) as (figure, axes):
         for ax, group in zip(axes.flat, blocks.group.unique(), strict=True):
             run = blocks[blocks.group == group]
-            for m in TABLE_METHODS:
-                mine = run[run.method == m]
-                every = max(len(mine) // 8, 1)
-                line = look(m) | {"label": m.upper(), "markevery": every}
-                ax.plot(mine.last_epoch, mine.log_px_mean, **line)
+            draw_logs(ax, run, "log_px_mean", {m: m.upper() for m in TABLE_METHODS})
             late = run[run.last_epoch > run.last_epoch.max() / 10].log_px_mean
             limits = (late.min(), late.max() + 0.5)
             ax.set(xlabel="epoch", title=group.replace("-", ", "), ylim=limits)
@@ -87,14 +91,12 @@ def leads(profile: str = "best", archive: AnyArchive = None):
         for ax, (setting, exhibit) in zip(axes.flat, CURVES_OF.items(), strict=True):
             runs = by_method(archive.select(exhibit, profile).used)
             for m in logged:
-                line = look(m)
                 at = [1, 3, 7, 15, -1]
-                ax.plot(logged[m][setting], markevery=at, label=m.upper(), **line)
+                ax.plot(logged[m][setting], markevery=at, label=m.upper(), **look(m))
                 ahead = mean_lead(runs[m], runs["iwae"])
-                open_marks = line | {"linestyle": "none", "markerfacecolor": "none"}
+                open_marks = look(m) | {"linestyle": "none", "markerfacecolor": "none"}
                 ax.plot(ahead.index, ahead, **open_marks)
-            for m in ("iwae", *logged):
-                used += runs[m]
+            used += [record for m in ("iwae", *logged) for record in runs[m]]
             ax.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
             ax.set(xscale="log", xlabel="epoch", title=setting.replace("-", ", "))
             ax.xaxis.set_major_formatter("{x:g}")
@@ -111,10 +113,10 @@ def leads(profile: str = "best", archive: AnyArchive = None):
 
 def mean_lead(a: Sequence[Record], b: Sequence[Record]) -> pd.Series:
     """Mean over the seeds that both have of the difference in log p-hat, by epoch."""
-    return (_log_px(a) - _log_px(b)).mean(axis=1).dropna()
+    return (curves_of(a, "log_px") - curves_of(b, "log_px")).mean(axis=1).dropna()
 
 
-def _log_px(runs: Sequence[Record]) -> pd.DataFrame:
-    """log p-hat on the curve of each seed, [epoch, seed]."""
-    curves = {r.experiment.seed: r.curve.set_index("epoch").log_px for r in runs}
+def curves_of(runs: Sequence[Record], metric: str) -> pd.DataFrame:
+    """A metric on the curve of each seed, [epoch, seed]."""
+    curves = {r.experiment.seed: r.curve.set_index("epoch")[metric] for r in runs}
     return pd.DataFrame(curves, dtype=float)

@@ -7,12 +7,11 @@ from repro.records.estimates import number
 from repro.studies.captions import METHOD_TITLES
 from repro.studies.designs import PLANE_IMAGES, PLANE_LAYOUTS
 from repro.studies.frames import AnyArchive
-from repro.studies.style import COLOURS, styled_figure
+from repro.studies.style import COLOURS, styled_figure, tiled
 from repro.words.experiments import TABLE_METHODS
 
 WHOSE = ("MNIST, the report's", "Omniglot, ours")
 PIXELS_ACROSS = 28
-OF_POSTERIORS = ("kl", "mu", "sigma", "centre", "reach", "density")
 
 
 def drawn_samples(archive: AnyArchive = None):
@@ -31,20 +30,13 @@ def _strips(name: str, archive: AnyArchive):
     with styled_figure(1, 2, (8, 2.1), "white") as (figure, axes):
         for panel, (ax, title) in enumerate(zip(axes.flat, WHOSE, strict=True)):
             of_panel = images[panel * methods : (panel + 1) * methods]
-            ax.imshow(_tiled(of_panel), cmap="gray_r", vmin=0, vmax=255, interpolation="none")
+            ax.imshow(tiled(of_panel), cmap="gray_r", vmin=0, vmax=255, interpolation="none")
             ax.set_title(title, fontsize=8)
             ax.tick_params(length=0)
             ax.set_xticks([])
             middles = [PIXELS_ACROSS * (row + 0.5) for row in range(methods)]
             ax.set_yticks(middles, [m.upper() for m in TABLE_METHODS], fontsize=7)
     return figure
-
-
-def _tiled(images: np.ndarray) -> np.ndarray:
-    """Images [row, column, pixels] as one."""
-    rows, columns, _ = images.shape
-    tiles = images.reshape(rows, columns, PIXELS_ACROSS, PIXELS_ACROSS).transpose(0, 2, 1, 3)
-    return tiles.reshape(rows * PIXELS_ACROSS, columns * PIXELS_ACROSS)
 
 
 def posteriors(archive: AnyArchive = None):
@@ -57,8 +49,7 @@ def posteriors(archive: AnyArchive = None):
     with styled_figure(rows, PLANE_IMAGES, (8, 6.2), "white") as (figure, axes):
         for index, ax in enumerate(axes.flat):
             layout = PLANE_LAYOUTS[index // PLANE_IMAGES]
-            of_panel = {name: found[name][index] for name in OF_POSTERIORS}
-            _draw_posterior(ax, of_panel, COLOURS[layout.method])
+            _draw_posterior(ax, found, index, COLOURS[layout.method])
             if index % PLANE_IMAGES == 0:
                 ax.set_ylabel(METHOD_TITLES[layout.method])
             if index < PLANE_IMAGES:
@@ -66,18 +57,20 @@ def posteriors(archive: AnyArchive = None):
     return figure
 
 
-def _draw_posterior(ax, p: dict[str, np.ndarray], colour: str) -> None:
+def _draw_posterior(ax, found: dict[str, np.ndarray], index: int, colour: str) -> None:
     from matplotlib.patches import Ellipse
 
-    x, y = p["centre"]
-    reach = p["reach"]
+    kl, mu, sigma, density = (found[name][index] for name in ("kl", "mu", "sigma", "density"))
+    x, y = found["centre"][index]
+    reach = found["reach"][index]
     window = (x - reach, x + reach, y - reach, y + reach)
-    ax.imshow(p["density"], cmap="gray_r", extent=window, origin="lower", interpolation="bilinear")
+    ax.imshow(density, cmap="gray_r", extent=window, origin="lower", interpolation="bilinear")
     for deviations in (1, 2):
-        size = 2 * deviations * p["sigma"]
-        ax.add_patch(Ellipse(p["mu"], *size, fill=False, edgecolor=colour, linewidth=1.5))
+        ax.add_patch(
+            Ellipse(mu, *(2 * deviations * sigma), fill=False, edgecolor=colour, linewidth=1.5)
+        )
     ax.set(xlim=window[:2], ylim=window[2:])
-    ax.set_title(f"KL(q‖p) = {number(p['kl'])}", fontsize=8)
+    ax.set_title(f"KL(q‖p) = {number(kl)}", fontsize=8)
     ax.tick_params(labelsize=6)
 
 

@@ -31,12 +31,11 @@ from repro.studies.designs import (
     PRIOR_SAMPLES,
     TRAVERSAL,
     Layout,
+    Weights,
 )
-from repro.studies.gradient_runs import of_full_length
-from repro.studies.remeasured import released_model
-from repro.training.program import model_of, plain_step
+from repro.studies.gradient_runs import network
+from repro.training.program import plain_step
 from repro.training.progress import Progress
-from repro.words import exhibits
 from repro.words.experiments import TABLE_METHODS
 
 ACROSS = 501  # points of the grid along each axis, from -REACH to REACH
@@ -145,11 +144,12 @@ def make_pictures(archive: Archive, data: str | Path | None) -> Path:
     begun = time.monotonic()
     origin = code_and_date()
     found = {name: datasets.load(name, data) for name in ("mnist", OMNIGLOT)}
-    released = _released_on_mnist(data)
-    ours = {m: of_full_length(archive, OMNIGLOT, m) for m in TABLE_METHODS}
-    models = [(m, found["mnist"].test) for m in released.values()]
-    for record in ours.values():
-        models.append((model_of(record.experiment, record.weights()), found[OMNIGLOT].test))
+    models = []
+    sources = {}
+    for (name, dataset), whose in zip(found.items(), ("report", "ours"), strict=True):
+        for m in TABLE_METHODS:
+            model, sources[m] = network(Weights(name, whose, m), archive, data)
+            models.append((model, dataset.test))
     arrays = {
         "samples": _as_bytes([samples_of_prior(model) for model, _ in models]),
         "traversals": _as_bytes([traversal(*of_model) for of_model in models]),
@@ -157,18 +157,12 @@ def make_pictures(archive: Archive, data: str | Path | None) -> Path:
     }
     origin |= {
         "device": device_name("cpu"),
-        "weights": {m: "/".join(r.path.parts[-3:]) for m, r in ours.items()},
+        "weights": {m: source["record"] for m, source in sources.items()},  # ours, the last
         "data": [dataset.origin for dataset in found.values()],
         "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
         **designs.PICTURES_AS_RECORDED,
     }
     return archive.write_arrays("pictures", arrays, origin)
-
-
-def _released_on_mnist(data: str | Path | None) -> dict[str, Autoencoder]:
-    """The report's reference models on MNIST, by method."""
-    runs = [e for e in exhibits.released_runs() if e.group == "mnist-reference"]
-    return {e.method: released_model(e, data, "cpu") for e in runs}
 
 
 def _as_bytes(values: list[torch.Tensor]) -> np.ndarray:

@@ -1,17 +1,15 @@
-"""SSIM of reconstructions: Figures 5 to 7, Table 2, and what the report's printed values are.
+"""SSIM of reconstructions: Figures 5 to 7, Table 2, and what the report's printed values are."""
 
-``archive`` is always an ``Archive`` or the folder of one.
-"""
-
+from collections import defaultdict
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from repro import ReproError
 from repro.records import Archive, Record, omniglot_of
 from repro.records.estimates import NOT_RUN, ErrorOf, Estimate
 from repro.studies.captions import METHOD_TITLES, about_released, labels, length_of_ours
@@ -28,7 +26,7 @@ from repro.studies.frames import (
 )
 from repro.studies.logs import checkpoint_of
 from repro.studies.reported import SSIM
-from repro.studies.style import nothing, styled_figure, with_conditions
+from repro.studies.style import nothing, styled_figure, tiled, with_conditions
 from repro.words.exhibits import SETTINGS
 from repro.words.experiments import TABLE_METHODS
 
@@ -61,11 +59,13 @@ def table2(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
     version = omniglot_of(selection.used or archive.released.values())
     rows: Rows = {}
     for _, trained, _, printed in (p for p in SSIM if p.exhibit == "Table 2"):
-        ours = [r for r in selection.used if r.experiment.family == trained]
         length = length_of_ours(e for e in selection.wanted if e.family == trained)
-        rows[trained, length] = row_of(ours, partial(ssim_spread, tested=version))
-        theirs = archive.released_of(trained, "reference")
-        rows[trained, OF_WEIGHTS] = row_of(theirs, partial(ssim_spread, tested=version))
+        sources = {
+            length: [r for r in selection.used if r.experiment.family == trained],
+            OF_WEIGHTS: archive.released_of(trained, "reference"),
+        }
+        for source, runs in sources.items():
+            rows[trained, source] = row_of(runs, partial(ssim_spread, tested=version))
         rows[trained, "report"] = for_methods(printed)
     error = f"SSIM on {version} ± standard deviation over the test images, as the report gives it"
     return of_ours(rows, ["trained on", "source"], selection, error)
@@ -101,12 +101,11 @@ class Comparison(NamedTuple):
 
 def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
     """Every printed SSIM beside the released weights', by exhibit and method."""
-    released = archive.released
     best = best_checkpoints(archive)
     found = {}
     for exhibit, trained, tested, printed in SSIM:
         models = by_method(archive.released_of(trained, "reference"))
-        version = omniglot_of(released.values()) if tested == "omniglot" else tested
+        version = omniglot_of(archive.released.values()) if tested == "omniglot" else tested
         column = "ssim" if tested == trained else "ssim_elsewhere"
         row = {}
         for m in TABLE_METHODS:
@@ -118,16 +117,15 @@ def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
 
 def best_checkpoints(archive: Archive) -> dict[tuple[str, str, str], Estimate]:
     """SSIM of the best checkpoints of the reference model, by dataset, method and column."""
-    try:
-        table = archive.table("best")[0]
-    except ReproError:
+    if not archive.table_path("best").exists():
         return {}
     found = {}
-    for row in table[table.group.str.endswith("-reference")].itertuples():
-        for column in ("ssim", "ssim_elsewhere"):
-            value, sd = getattr(row, column), getattr(row, f"{column}_sd")
+    for row in archive.table("best")[0].to_dict("records"):
+        dataset, model = row["group"].split("-")
+        for column in ("ssim", "ssim_elsewhere") if model == "reference" else ():
+            value, sd = row[column], row[f"{column}_sd"]
             spread = Estimate(value, sd, error_of=ErrorOf.SPREAD, digits=3)
-            found[row.group.split("-")[0], row.method, column] = spread
+            found[dataset, row["method"], column] = spread
     return found
 
 
@@ -140,27 +138,19 @@ def verdicts(archive: Archive, title_prefix: str) -> list[SsimVerdict]:
 def ssim_table(archive: AnyArchive = None) -> pd.DataFrame:
     """The printed SSIM values beside the weights'; ± standard deviation over the images."""
     archive = Archive.of(archive)
-    rows: Rows = {}
+    rows: Rows = defaultdict(dict)
     for title, row in comparisons(archive).items():
-        shown = {m: _shown(c) for m, c in row.items()}
-        for source in ("printed", "again", "difference", "best checkpoint", "verdict"):
-            cells = for_methods({m: of_method[source] for m, of_method in shown.items()})
-            if source != "best checkpoint" or any(cells.values()):
-                rows[title, source] = cells
+        for m, c in row.items():
+            apart = Estimate(c.printed.value - c.again.value, digits=3) if c.again else ""
+            shown = {"printed": c.printed, "again": c.again or NOT_RUN, "difference": apart}
+            if any(other.checkpoint for other in row.values()):
+                shown["best checkpoint"] = c.checkpoint or ""
+            shown["verdict"] = c.verdict or ""
+            for source, cell in shown.items():
+                rows[title, source][METHOD_TITLES[m]] = cell
     used = [r for r in archive.released.values() if r.experiment.model == "reference"]
     error = "± standard deviation over the test images"
     return framed(rows, ["what", "source"], **about_released(used, 10, error))
-
-
-def _shown(c: Comparison) -> dict[str, object]:
-    """What the table shows of a printed value, by source."""
-    shown: dict[str, object] = {"printed": c.printed, "again": NOT_RUN, "difference": ""}
-    if c.again:
-        shown["again"] = c.again
-        shown["difference"] = Estimate(c.printed.value - c.again.value, digits=3)
-    shown["best checkpoint"] = c.checkpoint or ""
-    shown["verdict"] = c.verdict or ""
-    return shown
 
 
 def checkpoints(archive: AnyArchive = None) -> pd.DataFrame:
@@ -173,11 +163,9 @@ def checkpoints(archive: AnyArchive = None) -> pd.DataFrame:
     archive = Archive.of(archive)
     released = archive.released
     rows: Rows = {}
-    for dataset, model in SETTINGS.values():
-        for m in TABLE_METHODS:
-            if (dataset, model, m) in released:
-                row = _row_of_checkpoint(released[dataset, model, m], archive)
-                rows[f"{dataset}, {model}", METHOD_TITLES[m]] = row
+    for (dataset, model), m in product(SETTINGS.values(), TABLE_METHODS):
+        if record := released.get((dataset, model, m)):
+            rows[f"{dataset}, {model}", METHOD_TITLES[m]] = _row_of_checkpoint(record, archive)
     caption = (
         "From the released logs (results/published/checkpoints.csv). "
         "Slope: nats of log p̂ per 1000 epochs, over the last eighth of them."
@@ -284,6 +272,5 @@ def draw_tiles(ax, images: np.ndarray | None, title: str) -> None:
     if images is None:
         ax.set_aspect("equal")
         return
-    tiles = np.asarray(images[: SIDE * SIDE], np.float32).reshape(SIDE, SIDE, 28, 28)
-    together = tiles.transpose(0, 2, 1, 3).reshape(SIDE * 28, SIDE * 28)
-    ax.imshow(together, cmap="gray_r", vmin=0, vmax=1, interpolation="none")
+    tiles = np.asarray(images[: SIDE * SIDE], np.float32).reshape(SIDE, SIDE, 784)
+    ax.imshow(tiled(tiles), cmap="gray_r", vmin=0, vmax=1, interpolation="none")

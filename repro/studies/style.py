@@ -5,6 +5,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from repro.records import Record
 from repro.records.estimates import Estimate
 from repro.studies.captions import OVER_IMAGES, conditions
@@ -42,12 +44,6 @@ STYLE = {
 }
 
 
-def _in_colour(colour: str) -> dict:
-    """A style whose axes and words have this colour."""
-    parts = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color")
-    return dict.fromkeys(parts, colour)
-
-
 def as_vectors() -> None:
     """In a notebook: show figures as SVG from here on, the same bytes every time."""
     import matplotlib.pyplot as plt
@@ -66,7 +62,8 @@ def styled_figure(rows: int, columns: int, size: tuple[float, float], axes: str 
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    colours = _in_colour(INK if axes == "ticks" else GREY)
+    parts = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color")
+    colours = dict.fromkeys(parts, INK if axes == "ticks" else GREY)
     with plt.rc_context(sns.axes_style(axes) | STYLE | colours):
         layout = {"figsize": size, "layout": "constrained", "squeeze": False}
         figure, grid = plt.subplots(rows, columns, **layout, **how)
@@ -129,6 +126,13 @@ def with_conditions(figure, ours: Sequence[Record], error: str | None = OVER_IMA
     text = textwrap.fill(f"Ours: {conditions(ours, error)}", 125)
     figure.supxlabel(text, fontsize=8, x=0.01, ha="left")
     return figure
+
+
+def tiled(images: np.ndarray) -> np.ndarray:
+    """Images [row, column, 784] as one."""
+    rows, columns, _ = images.shape
+    tiles = images.reshape(rows, columns, 28, 28).transpose(0, 2, 1, 3)
+    return tiles.reshape(rows * 28, columns * 28)
 
 
 def nothing():

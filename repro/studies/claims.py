@@ -140,36 +140,24 @@ class Difference(NamedTuple):
     estimate: Estimate
 
 
-class Side(StrEnum):
-    """Where a difference lies."""
-
-    FOR = "for"
-    AGAINST = "against"
-    UNCLEAR = "unclear"
-
-
-def side_of(difference: Estimate, level: bool = False) -> Side:
-    """Which side a difference is on, beyond ``CLEAR`` standard errors.
-
-    With ``level``, nothing more is asked of it than not to be below 0.
-    """
-    if difference.beyond(CLEAR) or (level and difference.value >= 0):
-        return Side.FOR
-    return Side.AGAINST if (-difference).beyond(CLEAR) else Side.UNCLEAR
-
-
 def weighed(differences: Sequence[Difference], level: bool = False) -> Outcome:
-    """The outcome of several comparisons, of which whole trainings count; some may be unclear."""
+    """The outcome of several comparisons, of which whole trainings count; some may be unclear.
+
+    A difference is clear beyond ``CLEAR`` standard errors. With ``level``, nothing more is asked of
+    it than not to be below 0.
+    """
     if not differences:
         return Outcome.UNTESTED
-    found = {side_of(d.estimate, level) for d in differences if d.source.whole}
-    if not found:
+    tests = [d.estimate for d in differences if d.source.whole]
+    if not tests:
         return Outcome.SHORT
-    if found == {Side.UNCLEAR}:
-        return Outcome.NOT_SETTLED
-    if Side.FOR not in found:
-        return Outcome.FAILS
-    return Outcome.HOLDS if found == {Side.FOR} else Outcome.HOLDS_IN_PART
+    ahead_in = [bool(e.beyond(CLEAR) or (level and e.value >= 0)) for e in tests]
+    if all(ahead_in):
+        return Outcome.HOLDS
+    if any(ahead_in):
+        return Outcome.HOLDS_IN_PART
+    behind = any((-e).beyond(CLEAR) for e in tests)
+    return Outcome.FAILS if behind else Outcome.NOT_SETTLED
 
 
 def differences_from_iwae(

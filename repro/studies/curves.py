@@ -8,17 +8,10 @@ import pandas as pd
 
 from repro import ReproError
 from repro.records import Archive, Record, Selection
+from repro.studies import style
 from repro.studies.captions import METHOD_TITLES, label, labels
 from repro.studies.frames import AnyArchive, by_method
 from repro.studies.logs import blocks_of_logs, draw_logs
-from repro.studies.style import (
-    COLOURS,
-    legend_above,
-    look,
-    styled_figure,
-    whole_epochs,
-    with_conditions,
-)
 from repro.words.exhibits import runs_of
 from repro.words.experiments import Experiment
 
@@ -40,17 +33,17 @@ def training_curves(name: str, profile: str = "best", archive: AnyArchive = None
     if ours and ours[0].experiment.epochs < 20 * window:
         window = 1
     rows = 2 if ours else 1
-    with styled_figure(rows, 2, (8, 0.6 + 2.9 * rows), sharey="row") as (figure, axes):
+    with style.styled_figure(rows, 2, (8, 0.6 + 2.9 * rows), sharey="row") as (figure, axes):
         for ax in axes.flat:
             ax.set(xlabel="epoch")
-            whole_epochs(ax)
+            style.whole_epochs(ax)
         for row in axes:
             row[0].set_ylabel("nats")
         _draw_logs(axes[0], runs_of(name, "short")[0].setting, archive, archive.released_in(name))
         if ours:
             _draw_ours(axes[1], selection, window)
-        legend_above(figure, axes[0, 0], 5)
-        return with_conditions(figure, ours)
+        style.legend_above(figure, axes[0, 0], 5)
+        return style.with_conditions(figure, ours)
 
 
 def _draw_logs(row, setting: str, archive: Archive, again: Sequence[Record]) -> None:
@@ -63,7 +56,7 @@ def _draw_logs(row, setting: str, archive: Archive, again: Sequence[Record]) -> 
     for ax, metric in zip(row, METRICS_OF_PANELS, strict=True):
         draw_logs(ax, blocks, f"{metric}_mean", METHOD_TITLES)
         for r in again:
-            star = {"color": COLOURS[r.experiment.method], "markersize": 9}
+            star = {"color": style.COLOURS[r.experiment.method], "markersize": 9}
             ax.plot(last * 1.03, r.metrics[metric]["value"], "*", **star)
         if again:
             said = "★ these weights, measured again"
@@ -80,8 +73,8 @@ def _draw_ours(row, selection: Selection, window: int) -> None:
     row[1].set_title("ours: (b) log p̂(x)")
     counts: list[int] = []
     for m, runs in by_method(selection.used).items():
-        draw_by_epoch(row[0], runs, "iwae_64", window, look(m))
-        counts += draw_by_epoch(row[1], runs, "log_px", 1, look(m))
+        draw_by_epoch(row[0], runs, "iwae_64", window, style.look(m))
+        counts += draw_by_epoch(row[1], runs, "log_px", 1, style.look(m))
     if len(set(counts)) > 1:
         row[1].set_title(f"ours: (b) log p̂(x), of {min(counts)} to {max(counts)} seeds")
     row[1].set_xlim(row[0].get_xlim())  # log p-hat may be known of the last epoch alone
@@ -139,19 +132,19 @@ def say_what_is_missing(axes, missing: Sequence[Experiment]) -> None:
 def run_curves(shown: Sequence[Record]):
     """IWAE-64 and log p-hat of the test set by epoch, a line for each record."""
     some(shown)
-    with styled_figure(1, 2, (8, 3.4), sharey=True) as (figure, axes):
+    with style.styled_figure(1, 2, (8, 3.4), sharey=True) as (figure, axes):
         titles = ("IWAE-64", "log p̂(x)")
         for ax, metric, title in zip(axes.flat, METRICS_OF_PANELS, titles, strict=True):
             for record, name in zip(shown, labels(shown), strict=True):
                 measured = record.curve.dropna(subset=[metric])
                 epochs, values, errors = (measured[k] for k in ("epoch", metric, f"{metric}_se"))
-                line = look(record.experiment.method)
+                line = style.look(record.experiment.method)
                 ax.errorbar(epochs, values, errors, label=name, capsize=2, **line)
             ax.set(xlabel="epoch", title=title)
-            whole_epochs(ax)
+            style.whole_epochs(ax)
         axes[0, 0].set_ylabel("nats")
         axes[0, 0].legend(frameon=False, fontsize=8)
-        return with_conditions(figure, shown)
+        return style.with_conditions(figure, shown)
 
 
 def some(shown: Sequence[Record]) -> None:

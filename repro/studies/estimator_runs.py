@@ -24,20 +24,11 @@ from repro.records.estimates import (
     pooled_spread,
     share_of,
 )
-from repro.studies import trainings
+from repro.studies import style, trainings
 from repro.studies.captions import BOUND_TITLES, COUNTING_TRAINING, METRIC_TITLES, OVER_IMAGES
 from repro.studies.designs import AT_T, OF_ESTIMATORS
 from repro.studies.frames import AnyArchive, Rows, framed
 from repro.studies.gradients import LINES, PLACE, at_t, snr_of
-from repro.studies.style import (
-    GREY,
-    counts_below,
-    error_bars,
-    legend_above,
-    look,
-    plain_ticks,
-    styled_figure,
-)
 from repro.words.experiments import Experiment
 
 USUAL = "rep"
@@ -56,12 +47,14 @@ class Setting(NamedTuple):
     epochs: int
     precision: str = "float32"
     profile: str = "short"
+    about: str = "Both networks trained on MNIST, in TensorFloat-32."
 
 
 BOTH_NETWORKS = Setting("own", 40, "tf32")
-BOTH_EARLIER = Setting("own", 13)
+BOTH_EARLIER = Setting("own", 13, about="Both networks trained on MNIST.")
 BOTH_LONGER = Setting("own", 364, "tf32", "full")
-ENCODER_ALONE = Setting("iwae", 4, "tf32")
+ALONE = "Encoders alone, trained on MNIST for the decoder of the report's IWAE."
+ENCODER_ALONE = Setting("iwae", 4, "tf32", about=ALONE)
 
 
 def _bound(e: Experiment) -> str:
@@ -211,7 +204,7 @@ class EstimatorRuns:
         return share_of(reached - start, end - start)
 
 
-def _table(archive: AnyArchive = None, *, setting: Setting, about: str) -> pd.DataFrame:
+def _table(archive: AnyArchive = None, *, setting: Setting) -> pd.DataFrame:
     """What training makes of each bound under both estimators, and what the other one gains."""
     runs = EstimatorRuns(Archive.of(archive), setting)
     rows: Rows = {}
@@ -223,18 +216,14 @@ def _table(archive: AnyArchive = None, *, setting: Setting, about: str) -> pd.Da
     error = f"one training each; {OVER_IMAGES}, and for differences {COUNTING_TRAINING}"
     if runs.spread("iwae_64")[1]:
         error = f"± standard error between trainings, pooled where fewer than {ENOUGH + 1} tell it"
-    caption = f"{about} After {setting.epochs} epochs, in nats; {error}."
+    caption = f"{setting.about} After {setting.epochs} epochs, in nats; {error}."
     return framed(rows, ["metric", "bound"], caption)
 
 
-IN_TF32 = "Both networks trained on MNIST, in TensorFloat-32."
-ALONE = "Encoders alone, trained on MNIST for the decoder of the report's IWAE."
-trained_estimators = partial(_table, setting=BOTH_NETWORKS, about=IN_TF32)
-trained_estimators_earlier = partial(
-    _table, setting=BOTH_EARLIER, about="Both networks trained on MNIST."
-)
-trained_estimators_longer = partial(_table, setting=BOTH_LONGER, about=IN_TF32)
-encoders_alone = partial(_table, setting=ENCODER_ALONE, about=ALONE)
+trained_estimators = partial(_table, setting=BOTH_NETWORKS)
+trained_estimators_earlier = partial(_table, setting=BOTH_EARLIER)
+trained_estimators_longer = partial(_table, setting=BOTH_LONGER)
+encoders_alone = partial(_table, setting=ENCODER_ALONE)
 
 
 def trained_groups(archive: AnyArchive = None) -> pd.DataFrame:
@@ -267,7 +256,7 @@ def bounds_and_estimators(archive: AnyArchive = None):
     runs = EstimatorRuns(archive, BOTH_NETWORKS)
     trained = {bound.split()[0] for bound in runs.rows.bound}
     methods = [m for m in BOUNDS if m in trained]
-    with styled_figure(2, 2, (8, 5.6)) as (figure, axes):
+    with style.styled_figure(2, 2, (8, 5.6)) as (figure, axes):
         _draw_ratios(axes[0, 0], archive, methods)
         for ax, (metric, title) in zip(axes.flat[1:], METRIC_TITLES.items(), strict=True):
             for name in LINES:
@@ -276,8 +265,8 @@ def bounds_and_estimators(archive: AnyArchive = None):
         for ax in axes.flat:
             ax.set_xticks(range(len(methods)), [m.upper() for m in methods], fontsize=7)
         for name, line in LINES.items():
-            axes[0, 0].plot([], [], "o", color=GREY, label=name, **line)
-        legend_above(figure, axes[0, 0], len(LINES))
+            axes[0, 0].plot([], [], "o", color=style.GREY, label=name, **line)
+        style.legend_above(figure, axes[0, 0], len(LINES))
     return figure
 
 
@@ -288,19 +277,17 @@ def _draw_ratios(ax, archive: Archive, methods: list[str]) -> None:
     layouts["piwae"] = layouts["miwae"]
     for name in LINES:
         of_estimator = rows[rows.estimator == name]
-        points = [snr_of(of_estimator, layouts[m], "phi") for m in methods]
-        _draw(ax, methods, points, name)
+        _draw(ax, methods, [snr_of(of_estimator, layouts[m], "phi") for m in methods], name)
     ax.set(title="SNR of the inference network's gradient", ylabel="SNR")
-    plain_ticks(ax, 1, 2, 5)
+    style.plain_ticks(ax, 1, 2, 5)
 
 
 def _draw(ax, methods: list[str], points: list, estimator: str) -> None:
     """One estimator's points, with bars where the error is known."""
-    aside = ASIDE[estimator]
-    line = LINES[estimator]
     for place, (method, point) in enumerate(zip(methods, points, strict=True)):
-        if point is not NOT_RUN:
-            error_bars(ax, [place + aside], [point], **look(method) | line)
+        if point:
+            line = style.look(method) | LINES[estimator]
+            style.error_bars(ax, [place + ASIDE[estimator]], [point], **line)
 
 
 def by_groups(archive: AnyArchive = None):
@@ -309,14 +296,14 @@ def by_groups(archive: AnyArchive = None):
     Bars: standard errors between trainings.
     """
     runs = EstimatorRuns(Archive.of(archive), BOTH_NETWORKS)
-    with styled_figure(1, 3, (8, 3.2)) as (figure, (axes,)):
+    with style.styled_figure(1, 3, (8, 3.2)) as (figure, (axes,)):
         for ax, (metric, title) in zip(axes, METRIC_TITLES.items(), strict=True):
             for method in ("miwae", "piwae"):
                 found = runs.by_groups(method, metric)
                 name = method.upper()
-                error_bars(ax, [*found], [*found.values()], **look(method), label=name)
+                style.error_bars(ax, [*found], [*found.values()], **style.look(method), label=name)
             ax.set(xlabel="M", title=title)
-            counts_below(ax, GROUPS)
+            style.counts_below(ax, GROUPS)
         axes[0].set(ylabel=f"nats, after {BOTH_NETWORKS.epochs} epochs")
-        legend_above(figure, axes[0], 2)
+        style.legend_above(figure, axes[0], 2)
     return figure

@@ -16,17 +16,7 @@ from repro.models import Autoencoder
 from repro.records import Archive, Record
 from repro.records.provenance import code_and_date, device_name
 from repro.signal import bias_of_bound, gradient_estimates, in_network, row
-from repro.studies.designs import (
-    AS_RECORDED,
-    DESIGNS,
-    LAYOUTS,
-    LINEAR_GAUSSIAN,
-    NETWORKS_OF_ESTIMATORS,
-    PROBLEMS,
-    SWEPT_REPLICATES,
-    Weights,
-    offset_title,
-)
+from repro.studies import designs
 from repro.training import released_files
 from repro.training.program import model_of
 from repro.training.progress import Progress
@@ -37,8 +27,8 @@ from repro.words.experiments import plan
 
 def in_linear_gaussian(where: str) -> Iterator[dict]:
     """Rows for every layout in ``PROBLEMS`` problems, as ``LINEAR_GAUSSIAN[where]`` says."""
-    offset, replicates = LINEAR_GAUSSIAN[where]
-    for seed, layout in product(range(PROBLEMS), LAYOUTS):
+    offset, replicates = designs.LINEAR_GAUSSIAN[where]
+    for seed, layout in product(range(designs.PROBLEMS), designs.LAYOUTS):
         yield row(where, layout, seed, gradient_estimates(layout, replicates, seed, offset))
 
 
@@ -51,16 +41,16 @@ def at_offset(
     MIWAE's estimate is the mean of M independent ones of IWAE, so that its signal and its bias are
     IWAE's with K samples, and its squared noise is that over M.
     """
-    where = offset_title(offset)
-    for seed, layout, estimator in product(range(PROBLEMS), layouts, estimators):
-        found = gradient_estimates(layout, SWEPT_REPLICATES, seed, offset, estimator)
+    where = designs.offset_title(offset)
+    for seed, layout, estimator in product(range(designs.PROBLEMS), layouts, estimators):
+        found = gradient_estimates(layout, designs.SWEPT_REPLICATES, seed, offset, estimator)
         more = {"estimator": estimator, "bias": bias_of_bound(layout, seed, offset)}
         yield row(where, layout, seed, found) | more
 
 
 def measure_signal(name: str, archive: Archive, data: str | Path | None, device: str) -> Path:
     """Write a table of the signal and noise of gradients, as ``DESIGNS`` says."""
-    design = DESIGNS[name]
+    design = designs.DESIGNS[name]
     origin = code_and_date()
     begun = time.monotonic()
     device = pick_device(device)
@@ -69,7 +59,7 @@ def measure_signal(name: str, archive: Archive, data: str | Path | None, device:
     parts = [in_linear_gaussian(where) for where in design.linear_gaussian]
     parts += [at_offset(offset, *design.at_offsets) for offset in design.offsets]
     for where in design.networks:
-        which = NETWORKS_OF_ESTIMATORS[where]
+        which = designs.NETWORKS_OF_ESTIMATORS[where]
         if which.dataset not in found:
             found[which.dataset] = datasets.load(which.dataset, data)
         images = found[which.dataset].train.to(device)
@@ -85,12 +75,14 @@ def measure_signal(name: str, archive: Archive, data: str | Path | None, device:
         "weights": {where: source for where, source in weights.items() if source},
         "data": [d.origin | {"split": "train"} for d in found.values()],
         "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
-        **AS_RECORDED,
+        **designs.AS_RECORDED,
     }
     return archive.write_table(name, pd.DataFrame(rows), origin, numbers="%.7g")
 
 
-def network(which: Weights, archive: Archive, data: str | Path | None) -> tuple[Autoencoder, dict]:
+def network(
+    which: designs.Weights, archive: Archive, data: str | Path | None
+) -> tuple[Autoencoder, dict]:
     """The reference model with these weights, and where they come from."""
     dataset, whose, method = which
     if whose == "nobody":

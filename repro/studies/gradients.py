@@ -9,6 +9,7 @@ import pandas as pd
 
 from repro.records import Archive
 from repro.records.estimates import ErrorOf, Estimate, number
+from repro.studies import designs, style
 from repro.studies.captions import (
     BOUND_TITLES,
     METHOD_TITLES,
@@ -17,31 +18,10 @@ from repro.studies.captions import (
     label,
     made_by,
 )
-from repro.studies.designs import (
-    AT_T,
-    COUNTS,
-    NETWORKS_OF_ESTIMATORS,
-    OF_ESTIMATORS,
-    OFFSETS,
-    SWEPT,
-    THEORY,
-    Layout,
-    offset_title,
-)
 from repro.studies.frames import AnyArchive, Rows, framed
-from repro.studies.style import (
-    DASHED_PHI,
-    GREY,
-    counts_below,
-    error_bars,
-    legend_above,
-    look,
-    plain_ticks,
-    styled_figure,
-)
 from repro.words.experiments import ESTIMATORS
 
-ALL_COUNTS = tuple(layout.K for layout in SWEPT)
+ALL_COUNTS = tuple(layout.K for layout in designs.SWEPT)
 
 
 def places(archive: Archive) -> list[tuple[str, pd.DataFrame]]:
@@ -49,13 +29,13 @@ def places(archive: Archive) -> list[tuple[str, pd.DataFrame]]:
     return [*archive.table("gradients")[0].groupby("where", sort=False)]
 
 
-def select(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+def select(rows: pd.DataFrame, layout: designs.Layout) -> pd.DataFrame:
     """The measurements of a layout, of the rows of one place."""
     method, M, K = layout
     return rows[(rows.method == method) & (rows.M == M) & (rows.K == K)]
 
 
-def ratio(rows: pd.DataFrame, layout: Layout, net: str) -> float:
+def ratio(rows: pd.DataFrame, layout: designs.Layout, net: str) -> float:
     """The SNR of a gradient: the root of mean squared signal over mean squared noise."""
     mine = select(rows, layout)
     return float(np.sqrt(max(mine[f"{net}_signal"].mean(), 0) / mine[f"{net}_noise"].mean()))
@@ -63,12 +43,12 @@ def ratio(rows: pd.DataFrame, layout: Layout, net: str) -> float:
 
 def exponent(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> float:
     """d log SNR / d log K of IWAE between the first and the last of ``counts``."""
-    first = ratio(rows, Layout("iwae", 1, counts[0]), net)
-    last = ratio(rows, Layout("iwae", 1, counts[-1]), net)
+    first = ratio(rows, designs.Layout("iwae", 1, counts[0]), net)
+    last = ratio(rows, designs.Layout("iwae", 1, counts[-1]), net)
     return float(np.log(last / first) / np.log(counts[-1] / counts[0]))
 
 
-def effective_samples(rows: pd.DataFrame, layout: Layout = AT_T[0]) -> float:
+def effective_samples(rows: pd.DataFrame, layout: designs.Layout = designs.AT_T[0]) -> float:
     """The mean effective sample size of a layout's weights; by default of IWAE's 64."""
     return select(rows, layout).ess.mean()
 
@@ -84,7 +64,7 @@ def with_jackknife(
     return Estimate(statistic(rows), se, dof, error_of=ErrorOf.DRAWS, digits=digits)
 
 
-def snr_of(rows: pd.DataFrame, layout: Layout, net: str) -> Estimate:
+def snr_of(rows: pd.DataFrame, layout: designs.Layout, net: str) -> Estimate:
     """``ratio`` with its error."""
     return with_jackknife(rows, functools.partial(ratio, layout=layout, net=net))
 
@@ -102,7 +82,7 @@ def snr_ratios(archive: AnyArchive = None) -> pd.DataFrame:
         where = f"{place}; ESS {with_jackknife(mine, effective_samples, digits=1)}"
         for net, network in NETWORK_TITLES.items():
             rows[where, f"{network}, SNR"] = {
-                METHOD_TITLES[layout.method]: snr_of(mine, layout, net) for layout in AT_T
+                METHOD_TITLES[layout.method]: snr_of(mine, layout, net) for layout in designs.AT_T
             }
             for part in ("signal", "noise"):
                 rows[where, f"{network}, {part}"] = _multiples(mine, f"{net}_{part}")
@@ -111,7 +91,7 @@ def snr_ratios(archive: AnyArchive = None) -> pd.DataFrame:
 
 def _multiples(rows: pd.DataFrame, squared: str) -> dict[str, str]:
     """The root of a mean square for each method at T = 64, as a multiple of IWAE's."""
-    sizes = {layout.method: select(rows, layout)[squared].mean() ** 0.5 for layout in AT_T}
+    sizes = {layout.method: select(rows, layout)[squared].mean() ** 0.5 for layout in designs.AT_T}
     return {METHOD_TITLES[m]: f"× {number(size / sizes['iwae'])}" for m, size in sizes.items()}
 
 
@@ -122,9 +102,9 @@ def snr_exponents(archive: AnyArchive = None) -> pd.DataFrame:
     for where, mine in places(archive):
         for net, network in NETWORK_TITLES.items():
             row: dict[str, object] = {}
-            for counts in itertools.pairwise(COUNTS):
+            for counts in itertools.pairwise(designs.COUNTS):
                 row[f"K {counts[0]} to {counts[1]}"] = exponent_of(mine, net, counts)
-            rows[where, network] = row | {"theory": Estimate(THEORY[net], digits=1)}
+            rows[where, network] = row | {"theory": Estimate(designs.THEORY[net], digits=1)}
     return _framed(rows, archive)
 
 
@@ -144,7 +124,7 @@ def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
     rows: Rows = {}
     for place, of_place in measured.groupby("where", sort=False):
         by_estimator = {name: of_place[of_place.estimator == name] for name in ESTIMATORS}
-        for layout in OF_ESTIMATORS:
+        for layout in designs.OF_ESTIMATORS:
             rows[place, BOUND_TITLES[layout.method]] = _ratios_by_estimator(by_estimator, layout)
     caption = (
         f"± standard error, by jackknife over {p['batches']} batches of {p['batch_size']} "
@@ -154,7 +134,7 @@ def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
 
 
 def _ratios_by_estimator(
-    by_estimator: dict[str, pd.DataFrame], layout: Layout
+    by_estimator: dict[str, pd.DataFrame], layout: designs.Layout
 ) -> dict[str, Estimate]:
     """Cells of a row: the SNR of theta's gradient, and of phi's under each estimator."""
     cells = {"generative": snr_of(by_estimator["rep"], layout, "theta").shown_with(2)}
@@ -184,7 +164,7 @@ def ratios_by_count(
     """The SNR of phi's gradient in a network for each K; MIWAE has eight groups of K."""
     rows = swept(archive, where, estimator, method)
     M = int(rows.M.iloc[0])
-    return {K: ratio(rows, Layout(method, M, K), "phi") for K in COUNTS}
+    return {K: ratio(rows, designs.Layout(method, M, K), "phi") for K in designs.COUNTS}
 
 
 def snr_in_network(archive: Archive, where: str, bound: str):
@@ -208,7 +188,7 @@ def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
     rows: Rows = {}
     for record in runs:
         e = record.experiment
-        layout = Layout(e.method, e.M, e.K)
+        layout = designs.Layout(e.method, e.M, e.K)
         ess = functools.partial(effective_samples, layout=layout)
         for epoch, measured in record.gradients.groupby("where", sort=False):
             by_estimator = dict(list(measured.groupby("estimator")))
@@ -241,7 +221,7 @@ def at_t(archive: Archive, where: str) -> pd.DataFrame:
 def _snr_at_t(rows: pd.DataFrame, bound: str) -> float:
     """The SNR of phi's gradient, of the rows of one place, for a "bound estimator"."""
     method, estimator = bound.split()
-    (layout,) = (layout for layout in OF_ESTIMATORS if layout.method == method)
+    (layout,) = (layout for layout in designs.OF_ESTIMATORS if layout.method == method)
     return ratio(rows[rows.estimator == estimator], layout, "phi")
 
 
@@ -253,32 +233,32 @@ def signal_to_noise(archive: AnyArchive = None):
     """
     measured = places(Archive.of(archive))
     size = (8, 0.8 + 2 * len(measured))
-    with styled_figure(len(measured), 2, size, sharey="row", sharex="col") as (figure, axes):
+    with style.styled_figure(len(measured), 2, size, sharey="row", sharex="col") as (figure, axes):
         for (sweep, methods), (where, rows) in zip(axes, measured, strict=True):
-            for net, line in (("theta", {}), ("phi", DASHED_PHI)):
+            for net, line in (("theta", {}), ("phi", style.DASHED_PHI)):
                 _draw_sweep(sweep, rows, net, line)
-                for place, layout in enumerate(AT_T):
+                for place, layout in enumerate(designs.AT_T):
                     found = [snr_of(rows, layout, net)]
-                    error_bars(methods, [place], found, **look(layout.method) | line)
+                    style.error_bars(methods, [place], found, **style.look(layout.method) | line)
             sweep.set(xscale="log", ylabel="signal-to-noise ratio", title=where)
-            plain_ticks(sweep, 1, 3)
+            style.plain_ticks(sweep, 1, 3)
         bottom, methods = axes[-1]
         bottom.set(xlabel="K of IWAE, M = 1")
-        bottom.set_xticks(COUNTS, COUNTS)
+        bottom.set_xticks(designs.COUNTS, designs.COUNTS)
         bottom.minorticks_off()
-        names = [layout.method.upper() for layout in AT_T]
-        methods.set(xticks=range(len(AT_T)), xticklabels=names, xlabel="method, T = 64")
-        legend_above(figure, axes[0, 0], 2)
+        names = [layout.method.upper() for layout in designs.AT_T]
+        methods.set(xticks=range(len(designs.AT_T)), xticklabels=names, xlabel="method, T = 64")
+        style.legend_above(figure, axes[0, 0], 2)
     return figure
 
 
 def _draw_sweep(ax, rows, net: str, line: dict) -> None:
     """IWAE's SNR as K grows, and the theory's slope from K = 1 on."""
-    found = [snr_of(rows, Layout("iwae", 1, K), net) for K in COUNTS]
+    found = [snr_of(rows, designs.Layout("iwae", 1, K), net) for K in designs.COUNTS]
     name = f"gradient of the {NETWORK_TITLES[net]} network"
-    error_bars(ax, COUNTS, found, label=name, **look("iwae") | line)
-    theory = [found[0].value * K ** THEORY[net] for K in COUNTS]
-    ax.plot(COUNTS, theory, ":", color=GREY, linewidth=1)
+    style.error_bars(ax, designs.COUNTS, found, label=name, **style.look("iwae") | line)
+    theory = [found[0].value * K ** designs.THEORY[net] for K in designs.COUNTS]
+    ax.plot(designs.COUNTS, theory, ":", color=style.GREY, linewidth=1)
 
 
 PLACE = "MNIST, the report's IWAE"  # the network whose gradients are shown beside training
@@ -299,27 +279,27 @@ def samples_and_clarity(archive: AnyArchive = None):
     In the networks, filled: the usual estimator; open: the doubly reparameterised one.
     """
     archive = Archive.of(archive)
-    with styled_figure(1, 3, (8, 3.4)) as (figure, (axes,)):
+    with style.styled_figure(1, 3, (8, 3.4)) as (figure, (axes,)):
         _draw_rates(axes[0], archive)
         _draw_iwae_in_networks(axes[1], archive)
         _draw_bounds_in_a_network(axes[2], archive)
-        legend_above(figure, axes[0], len(RATES))
+        style.legend_above(figure, axes[0], len(RATES))
     return figure
 
 
 def _draw_rates(ax, archive: Archive) -> None:
     """Exponents of the linear Gaussian model at all offsets, against the effective sample size."""
-    for rate in (THEORY["theta"], THEORY["phi"]):
-        ax.axhline(rate, color=GREY, linestyle=":", linewidth=1)
+    for rate in (designs.THEORY["theta"], designs.THEORY["phi"]):
+        ax.axhline(rate, color=style.GREY, linestyle=":", linewidth=1)
     thin = {"linewidth": 0.7, "elinewidth": 0.7, "markersize": 4, "capsize": 0}
     for (net, estimator), (title, line) in RATES.items():
-        for offset in OFFSETS:
-            rows = swept(archive, offset_title(offset), estimator)
+        for offset in designs.OFFSETS:
+            rows = swept(archive, designs.offset_title(offset), estimator)
             pairs = [*zip(ALL_COUNTS[:-2], ALL_COUNTS[2:], strict=True)]  # K four times as large
-            ess = [effective_samples(rows, Layout("iwae", 1, K)) for _, K in pairs]
+            ess = [effective_samples(rows, designs.Layout("iwae", 1, K)) for _, K in pairs]
             rates = [exponent_of(rows, net, pair) for pair in pairs]
-            label = title if offset == OFFSETS[0] else None
-            error_bars(ax, ess, rates, label=label, **line, **thin)
+            label = title if offset == designs.OFFSETS[0] else None
+            style.error_bars(ax, ess, rates, label=label, **line, **thin)
     ax.set(
         xscale="log",
         xlabel="effective sample size",
@@ -331,14 +311,14 @@ def _draw_rates(ax, archive: Archive) -> None:
 
 def _draw_iwae_in_networks(ax, archive: Archive) -> None:
     """The SNR of IWAE's gradient of phi in each network, as a multiple of that with one sample."""
-    for place in NETWORKS_OF_ESTIMATORS:
+    for place in designs.NETWORKS_OF_ESTIMATORS:
         for estimator, line in LINES.items():
             ratios = ratios_by_count(archive, place, estimator)
             times = [r / ratios[1] for r in ratios.values()]
-            ax.plot([*ratios], times, **look("iwae") | line)
+            ax.plot([*ratios], times, **style.look("iwae") | line)
     ax.set(title="IWAE in five networks", ylabel="SNR over that at K = 1", ylim=(0, None))
     ax.set(xlabel="K")
-    counts_below(ax, COUNTS)
+    style.counts_below(ax, designs.COUNTS)
 
 
 def _draw_bounds_in_a_network(ax, archive: Archive) -> None:
@@ -348,9 +328,9 @@ def _draw_bounds_in_a_network(ax, archive: Archive) -> None:
         for estimator, line in LINES.items():
             ratios = ratios_by_count(archive, PLACE, estimator, method)
             label = title if estimator == "rep" else None
-            ax.plot([*ratios], [*ratios.values()], label=label, **look(method) | line)
+            ax.plot([*ratios], [*ratios.values()], label=label, **style.look(method) | line)
     ax.set(title="In the report's IWAE", ylabel="SNR")
-    plain_ticks(ax, 1, 2, 5)
+    style.plain_ticks(ax, 1, 2, 5)
     ax.legend(frameon=False, fontsize=7)
     ax.set(xlabel="K")
-    counts_below(ax, COUNTS)
+    style.counts_below(ax, designs.COUNTS)

@@ -9,8 +9,8 @@ from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, share_of
 from repro.studies import tables
 from repro.studies.captions import METRIC_TITLES
 from repro.studies.estimator_runs import BOTH_EARLIER, BOUNDS, ENCODER_ALONE, EstimatorRuns
+from repro.studies.evidence import training_noise
 from repro.studies.prose import Numbers
-from repro.studies.trainings import training_noise
 from repro.words.experiments import plan
 from tests.helpers import write_record
 

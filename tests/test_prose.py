@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 
 from repro.records.estimates import CLEAR, over_seeds
-from repro.studies import audit, gradients, logs, similarity
+from repro.studies import audit, curves, gradients, similarity
 from repro.studies.claims import CLAIMS, Outcome
 from repro.studies.designs import AT_T, NETWORKS_OF_ESTIMATORS, Layout
 from repro.studies.estimator_runs import BOTH_NETWORKS, GROUPS, EstimatorRuns
-from repro.studies.evidence import NAMES_OF_SETTINGS
+from repro.studies.evidence import NAMES_OF_SETTINGS, training_noise
 from repro.studies.prose import Numbers
 from repro.studies.remeasured import CHOICE_BATCHES
 from repro.studies.reported import FIGURE4, TABLE1
 from repro.studies.similarity import SsimVerdict
-from repro.studies.trainings import training_noise
 from repro.words.exhibits import BETAS, SETTINGS
 from repro.words.experiments import MILESTONES, TABLE_METHODS, plan
 from tests.helpers import ROOT, copy_published
@@ -502,7 +501,7 @@ def test_the_reports_figure_4_is_parabolas_through_round_values(reported_betas, 
     """To one decimal."""
     curve = reported_betas.loc[kind]
     assert curve.furthest < 2e-4
-    for value in logs.nodes_of(curve).values():
+    for value in curves.nodes_of(curve).values():
         assert abs(value - round(value, 1)) < 2e-4
 
 
@@ -529,7 +528,7 @@ def test_the_numbers_behind_figure_4_are_above_every_log_px_of_table_1(reported_
 def test_checkpoints_were_chosen_by_as_many_images_as_the_commands_say(n):
     """By 20 K: the choice's noise is that of so many images, and of no other K; CIWAE's was 1."""
     for (_, _, method), record in n.archive.released.items():
-        mine = logs.checkpoint_of(record.experiment, n.archive)
+        mine = curves.checkpoint_of(record.experiment, n.archive)
         values = record.images["log_px"]
         for batches in (1, 8, 64):
             of_so_many = np.sqrt(1 / (20 * batches) - 1 / len(values))
@@ -562,7 +561,7 @@ def test_the_choice_by_one_batch_has_a_noise_of_five_nats_and_of_nine_on_omniglo
 
 
 def test_the_noise_of_one_batch_is_more_than_training_gains_after_its_first_tenth(n, checkpoints):
-    blocks = logs.blocks_of_logs(n.archive)
+    blocks = curves.blocks_of_logs(n.archive)
     for (group, method), mine in checkpoints[checkpoints.batches == 1].iterrows():
         of_run = blocks[(blocks.group == group) & (blocks.method == method)]
         log_px = of_run.set_index("last_epoch").log_px_mean
@@ -697,7 +696,7 @@ def test_training_as_released_costs_piwae_what_the_released_one_is_behind_iwae(n
 @pytest.fixture(scope="module")
 def leads(n):
     """How far PIWAE and MIWAE are ahead of IWAE in the logs."""
-    return logs.leads_in_logs(n.archive)
+    return curves.leads_in_logs(n.archive)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -716,12 +715,12 @@ def test_the_loose_bounds_lose_most_of_their_lead(leads, method, setting):
 @pytest.mark.parametrize("setting", ["mnist-reference", "omniglot-reference"])
 @pytest.mark.parametrize("method", LOOSER)
 def test_with_the_reference_model_iwae_passes_the_loose_bounds_early(leads, method, setting):
-    assert logs.passed_for_good(leads[method][setting]) in range(140, 321)
+    assert curves.passed_for_good(leads[method][setting]) in range(140, 321)
 
 
 @pytest.mark.parametrize("method", LOOSER)
 def test_with_the_larger_model_iwae_does_not_pass_the_loose_bounds(leads, method):
-    assert logs.passed_for_good(leads[method]["mnist-larger"]) is None
+    assert curves.passed_for_good(leads[method]["mnist-larger"]) is None
 
 
 @pytest.mark.parametrize("method", LOOSER)

@@ -24,7 +24,7 @@ from repro.cli import main
 from repro.models import Autoencoder
 from repro.records import Archive
 from repro.records.estimates import Estimate
-from repro.studies import logs, remeasured, similarity
+from repro.studies import curves, remeasured, similarity
 from repro.studies.audit import CellVerdict
 from repro.studies.captions import METRIC_TITLES
 from repro.studies.reported import TABLE1
@@ -241,7 +241,7 @@ def test_the_best_checkpoint_of_a_continued_training_is_not_told(planted_log):
     ],
 )
 def test_a_lead_is_passed_where_it_falls_below_0_for_good(leads, epoch):
-    assert logs.passed_for_good(pd.Series(leads, [20, 40, 60, 80])) == epoch
+    assert curves.passed_for_good(pd.Series(leads, [20, 40, 60, 80])) == epoch
 
 
 # The audit of Table 1
@@ -251,9 +251,9 @@ def test_a_lead_is_passed_where_it_falls_below_0_for_good(leads, epoch):
 @pytest.mark.parametrize("model", TABLE1["report"])
 def test_the_printed_table_is_the_logs(archive, model, metric):
     """All 30 cells of the report's Table 1, to the digit, from the committed summary of logs."""
-    blocks = logs.blocks_of_logs(archive)
+    blocks = curves.blocks_of_logs(archive)
     for method, printed in TABLE1["report"][model][metric].items():
-        block = logs.last_block(blocks, f"mnist-{model}", method)
+        block = curves.last_block(blocks, f"mnist-{model}", method)
         column = "gap_mean" if metric == "minus_kl" else f"{metric}_mean"
         assert abs(printed.value - block[column]) < 0.0051
 

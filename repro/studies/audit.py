@@ -19,7 +19,7 @@ import pandas as pd
 
 from repro.records import Archive, Record, of_any_seed
 from repro.records.estimates import CLEAR, NOT_RUN, ErrorOf, Estimate, number, of_metric, over_seeds
-from repro.studies import similarity, trainings
+from repro.studies import evidence, similarity
 from repro.studies.captions import (
     COUNTING_TRAINING,
     METHOD_TITLES,
@@ -29,6 +29,7 @@ from repro.studies.captions import (
     conditions,
     made_by,
 )
+from repro.studies.curves import blocks_of_logs, last_block, logged, spread_of_gap
 from repro.studies.estimator_runs import log_px_of_one_decoder
 from repro.studies.frames import (
     THE_REPORTS,
@@ -39,7 +40,6 @@ from repro.studies.frames import (
     framed,
     show_origins,
 )
-from repro.studies.logs import blocks_of_logs, last_block, logged, spread_of_gap
 from repro.studies.reported import TABLE1
 from repro.studies.style import COLOURS, GREY, INK, MARKERS, error_bars, legend_above, styled_figure
 from repro.studies.tables import paired_differences
@@ -240,7 +240,7 @@ def protocols(archive: AnyArchive = None) -> pd.DataFrame:
             rows[name, title] = {
                 "as in the paper": over_seeds(paper, metric),
                 "as released": over_seeds(released, metric),
-                "difference": trainings.difference(archive, released, paper, metric),
+                "difference": evidence.difference(archive, released, paper, metric),
             }
     said = conditions(used, f"{OVER_IMAGES}, and for differences {COUNTING_TRAINING}")
     return framed(rows, ["method", "metric"], f"Ours: {said}", commands(missing))
@@ -456,8 +456,8 @@ def _of_the_papers_claim(archive: Archive) -> list[str]:
         of_settings = [by_method(archive.released_of(*s)) for s in SETTINGS.values()]
         pairs = [(of[method], of["iwae"]) for of in of_settings if of[method] and of["iwae"]]
         if pairs:
-            scores = [trainings.difference(archive, a, b, "iwae_64") for a, b in pairs]
-            gaps_apart = [trainings.difference(archive, a, b, "minus_kl") for a, b in pairs]
+            scores = [evidence.difference(archive, a, b, "iwae_64") for a, b in pairs]
+            gaps_apart = [evidence.difference(archive, a, b, "minus_kl") for a, b in pairs]
             said.append(
                 "The paper's claim, in these weights, of one training each: "
                 f"{what} is clearly ahead of IWAE on IWAE-64 in "

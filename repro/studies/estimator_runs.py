@@ -24,7 +24,7 @@ from repro.records.estimates import (
     pooled_spread,
     share_of,
 )
-from repro.studies import style, trainings
+from repro.studies import evidence, style
 from repro.studies.captions import BOUND_TITLES, COUNTING_TRAINING, METRIC_TITLES, OVER_IMAGES
 from repro.studies.designs import AT_T, OF_ESTIMATORS
 from repro.studies.frames import AnyArchive, Rows, framed
@@ -178,7 +178,7 @@ class EstimatorRuns:
         if None in (first.se, second.se):
             return Estimate(first.value - second.value)
         if ErrorOf.SEEDS not in (first.error_of, second.error_of):
-            return trainings.difference(self.archive, self.ended[a], self.ended[b], metric)
+            return evidence.difference(self.archive, self.ended[a], self.ended[b], metric)
         se, dof = added_errors((first.se, first.dof), (second.se, second.dof))
         if min(first.seeds, second.seeds) <= ENOUGH:  # both may be by one pooled spread
             dof = min(first.dof, second.dof)

@@ -9,9 +9,13 @@ from repro.records import Archive, Record
 from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, over_seeds
 from repro.studies import style
 from repro.studies.captions import OVER_IMAGES
-from repro.studies.curves import draw_by_epoch, say_what_is_missing, without_the_first_tenth
+from repro.studies.curves import (
+    draw_by_epoch,
+    nodes_of,
+    say_what_is_missing,
+    without_the_first_tenth,
+)
 from repro.studies.frames import AnyArchive, Rows, by_method, of_ours
-from repro.studies.logs import nodes_of
 from repro.studies.reported import FIGURE4
 from repro.words.exhibits import KINDS_OF_BETA
 

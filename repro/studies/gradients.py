@@ -1,8 +1,9 @@
 """Signal-to-noise ratios of gradients, from the measured rows of ``signal.row``."""
 
-import functools
 import itertools
+import json
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,10 +19,11 @@ from repro.studies.captions import (
     label,
     made_by,
 )
+from repro.studies.designs import OFFSETS, SWEPT, Layout, offset_title
 from repro.studies.frames import AnyArchive, Rows, framed
 from repro.words.experiments import ESTIMATORS
 
-ALL_COUNTS = tuple(layout.K for layout in designs.SWEPT)
+ALL_COUNTS = tuple(layout.K for layout in SWEPT)
 
 
 def places(archive: Archive) -> list[tuple[str, pd.DataFrame]]:
@@ -29,13 +31,13 @@ def places(archive: Archive) -> list[tuple[str, pd.DataFrame]]:
     return [*archive.table("gradients")[0].groupby("where", sort=False)]
 
 
-def select(rows: pd.DataFrame, layout: designs.Layout) -> pd.DataFrame:
+def select(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     """The measurements of a layout, of the rows of one place."""
     method, M, K = layout
     return rows[(rows.method == method) & (rows.M == M) & (rows.K == K)]
 
 
-def ratio(rows: pd.DataFrame, layout: designs.Layout, net: str) -> float:
+def ratio(rows: pd.DataFrame, layout: Layout, net: str) -> float:
     """The SNR of a gradient: the root of mean squared signal over mean squared noise."""
     mine = select(rows, layout)
     return float(np.sqrt(max(mine[f"{net}_signal"].mean(), 0) / mine[f"{net}_noise"].mean()))
@@ -43,12 +45,12 @@ def ratio(rows: pd.DataFrame, layout: designs.Layout, net: str) -> float:
 
 def exponent(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> float:
     """d log SNR / d log K of IWAE between the first and the last of ``counts``."""
-    first = ratio(rows, designs.Layout("iwae", 1, counts[0]), net)
-    last = ratio(rows, designs.Layout("iwae", 1, counts[-1]), net)
+    first = ratio(rows, Layout("iwae", 1, counts[0]), net)
+    last = ratio(rows, Layout("iwae", 1, counts[-1]), net)
     return float(np.log(last / first) / np.log(counts[-1] / counts[0]))
 
 
-def effective_samples(rows: pd.DataFrame, layout: designs.Layout = designs.AT_T[0]) -> float:
+def effective_samples(rows: pd.DataFrame, layout: Layout = designs.AT_T[0]) -> float:
     """The mean effective sample size of a layout's weights; by default of IWAE's 64."""
     return select(rows, layout).ess.mean()
 
@@ -64,14 +66,14 @@ def with_jackknife(
     return Estimate(statistic(rows), se, dof, error_of=ErrorOf.DRAWS, digits=digits)
 
 
-def snr_of(rows: pd.DataFrame, layout: designs.Layout, net: str) -> Estimate:
+def snr_of(rows: pd.DataFrame, layout: Layout, net: str) -> Estimate:
     """``ratio`` with its error."""
-    return with_jackknife(rows, functools.partial(ratio, layout=layout, net=net))
+    return with_jackknife(rows, partial(ratio, layout=layout, net=net))
 
 
 def exponent_of(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> Estimate:
     """``exponent`` with its error."""
-    return with_jackknife(rows, functools.partial(exponent, net=net, counts=counts))
+    return with_jackknife(rows, partial(exponent, net=net, counts=counts))
 
 
 def snr_ratios(archive: AnyArchive = None) -> pd.DataFrame:
@@ -134,7 +136,7 @@ def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
 
 
 def _ratios_by_estimator(
-    by_estimator: dict[str, pd.DataFrame], layout: designs.Layout
+    by_estimator: dict[str, pd.DataFrame], layout: Layout
 ) -> dict[str, Estimate]:
     """Cells of a row: the SNR of theta's gradient, and of phi's under each estimator."""
     cells = {"generative": snr_of(by_estimator["rep"], layout, "theta").shown_with(2)}
@@ -164,7 +166,7 @@ def ratios_by_count(
     """The SNR of phi's gradient in a network for each K; MIWAE has eight groups of K."""
     rows = swept(archive, where, estimator, method)
     M = int(rows.M.iloc[0])
-    return {K: ratio(rows, designs.Layout(method, M, K), "phi") for K in designs.COUNTS}
+    return {K: ratio(rows, Layout(method, M, K), "phi") for K in designs.COUNTS}
 
 
 def snr_in_network(archive: Archive, where: str, bound: str):
@@ -188,8 +190,8 @@ def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
     rows: Rows = {}
     for record in runs:
         e = record.experiment
-        layout = designs.Layout(e.method, e.M, e.K)
-        ess = functools.partial(effective_samples, layout=layout)
+        layout = Layout(e.method, e.M, e.K)
+        ess = partial(effective_samples, layout=layout)
         for epoch, measured in record.gradients.groupby("where", sort=False):
             by_estimator = dict(list(measured.groupby("estimator")))
             row = {"ESS": with_jackknife(measured, ess, digits=1)}
@@ -254,7 +256,7 @@ def signal_to_noise(archive: AnyArchive = None):
 
 def _draw_sweep(ax, rows, net: str, line: dict) -> None:
     """IWAE's SNR as K grows, and the theory's slope from K = 1 on."""
-    found = [snr_of(rows, designs.Layout("iwae", 1, K), net) for K in designs.COUNTS]
+    found = [snr_of(rows, Layout("iwae", 1, K), net) for K in designs.COUNTS]
     name = f"gradient of the {NETWORK_TITLES[net]} network"
     style.error_bars(ax, designs.COUNTS, found, label=name, **style.look("iwae") | line)
     theory = [found[0].value * K ** designs.THEORY[net] for K in designs.COUNTS]
@@ -293,12 +295,12 @@ def _draw_rates(ax, archive: Archive) -> None:
         ax.axhline(rate, color=style.GREY, linestyle=":", linewidth=1)
     thin = {"linewidth": 0.7, "elinewidth": 0.7, "markersize": 4, "capsize": 0}
     for (net, estimator), (title, line) in RATES.items():
-        for offset in designs.OFFSETS:
-            rows = swept(archive, designs.offset_title(offset), estimator)
+        for offset in OFFSETS:
+            rows = swept(archive, offset_title(offset), estimator)
             pairs = [*zip(ALL_COUNTS[:-2], ALL_COUNTS[2:], strict=True)]  # K four times as large
-            ess = [effective_samples(rows, designs.Layout("iwae", 1, K)) for _, K in pairs]
+            ess = [effective_samples(rows, Layout("iwae", 1, K)) for _, K in pairs]
             rates = [exponent_of(rows, net, pair) for pair in pairs]
-            label = title if offset == designs.OFFSETS[0] else None
+            label = title if offset == OFFSETS[0] else None
             style.error_bars(ax, ess, rates, label=label, **line, **thin)
     ax.set(
         xscale="log",
@@ -334,3 +336,41 @@ def _draw_bounds_in_a_network(ax, archive: Archive) -> None:
     ax.legend(frameon=False, fontsize=7)
     ax.set(xlabel="K")
     style.counts_below(ax, designs.COUNTS)
+
+
+PAGE_OF_SLIDERS = """```{{raw}} html
+<div class="explorer" id="explorer">
+<script type="application/json">{data}</script>
+<noscript>The sliders need JavaScript. The figure below shows the same measurements.</noscript>
+</div>
+```"""
+
+
+def sliders(archive: Archive) -> str:
+    """The page's part that ``explorer.js`` makes sliders and curves of, with its numbers."""
+    return PAGE_OF_SLIDERS.format(data=json.dumps(for_sliders(archive), separators=(",", ":")))
+
+
+def for_sliders(archive: Archive) -> dict:
+    """For every offset, by K: SNR of theta and of phi, bias of the bound in nats, and ESS."""
+    return {
+        "counts": ALL_COUNTS,
+        "offsets": OFFSETS,
+        "theta": _by_count(archive, "rep", partial(ratio, net="theta")),
+        "phi": {name: _by_count(archive, name, partial(ratio, net="phi")) for name in ESTIMATORS},
+        "bias": _by_count(archive, "rep", lambda rows, layout: select(rows, layout).bias.mean()),
+        "ess": _by_count(archive, "rep", effective_samples),
+    }
+
+
+def _by_count(
+    archive: Archive, estimator: str, statistic: Callable[[pd.DataFrame, Layout], float]
+) -> list[list[float]]:
+    """A statistic at every offset for every K, to four significant digits: [offset][K]."""
+    found = []
+    for offset in OFFSETS:
+        rows = swept(archive, offset_title(offset), estimator)
+        values = [statistic(rows, layout) for layout in SWEPT]
+        short = [np.format_float_positional(v, 4, fractional=False, trim="-") for v in values]
+        found.append(list(map(float, short)))
+    return found

@@ -22,15 +22,14 @@ from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number, over_see
 from repro.studies import (
     audit,
     claims,
-    explorer,
+    curves,
+    evidence,
     figure4,
     gradients,
-    logs,
-    others,
     preregistered,
+    reported,
     similarity,
     stacks,
-    trainings,
 )
 from repro.studies.designs import NETWORKS_OF_ESTIMATORS, SWEPT, offset_title
 from repro.studies.estimator_runs import (
@@ -55,14 +54,14 @@ TRAININGS = {  # as pages name them
 LAST_COUNTS = (64, 256)  # of K, between which rates are given
 ESS_OF_MOST = functools.partial(gradients.effective_samples, layout=SWEPT[-1])
 FACTS: dict[str, Callable[[Archive], str]] = {  # what a study says in words, Markdown or HTML
-    "others": others.as_table,
+    "others": reported.table_of_others,
     "stacks": stacks.table_of_costs,
     "error of costs": stacks.largest_error,
     "compute": stacks.compute,
     "energy": stacks.energy,
     "hypotheses": preregistered.table_of_outcomes,
     "cost of the test": preregistered.cost,
-    "sliders": explorer.as_page,
+    "sliders": gradients.sliders,
     "one decoder": log_px_of_one_decoder,
 }
 
@@ -162,13 +161,13 @@ class Numbers(Evidence):
 
     def lead(self, setting: str, method: str, epoch: int) -> Estimate:
         """A method's lead over IWAE in a log's log p-hat, in the 20 epochs that end there."""
-        leads = logs.leads_in_logs(self.archive)[method]
+        leads = curves.leads_in_logs(self.archive)[method]
         return Estimate(leads[setting.replace(" ", "-"), epoch])
 
     def passed(self, setting: str, method: str) -> str:
         """The epoch from which on the report's log has IWAE ahead in log p-hat."""
-        leads = logs.leads_in_logs(self.archive)[method]
-        return str(logs.passed_for_good(leads[setting.replace(" ", "-")]) or "never")
+        leads = curves.leads_in_logs(self.archive)[method]
+        return str(curves.passed_for_good(leads[setting.replace(" ", "-")]) or "never")
 
     def after(self, setting: str, method: str, epoch: int):
         """IWAE-64 of our short run with seed 0 after an epoch."""
@@ -181,7 +180,7 @@ class Numbers(Evidence):
         larger, reference = (
             self.runs(f"mnist {model}", method) for model in ("larger", "reference")
         )
-        return trainings.difference(self.archive, larger, reference, metric)
+        return evidence.difference(self.archive, larger, reference, metric)
 
     def faster(self, method: str, epoch: int):
         """How far the larger model's IWAE-64 is ahead after as many epochs: our runs, seed 0."""
@@ -289,7 +288,7 @@ class Numbers(Evidence):
     def changed_by_training(self, metric: str) -> str:
         """The standard deviation that other trainings give a difference from IWAE, as a range."""
         others = ("piwae", "miwae", "ciwae")
-        noises = [trainings.training_noise(self.archive, m, "iwae", metric) for m in others]
+        noises = [evidence.training_noise(self.archive, m, "iwae", metric) for m in others]
         return _from_to([noise.sd for noise in noises])
 
     # Bounds and estimators

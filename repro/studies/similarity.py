@@ -13,7 +13,7 @@ import pandas as pd
 from repro.records import Archive, Record, omniglot_of
 from repro.records.estimates import NOT_RUN, ErrorOf, Estimate
 from repro.studies.captions import METHOD_TITLES, about_released, labels, length_of_ours
-from repro.studies.curves import some
+from repro.studies.curves import checkpoint_of, some
 from repro.studies.frames import (
     OF_WEIGHTS,
     AnyArchive,
@@ -24,7 +24,6 @@ from repro.studies.frames import (
     of_ours,
     row_of,
 )
-from repro.studies.logs import checkpoint_of
 from repro.studies.reported import SSIM
 from repro.studies.style import nothing, styled_figure, tiled, with_conditions
 from repro.words.exhibits import SETTINGS

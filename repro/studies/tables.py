@@ -10,7 +10,7 @@ import pandas as pd
 
 from repro.records import Archive, Record
 from repro.records.estimates import ENOUGH, of_metric, over_seeds
-from repro.studies import trainings
+from repro.studies import evidence
 from repro.studies.captions import (
     COUNTING_TRAINING,
     METRIC_TITLES,
@@ -111,7 +111,7 @@ def paired_differences(
         for metric, title in METRIC_TITLES.items():
             row: dict[str, object] = {}
             for a, b in PAIRS:
-                apart = trainings.difference(archive, runs[a], runs[b], metric, of_setting)
+                apart = evidence.difference(archive, runs[a], runs[b], metric, of_setting)
                 row[f"{a.upper()} − {b.upper()}"] = apart
             rows[f"{dataset}, {model}", title] = row
     caption = (

@@ -4,8 +4,6 @@ The released evaluation computes 5,000 log-weights for every test image, in shuf
 and slices the list of batches where the list of samples was meant. So its "IWAE-64" is log p-hat on
 64 random batches, 1,280 images, and its "-KL" the difference between that subset and the whole set.
 A table's cell is the mean of the last 20 epochs.
-
-``archive`` is always an ``Archive`` or the folder of one.
 """
 
 from collections import defaultdict
@@ -202,20 +200,19 @@ def paired(archive: AnyArchive = None) -> pd.DataFrame:
 def closeness(archive: AnyArchive = None) -> pd.DataFrame:
     """How near q comes to the posterior: ELBO - log p-hat = -KL(q || p(z|x)), by image."""
     released = Archive.of(archive).released
+    titles = ("ELBO", "ELBO − log p̂(x)", "effective sample size of 64", "active units")
     rows: Rows = defaultdict(dict)
     for (dataset, model), method in product(SETTINGS.values(), TABLE_METHODS):
-        for title, cell in _closeness(released.get((dataset, model, method))).items():
+        cells = [NOT_RUN] * len(titles)
+        if record := released.get((dataset, model, method)):
+            elbo, ess, units = (
+                of_metric(record.metrics[k]) for k in ("elbo", "ess", "active_units")
+            )
+            apart = record.images["elbo"] - record.images["log_px"]
+            cells = [elbo, Estimate.mean_of(apart, ErrorOf.IMAGES), ess, units.shown_with(0)]
+        for title, cell in zip(titles, cells, strict=True):
             rows[f"{dataset}, {model}", title][METHOD_TITLES[method]] = cell
     return framed(rows, ["runs", "metric"], **about_released([*released.values()], expected=15))
-
-
-def _closeness(record: Record | None) -> dict[str, object]:
-    titles = ("ELBO", "ELBO − log p̂(x)", "effective sample size of 64", "active units")
-    if record is None:
-        return dict.fromkeys(titles, NOT_RUN)
-    below = Estimate.mean_of(record.images["elbo"] - record.images["log_px"], ErrorOf.IMAGES)
-    elbo, ess, units = (of_metric(record.metrics[k]) for k in ("elbo", "ess", "active_units"))
-    return dict(zip(titles, (elbo, below, ess, units.shown_with(0)), strict=True))
 
 
 # What was trained

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from repro.records import Archive, Record
-from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, over_seeds
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, of_metric, over_seeds
 from repro.studies import style
 from repro.studies.captions import OVER_IMAGES
 from repro.studies.curves import (
@@ -135,10 +135,9 @@ def chosen_beta(archive: AnyArchive = None):
         values.set(title="β while it is chosen", xlabel="epoch", ylabel="β", ylim=(0, 1))
         _draw_ends(scores, fixed, [r for runs in fixed.values() for r in runs], "ciwae")
         for place, record in enumerate(chosen):
-            end = record.metrics["iwae_64"]
             beta = record.curve.beta.iloc[-1]
-            name = None if place else "chosen"
-            scores.errorbar(beta, end["value"], end["se"], capsize=2, label=name, **line)
+            end = of_metric(record.metrics["iwae_64"])
+            style.error_bars(scores, [beta], [end], label=None if place else "chosen", **line)
         scores.set(title="IWAE-64 at the end", xlabel="β, fixed or at the end", ylabel="nats")
         scores.legend(frameon=False, fontsize=8)
         style.whole_epochs(values)

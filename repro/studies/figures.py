@@ -1,7 +1,4 @@
-"""Records -> figures: what the records say, with one colour and marker for each method.
-
-``archive`` is always an ``Archive`` or the folder of one.
-"""
+"""Records -> figures: where every figure is found, and the one that needs no record."""
 
 import numpy as np
 from scipy.stats import norm

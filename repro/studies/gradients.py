@@ -1,9 +1,10 @@
 """Signal-to-noise ratios of gradients, from the measured rows of ``signal.row``."""
 
-import itertools
 import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise, product
 
 import numpy as np
 import pandas as pd
@@ -79,22 +80,19 @@ def exponent_of(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> Estimate
 def snr_ratios(archive: AnyArchive = None) -> pd.DataFrame:
     """The SNR of the five methods' gradients at T = 64, its parts, and the ESS of the weights."""
     archive = Archive.of(archive)
-    rows: Rows = {}
+    rows: Rows = defaultdict(dict)
     for place, mine in places(archive):
         where = f"{place}; ESS {with_jackknife(mine, effective_samples, digits=1)}"
-        for net, network in NETWORK_TITLES.items():
-            rows[where, f"{network}, SNR"] = {
-                METHOD_TITLES[layout.method]: snr_of(mine, layout, net) for layout in designs.AT_T
-            }
+        for (net, network), layout in product(NETWORK_TITLES.items(), designs.AT_T):
+            title = METHOD_TITLES[layout.method]
+            rows[where, f"{network}, SNR"][title] = snr_of(mine, layout, net)
             for part in ("signal", "noise"):
-                rows[where, f"{network}, {part}"] = _multiples(mine, f"{net}_{part}")
+                squared = f"{net}_{part}"
+                of_iwae, size = (
+                    select(mine, of)[squared].mean() ** 0.5 for of in (designs.AT_T[0], layout)
+                )
+                rows[where, f"{network}, {part}"][title] = f"× {number(size / of_iwae)}"
     return _framed(rows, archive, "Signal and noise in multiples of IWAE's. ")
-
-
-def _multiples(rows: pd.DataFrame, squared: str) -> dict[str, str]:
-    """The root of a mean square for each method at T = 64, as a multiple of IWAE's."""
-    sizes = {layout.method: select(rows, layout)[squared].mean() ** 0.5 for layout in designs.AT_T}
-    return {METHOD_TITLES[m]: f"× {number(size / sizes['iwae'])}" for m, size in sizes.items()}
 
 
 def snr_exponents(archive: AnyArchive = None) -> pd.DataFrame:
@@ -104,7 +102,7 @@ def snr_exponents(archive: AnyArchive = None) -> pd.DataFrame:
     for where, mine in places(archive):
         for net, network in NETWORK_TITLES.items():
             row: dict[str, object] = {}
-            for counts in itertools.pairwise(designs.COUNTS):
+            for counts in pairwise(designs.COUNTS):
                 row[f"K {counts[0]} to {counts[1]}"] = exponent_of(mine, net, counts)
             rows[where, network] = row | {"theory": Estimate(designs.THEORY[net], digits=1)}
     return _framed(rows, archive)
@@ -162,11 +160,24 @@ def swept(archive: Archive, where: str, estimator: str, method: str = "iwae") ->
 
 def ratios_by_count(
     archive: Archive, where: str, estimator: str, method: str = "iwae"
-) -> dict[int, float]:
+) -> pd.Series:
     """The SNR of phi's gradient in a network for each K; MIWAE has eight groups of K."""
     rows = swept(archive, where, estimator, method)
     M = int(rows.M.iloc[0])
-    return {K: ratio(rows, Layout(method, M, K), "phi") for K in designs.COUNTS}
+    return pd.Series({K: ratio(rows, Layout(method, M, K), "phi") for K in designs.COUNTS})
+
+
+def at_t(archive: Archive, where: str) -> pd.DataFrame:
+    """Every bound's gradients in a network at T = 64 samples, under every estimator."""
+    rows, _ = archive.table("estimators")
+    return rows[rows["where"] == where]
+
+
+def snr_at_t(rows: pd.DataFrame, bound: str) -> float:
+    """The SNR of phi's gradient at T = 64 samples, of the rows of a network: of "iwae drep"."""
+    method, estimator = bound.split()
+    (layout,) = (layout for layout in designs.OF_ESTIMATORS if layout.method == method)
+    return ratio(rows[rows.estimator == estimator], layout, "phi")
 
 
 def snr_in_network(archive: Archive, where: str, bound: str):
@@ -177,8 +188,8 @@ def snr_in_network(archive: Archive, where: str, bound: str):
     """
     method, estimator, *count = bound.split()
     if not count:
-        return _snr_at_t(at_t(archive, where), bound)
-    by_count = pd.Series(ratios_by_count(archive, where, estimator, method))
+        return snr_at_t(at_t(archive, where), bound)
+    by_count = ratios_by_count(archive, where, estimator, method)
     return by_count if count == ["K"] else by_count[int(count[0])]
 
 
@@ -202,29 +213,6 @@ def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
         "gradients are those of the run's own bound, in its networks as they are then."
     )
     return framed(rows, ["run", "after"], caption)
-
-
-def times_clearer(archive: Archive, a: str, b: str, where: str) -> Estimate:
-    """The SNR of phi's gradient under ``a`` over that under ``b``, each "bound estimator"."""
-
-    def times(rows: pd.DataFrame) -> float:
-        first, second = (_snr_at_t(rows, bound) for bound in (a, b))
-        return first / second
-
-    return with_jackknife(at_t(archive, where), times)
-
-
-def at_t(archive: Archive, where: str) -> pd.DataFrame:
-    """Every bound's gradients in a network at T = 64 samples, under every estimator."""
-    rows, _ = archive.table("estimators")
-    return rows[rows["where"] == where]
-
-
-def _snr_at_t(rows: pd.DataFrame, bound: str) -> float:
-    """The SNR of phi's gradient, of the rows of one place, for a "bound estimator"."""
-    method, estimator = bound.split()
-    (layout,) = (layout for layout in designs.OF_ESTIMATORS if layout.method == method)
-    return ratio(rows[rows.estimator == estimator], layout, "phi")
 
 
 def signal_to_noise(archive: AnyArchive = None):
@@ -268,10 +256,7 @@ LINES = {"rep": {}, "drep": {"markerfacecolor": "none"}}
 RATES = {  # (network, estimator) -> title, and the line
     ("theta", "rep"): ("generative", {"color": "#0072B2", "marker": "o"}),
     ("phi", "rep"): ("inference, rep", {"color": "#D55E00", "marker": "s"}),
-    ("phi", "drep"): (
-        "inference, drep",
-        {"color": "#D55E00", "marker": "s", "markerfacecolor": "none"},
-    ),
+    ("phi", "drep"): ("inference, drep", {"color": "#D55E00", "marker": "s"} | LINES["drep"]),
 }
 
 
@@ -300,8 +285,8 @@ def _draw_rates(ax, archive: Archive) -> None:
             pairs = [*zip(ALL_COUNTS[:-2], ALL_COUNTS[2:], strict=True)]  # K four times as large
             ess = [effective_samples(rows, Layout("iwae", 1, K)) for _, K in pairs]
             rates = [exponent_of(rows, net, pair) for pair in pairs]
-            label = title if offset == OFFSETS[0] else None
-            style.error_bars(ax, ess, rates, label=label, **line, **thin)
+            name = title if offset == OFFSETS[0] else None
+            style.error_bars(ax, ess, rates, label=name, **line, **thin)
     ax.set(
         xscale="log",
         xlabel="effective sample size",
@@ -313,11 +298,9 @@ def _draw_rates(ax, archive: Archive) -> None:
 
 def _draw_iwae_in_networks(ax, archive: Archive) -> None:
     """The SNR of IWAE's gradient of phi in each network, as a multiple of that with one sample."""
-    for place in designs.NETWORKS_OF_ESTIMATORS:
-        for estimator, line in LINES.items():
-            ratios = ratios_by_count(archive, place, estimator)
-            times = [r / ratios[1] for r in ratios.values()]
-            ax.plot([*ratios], times, **style.look("iwae") | line)
+    for place, (estimator, line) in product(designs.NETWORKS_OF_ESTIMATORS, LINES.items()):
+        ratios = ratios_by_count(archive, place, estimator)
+        ax.plot(ratios / ratios[1], **style.look("iwae") | line)
     ax.set(title="IWAE in five networks", ylabel="SNR over that at K = 1", ylim=(0, None))
     ax.set(xlabel="K")
     style.counts_below(ax, designs.COUNTS)
@@ -326,15 +309,13 @@ def _draw_iwae_in_networks(ax, archive: Archive) -> None:
 def _draw_bounds_in_a_network(ax, archive: Archive) -> None:
     """The SNR of phi's gradient under three bounds in one network."""
     titles = {"miwae": "MIWAE, M = 8", "ciwae": "CIWAE(0.5)", "iwae": "IWAE"}
-    for method, title in titles.items():
-        for estimator, line in LINES.items():
-            ratios = ratios_by_count(archive, PLACE, estimator, method)
-            label = title if estimator == "rep" else None
-            ax.plot([*ratios], [*ratios.values()], label=label, **style.look(method) | line)
-    ax.set(title="In the report's IWAE", ylabel="SNR")
+    for method, (estimator, line) in product(titles, LINES.items()):
+        ratios = ratios_by_count(archive, PLACE, estimator, method)
+        name = titles[method] if estimator == "rep" else None
+        ax.plot(ratios, label=name, **style.look(method) | line)
+    ax.set(title="In the report's IWAE", ylabel="SNR", xlabel="K")
     style.plain_ticks(ax, 1, 2, 5)
     ax.legend(frameon=False, fontsize=7)
-    ax.set(xlabel="K")
     style.counts_below(ax, designs.COUNTS)
 
 

@@ -7,7 +7,7 @@ A page asks for ``n.value("mnist reference", "iwae", "log_px")`` in double brace
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pandas as pd
 import repro
 from repro import one_of, plural, records
 from repro.catalogue import MODELS, OMNIGLOT
-from repro.records import Archive
+from repro.records import Archive, Record
 from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds
 from repro.studies import (
     audit,
@@ -130,7 +130,7 @@ class Numbers(Evidence):
         full_name = next(names, metric)
         found = [r for r in runs if full_name in r.metrics]
         among = [r for r in everyone if full_name in r.metrics]
-        return over_seeds(found, full_name, among, 4 if metric.startswith("ssim") else 2)
+        return _over_seeds(found, full_name, among)
 
     def printed(self, source: str, setting: str, method: str, metric: str) -> Estimate:
         """What the paper or the report prints in Table 1."""
@@ -143,10 +143,6 @@ class Numbers(Evidence):
             return NOT_RUN
         images = runs[0].images
         return Estimate.mean_of(images["log_px"] - images["elbo"], ErrorOf.IMAGES)
-
-    def units(self, setting: str, method: str, whose: str = "weights"):
-        """Active latent units."""
-        return _mean_units(self.runs(setting, method, whose))
 
     def binarisation(self, setting: str) -> str:
         """How far another binarisation moves IWAE-64: the lowest and the highest deviation."""
@@ -161,13 +157,14 @@ class Numbers(Evidence):
 
     def lead(self, setting: str, method: str, epoch: int) -> Estimate:
         """A method's lead over IWAE in a log's log p-hat, in the 20 epochs that end there."""
-        leads = curves.leads_in_logs(self.archive)[method]
-        return Estimate(leads[setting.replace(" ", "-"), epoch])
+        return Estimate(self._leads(setting, method)[epoch])
 
     def passed(self, setting: str, method: str) -> str:
         """The epoch from which on the report's log has IWAE ahead in log p-hat."""
-        leads = curves.leads_in_logs(self.archive)[method]
-        return str(curves.passed_for_good(leads[setting.replace(" ", "-")]) or "never")
+        return str(curves.passed_for_good(self._leads(setting, method)) or "never")
+
+    def _leads(self, setting: str, method: str) -> pd.Series:
+        return curves.leads_in_logs(self.archive)[method][setting.replace(" ", "-")]
 
     def after(self, setting: str, method: str, epoch: int):
         """IWAE-64 of our short run with seed 0 after an epoch."""
@@ -177,9 +174,8 @@ class Numbers(Evidence):
 
     def gain_of_size(self, method: str, metric: str):
         """What the larger model has over the reference model: the released weights, paired."""
-        larger, reference = (
-            self.runs(f"mnist {model}", method) for model in ("larger", "reference")
-        )
+        larger = self.runs("mnist larger", method)
+        reference = self.runs("mnist reference", method)
         return evidence.difference(self.archive, larger, reference, metric)
 
     def faster(self, method: str, epoch: int):
@@ -229,9 +225,7 @@ class Numbers(Evidence):
     def of_beta(self, method: str, beta: float, metric: str = "iwae_64"):
         """A metric of our run with this beta, fixed (``ciwae``) or at the start."""
         runs = figure4.by_beta(self.of_betas(), method).get(beta, [])
-        if metric == "active_units":
-            return _mean_units(runs)
-        return over_seeds(runs, metric, self.of_betas())
+        return _over_seeds(runs, metric, self.of_betas())
 
     def chosen(self, metric: str = "iwae_64", method: str = "ciwae-chosen"):
         """A metric of our runs that choose their beta."""
@@ -239,8 +233,8 @@ class Numbers(Evidence):
 
     def range_of_chosen(self, epoch: int) -> str:
         """The lowest and the highest beta that is chosen from an epoch on."""
-        curves = [r.curve for r in figure4.chosen_betas(self.archive)]
-        values = pd.concat([c.beta[c.epoch >= epoch] for c in curves])
+        of_runs = [r.curve for r in figure4.chosen_betas(self.archive)]
+        values = pd.concat([c.beta[c.epoch >= epoch] for c in of_runs])
         return f"{number(values.min())} and {number(values.max())}"
 
     def seeds_of_chosen(self) -> str:
@@ -270,20 +264,18 @@ class Numbers(Evidence):
 
     def of_bfloat16(self, which: str) -> Estimate:
         """IWAE-64 in bfloat16 minus TF32, on MNIST after 13 epochs: ``largest`` or ``mean``."""
-        of_each = []
-        for precision, epochs in (("bf16", 13), ("tf32", None)):
-            runs = plan("all", "mnist", seed="10,11", epochs=epochs, profile="short")
-            runs = [replace(e, precision=precision) for e in runs]
-            of_each.append(self._iwae_64_after(13, runs))
-        apart = np.subtract(*of_each)
+        words = {"dataset": "mnist", "seed": "10,11", "profile": "short"}
+        rounded = plan("all", epochs=13, precision="bf16", **words)
+        exact = plan("all", precision="tf32", **words)
+        apart = self._iwae_64_after(13, rounded) - self._iwae_64_after(13, exact)
         if which == "largest":
             return Estimate(float(np.abs(apart).max()))
         return Estimate.mean_of(apart, ErrorOf.DRAWS)
 
     def _iwae_64_after(self, epoch: int, runs: list[Experiment]) -> np.ndarray:
         """IWAE-64 on the curve of each run, [run]."""
-        curves = [self.archive.get(e).curve.set_index("epoch") for e in runs]
-        return np.array([curve.iwae_64[epoch] for curve in curves])
+        of_runs = [self.archive.get(e).curve.set_index("epoch") for e in runs]
+        return np.array([curve.iwae_64[epoch] for curve in of_runs])
 
     def changed_by_training(self, metric: str) -> str:
         """The standard deviation that other trainings give a difference from IWAE, as a range."""
@@ -417,8 +409,9 @@ def _from_to(values: Collection[float], digits: int = 2) -> str:
     return f"{number(min(values), digits)} to {number(max(values), digits)}"
 
 
-def _mean_units(runs: list):
-    if not runs:
-        return NOT_RUN
-    units = [r.metrics["active_units"]["value"] for r in runs]
-    return Estimate(float(np.mean(units)), digits=0)
+def _over_seeds(runs: Sequence[Record], metric: str, among: Sequence[Record]):
+    """``over_seeds``; SSIM to four digits, and active units whole and without their error."""
+    found = over_seeds(runs, metric, among, 4 if metric.startswith("ssim") else 2)
+    if found and metric == "active_units":
+        return Estimate(found.value, digits=0)
+    return found

@@ -83,10 +83,10 @@ def write_table(
     rows_of, kind = MEASURED[name]
     runs = exhibits.released_runs()
     origin = code_and_date()
-    given = [data]
+    given: tuple = (data,)
     if kind != "log":
-        given.append(pick_device(device))
-        origin["device"] = device_name(given[1])
+        given = (data, pick_device(device))
+        origin["device"] = device_name(given[-1])
     if name == "drawers":
         runs = [e for e in runs if e.dataset == OMNIGLOT]
         origin["data"] = datasets.load(OMNIGLOT, data).origin

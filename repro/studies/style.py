@@ -12,26 +12,18 @@ from repro.records.estimates import Estimate
 from repro.studies.captions import OVER_IMAGES, conditions
 
 # Okabe and Ito's colours for the colour-blind, those that show on white and on black
-COLOURS = {
-    "iwae": "#0072B2",
-    "piwae": "#D55E00",
-    "miwae": "#009E73",
-    "ciwae": "#CC79A7",
-    "vae": "#E69F00",
-    "ciwae-learned": "#56B4E9",
-    "ciwae-chosen": "#999933",
-    "u-miwae": "#882255",
+LOOKS = {  # method -> its colour and its marker
+    "iwae": ("#0072B2", "o"),
+    "piwae": ("#D55E00", "s"),
+    "miwae": ("#009E73", "^"),
+    "ciwae": ("#CC79A7", "D"),
+    "vae": ("#E69F00", "v"),
+    "ciwae-learned": ("#56B4E9", "P"),
+    "ciwae-chosen": ("#999933", "X"),
+    "u-miwae": ("#882255", "p"),
 }
-MARKERS = {
-    "iwae": "o",
-    "piwae": "s",
-    "miwae": "^",
-    "ciwae": "D",
-    "vae": "v",
-    "ciwae-learned": "P",
-    "ciwae-chosen": "X",
-    "u-miwae": "p",
-}
+COLOURS = {method: colour for method, (colour, _) in LOOKS.items()}
+MARKERS = {method: marker for method, (_, marker) in LOOKS.items()}
 GREY = "#757575"  # readable on white and on black
 INK = "#4d4d4d"  # of axes and words in vector figures, which a dark page inverts
 BETWEEN_ROWS = 0.16  # inches, from what is below one row's axes to the next row's titles
@@ -78,12 +70,8 @@ def styled_figure(rows: int, columns: int, size: tuple[float, float], axes: str 
 
 def look(method: str) -> dict:
     """The line of a method."""
-    return {
-        "color": COLOURS.get(method, GREY),
-        "marker": MARKERS.get(method, "."),
-        "markersize": 4,
-        "linewidth": 1.2,
-    }
+    colour, marker = LOOKS.get(method, (GREY, "."))
+    return {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.2}
 
 
 def whole_epochs(ax) -> None:

@@ -1084,7 +1084,7 @@ def test_with_the_mixture_for_both_networks_the_chosen_beta_does_as_well_as_the_
 
 
 def test_most_images_have_tails_too_heavy_and_iwae_the_heaviest(n):
-    found = n.proposals()
+    found = n.archive.table("proposals")[0]
     assert (found.khat_above > 0.8).all()
     for _, of_setting in found.groupby("group"):
         medians = of_setting.set_index("method").khat_median
@@ -1095,7 +1095,7 @@ def test_most_images_have_tails_too_heavy_and_iwae_the_heaviest(n):
 
 def test_log_px_rises_with_samples_by_several_times_what_the_variance_predicts(n):
     """Whether the rises differ is not clear: no two of a setting are three errors apart."""
-    found = n.proposals()
+    found = n.archive.table("proposals")[0]
     assert (found.rise > 0.08).all()
     assert (found.rise > 2.9 * found.predicted).all()
     for _, of_setting in found.groupby("group"):

@@ -101,20 +101,14 @@ class Numbers(Evidence):
         (value,) = found[names == row][column]
         return Estimate(value, digits=digits)
 
-    def range_of_proposals(self, quantity: str, setting: str = "", digits: int = 2) -> str:
-        """From the lowest to the highest, over a setting's released models or over all.
+    def range_over(self, table: str, quantity: str, setting: str = "", digits: int = 2) -> str:
+        """From the lowest to the highest of a quantity over a table beside the records.
 
-        Of the share of images whose k-hat is above 0.7, in percent; of the rise of log p-hat with
-        ten times the samples; or of its ratio to what the variance of weights predicts.
+        It may be calculated, "rise / predicted"; and over one setting's rows alone.
         """
-        rows = self.proposals()
-        quantities = {
-            "share": 100 * rows.khat_above,
-            "rise": rows.rise,
-            "ratio": rows.rise / rows.predicted,
-        }
-        of_setting = rows.group.str.startswith(setting.replace(" ", "-"))
-        return _from_to(quantities[quantity][of_setting], digits)
+        found = self.archive.table(table)[0]
+        of_setting = found.group.str.startswith(setting.replace(" ", "-"))
+        return _from_to(found[of_setting].eval(quantity), digits)
 
     def design(self, table: str, name: str) -> int:
         """What the provenance of a table says of how it was measured."""
@@ -148,10 +142,6 @@ class Numbers(Evidence):
         """How far another binarisation moves IWAE-64: the lowest and the highest deviation."""
         runs = self.runs(setting)
         return _from_to([r.metrics["iwae_64"]["binarisation_sd"] for r in runs])
-
-    def proposals(self) -> pd.DataFrame:
-        """How far log p-hat of the report's weights can be trusted, one row for each model."""
-        return self.archive.table("proposals")[0]
 
     # While training goes on
 

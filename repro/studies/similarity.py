@@ -203,42 +203,33 @@ def method_grids(name: str, profile: str = "best", archive: AnyArchive = None):
     """Figures 5 and 6: inputs, and five methods' reconstructions with SSIM; below, ours."""
     rows = _rows(name, profile, Archive.of(archive))
     (printed,) = (p.row for p in SSIM if p.exhibit == name.replace("figure", "Figure "))
-    if not rows:
-        return nothing()
-    height = 0.3 + 6 * len(rows)
-    with styled_figure(2 * len(rows), 3, (8, height), "white") as (figure, axes):
-        for panels, (whose, runs) in zip(axes.reshape(len(rows), 6), rows.items(), strict=True):
-            draw_tiles(panels[0], runs[0].reconstructions[0], f"{whose}:\ninput")
-            of_method = {r.experiment.method: r for r in runs}
-            for ax, m in zip(panels[1:], TABLE_METHODS, strict=True):
-                r = of_method.get(m)
-                spread = ssim_spread([r], r.experiment.dataset) if r else NOT_RUN
-                title = f"{METHOD_TITLES[m]}\n{spread}"
-                if whose != "ours":
-                    title += f"\nreport: {printed[m]}"
-                draw_tiles(ax, r.reconstructions[1] if r else None, title)
-        return with_conditions(figure, rows.get("ours", []), SPREAD)
+    panels = []
+    for whose, runs in rows.items():
+        panels.append((f"{whose}:\ninput", runs[0].reconstructions[0]))
+        of_method = by_method(runs)
+        for m, title in METHOD_TITLES.items():
+            r = next(iter(of_method[m]), None)
+            spread = ssim_spread([r], r.experiment.dataset) if r else NOT_RUN
+            said = f"\nreport: {printed[m]}" if whose != "ours" else ""
+            panels.append((f"{title}\n{spread}{said}", r.reconstructions[1] if r else None))
+    return _draw_grids(panels, 3, (8, 0.3 + 6 * len(rows)), rows.get("ours", []))
 
 
 def grids_elsewhere(name: str = "figure7", profile: str = "best", archive: AnyArchive = None):
     """Figure 7: MIWAE(8,8) on the dataset that it was not trained on; below, ours."""
     rows = _rows(name, profile, Archive.of(archive))
-    if not rows:
-        return nothing()
     everyone = [*rows.get("ours", []), *rows.get("the report's weights", [])]
-    names = {"MNIST": "mnist", "Omniglot": omniglot_of(everyone)}
-    with styled_figure(len(rows), 4, (8, 0.3 + 2.3 * len(rows)), "white") as (figure, axes):
-        for row, (whose, runs) in zip(axes, rows.items(), strict=True):
-            panels = ((row[:2], "MNIST", "Omniglot"), (row[2:], "Omniglot", "MNIST"))
-            for pair, tested, trained in panels:
-                r = _trained_on(trained.lower(), runs)
-                inputs, again = r.reconstructions_elsewhere if r else (None, None)
-                said = "not run"
-                if r and ssim_on(r, names[tested]):
-                    said = f"SSIM {ssim_spread([r], names[tested])}"
-                draw_tiles(pair[0], inputs, f"{whose}:\ninput, {tested}")
-                draw_tiles(pair[1], again, f"trained on {trained}\n{said}")
-        return with_conditions(figure, rows.get("ours", []), SPREAD)
+    panels = []
+    for whose, runs in rows.items():
+        for tested, trained in (("MNIST", "Omniglot"), ("Omniglot", "MNIST")):
+            version = omniglot_of(everyone) if tested == "Omniglot" else "mnist"
+            r = _trained_on(trained.lower(), runs)
+            inputs, again = r.reconstructions_elsewhere if r else (None, None)
+            spread = ssim_spread([r], version) if r else NOT_RUN
+            said = f"SSIM {spread}" if spread else "not run"
+            panels.append((f"{whose}:\ninput, {tested}", inputs))
+            panels.append((f"trained on {trained}\n{said}", again))
+    return _draw_grids(panels, 4, (8, 0.3 + 2.3 * len(rows)), rows.get("ours", []))
 
 
 def _trained_on(family: str, runs: Sequence[Record]) -> Record | None:
@@ -250,26 +241,33 @@ def _trained_on(family: str, runs: Sequence[Record]) -> Record | None:
 def run_grids(shown: Sequence[Record]):
     """The first record's binary inputs and each record's reconstructions with SSIM."""
     some(shown)
-    grids = [("input", shown[0].reconstructions[0])]
+    panels = [("input", shown[0].reconstructions[0])]
     for r, name in zip(shown, labels(shown), strict=True):
         spread = ssim_spread([r], r.experiment.dataset)
-        grids.append((f"{name}\nSSIM {spread}", r.reconstructions[1]))
-    columns = min(len(grids), 4)
-    rows = -(-len(grids) // columns)
-    with styled_figure(rows, columns, (2.1 * columns, 2.5 * rows), "white") as (figure, axes):
-        for ax in axes.flat[len(grids) :]:
+        panels.append((f"{name}\nSSIM {spread}", r.reconstructions[1]))
+    columns = min(len(panels), 4)
+    rows = -(-len(panels) // columns)
+    return _draw_grids(panels, columns, (2.1 * columns, 2.5 * rows), shown)
+
+
+def _draw_grids(
+    panels: Sequence[tuple[str, np.ndarray | None]],
+    columns: int,
+    size: tuple[float, float],
+    ours: Sequence[Record],
+):
+    """Titles, and under each the first images of [n, 784]; an empty frame if there are none."""
+    if not panels:
+        return nothing()
+    with styled_figure(-(-len(panels) // columns), columns, size, "white") as (figure, axes):
+        for ax in axes.flat[len(panels) :]:
             ax.set_axis_off()
-        for ax, (title, images) in zip(axes.flat, grids, strict=False):
-            draw_tiles(ax, images, title)
-        return with_conditions(figure, shown, SPREAD)
-
-
-def draw_tiles(ax, images: np.ndarray | None, title: str) -> None:
-    """The first images of [n, 784] in one, under a title; an empty frame if there are none."""
-    ax.set_title(title, fontsize=8)
-    ax.set(xticks=[], yticks=[])
-    if images is None:
-        ax.set_aspect("equal")
-        return
-    tiles = np.asarray(images[: SIDE * SIDE], np.float32).reshape(SIDE, SIDE, 784)
-    ax.imshow(tiled(tiles), cmap="gray_r", vmin=0, vmax=1, interpolation="none")
+        for ax, (title, images) in zip(axes.flat, panels, strict=False):
+            ax.set_title(title, fontsize=8)
+            ax.set(xticks=[], yticks=[])
+            if images is None:
+                ax.set_aspect("equal")
+            else:
+                tiles = np.asarray(images[: SIDE * SIDE], np.float32).reshape(SIDE, SIDE, 784)
+                ax.imshow(tiled(tiles), cmap="gray_r", vmin=0, vmax=1, interpolation="none")
+        return with_conditions(figure, ours, SPREAD)

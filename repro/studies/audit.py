@@ -27,7 +27,7 @@ from repro.studies.captions import (
     conditions,
     made_by,
 )
-from repro.studies.curves import blocks_of_logs, last_block, logged, spread_of_gap
+from repro.studies.curves import blocks_of_logs, last_block, logged
 from repro.studies.estimator_runs import log_px_of_one_decoder
 from repro.studies.frames import (
     THE_REPORTS,
@@ -275,7 +275,7 @@ def gaps(archive: AnyArchive = None) -> pd.DataFrame:
     blocks = blocks_of_logs(Archive.of(archive))
     for (setting, method), mine in blocks.groupby(["group", "method"], sort=False):
         mean = mine.gap_mean
-        spread = spread_of_gap(mine)
+        spread = float(np.sqrt((mine.gap_sd**2).mean() + mean.var()))  # of single epochs
         se = spread / (LOG_BLOCK * len(mine)) ** 0.5
         rows[setting, method.upper()] = {
             "mean": Estimate(mean.mean(), se, digits=3),

@@ -34,11 +34,6 @@ def logged(block: pd.Series, metric: str) -> float:
     return block["gap_mean" if metric == "minus_kl" else f"{metric}_mean"]
 
 
-def spread_of_gap(blocks: pd.DataFrame) -> float:
-    """The standard deviation of one epoch's gap over all epochs of one run's blocks."""
-    return float(np.sqrt((blocks.gap_sd**2).mean() + blocks.gap_mean.var()))
-
-
 def leads_in_logs(archive: Archive) -> pd.DataFrame:
     """PIWAE's and MIWAE's logged log p-hat minus IWAE's, by setting and last epoch of 20."""
     blocks = blocks_of_logs(archive)

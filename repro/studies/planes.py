@@ -23,21 +23,17 @@ from repro.models import Autoencoder
 from repro.randomness import Streams, generator
 from repro.records import Archive
 from repro.records.provenance import code_and_date, device_name
-from repro.studies import designs
-from repro.studies.designs import (
-    PLANE_BATCH,
-    PLANE_HIDDEN,
-    PLANE_STEPS,
-    PRIOR_SAMPLES,
-    TRAVERSAL,
-    Layout,
-    Weights,
-)
+from repro.studies.designs import PLANE_IMAGES, PLANE_LAYOUTS, Layout, Weights
 from repro.studies.gradient_runs import network
 from repro.training.program import plain_step
 from repro.training.progress import Progress
 from repro.words.experiments import TABLE_METHODS
 
+PRIOR_SAMPLES = 12  # of each method
+TRAVERSAL = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)  # values of one latent unit
+PLANE_HIDDEN = 100  # units of each hidden layer of a model with two latent variables
+PLANE_STEPS = 4000
+PLANE_BATCH = 20
 ACROSS = 501  # points of the grid along each axis, from -REACH to REACH
 REACH = 5.0
 DRAWN_ACROSS = 81  # points of the window that is drawn
@@ -160,7 +156,9 @@ def make_pictures(archive: Archive, data: str | Path | None) -> Path:
         "weights": {m: source["record"] for m, source in sources.items()},  # ours, the last
         "data": [dataset.origin for dataset in found.values()],
         "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
-        **designs.PICTURES_AS_RECORDED,
+        "hidden": PLANE_HIDDEN,
+        "steps": PLANE_STEPS,
+        "batch_size": PLANE_BATCH,
     }
     return archive.write_arrays("pictures", arrays, origin)
 
@@ -172,14 +170,14 @@ def _as_bytes(values: list[torch.Tensor]) -> np.ndarray:
 
 def _posteriors(dataset: Dataset) -> dict[str, np.ndarray]:
     """Posteriors of the first test images in the plane, and q: [layout times image, ...]."""
-    images = dataset.test[: designs.PLANE_IMAGES]
+    images = dataset.test[:PLANE_IMAGES]
     x = torch.bernoulli(images, generator=generator(0, "pictures: binarise"))
     found: list[Posterior] = []
     with Progress(1, "posteriors") as bar:
-        for number, layout in enumerate(designs.PLANE_LAYOUTS, 1):
+        for number, layout in enumerate(PLANE_LAYOUTS, 1):
             model = in_the_plane(layout, dataset.train)
             found += [posterior(model, image) for image in x]
-            bar.fraction(number / len(designs.PLANE_LAYOUTS))
+            bar.fraction(number / len(PLANE_LAYOUTS))
     arrays = {
         "inputs": _as_bytes(list(x)),
         "density": _as_bytes([posterior.density for posterior in found]),

@@ -276,15 +276,15 @@ def audit_command(data, results, device: str, omniglot: str) -> None:
 
     archive = Archive(results)
     runs = exhibits.released_runs(omniglot)
-    remeasured.sum_up_logs(archive, runs, data)
+    for name in ("logs", "checkpoints"):
+        remeasured.write_table(name, archive, data)
     remeasured.sum_up_figure4(archive, data)
     todo = [e for e in runs if not archive.holds(e)]
     print(f"{len(todo)} of {len(runs)} models to measure")
     for e in todo:
         remeasured.remeasure(e, archive, data, device)
-    remeasured.tell_drawers_apart(archive, data, device)
-    remeasured.measure_best(archive, data, device)
-    remeasured.check_proposals(archive, data, device)
+    for name in ("drawers", "best", "proposals"):
+        remeasured.write_table(name, archive, data, device)
 
 
 @repro_command.command("gradients")

@@ -21,7 +21,7 @@ from pybtex.database import parse_file
 
 from repro.jupyter import sphinx_ext
 from repro.records import Archive
-from repro.studies import captions, explorer
+from repro.studies import captions, gradients
 from repro.studies.prose import Numbers
 from repro.words.exhibits import EXHIBITS
 from tests.helpers import ROOT
@@ -350,7 +350,7 @@ def test_the_sliders_say_what_was_measured(html, server, tmp_path):
     (html / "moved.html").write_text(page.replace("</body>", MOVE))
     shown, said = shown_in_browser(f"{server}/moved.html", tmp_path)
     assert said, "the console was not heard"
-    data = explorer.measured(Archive(ROOT / "results"))
+    data = gradients.for_sliders(Archive(ROOT / "results"))
     theta, phi = data["theta"][1][8], data["phi"]["rep"][1][8]
     assert f"MIWAE(1,256): signal-to-noise ratio {theta:.3g} for θ and {phi:.3g} for φ" in shown
     assert shown.count("<circle") == 4

@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 
 from repro.records.estimates import NOT_RUN, ErrorOf, Estimate
-from repro.studies import claims, trainings
+from repro.studies import claims
+from repro.studies import evidence as evidence_module
 from repro.studies.claims import CLAIMS, Difference, Outcome
-from repro.studies.evidence import Evidence, Source
+from repro.studies.evidence import Evidence, Source, training_noise
 from repro.studies.prose import Numbers
-from repro.studies.trainings import training_noise
 from repro.words import exhibits
 from repro.words.experiments import plan
 from tests.helpers import copy_logs, copy_published, planted_gradients, write_record
@@ -119,7 +119,7 @@ def test_a_method_is_ahead_only_beyond_three_standard_errors(monkeypatch, differ
     def planted(a, b, metric, among):
         return difference if a else NOT_RUN
 
-    monkeypatch.setattr(trainings, "paired_difference", planted)
+    monkeypatch.setattr(evidence_module, "paired_difference", planted)
     outcome_now, _ = claims.ahead(Evidence(), "iwae_64", ("piwae",), ["mnist reference"])
     assert outcome_now is outcome
 

@@ -104,6 +104,7 @@ from repro.records import Archive
 assert main(["--help"]) == main(["train", "--help"]) == 0
 assert not sys.modules.keys() & {"pandas", "scipy", "matplotlib", "safetensors"}
 assert main(["status", "--profile", "full"]) == main(["tables", "table1"]) == 0
+assert not sys.modules.keys() & {"matplotlib", "seaborn"}
 record = Archive().records("full")[0]
 assert len(record.curve) == record.experiment.epochs
 """

@@ -9,8 +9,8 @@ from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, share_of
 from repro.studies import tables
 from repro.studies.captions import METRIC_TITLES
 from repro.studies.estimator_runs import BOTH_EARLIER, BOUNDS, ENCODER_ALONE, EstimatorRuns
+from repro.studies.evidence import training_noise
 from repro.studies.prose import Numbers
-from repro.studies.trainings import training_noise
 from repro.words.experiments import plan
 from tests.helpers import write_record
 
@@ -46,7 +46,9 @@ def found(folder):
 
 
 def test_only_runs_that_can_be_compared_are(found):
-    assert set(found.rows.method) == {"iwae", "piwae", "vae", "miwae(16,4)"}
+    assert set(found.rows.bound) == {
+        "iwae rep", "iwae drep", "piwae rep", "vae rep", "vae drep", "miwae(16,4) rep"
+    }  # fmt: skip
     assert len(found.rows) == 9
 
 
@@ -54,43 +56,43 @@ def test_the_errors_are_between_seeds_pooled(found):
     """Variances 2, 0.5 and 0.5 of three pairs: the spread is 1."""
     spread, dof = found.spread("iwae_64")
     assert (spread, dof) == (pytest.approx(1.0), 3)
-    mean = found.value("iwae", "rep", "iwae_64")
+    mean = found.value("iwae rep", "iwae_64")
     assert (mean.value, mean.se, mean.seeds) == (-91, pytest.approx(0.5**0.5), 2)
 
 
 def test_the_gain_is_that_of_independent_trainings(found):
     gain = found.gain("iwae", "iwae_64")
     assert (gain.value, gain.se) == (4, pytest.approx(1.5**0.5))
-    apart = found.apart(("piwae", "rep"), ("iwae", "drep"), "log_px")
+    apart = found.apart("piwae rep", "iwae drep", "log_px")
     assert apart.value == -1.5
     assert found.gain("piwae", "iwae_64") is NOT_RUN
 
 
 def test_the_vaes_sticking_gradient_is_its_doubly_reparameterised_one(found):
-    assert found.value("vae", "drep", "iwae_64").value == -79
+    assert found.value("vae drep", "iwae_64").value == -79
 
 
 def test_encoders_alone_are_another_setting(folder):
     alone = EstimatorRuns(Archive(folder), ENCODER_ALONE)
-    assert [*alone.rows.method] == ["miwae"]
-    found = alone.value("miwae", "rep", "iwae_64")
+    assert [*alone.rows.bound] == ["miwae rep"]
+    found = alone.value("miwae rep", "iwae_64")
     assert (found.value, found.error_of, found.seeds) == (-70.0, ErrorOf.IMAGES, 1)
-    assert str(Numbers(str(folder)).trained("miwae", "rep", "iwae_64", "alone")) == "−70.00 ± 0.10"
+    assert str(Numbers(str(folder)).trained("miwae rep", "iwae_64", "alone")) == "−70.00 ± 0.10"
 
 
 def test_on_the_way_of_one_training_each_no_error_is_known(tmp_path):
     for method, value in (("iwae", -73.0), ("miwae", -70.0)):
         write_record(tmp_path, runs(method, epochs=40)[0], value=value)
     on_the_way = EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
-    assert on_the_way.value("miwae", "rep", "iwae_64") == Estimate(-70.0)
-    assert on_the_way.apart(("miwae", "rep"), ("iwae", "rep"), "iwae_64") == Estimate(3.0)
+    assert on_the_way.value("miwae rep", "iwae_64") == Estimate(-70.0)
+    assert on_the_way.apart("miwae rep", "iwae rep", "iwae_64") == Estimate(3.0)
 
 
 def test_the_gap_is_the_difference_of_the_two_at_that_epoch(tmp_path):
     (e,) = runs("iwae", epochs=40)
     write_record(tmp_path, e)
     found = EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
-    assert found.value("iwae", "rep", "minus_kl").value == 0
+    assert found.value("iwae rep", "minus_kl").value == 0
     assert replace(e, epochs=13) != e
 
 
@@ -114,10 +116,10 @@ def many_seeds(tmp_path):
 
 def test_four_seeds_or_more_have_an_error_of_their_own(many_seeds):
     """However much another bound's seeds differ."""
-    found = many_seeds.value("iwae", "rep", "iwae_64")
+    found = many_seeds.value("iwae rep", "iwae_64")
     own = 2.5**0.5 / 5**0.5
     assert found == Estimate(-92.0, pytest.approx(own), 4, 5, ErrorOf.SEEDS)
-    of_two = many_seeds.value("piwae", "rep", "iwae_64")
+    of_two = many_seeds.value("piwae rep", "iwae_64")
     pooled = ((10 + 0.2 + 32) / 8) ** 0.5
     assert of_two == Estimate(-84.0, pytest.approx(pooled / 2**0.5), 8, 2, ErrorOf.SEEDS)
 
@@ -128,9 +130,9 @@ def test_three_seeds_have_the_error_of_all(tmp_path):
             write_record(tmp_path, e, value=value)
     found = EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
     pooled = ((2 + 32) / 4) ** 0.5
-    of_iwae = found.value("iwae", "rep", "iwae_64")
+    of_iwae = found.value("iwae rep", "iwae_64")
     assert of_iwae == Estimate(-91.0, pytest.approx(pooled / 3**0.5), 4, 3, ErrorOf.SEEDS)
-    apart = found.apart(("piwae", "rep"), ("iwae", "rep"), "iwae_64")
+    apart = found.apart("piwae rep", "iwae rep", "iwae_64")
     assert apart == Estimate(7.0, pytest.approx(pooled * (2 / 3) ** 0.5), 4, 1, ErrorOf.SEEDS)
 
 
@@ -147,7 +149,7 @@ def test_two_such_means_are_compared_by_welchs_test(many_seeds):
 
 
 def test_with_a_pooled_error_on_one_side_the_fewer_degrees_of_freedom_count(many_seeds):
-    apart = many_seeds.apart(("piwae", "rep"), ("iwae", "rep"), "iwae_64")
+    apart = many_seeds.apart("piwae rep", "iwae rep", "iwae_64")
     assert (apart.value, apart.dof) == (8, 4)
 
 
@@ -155,10 +157,10 @@ def test_ciwae_with_another_beta_has_another_name(tmp_path):
     for e in runs("ciwae", beta="0.3,0.5"):
         write_record(tmp_path, e, value=-90.0 - e.beta)
     found = EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
-    assert found.value("ciwae", "rep", "iwae_64").value == -90.5
-    assert found.value("ciwae", "rep", "log_px").value == -90.5
-    assert found.value("ciwae(0.3)", "rep", "iwae_64").value == -90.3
-    assert found.value("ciwae", "drep", "iwae_64") is NOT_RUN
+    assert found.value("ciwae rep", "iwae_64").value == -90.5
+    assert found.value("ciwae rep", "log_px").value == -90.5
+    assert found.value("ciwae(0.3) rep", "iwae_64").value == -90.3
+    assert found.value("ciwae drep", "iwae_64") is NOT_RUN
 
 
 def test_groups_lead_from_iwae_to_the_vae_for_miwae_and_not_for_piwae(tmp_path):
@@ -186,7 +188,7 @@ def test_one_training_each_is_compared_with_what_another_would_change(tmp_path):
     assert apart.value == 1
     noise = training_noise(numbers.archive, "piwae", "iwae", "iwae_64")
     assert apart.se == pytest.approx(noise.sd)
-    assert numbers.trained("iwae", "rep", "iwae_64", "longer").error_of is ErrorOf.IMAGES
+    assert numbers.trained("iwae rep", "iwae_64", "longer").error_of is ErrorOf.IMAGES
 
 
 def test_the_table_and_the_prose_have_one_error_for_one_difference(tmp_path):
@@ -199,7 +201,7 @@ def test_the_table_and_the_prose_have_one_error_for_one_difference(tmp_path):
     assert in_prose.error_of is ErrorOf.SEEDS
 
 
-def test_what_was_made_up_is_paired_on_the_seeds_of_all_three(tmp_path):
+def test_the_share_that_was_closed_is_paired_on_the_seeds_of_all_three(tmp_path):
     planted = (
         ("iwae", "rep", (-10.0, -11.0, -12.0, -50.0)),
         ("iwae", "drep", (-9.5, -10.4, -11.6)),
@@ -210,10 +212,10 @@ def test_what_was_made_up_is_paired_on_the_seeds_of_all_three(tmp_path):
         for e, value in zip(runs(method, **words), values, strict=True):
             write_record(tmp_path, e, value=value)
     found = EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
-    asked = (("iwae", "drep"), ("iwae", "rep"), ("piwae", "rep"), "iwae_64")
-    assert found.made_up(*asked) == pytest.approx(share_of([0.5, 0.6, 0.4], [1.0, 1.0, 1.1]))
+    asked = ("iwae drep", "iwae rep", "piwae rep", "iwae_64")
+    assert found.share_closed(*asked) == pytest.approx(share_of([0.5, 0.6, 0.4], [1.0, 1.0, 1.1]))
     assert found.trainings_behind(*asked[:2]) == "3 and 4 trainings"
-    assert found.made_up(("vae", "drep"), *asked[1:]) is NOT_RUN
+    assert found.share_closed("vae drep", *asked[1:]) is NOT_RUN
 
 
 def test_trainings_of_another_length_change_nothing_of_a_comparison(tmp_path):
@@ -245,5 +247,5 @@ def test_on_the_way_both_scores_and_the_gap_are_the_curves(tmp_path):
     (e,) = runs("iwae", epochs=40)
     write_record(tmp_path, e, value=-91.0)
     found = EstimatorRuns(Archive(tmp_path), BOTH_EARLIER)
-    values = [found.value("iwae", "rep", m).value for m in ("iwae_64", "log_px", "minus_kl")]
+    values = [found.value("iwae rep", m).value for m in ("iwae_64", "log_px", "minus_kl")]
     assert values == [-91.0, -91.0, 0.0]

@@ -8,8 +8,7 @@ import pytest
 
 from repro import ReproError
 from repro.records.estimates import NOT_RUN, ErrorOf
-from repro.studies import trainings
-from repro.studies.evidence import Evidence, rounded_up
+from repro.studies.evidence import Evidence, rounded_up, training_noise
 from repro.words import exhibits
 from repro.words.experiments import plan
 from tests.helpers import copy_published, write_record
@@ -46,7 +45,7 @@ def test_a_difference_is_of_the_runs_that_are_asked_for(tmp_path):
     assert evidence.apart(*asked) is NOT_RUN
     assert evidence.apart(*asked, "ours").value == pytest.approx(0.25)
     assert evidence.apart(*asked, "short").value == pytest.approx(0.5)
-    noise = trainings.training_noise(evidence.archive, "piwae", "iwae", "iwae_64")
+    noise = training_noise(evidence.archive, "piwae", "iwae", "iwae_64")
     assert evidence.apart(*asked, "short").se == pytest.approx(noise.sd)
 
 

@@ -10,8 +10,7 @@ from IPython.core.pylabtools import print_figure
 
 from repro import ReproError, figures, records
 from repro.records import Archive
-from repro.studies import logs
-from repro.studies.curves import WINDOWS, draw_by_epoch
+from repro.studies.curves import WINDOWS, blocks_of_logs, draw_by_epoch, leads_in_logs
 from repro.studies.style import COLOURS, MARKERS, STYLE, look
 from repro.verify import looks_the_same
 from repro.words import exhibits
@@ -130,7 +129,7 @@ def test_curves_are_the_records_and_gaps_are_marked(results):
 
 def test_logged_curves_are_the_committed_summary(results):
     figure = figures.draw("figure3", "short", results)
-    blocks = logs.blocks_of_logs(Archive(results))
+    blocks = blocks_of_logs(Archive(results))
     of_vae = blocks[(blocks.group == "mnist-larger") & (blocks.method == "vae")]
     drawn = curves(figure.axes[1])[COLOURS["vae"]].get_ydata()
     assert drawn.tolist() == of_vae.log_px_mean.tolist()
@@ -187,7 +186,7 @@ def test_leads_are_the_logs_and_beside_them_ours_in_pairs(leads):
     (mnist, _, _), archive = leads
     of_piwae = [line for line in mnist.get_lines() if line.get_color() == COLOURS["piwae"]]
     logged, ours = of_piwae
-    at_the_end = logs.leads_in_logs(archive)["piwae"]["mnist-reference", 3280]
+    at_the_end = leads_in_logs(archive)["piwae"]["mnist-reference", 3280]
     assert logged.get_ydata()[-1] == at_the_end
     assert ours.get_ydata()[-1] == pytest.approx(2.5)  # 1 with one seed, 4 with the other
 

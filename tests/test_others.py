@@ -5,7 +5,7 @@ import torch
 
 from repro.bounds import METHODS
 from repro.records import Archive
-from repro.studies import others
+from repro.studies import reported
 
 BATCH = 5
 
@@ -83,8 +83,8 @@ def test_pythae_has_the_swapped_loss(M, K):
 
 
 def test_the_table_has_everyone_and_the_papers_own_numbers():
-    table = others.as_table(Archive())
-    assert table.count("\n") == 1 + len({p.source for p in others.everybody(Archive())})
+    table = reported.table_of_others(Archive())
+    assert table.count("\n") == 1 + len(reported.everybody(Archive()))
     assert "−84.97 ± 0.10" in table
     assert "MIWAE(8,8) −85.09" in table
     assert "CIWAE(0.05) −84.74" in table
@@ -93,6 +93,6 @@ def test_the_table_has_everyone_and_the_papers_own_numbers():
 def test_those_who_train_iwae_and_miwae_agree_to_within_four_tenths_of_a_nat():
     """Of 64 samples; the report's weights among them."""
     for method in ("IWAE(64)", "MIWAE(8,8)"):
-        values = [p.log_px.value for p in others.everybody(Archive()) if p.method == method]
+        values = [p[method].value for p in reported.everybody(Archive()).values() if method in p]
         assert len(values) >= 4
         assert max(values) - min(values) < 0.45

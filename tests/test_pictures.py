@@ -12,7 +12,8 @@ from repro.randomness import Streams
 from repro.records import Archive
 from repro.scores import log_weight_sums
 from repro.studies import figures, planes
-from repro.studies.designs import PLANE_IMAGES, PLANE_LAYOUTS, PRIOR_SAMPLES, TRAVERSAL, Layout
+from repro.studies.designs import PLANE_IMAGES, PLANE_LAYOUTS, Layout
+from repro.studies.planes import PRIOR_SAMPLES, TRAVERSAL
 from tests.helpers import few_digits
 
 

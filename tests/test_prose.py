@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 
 from repro.records.estimates import CLEAR, over_seeds
-from repro.studies import audit, gradients, logs, similarity
+from repro.studies import audit, curves, gradients, similarity
 from repro.studies.claims import CLAIMS, Outcome
 from repro.studies.designs import AT_T, NETWORKS_OF_ESTIMATORS, Layout
-from repro.studies.estimator_runs import GROUPS
-from repro.studies.evidence import NAMES_OF_SETTINGS
+from repro.studies.estimator_runs import BOTH_NETWORKS, GROUPS, EstimatorRuns
+from repro.studies.evidence import NAMES_OF_SETTINGS, training_noise
 from repro.studies.prose import Numbers
 from repro.studies.remeasured import CHOICE_BATCHES
 from repro.studies.reported import FIGURE4, TABLE1
 from repro.studies.similarity import SsimVerdict
-from repro.studies.trainings import training_noise
 from repro.words.exhibits import BETAS, SETTINGS
 from repro.words.experiments import MILESTONES, TABLE_METHODS, plan
 from tests.helpers import ROOT, copy_published
@@ -217,7 +216,7 @@ def gains_of_the_larger_model(n):
 
 def units_in_use(n, group, whose="ours"):
     """Active latent units of our runs, as the page prints them."""
-    return {m: int(str(n.units(group, m, whose))) for m in TABLE_METHODS}
+    return {m: int(str(n.value(group, m, "active_units", whose))) for m in TABLE_METHODS}
 
 
 def test_one_training_of_13_epochs_stands_behind_each_number_of_the_larger_model(n):
@@ -501,7 +500,7 @@ def test_the_reports_figure_4_is_parabolas_through_round_values(reported_betas, 
     """To one decimal."""
     curve = reported_betas.loc[kind]
     assert curve.furthest < 2e-4
-    for value in logs.nodes_of(curve).values():
+    for value in curves.nodes_of(curve).values():
         assert abs(value - round(value, 1)) < 2e-4
 
 
@@ -528,7 +527,7 @@ def test_the_numbers_behind_figure_4_are_above_every_log_px_of_table_1(reported_
 def test_checkpoints_were_chosen_by_as_many_images_as_the_commands_say(n):
     """By 20 K: the choice's noise is that of so many images, and of no other K; CIWAE's was 1."""
     for (_, _, method), record in n.archive.released.items():
-        mine = logs.checkpoint_of(record.experiment, n.archive)
+        mine = curves.checkpoint_of(record.experiment, n.archive)
         values = record.images["log_px"]
         for batches in (1, 8, 64):
             of_so_many = np.sqrt(1 / (20 * batches) - 1 / len(values))
@@ -561,7 +560,7 @@ def test_the_choice_by_one_batch_has_a_noise_of_five_nats_and_of_nine_on_omniglo
 
 
 def test_the_noise_of_one_batch_is_more_than_training_gains_after_its_first_tenth(n, checkpoints):
-    blocks = logs.blocks_of_logs(n.archive)
+    blocks = curves.blocks_of_logs(n.archive)
     for (group, method), mine in checkpoints[checkpoints.batches == 1].iterrows():
         of_run = blocks[(blocks.group == group) & (blocks.method == method)]
         log_px = of_run.set_index("last_epoch").log_px_mean
@@ -696,7 +695,7 @@ def test_training_as_released_costs_piwae_what_the_released_one_is_behind_iwae(n
 @pytest.fixture(scope="module")
 def leads(n):
     """How far PIWAE and MIWAE are ahead of IWAE in the logs."""
-    return logs.leads_in_logs(n.archive)
+    return curves.leads_in_logs(n.archive)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -715,12 +714,12 @@ def test_the_loose_bounds_lose_most_of_their_lead(leads, method, setting):
 @pytest.mark.parametrize("setting", ["mnist-reference", "omniglot-reference"])
 @pytest.mark.parametrize("method", LOOSER)
 def test_with_the_reference_model_iwae_passes_the_loose_bounds_early(leads, method, setting):
-    assert logs.passed_for_good(leads[method][setting]) in range(140, 321)
+    assert curves.passed_for_good(leads[method][setting]) in range(140, 321)
 
 
 @pytest.mark.parametrize("method", LOOSER)
 def test_with_the_larger_model_iwae_does_not_pass_the_loose_bounds(leads, method):
-    assert logs.passed_for_good(leads[method]["mnist-larger"]) is None
+    assert curves.passed_for_good(leads[method]["mnist-larger"]) is None
 
 
 @pytest.mark.parametrize("method", LOOSER)
@@ -774,17 +773,27 @@ def test_the_two_precisions_differ_by_no_more_than_seeds_do(n):
 # bound_or_estimator.md
 
 
+def times_clearer(n, a, b, where):
+    """The SNR of phi's gradient under ``a`` over that under ``b``, with its error."""
+
+    def times(rows):
+        return gradients.snr_at_t(rows, a) / gradients.snr_at_t(rows, b)
+
+    return gradients.with_jackknife(gradients.at_t(n.archive, where), times)
+
+
 @pytest.mark.parametrize("where", NETWORKS_OF_ESTIMATORS)
 def test_the_bound_matters_more_to_the_gradient_than_its_estimator(n, where):
-    of_estimator = n.clearer("iwae drep", "iwae rep", where)
-    of_bound = n.clearer("miwae rep", "iwae drep", where)
+    of_estimator = times_clearer(n, "iwae drep", "iwae rep", where)
+    of_bound = times_clearer(n, "miwae rep", "iwae drep", where)
     assert of_estimator.value > 1 + 3 * of_estimator.se
     assert of_bound.value > 1 + 3 * of_bound.se
-    assert n.clearer("miwae rep", "iwae rep", where).value > of_estimator.value
+    assert times_clearer(n, "miwae rep", "iwae rep", where).value > of_estimator.value
 
 
 def test_drep_gives_least_in_the_untrained_network_and_most_after_a_looser_bound(n):
-    gains = {w: n.clearer("iwae drep", "iwae rep", w).value for w in NETWORKS_OF_ESTIMATORS}
+    words = ("iwae drep", "iwae rep")
+    gains = {w: times_clearer(n, *words, w).value for w in NETWORKS_OF_ESTIMATORS}
     from_least = sorted(gains, key=gains.get)
     assert from_least[0] == "MNIST, untrained"
     assert set(from_least[-2:]) == {"MNIST, the report's MIWAE", "MNIST, the report's VAE"}
@@ -793,13 +802,13 @@ def test_drep_gives_least_in_the_untrained_network_and_most_after_a_looser_bound
 @pytest.mark.parametrize("where", NETWORKS_OF_ESTIMATORS)
 @pytest.mark.parametrize("method", ["iwae", "miwae", "u-miwae", "ciwae", "vr-iwae", "vae"])
 def test_every_bound_gains_from_drep_but_the_vaes_in_the_untrained_network(n, where, method):
-    gain = n.clearer(f"{method} drep", f"{method} rep", where)
+    gain = times_clearer(n, f"{method} drep", f"{method} rep", where)
     assert (gain.value > 1 + 3 * gain.se) == ((method, where) != ("vae", "MNIST, untrained"))
 
 
 @pytest.mark.parametrize("where", NETWORKS_OF_ESTIMATORS)
 def test_u_miwaes_gradient_is_clearer_than_miwaes(n, where):
-    gain = n.clearer("u-miwae rep", "miwae rep", where)
+    gain = times_clearer(n, "u-miwae rep", "miwae rep", where)
     assert gain.value > 1 + 3 * gain.se
 
 
@@ -810,7 +819,7 @@ def test_drep_gives_iwae_more_than_piwae(n, metric):
 
 
 def test_drep_helps_iwae_clearly_in_all_three_and_miwae_and_ciwae_in_the_scores(n):
-    assert n.trained("iwae", "drep", "iwae_64").seeds == 5
+    assert n.trained("iwae drep", "iwae_64").seeds == 5
     assert all(ahead(n.trained_apart("iwae drep", "iwae rep", m)) for m in (*SCORES, "minus_kl"))
     for method in ("miwae", "ciwae"):
         assert all(ahead(n.trained_apart(f"{method} drep", f"{method} rep", m)) for m in SCORES)
@@ -836,11 +845,11 @@ def test_iwae_under_drep_has_a_larger_gap_than_looser_bounds_and_is_level_in_log
 def test_the_estimator_makes_up_most_in_log_px_and_about_half_in_the_gap(n):
     """Half is level with the share in the gap, and below both ends of that in log p-hat."""
     words = ("iwae drep", "iwae rep", "piwae rep")
-    share = {m: n.made_up(*words, m) for m in (*SCORES, "minus_kl")}
+    share = {m: n.share_closed(*words, m) for m in (*SCORES, "minus_kl")}
     assert share["minus_kl"].low < 0.5 < share["minus_kl"].high < share["log_px"].low
     assert share["minus_kl"].value == pytest.approx(0.48, abs=0.01)
     assert str(share["log_px"]) == "84 % (68 to 105)"
-    alone = n.made_up("iwae drep", "iwae rep", "miwae rep", "iwae_64", "alone")
+    alone = n.share_closed("iwae drep", "iwae rep", "miwae rep", "iwae_64", "alone")
     assert alone.low < 0.5 < alone.high
 
 
@@ -856,7 +865,9 @@ def test_log_px_of_one_decoder_depends_on_the_encoder_by_more_than_a_nat(n):
 def test_both_remedies_together_are_best(n, where):
     def highest(metric):
         found = {
-            (m, e): n.trained(m, e, metric, where) for m in TABLE_METHODS for e in ("rep", "drep")
+            (m, e): n.trained(f"{m} {e}", metric, where)
+            for m in TABLE_METHODS
+            for e in ("rep", "drep")
         }
         there = {key: estimate.value for key, estimate in found.items() if estimate}
         return max(there, key=there.get)
@@ -868,16 +879,18 @@ def test_both_remedies_together_are_best(n, where):
 def test_piwae_has_the_highest_log_px_under_either_estimator_and_on_omniglot_at_the_end(n):
     others = ("iwae", "miwae", "ciwae", "vae")
     for e in ("rep", "drep"):
-        mine = n.trained("piwae", e, "log_px").value
-        assert all(mine > n.trained(m, e, "log_px").value for m in others)
+        mine = n.trained(f"piwae {e}", "log_px").value
+        assert all(mine > n.trained(f"{m} {e}", "log_px").value for m in others)
     at_the_end = {m: mean_of_ours(n, "omniglot reference", m, "log_px") for m in TABLE_METHODS}
     assert max(at_the_end, key=at_the_end.get) == "piwae"
 
 
 def test_more_groups_make_the_gap_smaller_and_the_scores_are_best_in_between(n):
-    gaps = [n.by_groups("miwae", M, "minus_kl").value for M in GROUPS]
+    runs = EstimatorRuns(n.archive, BOTH_NETWORKS)
+    gaps = [e.value for e in runs.by_groups("miwae", "minus_kl").values()]
+    assert len(gaps) == len(GROUPS)
     assert gaps == sorted(gaps)
-    scores = {M: n.by_groups("miwae", M, "iwae_64").value for M in GROUPS}
+    scores = {M: e.value for M, e in runs.by_groups("miwae", "iwae_64").items()}
     in_order = sorted(scores, key=scores.get)
     assert set(in_order[:2]) == {1, 64}
     assert in_order[-1] == 8
@@ -885,9 +898,9 @@ def test_more_groups_make_the_gap_smaller_and_the_scores_are_best_in_between(n):
 
 
 def test_piwae_is_best_with_eight_groups_and_the_vaes_bound_is_too_loose_for_it(n):
-    of_piwae = {M: n.by_groups("piwae", M, "log_px") for M in GROUPS}
-    values = {M: e.value for M, e in of_piwae.items() if e}
-    of_miwae = [n.by_groups("miwae", M, "log_px").value for M in GROUPS]
+    runs = EstimatorRuns(n.archive, BOTH_NETWORKS)
+    values = {M: e.value for M, e in runs.by_groups("piwae", "log_px").items()}
+    of_miwae = [e.value for e in runs.by_groups("miwae", "log_px").values()]
     assert max(values, key=values.get) == 8
     assert values[8] > max(of_miwae)
     assert behind(n.trained_apart("piwae(64,1) rep", "iwae rep", "log_px"))
@@ -935,7 +948,7 @@ def test_bfloat16_moves_iwae_64_no_further_than_seeds_are_apart(n):
 
 
 def test_miwae_and_ciwae_have_smaller_gaps_than_piwae(n):
-    gaps = [n.trained(m, "rep", "minus_kl").value for m in ("piwae", "miwae", "ciwae")]
+    gaps = [n.trained(f"{m} rep", "minus_kl").value for m in ("piwae", "miwae", "ciwae")]
     assert gaps == sorted(gaps)
 
 
@@ -952,7 +965,7 @@ def test_for_one_decoder_the_bound_gives_the_encoder_more_than_the_estimator(n):
 
 
 def test_log_px_of_one_decoder_is_the_lower_the_poorer_the_encoder(n):
-    of_iwae, of_miwae = (n.trained(m, "rep", "log_px", "alone").value for m in ("iwae", "miwae"))
+    of_iwae, of_miwae = (n.trained(f"{m} rep", "log_px", "alone").value for m in ("iwae", "miwae"))
     assert of_iwae < of_miwae - 0.5
     assert of_miwae < n.value("mnist reference", "iwae", "log_px").value - 0.5
 
@@ -1035,7 +1048,7 @@ def test_in_networks_miwaes_ratio_is_that_of_eight_estimates_and_ciwaes_rises(n,
     for K, ratio in of_iwae.items():
         assert of_miwae[K] / ratio == pytest.approx(8**0.5, rel=0.05)
     assert of_miwae[256] < 1.1 * of_miwae[1]
-    assert sorted(of_ciwae.values()) == [*of_ciwae.values()]
+    assert of_ciwae.is_monotonic_increasing
 
 
 def test_the_page_with_sliders_has_what_it_draws_and_is_small(n):
@@ -1059,7 +1072,7 @@ def test_the_chosen_beta_is_level_with_the_best_fixed_one_and_not_ahead(n):
 
 def test_with_the_mixture_for_both_networks_the_chosen_beta_does_as_well_as_the_best_fixed(n):
     both = {metric: n.chosen(metric, "ciwae-chosen-both").value for metric in SCORES}
-    fixed = {metric: n.trained("ciwae", "drep", metric, "earlier").value for metric in SCORES}
+    fixed = {metric: n.trained("ciwae drep", metric, "earlier").value for metric in SCORES}
     for metric in SCORES:
         noise = training_noise(n.archive, "ciwae", "iwae", metric).sd
         assert abs(both[metric] - fixed[metric]) < noise
@@ -1071,7 +1084,7 @@ def test_with_the_mixture_for_both_networks_the_chosen_beta_does_as_well_as_the_
 
 
 def test_most_images_have_tails_too_heavy_and_iwae_the_heaviest(n):
-    found = n.proposals()
+    found = n.archive.table("proposals")[0]
     assert (found.khat_above > 0.8).all()
     for _, of_setting in found.groupby("group"):
         medians = of_setting.set_index("method").khat_median
@@ -1082,7 +1095,7 @@ def test_most_images_have_tails_too_heavy_and_iwae_the_heaviest(n):
 
 def test_log_px_rises_with_samples_by_several_times_what_the_variance_predicts(n):
     """Whether the rises differ is not clear: no two of a setting are three errors apart."""
-    found = n.proposals()
+    found = n.archive.table("proposals")[0]
     assert (found.rise > 0.08).all()
     assert (found.rise > 2.9 * found.predicted).all()
     for _, of_setting in found.groupby("group"):

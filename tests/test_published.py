@@ -24,7 +24,7 @@ from repro.cli import main
 from repro.models import Autoencoder
 from repro.records import Archive
 from repro.records.estimates import Estimate
-from repro.studies import logs, remeasured, similarity
+from repro.studies import curves, remeasured, similarity
 from repro.studies.audit import CellVerdict
 from repro.studies.captions import METRIC_TITLES
 from repro.studies.reported import TABLE1
@@ -170,7 +170,7 @@ def test_blocks_of_a_log_end_where_the_reports_plots_end(monkeypatch):
     values = np.arange(3281.0)
     log = {"iwae_64": values + 1, "log_px": values}
     monkeypatch.setattr(remeasured, "released_log", lambda e, folder: log)
-    blocks = remeasured.log_blocks([e])
+    blocks = pd.DataFrame(remeasured.log_blocks(e))
     assert len(blocks) == 164
     assert blocks.last_epoch.iloc[-1] == 3280
     assert blocks.log_px_mean.iloc[-1] == values[3260:3280].mean()
@@ -194,8 +194,8 @@ def planted_log(monkeypatch):
 
 def checkpoint():
     """The row of the first released run."""
-    (row,) = remeasured.log_checkpoints(released_runs()[:1]).itertuples()
-    return row
+    (row,) = remeasured.log_checkpoint(released_runs()[0])
+    return types.SimpleNamespace(**row)
 
 
 def test_the_best_checkpoint_is_that_of_the_highest_choice(planted_log):
@@ -241,7 +241,7 @@ def test_the_best_checkpoint_of_a_continued_training_is_not_told(planted_log):
     ],
 )
 def test_a_lead_is_passed_where_it_falls_below_0_for_good(leads, epoch):
-    assert logs.passed_for_good(pd.Series(leads, [20, 40, 60, 80])) == epoch
+    assert curves.passed_for_good(pd.Series(leads, [20, 40, 60, 80])) == epoch
 
 
 # The audit of Table 1
@@ -251,9 +251,9 @@ def test_a_lead_is_passed_where_it_falls_below_0_for_good(leads, epoch):
 @pytest.mark.parametrize("model", TABLE1["report"])
 def test_the_printed_table_is_the_logs(archive, model, metric):
     """All 30 cells of the report's Table 1, to the digit, from the committed summary of logs."""
-    blocks = logs.blocks_of_logs(archive)
+    blocks = curves.blocks_of_logs(archive)
     for method, printed in TABLE1["report"][model][metric].items():
-        block = logs.last_block(blocks, f"mnist-{model}", method)
+        block = curves.last_block(blocks, f"mnist-{model}", method)
         column = "gap_mean" if metric == "minus_kl" else f"{metric}_mean"
         assert abs(printed.value - block[column]) < 0.0051
 
@@ -281,11 +281,12 @@ def test_what_a_printed_cell_may_differ_by_is_the_logs_noise_and_the_subsets():
     variance = values.var(ddof=1)
     subset = ((variance / 1280 - variance / 10_000) / 20) ** 0.5
     expected = {"log_px": whole, "iwae_64": (whole**2 + subset**2) ** 0.5, "minus_kl": subset}
-    assert audit.comparison_errors(record, block) == pytest.approx(expected, rel=1e-9)
     for metric, error in expected.items():
+        cell = audit.Cell("reference", metric, "iwae", record, block)
+        assert cell.error == pytest.approx(error, rel=1e-9)
         centre = 0.0 if metric == "minus_kl" else -86.0
         ends = (centre - 1.96 * error, centre + 1.96 * error)
-        assert audit.interval(metric, record, block) == pytest.approx(ends, rel=1e-9)
+        assert cell.interval == pytest.approx(ends, rel=1e-9)
 
 
 def test_monte_carlo_error_of_log_px_is_the_spread_of_repeats():
@@ -327,7 +328,7 @@ def test_the_interval_of_the_released_procedure_holds_what_it_gives(as_released,
     pairs, block = as_released
     inside = []
     for cell, record in pairs:
-        low, high = audit.interval(metric, record, block)
+        low, high = audit.Cell("reference", metric, "iwae", record, block).interval
         inside.append(low <= cell[metric] <= high)
     assert 0.88 <= np.mean(inside) < 1
 
@@ -344,7 +345,8 @@ def test_the_interval_of_the_released_procedure_holds_what_it_gives(as_released,
     ],
 )
 def test_verdicts_follow_from_z(metric, z, inside, verdict):
-    assert audit.cell_verdict(metric, z, inside) is verdict
+    cell = types.SimpleNamespace(metric=metric, z=z, inside=inside)
+    assert audit.Cell.verdict.fget(cell) is verdict
 
 
 @pytest.mark.parametrize(
@@ -404,18 +406,16 @@ def test_drawers_are_told_apart(tmp_path, monkeypatch):
     def iwae_bound(model, images, seeds, purpose):
         return images.mean(1)[None] * -100
 
-    def summary(runs, folder):
-        return pd.DataFrame({"a": [1]})
+    def summary(e, *given):
+        return [{"a": 1}]
 
     monkeypatch.setattr(remeasured, "model_of", mock.MagicMock())
     monkeypatch.setattr(released_files, "released_weights", lambda e, data: None)
     monkeypatch.setattr(scores, "iwae_bound", iwae_bound)
     monkeypatch.setattr(datasets, "load", load)
-    monkeypatch.setattr(remeasured, "log_blocks", summary)
-    monkeypatch.setattr(remeasured, "log_checkpoints", summary)
+    for name in remeasured.MEASURED.keys() - {"drawers"}:
+        monkeypatch.setitem(remeasured.MEASURED, name, (summary, "model"))
     monkeypatch.setattr(remeasured, "remeasure", lambda *given: None)
-    monkeypatch.setattr(remeasured, "measure_best", lambda *given: None)
-    monkeypatch.setattr(remeasured, "check_proposals", lambda *given: None)
     assert main(["audit", "--results", str(tmp_path)]) == 0
 
     rows = Archive(tmp_path).table("drawers")[0]

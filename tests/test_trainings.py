@@ -16,9 +16,9 @@ from repro.records.estimates import (
     number,
     share_of,
 )
-from repro.studies import trainings
+from repro.studies import evidence
+from repro.studies.evidence import Deviation, counting_training, training_noise
 from repro.studies.reported import TABLE1
-from repro.studies.trainings import Deviation, counting_training, training_noise
 from repro.words.experiments import plan
 from tests.helpers import write_record
 
@@ -83,7 +83,7 @@ def noisy(monkeypatch):
         asked.append(words)
         return Deviation(0.4, 19)
 
-    monkeypatch.setattr(trainings, "training_noise", planted)
+    monkeypatch.setattr(evidence, "training_noise", planted)
     yield
     assert set(asked) <= {ASKED}
 
@@ -116,7 +116,7 @@ def test_of_several_trainings_each_has_its_own_noise(noisy):
 def test_what_counts_trainings_already_stays_as_it_is(noisy):
     between_seeds = Estimate(0.5, 0.1, error_of=ErrorOf.SEEDS)
     assert counted(between_seeds) is between_seeds
-    assert trainings.difference(None, [], [], "log_px") is NOT_RUN
+    assert evidence.difference(None, [], [], "log_px") is NOT_RUN
 
 
 def test_added_errors_have_welchs_degrees_of_freedom():

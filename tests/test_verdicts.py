@@ -9,7 +9,7 @@ from repro import ReproError
 from repro.records.estimates import NOT_RUN, Estimate
 from repro.studies import claims
 from repro.studies.audit import CellVerdict
-from repro.studies.claims import NO_RECORDS, Claim, Difference, Outcome, Side, Verdict
+from repro.studies.claims import NO_RECORDS, Claim, Difference, Outcome, Verdict
 from repro.studies.designs import COUNTS
 from repro.studies.estimator_runs import BOTH_EARLIER, BOTH_NETWORKS, ENCODER_ALONE
 from repro.studies.evidence import NAMES_OF_SETTINGS, Source
@@ -155,11 +155,11 @@ def trainings(monkeypatch):
             self.setting = setting
 
         def apart(self, first, second, metric):
-            assert (first[1], second, metric) == ("rep", ("iwae", "rep"), "iwae_64")
-            return leads.get((first[0], self.setting), NOT_RUN)
+            assert (second, metric) == ("iwae rep", "iwae_64")
+            return leads.get((first.removesuffix(" rep"), self.setting), NOT_RUN)
 
         def trainings_behind(self, first, second):
-            return f"{first[0]} beside {second[0]}"
+            return f"{first} beside {second}".replace(" rep", "")
 
     monkeypatch.setattr(claims, "EstimatorRuns", PlantedRuns)
     return leads
@@ -551,26 +551,28 @@ def test_the_networks_part_from_the_first_count_to_the_last():
 
 
 @pytest.mark.parametrize(
-    ("value", "level", "side"),
+    ("value", "level", "outcome"),
     [
-        (0.31, False, Side.FOR),
-        (0.29, False, Side.UNCLEAR),
-        (-0.29, False, Side.UNCLEAR),
-        (-0.31, False, Side.AGAINST),
-        (0.0, True, Side.FOR),
-        (-0.01, True, Side.UNCLEAR),
-        (-0.31, True, Side.AGAINST),
+        (0.31, False, Outcome.HOLDS),
+        (0.29, False, Outcome.NOT_SETTLED),
+        (-0.29, False, Outcome.NOT_SETTLED),
+        (-0.31, False, Outcome.FAILS),
+        (0.0, True, Outcome.HOLDS),
+        (-0.01, True, Outcome.NOT_SETTLED),
+        (-0.31, True, Outcome.FAILS),
     ],
 )
-def test_a_difference_is_on_a_side_beyond_three_standard_errors(value, level, side):
-    assert claims.side_of(Estimate(value, 0.1), level) is side
+def test_a_difference_is_on_a_side_beyond_three_standard_errors(value, level, outcome):
+    assert claims.weighed([one_difference(Estimate(value, 0.1))], level) is outcome
+
+
+def one_difference(estimate):
+    return Difference(Source(None, whole=True), "mnist reference", "piwae", estimate)
 
 
 def test_more_is_asked_than_not_to_be_behind_unless_it_is_said():
-    unclear = Estimate(0.1, 0.1)
-    assert claims.side_of(unclear) is Side.UNCLEAR
-    found = [Difference(Source(None, whole=True), "mnist reference", "piwae", unclear)]
-    assert claims.weighed(found) is Outcome.NOT_SETTLED
+    unclear = one_difference(Estimate(0.1, 0.1))
+    assert claims.weighed([unclear]) is Outcome.NOT_SETTLED
 
 
 def test_cards_show_verdict_claim_evidence_and_where_to_look(monkeypatch):

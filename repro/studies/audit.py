@@ -4,23 +4,20 @@ The released evaluation computes 5,000 log-weights for every test image, in shuf
 and slices the list of batches where the list of samples was meant. So its "IWAE-64" is log p-hat on
 64 random batches, 1,280 images, and its "-KL" the difference between that subset and the whole set.
 A table's cell is the mean of the last 20 epochs.
-
-``archive`` is always an ``Archive`` or the folder of one.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
+from itertools import chain, product
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from repro.records import Archive, Record, of_any_seed
 from repro.records.estimates import CLEAR, NOT_RUN, ErrorOf, Estimate, number, of_metric, over_seeds
-from repro.studies import similarity, trainings
+from repro.studies import evidence, similarity
 from repro.studies.captions import (
     COUNTING_TRAINING,
     METHOD_TITLES,
@@ -30,6 +27,7 @@ from repro.studies.captions import (
     conditions,
     made_by,
 )
+from repro.studies.curves import blocks_of_logs, last_block, logged
 from repro.studies.estimator_runs import log_px_of_one_decoder
 from repro.studies.frames import (
     THE_REPORTS,
@@ -40,7 +38,6 @@ from repro.studies.frames import (
     framed,
     show_origins,
 )
-from repro.studies.logs import blocks_of_logs, last_block, logged, spread_of_gap
 from repro.studies.reported import TABLE1
 from repro.studies.style import COLOURS, GREY, INK, MARKERS, error_bars, legend_above, styled_figure
 from repro.studies.tables import paired_differences
@@ -90,8 +87,15 @@ class Cell(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The standard error of (printed - corrected), if the cell measured what its row says."""
-        return comparison_errors(self.record, self.block)[self.metric]
+        """The standard error of (printed - corrected), if the cell measured what its row says.
+
+        log p-hat: the log's spread from epoch to epoch, for one evaluation and for the mean of 20.
+        IWAE-64: that and the noise of the subset. -KL: the noise of the subset alone.
+        """
+        whole = self.block.log_px_sd * np.sqrt(1 + 1 / LOG_BLOCK)
+        subset = subset_error(self.record)
+        errors = {"log_px": whole, "iwae_64": np.hypot(whole, subset), "minus_kl": subset}
+        return float(errors[self.metric])
 
     @property
     def z(self) -> float:
@@ -100,8 +104,13 @@ class Cell(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where 95 % of printed cells lie when the released procedure meets these weights."""
-        return interval(self.metric, self.record, self.block)
+        """Where 95 % of printed cells lie when the released procedure meets these weights.
+
+        Both of its estimates are of log p-hat, one on a random subset of the images; its "-KL" is
+        about 0.
+        """
+        centre = 0.0 if self.metric == "minus_kl" else self.record.metrics["log_px"]["value"]
+        return centre - 1.96 * self.error, centre + 1.96 * self.error
 
     @property
     def inside(self) -> bool:
@@ -112,19 +121,24 @@ class Cell(NamedTuple):
     @property
     def verdict(self) -> CellVerdict:
         """What the printed cell is."""
-        return cell_verdict(self.metric, self.z, self.inside)
+        agrees = abs(self.z) < CLEAR
+        if self.metric == "log_px":
+            return CellVerdict.CONFIRMED if agrees else CellVerdict.DIFFERS
+        if agrees:
+            return CellVerdict.NOT_SHOWN_WRONG
+        if self.metric == "iwae_64":
+            return CellVerdict.NOT_IWAE_64
+        return CellVerdict.NOISE if self.inside else CellVerdict.NOT_THE_GAP
 
 
 def cells_of_table1(archive: Archive) -> list[Cell]:
     """All thirty cells, in the order of the table."""
     blocks = blocks_of_logs(archive)
     cells = []
-    for model in TABLE1["report"]:
-        for metric in METRIC_TITLES:
-            for method in TABLE_METHODS:
-                record = archive.released.get(("mnist", model, method))
-                block = last_block(blocks, f"mnist-{model}", method)
-                cells.append(Cell(model, metric, method, record, block))
+    for model, metric, method in product(TABLE1["report"], METRIC_TITLES, TABLE_METHODS):
+        record = archive.released.get(("mnist", model, method))
+        block = last_block(blocks, f"mnist-{model}", method)
+        cells.append(Cell(model, metric, method, record, block))
     return cells
 
 
@@ -132,40 +146,6 @@ def subset_error(record: Record, epochs: int = LOG_BLOCK) -> float:
     """Standard deviation of (mean over 1,280 random images - mean over all), over some epochs."""
     values = record.images["log_px"]
     return float(values.std(ddof=1) * np.sqrt((1 / SUBSET - 1 / len(values)) / epochs))
-
-
-def comparison_errors(record: Record, block: pd.Series) -> dict[str, float]:
-    """For each metric, the standard error of (printed - corrected) if it had been measured.
-
-    log p-hat: the log's spread from epoch to epoch, for one evaluation and for the mean of 20.
-    IWAE-64: that and the noise of the subset. -KL: the noise of the subset alone.
-    """
-    whole = block.log_px_sd * np.sqrt(1 + 1 / LOG_BLOCK)
-    subset = subset_error(record)
-    return {"log_px": whole, "iwae_64": float(np.hypot(whole, subset)), "minus_kl": subset}
-
-
-def interval(metric: str, record: Record, block: pd.Series) -> tuple[float, float]:
-    """Where 95 % of printed cells lie when the released procedure meets these weights.
-
-    Both of its estimates are of log p-hat, one on a random subset of the images; its "-KL" is
-    about 0.
-    """
-    centre = 0.0 if metric == "minus_kl" else record.metrics["log_px"]["value"]
-    error = 1.96 * comparison_errors(record, block)[metric]
-    return centre - error, centre + error
-
-
-def cell_verdict(metric: str, z: float, inside: bool) -> CellVerdict:
-    """What a printed cell is; ``inside`` the released evaluation's 95 % interval, or not."""
-    agrees = abs(z) < CLEAR
-    if metric == "log_px":
-        return CellVerdict.CONFIRMED if agrees else CellVerdict.DIFFERS
-    if agrees:
-        return CellVerdict.NOT_SHOWN_WRONG
-    if metric == "iwae_64":
-        return CellVerdict.NOT_IWAE_64
-    return CellVerdict.NOISE if inside else CellVerdict.NOT_THE_GAP
 
 
 def table(archive: AnyArchive = None) -> pd.DataFrame:
@@ -176,34 +156,33 @@ def table(archive: AnyArchive = None) -> pd.DataFrame:
     Rows: model, metric, source.
     """
     archive = Archive.of(archive)
-    shown = {(c.model, c.metric, c.method): _shown(c) for c in cells_of_table1(archive)}
-    rows: Rows = {}
-    for model in TABLE1["report"]:
-        for metric, title in METRIC_TITLES.items():
-            first = shown[model, metric, TABLE_METHODS[0]]
-            for source in first:
-                row = for_methods({m: shown[model, metric, m][source] for m in TABLE_METHODS})
-                if any(cell != "" for cell in row.values()):
-                    rows[model, title, source] = row
+    rows: Rows = defaultdict(dict)
+    for cell in cells_of_table1(archive):
+        for source, shown in _shown(cell).items():
+            row = rows[cell.model, METRIC_TITLES[cell.metric], source]
+            row[METHOD_TITLES[cell.method]] = shown
+    for index, row in [*rows.items()]:
+        if set(row.values()) == {""}:
+            del rows[index]
     used = [r for r in archive.released.values() if r.experiment.dataset == "mnist"]
     return framed(rows, ["model", "metric", "source"], **about_released(used, expected=10))
 
 
 def _shown(cell: Cell) -> dict[str, object]:
     """What the table shows of a cell, by source."""
-    before = {"printed": Estimate(cell.printed), "logs": Estimate(cell.logged)}
+    shown = {"printed": Estimate(cell.printed), "logs": Estimate(cell.logged)}
     if cell.record is None:
-        unknown = {"95 % from": "", "95 % to": "", "corrected": NOT_RUN, "z": "", "verdict": ""}
-        return before | unknown | {"paper": cell.paper or ""}
-    low, high = cell.interval
-    measured = {
-        "95 % from": Estimate(low),
-        "95 % to": Estimate(high),
-        "corrected": of_metric(cell.record.metrics[cell.metric]),
-        "z": Estimate(cell.z, digits=1),
-        "verdict": cell.verdict,
-    }
-    return before | measured | {"paper": cell.paper or ""}
+        shown |= {"95 % from": "", "95 % to": "", "corrected": NOT_RUN, "z": "", "verdict": ""}
+    else:
+        low, high = cell.interval
+        shown |= {
+            "95 % from": Estimate(low),
+            "95 % to": Estimate(high),
+            "corrected": of_metric(cell.record.metrics[cell.metric]),
+            "z": Estimate(cell.z, digits=1),
+            "verdict": cell.verdict,
+        }
+    return shown | {"paper": cell.paper or ""}
 
 
 # The released models beside one another
@@ -221,22 +200,19 @@ def paired(archive: AnyArchive = None) -> pd.DataFrame:
 def closeness(archive: AnyArchive = None) -> pd.DataFrame:
     """How near q comes to the posterior: ELBO - log p-hat = -KL(q || p(z|x)), by image."""
     released = Archive.of(archive).released
-    rows: Rows = {}
-    for dataset, model in SETTINGS.values():
-        of_method = {m: _closeness(released.get((dataset, model, m))) for m in TABLE_METHODS}
-        for title in _closeness(None):
-            row = for_methods({m: cells[title] for m, cells in of_method.items()})
-            rows[f"{dataset}, {model}", title] = row
-    return framed(rows, ["runs", "metric"], **about_released([*released.values()], expected=15))
-
-
-def _closeness(record: Record | None) -> dict[str, object]:
     titles = ("ELBO", "ELBO − log p̂(x)", "effective sample size of 64", "active units")
-    if record is None:
-        return dict.fromkeys(titles, NOT_RUN)
-    below = Estimate.mean_of(record.images["elbo"] - record.images["log_px"], ErrorOf.IMAGES)
-    elbo, ess, units = (of_metric(record.metrics[k]) for k in ("elbo", "ess", "active_units"))
-    return dict(zip(titles, (elbo, below, ess, units.shown_with(0)), strict=True))
+    rows: Rows = defaultdict(dict)
+    for (dataset, model), method in product(SETTINGS.values(), TABLE_METHODS):
+        cells = [NOT_RUN] * len(titles)
+        if record := released.get((dataset, model, method)):
+            elbo, ess, units = (
+                of_metric(record.metrics[k]) for k in ("elbo", "ess", "active_units")
+            )
+            apart = record.images["elbo"] - record.images["log_px"]
+            cells = [elbo, Estimate.mean_of(apart, ErrorOf.IMAGES), ess, units.shown_with(0)]
+        for title, cell in zip(titles, cells, strict=True):
+            rows[f"{dataset}, {model}", title][METHOD_TITLES[method]] = cell
+    return framed(rows, ["runs", "metric"], **about_released([*released.values()], expected=15))
 
 
 # What was trained
@@ -249,25 +225,34 @@ def protocols(archive: AnyArchive = None) -> pd.DataFrame:
     such pairs; of two as good, full.
     """
     archive = Archive.of(archive)
-    full, short = (_Twins.of(archive, profile) for profile in ("full", "short"))
-    twins = full if full.completeness >= short.completeness else short
-    beside = {METHOD_TITLES[m]: pair for m, pair in twins.runs.items()}
+    choices = [_twins(archive, profile) for profile in ("full", "short")]
+    runs, missing = max(choices, key=lambda twins: _completeness(twins[0].values()))
+    used = [record for pair in runs.values() for record in chain(*pair)]
+    beside = {METHOD_TITLES[m]: pair for m, pair in runs.items()}
     of_vae = f"{METHOD_TITLES['vae']}; {METHOD_TITLES['ciwae']}"
-    beside[of_vae] = (twins.runs["vae"][0], twins.runs["ciwae"][1])
+    beside[of_vae] = (runs["vae"][0], runs["ciwae"][1])
     rows: Rows = {}
     for name, (paper, released) in beside.items():
         for metric, title in METRIC_TITLES.items():
             rows[name, title] = {
                 "as in the paper": over_seeds(paper, metric),
                 "as released": over_seeds(released, metric),
-                "difference": trainings.difference(archive, released, paper, metric),
+                "difference": evidence.difference(archive, released, paper, metric),
             }
-    used: list[Record] = []
-    for paper, released in twins.runs.values():
-        used += [*paper, *released]
-    missing = [e for e in twins.wanted if not archive.holds(e)]
     said = conditions(used, f"{OVER_IMAGES}, and for differences {COUNTING_TRAINING}")
     return framed(rows, ["method", "metric"], f"Ours: {said}", commands(missing))
+
+
+def _twins(archive: Archive, profile: str) -> tuple[dict[str, tuple], list[Experiment]]:
+    """Runs of every seed, as in the paper and as released, by method; and what is missing."""
+    found = archive.records(profile)
+    runs = {}
+    missing: list[Experiment] = []
+    for released in plan("all", profile=profile, protocol="released"):
+        pair = (*plan(released.method, profile=profile), released)
+        runs[released.method] = tuple(of_any_seed(e, found) for e in pair)
+        missing += [e for e in pair if not archive.holds(e)]
+    return runs, missing
 
 
 def origins(results: AnyArchive = None) -> None:
@@ -276,28 +261,9 @@ def origins(results: AnyArchive = None) -> None:
     show_origins("audit", {THE_REPORTS: [*archive.released.values()]})
 
 
-class _Twins(NamedTuple):
-    """Runs of one profile trained as in the paper and as released, of every seed, by method."""
-
-    wanted: list[Experiment]
-    runs: dict[str, tuple[list[Record], list[Record]]]
-
-    @classmethod
-    def of(cls, archive: Archive, profile: str) -> _Twins:
-        found = archive.records(profile)
-        wanted: list[Experiment] = []
-        runs = {}
-        for released in plan("all", profile=profile, protocol="released"):
-            (paper,) = plan(released.method, profile=profile)
-            wanted += [paper, released]
-            runs[released.method] = (of_any_seed(paper, found), of_any_seed(released, found))
-        return cls(wanted, runs)
-
-    @property
-    def completeness(self) -> tuple[int, int]:
-        """How many pairs are whole, and how many have at least one side."""
-        pairs = self.runs.values()
-        return sum(map(all, pairs)), sum(map(any, pairs))
+def _completeness(pairs: Collection[tuple]) -> tuple[int, int]:
+    """How many pairs are whole, and how many have at least one side."""
+    return sum(map(all, pairs)), sum(map(any, pairs))
 
 
 # The logs, and the drawings
@@ -309,7 +275,7 @@ def gaps(archive: AnyArchive = None) -> pd.DataFrame:
     blocks = blocks_of_logs(Archive.of(archive))
     for (setting, method), mine in blocks.groupby(["group", "method"], sort=False):
         mean = mine.gap_mean
-        spread = spread_of_gap(mine)
+        spread = float(np.sqrt((mine.gap_sd**2).mean() + mean.var()))  # of single epochs
         se = spread / (LOG_BLOCK * len(mine)) ** 0.5
         rows[setting, method.upper()] = {
             "mean": Estimate(mean.mean(), se, digits=3),
@@ -361,15 +327,13 @@ def proposals(archive: AnyArchive = None) -> pd.DataFrame:
     half the relative variance of the mean weight predicts.
     """
     found, about = Archive.of(archive).table("proposals")
-    rows: Rows = {}
-    for group, of_group in found.groupby("group", sort=False):
-        by_name = of_group.set_index("method")
+    rows: Rows = defaultdict(dict)
+    for of_model in found.to_dict("records"):
         for title, (value, error, digits) in PROPOSALS.items():
-            cells = {}
-            for method, measured in by_name.iterrows():
-                se = None if error is None else measured[error]
-                cells[method] = Estimate(measured[value], se, digits=digits)
-            rows[group.replace("-", " "), title] = for_methods(cells)
+            cell = Estimate(of_model[value], of_model.get(error), digits=digits)
+            rows[of_model["group"].replace("-", " "), title][METHOD_TITLES[of_model["method"]]] = (
+                cell
+            )
     first = found.iloc[0]
     caption = (
         f"k̂ of 5,000 weights each of {first.images} test images; the rise of {first.deep_images} "
@@ -404,57 +368,46 @@ def findings(archive: AnyArchive = None) -> list[str]:
     ]
 
 
+def _share(tests: Iterable[bool]) -> str:
+    """How many of several tests hold, as **3 of 10**."""
+    tests = list(map(bool, tests))
+    return f"**{sum(tests)} of {len(tests)}**"
+
+
 def _of_printed_and_logged(cells: Sequence[Cell], blocks: pd.DataFrame) -> list[str]:
     """Whether the printed table is the logs, and what the logged gap is."""
-    same = len([c for c in cells if abs(c.printed - c.logged) < 0.0051])
     per_log = blocks.groupby(["group", "method"]).gap_mean.agg(["mean", "sem"])
-    far = (per_log["mean"].abs() > CLEAR * per_log["sem"]).sum()
     return [
-        f"**{same} of {len(cells)}** printed cells of Table 1 are, to the printed digit, the mean "
-        f"of the last {LOG_BLOCK} epochs of the released logs.",
+        f"{_share(abs(c.printed - c.logged) < 0.0051 for c in cells)} printed cells of Table 1 "
+        f"are, to the printed digit, the mean of the last {LOG_BLOCK} epochs of the released logs.",
         f'The logged "−KL" is positive in **{(blocks.gap_mean > 0).mean():.0%}** of all blocks of '
         f"{LOG_BLOCK} epochs; its mean over a whole run is further than {CLEAR:g} standard errors "
-        f"from 0 in **{far} of {len(per_log)}** runs.",
+        f"from 0 in {_share(per_log['mean'].abs() > CLEAR * per_log['sem'])} runs.",
     ]
-
-
-COUNTED = {  # metric -> its name in a sentence, which printed cells count, and what they do
-    "log_px": (
-        "log p̂",
-        lambda c: abs(c.z) < CLEAR,
-        "agree with the released weights measured again",
-    ),
-    "iwae_64": ("IWAE-64", lambda c: c.z > CLEAR, "are not these weights' IWAE-64, which is lower"),
-    "minus_kl": (
-        "−KL",
-        lambda c: c.z > CLEAR,
-        "are incompatible with the gap of these weights, which is negative",
-    ),
-}
 
 
 def _of_measured(cells: Sequence[Cell]) -> list[str]:
     """What the printed cells are, by the weights behind them."""
     if not cells:
         return []
-    inside = len([c for c in cells if c.inside])
-    said = [
-        f"**{inside} of {len(cells)}** lie in the interval where the released evaluation of these "
-        "weights puts 95 % of such cells."
-    ]
-    for metric, (name, counts, what) in COUNTED.items():
-        mine = [c for c in cells if c.metric == metric]
-        count = len([c for c in mine if counts(c)])
-        said.append(f"**{count} of {len(mine)}** printed values of {name} {what}.")
-    gaps_measured = [c.record.metrics["minus_kl"] for c in cells if c.metric == "minus_kl"]
-    below = len([m for m in gaps_measured if m["value"] < -CLEAR * m["se"]])
-    values = [m["value"] for m in gaps_measured]
-    said.append(
+    log_px = [c for c in cells if c.metric == "log_px"]
+    iwae_64 = [c for c in cells if c.metric == "iwae_64"]
+    minus_kl = [c for c in cells if c.metric == "minus_kl"]
+    gaps_measured = [of_metric(c.record.metrics["minus_kl"]) for c in minus_kl]
+    values = [gap.value for gap in gaps_measured]
+    return [
+        f"{_share(c.inside for c in cells)} lie in the interval where the released evaluation of "
+        "these weights puts 95 % of such cells.",
+        f"{_share(abs(c.z) < CLEAR for c in log_px)} printed values of log p̂ agree with the "
+        "released weights measured again.",
+        f"{_share(c.z > CLEAR for c in iwae_64)} printed values of IWAE-64 are not these weights' "
+        "IWAE-64, which is lower.",
+        f"{_share(c.z > CLEAR for c in minus_kl)} printed values of −KL are incompatible with the "
+        "gap of these weights, which is negative.",
         f"Measured on the same images, −KL is below 0 by more than {CLEAR:g} standard errors in "
-        f"**{below} of {len(values)}** models, from {number(min(values))} to "
-        f"{number(max(values))} nats."
-    )
-    return said
+        f"{_share(gap.value < -CLEAR * gap.se for gap in gaps_measured)} models, from "
+        f"{number(min(values))} to {number(max(values))} nats.",
+    ]
 
 
 def _of_omniglot(archive: Archive) -> list[str]:
@@ -499,22 +452,20 @@ def _of_the_papers_claim(archive: Archive) -> list[str]:
     for method, what in described.items():
         of_settings = [by_method(archive.released_of(*s)) for s in SETTINGS.values()]
         pairs = [(of[method], of["iwae"]) for of in of_settings if of[method] and of["iwae"]]
-        if not pairs:
-            continue
-        better = {}
-        for metric in ("iwae_64", "minus_kl"):
-            apart = [trainings.difference(archive, a, b, metric) for a, b in pairs]
-            better[metric] = len([d for d in apart if d.beyond(CLEAR)])
-        said.append(
-            f"The paper's claim, in these weights, of one training each: {what} is clearly ahead "
-            f"of IWAE on IWAE-64 in **{better['iwae_64']} of {len(pairs)}** settings, and has a "
-            f"clearly smaller gap in **{better['minus_kl']} of {len(pairs)}**. The errors count "
-            "what another training would change."
-        )
+        if pairs:
+            scores = [evidence.difference(archive, a, b, "iwae_64") for a, b in pairs]
+            gaps_apart = [evidence.difference(archive, a, b, "minus_kl") for a, b in pairs]
+            said.append(
+                "The paper's claim, in these weights, of one training each: "
+                f"{what} is clearly ahead of IWAE on IWAE-64 in "
+                f"{_share(d.beyond(CLEAR) for d in scores)} settings, and has a clearly smaller "
+                f"gap in {_share(d.beyond(CLEAR) for d in gaps_apart)}. The errors count what "
+                "another training would change."
+            )
     return said
 
 
-def printed_and_corrected(archive: AnyArchive = None) -> Figure:
+def printed_and_corrected(archive: AnyArchive = None):
     """Table 1's printed values, the released weights measured again, and the paper's values."""
     cells = cells_of_table1(Archive.of(archive))
     with styled_figure(2, 3, (8, 4.6), sharex=True) as (figure, axes):
@@ -543,13 +494,13 @@ def _draw_cell(ax, place: int, cell: Cell) -> None:
     ax.plot(place - 0.2, cell.printed, "o", label="report, as printed", **hollow)
     if cell.record:
         value = cell.record.metrics[cell.metric]["value"]
-        marks = {"fmt": MARKERS[cell.method], "color": COLOURS[cell.method], "capsize": 2}
-        ax.errorbar(place, value, cell.error, **marks)
+        marks = {"fmt": MARKERS[cell.method], "color": COLOURS[cell.method]}
+        error_bars(ax, [place], [Estimate(value, cell.error)], **marks)
     if cell.paper:
         error_bars(ax, [place + 0.2], [cell.paper], fmt="x", color=GREY, label="paper")
 
 
-def logged_gaps(archive: AnyArchive = None) -> Figure:
+def logged_gaps(archive: AnyArchive = None):
     """The logged gaps, in means of 20 epochs, with two standard deviations of the subset's."""
     archive = Archive.of(archive)
     blocks = blocks_of_logs(archive)

@@ -18,6 +18,7 @@ METHOD_TITLES = {
     "ciwae": "CIWAE(0.5)",
     "vae": "VAE",
 }
+BOUND_TITLES = METHOD_TITLES | {"u-miwae": "U-MIWAE(8,8)", "vr-iwae": "VR-IWAE(64)"}
 NETWORK_TITLES = {"theta": "generative", "phi": "inference"}
 FAMILY_TITLES = {"mnist": "MNIST", "omniglot": "Omniglot", "digits": "Digits"}
 
@@ -35,18 +36,18 @@ def label(e: Experiment) -> str:
         return label(replace(e, protocol="paper")) + " as released"
     if e.estimator != "rep":
         return f"{label(replace(e, estimator='rep'))} {e.estimator}"
-    if e.method == "vae":
-        return "VAE"
-    if e.method == "ciwae-learned":
-        return "CIWAE(learned)" if e.beta == 0.5 else f"CIWAE(learned from {e.beta:g})"
-    if e.method == "ciwae-chosen":
-        return "CIWAE(chosen)"
-    if e.method == "ciwae-chosen-both":
-        return "CIWAE(chosen for both)"
-    if e.method == "iwae":
-        return f"IWAE({e.K})"
-    if e.method == "ciwae":
-        return f"CIWAE({e.beta})"
+    by_method = {
+        "vae": "VAE",
+        "iwae": f"IWAE({e.K})",
+        "ciwae": f"CIWAE({e.beta})",
+        "ciwae-learned": "CIWAE(learned)",
+        "ciwae-chosen": "CIWAE(chosen)",
+        "ciwae-chosen-both": "CIWAE(chosen for both)",
+    }
+    if e.method == "ciwae-learned" and e.beta != 0.5:
+        return f"CIWAE(learned from {e.beta:g})"
+    if e.method in by_method:
+        return by_method[e.method]
     layout = f"{e.M},{e.K}" if e.beta is None else f"{e.M},{e.K}, β={e.beta:g}"
     return f"{own.without_hash(e.method).upper()}({layout})"
 
@@ -83,7 +84,11 @@ def conditions(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
         return "No records yet."
     several = len({r.experiment.seed for r in used}) > 1
     if PROFILES[used[0].experiment.profile].trained_here:
-        said = [*_profiles_and_lengths(used), _seeds(used)]
+        said = []
+        for name in dict.fromkeys(r.experiment.profile for r in used):
+            of_profile = [r for r in used if r.experiment.profile == name]
+            said += [f"{name} profile", *dict.fromkeys(map(_data_and_length, of_profile))]
+        said.append(_seeds(used))
     else:
         said = [plural(len(used), "released model"), *dict.fromkeys(map(_data_and_length, used))]
         said.append(f"evaluated with {_seeds(used)}")
@@ -93,18 +98,6 @@ def conditions(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
     return "; ".join(said) + "."
 
 
-def _profiles_and_lengths(used: Sequence[Record]) -> list[str]:
-    """The profile of runs, and their data and length; each its own, if there are several."""
-    lengths: dict[str, dict[str, None]] = {}
-    for record in used:
-        of_profile = lengths.setdefault(record.experiment.profile, {})
-        of_profile[_data_and_length(record)] = None
-    said = []
-    for name, of_profile in lengths.items():
-        said += [f"{name} profile", *of_profile]
-    return said
-
-
 def _seeds(used: Sequence[Record]) -> str:
     """The seeds, and of how many runs each is, if that is not of all."""
     counts = Counter(r.experiment.seed for r in used)
@@ -112,8 +105,7 @@ def _seeds(used: Sequence[Record]) -> str:
     words = []
     for seed, count in sorted(counts.items()):
         words.append(f"{seed}" if count == most else f"{seed} ({count} of the {most} runs)")
-    noun = "seed" if len(counts) == 1 else "seeds"
-    return f"{noun} {', '.join(words)}"
+    return f"{'seed' if len(counts) == 1 else 'seeds'} {', '.join(words)}"
 
 
 def _data_and_length(record: Record) -> str:
@@ -133,11 +125,9 @@ def _data_and_length(record: Record) -> str:
 
 def about_released(used: Sequence[Record], expected: int, error: str = OVER_IMAGES) -> dict:
     """Caption and missing commands of a table of so many released models."""
-    caption = "No released model is measured yet."
-    if used:
-        caption = f"Measured again: {conditions(used, error)}"
+    caption = f"Measured again: {conditions(used, error)}"
     return {
-        "caption": caption,
+        "caption": caption if used else "No released model is measured yet.",
         "missing": [] if len(used) == expected else ["python -m repro audit"],
     }
 
@@ -150,8 +140,8 @@ def made_by(origin_of_table: dict) -> str:
 def _commits(record: Record) -> list[str]:
     """The code that trained and wrote the record, shortened, and marked if it held changes."""
     codes = [code_of(record.provenance), *record.provenance.get("trained_by", [])]
-    short = []
+    short = {}
     for code in codes:
-        commit = code.removesuffix(CHANGES)[:10]
-        short.append(f"{commit} (with changes)" if code.endswith(CHANGES) else commit)
-    return list(dict.fromkeys(short))
+        changes = " (with changes)" if code.endswith(CHANGES) else ""
+        short[f"{code.removesuffix(CHANGES)[:10]}{changes}"] = None
+    return [*short]

@@ -18,7 +18,7 @@ import pandas as pd
 from repro import ReproError, plural
 from repro.bounds import T
 from repro.catalogue import MODELS
-from repro.records.estimates import CLEAR, NOT_RUN, ErrorOf, Estimate, number
+from repro.records.estimates import CLEAR, ErrorOf, Estimate, number
 from repro.studies import audit, figure4, gradients, similarity
 from repro.studies.audit import CellVerdict
 from repro.studies.captions import FAMILY_TITLES
@@ -80,12 +80,9 @@ class Claim:
 
 
 COLOURS_OF_OUTCOMES = dict.fromkeys(Outcome, "secondary") | {
-    Outcome.HOLDS: "success",
-    Outcome.HOLDS_IN_PART: "warning",
-    Outcome.FAILS: "danger",
-    Outcome.CONFIRMED: "success",
-    Outcome.CONFIRMED_IN_PART: "warning",
-    Outcome.CORRECTED: "danger",
+    **dict.fromkeys((Outcome.HOLDS, Outcome.CONFIRMED), "success"),
+    **dict.fromkeys((Outcome.HOLDS_IN_PART, Outcome.CONFIRMED_IN_PART), "warning"),
+    **dict.fromkeys((Outcome.FAILS, Outcome.CORRECTED), "danger"),
 }
 
 
@@ -143,36 +140,24 @@ class Difference(NamedTuple):
     estimate: Estimate
 
 
-class Side(StrEnum):
-    """Where a difference lies."""
-
-    FOR = "for"
-    AGAINST = "against"
-    UNCLEAR = "unclear"
-
-
-def side_of(difference: Estimate, level: bool = False) -> Side:
-    """Which side a difference is on, beyond ``CLEAR`` standard errors.
-
-    With ``level``, nothing more is asked of it than not to be below 0.
-    """
-    if difference.beyond(CLEAR) or (level and difference.value >= 0):
-        return Side.FOR
-    return Side.AGAINST if (-difference).beyond(CLEAR) else Side.UNCLEAR
-
-
 def weighed(differences: Sequence[Difference], level: bool = False) -> Outcome:
-    """The outcome of several comparisons, of which whole trainings count; some may be unclear."""
+    """The outcome of several comparisons, of which whole trainings count; some may be unclear.
+
+    A difference is clear beyond ``CLEAR`` standard errors. With ``level``, nothing more is asked of
+    it than not to be below 0.
+    """
     if not differences:
         return Outcome.UNTESTED
-    found = {side_of(d.estimate, level) for d in differences if d.source.whole}
-    if not found:
+    tests = [d.estimate for d in differences if d.source.whole]
+    if not tests:
         return Outcome.SHORT
-    if found == {Side.UNCLEAR}:
-        return Outcome.NOT_SETTLED
-    if Side.FOR not in found:
-        return Outcome.FAILS
-    return Outcome.HOLDS if found == {Side.FOR} else Outcome.HOLDS_IN_PART
+    ahead_in = [bool(e.beyond(CLEAR) or (level and e.value >= 0)) for e in tests]
+    if all(ahead_in):
+        return Outcome.HOLDS
+    if any(ahead_in):
+        return Outcome.HOLDS_IN_PART
+    behind = any((-e).beyond(CLEAR) for e in tests)
+    return Outcome.FAILS if behind else Outcome.NOT_SETTLED
 
 
 def differences_from_iwae(
@@ -196,43 +181,25 @@ def ahead(
     methods: Sequence[str],
     settings: Sequence[str] = NAMES_OF_SETTINGS,
     no_test: str = "",
+    level: bool = False,
 ) -> Verdict:
     """Whether the methods are ahead of IWAE by more than ``CLEAR`` standard errors.
 
     Only whole trainings count, and not the report's weights if ``no_test`` says why they do not.
+    With ``level``, nothing more is asked than not to be below by so many; what does not count is
+    then told as well.
     """
     found = differences_from_iwae(evidence, metric, methods, settings)
-    tests = _tests(found, no_test)
-    said = _by_sources_listed(tests) or "no records of ours yet"
-    return Verdict(weighed(tests), _said_of(evidence, metric, said, no_test))
-
-
-def not_behind(
-    evidence: Evidence,
-    metric: str,
-    methods: Sequence[str],
-    settings: Sequence[str] = NAMES_OF_SETTINGS,
-    no_test: str = "",
-) -> Verdict:
-    """Whether a metric is level with IWAE's or above, and not below by ``CLEAR`` errors.
-
-    What counts is as with ``ahead``; what does not is told as well.
-    """
-    found = differences_from_iwae(evidence, metric, methods, settings)
-    said = _by_sources_listed(found) or "no records"
-    verdict = weighed(_tests(found, no_test), level=True)
-    return Verdict(verdict, _said_of(evidence, metric, said, no_test))
-
-
-def _tests(found: Iterable[Difference], no_test: str) -> list[Difference]:
-    """The differences that test a claim."""
-    return [d for d in found if not (no_test and d.source.released)]
-
-
-def _said_of(evidence: Evidence, metric: str, said: str, no_test: str) -> str:
-    """The evidence for a verdict on differences, and what is to be added."""
+    tests = [d for d in found if not (no_test and d.source.released)]
+    said = _by_sources_listed(found if level else tests)
+    if not said:
+        said = "no records" if level else "no records of ours yet"
     caveat = f"; {no_test}" if no_test else ""
-    return f"{CALLED[metric]} minus IWAE's, {said}{caveat}{_caution(evidence, metric)}"
+    said = f"{CALLED[metric]} minus IWAE's, {said}{caveat}{_caution(evidence, metric)}"
+    return Verdict(weighed(tests, level), said)
+
+
+not_behind = partial(ahead, level=True)
 
 
 def _caution(evidence: Evidence, metric: str) -> str:
@@ -268,79 +235,67 @@ def _title(setting: str) -> str:
     return title if model == "reference" else f"{title}, {model}"
 
 
-def _leads(evidence: Evidence, compared: dict[str, Setting], told: str) -> list[str]:
+def _short_leads(
+    evidence: Evidence, compared: dict[str, Setting], said: str, told: str = ""
+) -> Verdict:
     """How far bounds are ahead of IWAE's where they were trained, each with what is ``told``."""
     found = []
     for name, setting in compared.items():
         runs = EstimatorRuns(evidence.archive, setting)
-        pair = ((name, USUAL), ("iwae", USUAL))
-        lead = runs.apart(*pair, "iwae_64")
-        if lead is not NOT_RUN:
+        pair = (f"{name} {USUAL}", f"iwae {USUAL}")
+        if lead := runs.apart(*pair, "iwae_64"):
             length = told.format(setting.epochs)
             found.append(f"{lead} ({name.upper()}{length}, {runs.trainings_behind(*pair)})")
-    return found
+    return Verdict(Outcome.SHORT, f"{said}{', '.join(found)}") if found else NO_RECORDS
 
 
 def encoder_alone(evidence: Evidence) -> Verdict:
     """Whether an encoder alone does better with a looser bound, for a decoder that is held."""
-    others = [method for method in BOUNDS if method != "iwae"]
-    found = _leads(evidence, dict.fromkeys(others, ENCODER_ALONE), "")
-    if not found:
-        return NO_RECORDS
     said = (
         f"for the decoder of the report's IWAE, after {ENCODER_ALONE.epochs} epochs on MNIST, "
-        f"IWAE-64 minus that with IWAE's bound: {', '.join(found)}"
+        "IWAE-64 minus that with IWAE's bound: "
     )
-    return Verdict(Outcome.SHORT, said)
-
-
-OTHER_SETTINGS = {  # as the trainings are called -> where they were run
-    "miwae(4,16)": BOTH_NETWORKS,
-    "piwae(4,16)": BOTH_EARLIER,
-    "ciwae(0.05)": BOTH_EARLIER,
-}
+    others = [method for method in BOUNDS if method != "iwae"]
+    return _short_leads(evidence, dict.fromkeys(others, ENCODER_ALONE), said)
 
 
 def other_settings(evidence: Evidence) -> Verdict:
     """Whether the paper's other layouts and its other beta are ahead of IWAE, too."""
-    found = _leads(evidence, OTHER_SETTINGS, " after {} epochs")
-    if not found:
-        return NO_RECORDS
-    return Verdict(Outcome.SHORT, f"IWAE-64 minus IWAE's on MNIST, {', '.join(found)}")
+    compared = {
+        "miwae(4,16)": BOTH_NETWORKS,
+        "piwae(4,16)": BOTH_EARLIER,
+        "ciwae(0.05)": BOTH_EARLIER,
+    }
+    said = "IWAE-64 minus IWAE's on MNIST, "
+    return _short_leads(evidence, compared, said, told=" after {} epochs")
 
 
 def comparable_ssim(evidence: Evidence) -> Verdict:
     """Whether the methods' SSIM differs by less than it does between images of one method."""
-    small = []
-    level = []
+    tests = []
+    clear = 0
     said = []
     for setting in NAMES_OF_SETTINGS:
-        of_methods = by_method(evidence.runs(setting)).values()
-        found = [runs[0].metrics["ssim"] for runs in of_methods if runs]
+        found = {r.experiment.method: r.metrics["ssim"] for r in evidence.runs(setting)}
         if not found:
             continue
-        spread = float(np.ptp([ssim["value"] for ssim in found]))
-        between_images = min(ssim["sd"] for ssim in found)
-        small.append(spread < between_images)
-        level.append(not _apart_in_ssim(evidence, setting))
+        values = {method: ssim["value"] for method, ssim in found.items()}
+        highest = max(values, key=values.get)
+        lowest = min(values, key=values.get)
+        spread = values[highest] - values[lowest]
+        between_images = min(ssim["sd"] for ssim in found.values())
+        apart = bool(evidence.apart(setting, highest, lowest, "ssim").beyond(CLEAR))
+        tests += [spread < between_images, not apart]
+        clear += apart
         said.append(f"{_title(setting)}: {spread:.3f} beside {between_images:.3f}")
     if not said:
         return NO_RECORDS
-    listed = "; ".join(said)
     return Verdict(
-        summed_up(small + level),
+        summed_up(tests),
         "the range of the five methods beside the standard deviation between images, in the "
-        f"released weights, {ONE_EACH}: {listed}. The highest is clearly above the "
-        f"lowest in {level.count(False)} of {len(level)} settings",
+        f"released weights, {ONE_EACH}: {'; '.join(said)}. The highest is clearly above the "
+        f"lowest in {clear} of {len(said)} settings",
     )
-
-
-def _apart_in_ssim(evidence: Evidence, setting: str) -> bool:
-    """Whether the method with the highest SSIM is clearly above the one with the lowest."""
-    values = {r.experiment.method: r.metrics["ssim"]["value"] for r in evidence.runs(setting)}
-    highest = max(values, key=values.get)
-    lowest = min(values, key=values.get)
-    return bool(evidence.apart(setting, highest, lowest, "ssim").beyond(CLEAR))
 
 
 def larger_model(evidence: Evidence) -> Verdict:
@@ -478,12 +433,11 @@ def in_every_place(
 def part_as_k_grows(rows: pd.DataFrame) -> bool:
     """From the first to the last K, phi's SNR clearly falls and theta's clearly rises."""
     first, last = (Layout("iwae", 1, K) for K in (COUNTS[0], COUNTS[-1]))
-
-    def clear(net: str) -> bool:
-        change = with_jackknife(rows, lambda r: ratio(r, last, net) - ratio(r, first, net))
-        return bool((change if THEORY[net] > 0 else -change).beyond(CLEAR))
-
-    return all(map(clear, THEORY))
+    clear = []
+    for net, theory in THEORY.items():
+        change = with_jackknife(rows, lambda r, net=net: ratio(r, last, net) - ratio(r, first, net))
+        clear.append((change if theory > 0 else -change).beyond(CLEAR))
+    return all(clear)
 
 
 def at_the_theorys_rates(rows: pd.DataFrame) -> bool:
@@ -515,26 +469,22 @@ def groups_do_not_matter(rows: pd.DataFrame) -> bool:
 # The table of claims
 
 OF_RECORDS = (
-    ahead, not_behind, encoder_alone, other_settings, comparable_ssim, larger_model, learned_beta,
+    ahead, encoder_alone, other_settings, comparable_ssim, larger_model, learned_beta,
     printed_cells, printed_ssim, parameter_counts, ciwae_is_a_vae,
 )  # fmt: skip
 OF_PLACES = (remedies_are_clearer, groups_do_not_matter, part_as_k_grows)
 CHECKS: dict[str, Callable[..., Verdict]] = {  # by their names in the table
     **{check.__name__: check for check in OF_RECORDS},
     **{holds.__name__: partial(in_every_place, holds=holds) for holds in OF_PLACES},
+    "not_behind": not_behind,
     "at_the_theorys_rates": partial(in_every_place, holds=at_the_theorys_rates, counting=T / 4),
 }
 
 
 def _claim(row: dict[str, str]) -> Claim:
     """A row of the table; what stands in further columns is what its check is told."""
-    told: dict[str, object] = {}
-    for name in ("metric", "exhibit", "no_test"):
-        if row[name]:
-            told[name] = row[name]
-    for name in ("methods", "settings"):
-        if row[name]:
-            told[name] = row[name].split(";")
+    told: dict[str, object] = {k: row[k] for k in ("metric", "exhibit", "no_test") if row[k]}
+    told |= {k: row[k].split(";") for k in ("methods", "settings") if row[k]}
     check = partial(CHECKS[row["check"]], **told)
     return Claim(row["who"], row["text"], row["page"], check)
 

@@ -112,13 +112,7 @@ DESIGNS = {  # by the name of the table
 }
 
 
-# Pictures of trained models
+# Pictures of trained models with two latent variables
 
-PRIOR_SAMPLES = 12  # of each method
-TRAVERSAL = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)  # values of one latent unit
 PLANE_LAYOUTS = (Layout("vae", T, 1), Layout("miwae", 8, 8), Layout("iwae", 1, T))
-PLANE_HIDDEN = 100  # units of each hidden layer of a model with two latent variables
-PLANE_STEPS = 4000
-PLANE_BATCH = 20
 PLANE_IMAGES = 4  # of the test set, whose posteriors are drawn
-PICTURES_AS_RECORDED = {"hidden": PLANE_HIDDEN, "steps": PLANE_STEPS, "batch_size": PLANE_BATCH}

@@ -4,23 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from repro.records import Archive, Record
-from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, over_seeds
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, of_metric, over_seeds
+from repro.studies import style
 from repro.studies.captions import OVER_IMAGES
-from repro.studies.curves import draw_by_epoch, say_what_is_missing, without_the_first_tenth
-from repro.studies.frames import AnyArchive, Rows, by_method, of_ours
-from repro.studies.logs import nodes_of
-from repro.studies.reported import FIGURE4
-from repro.studies.style import (
-    error_bars,
-    look,
-    nothing,
-    styled_figure,
-    whole_epochs,
-    with_conditions,
+from repro.studies.curves import (
+    draw_by_epoch,
+    nodes_of,
+    say_what_is_missing,
+    without_the_first_tenth,
 )
+from repro.studies.frames import AnyArchive, Rows, by_method, of_ours
+from repro.studies.reported import FIGURE4
 from repro.words.exhibits import KINDS_OF_BETA
 
 
@@ -87,35 +83,35 @@ def spread_over_betas(shown: Sequence[Record], method: str):
 ENDS_OF_BETA = (0.1, 0.9)  # of the report's Figure 4
 
 
-def beta_curves(name: str = "figure4", profile: str = "best", archive: AnyArchive = None) -> Figure:
+def beta_curves(name: str = "figure4", profile: str = "best", archive: AnyArchive = None):
     """Figure 4: IWAE-64 with beta fixed and learned, where each ends, and the learned beta."""
     selection = Archive.of(archive).select(name, profile)
     ours = selection.used
     if not ours:
-        return nothing()
+        return style.nothing()
     shades = _shades(sorted({e.beta for e in selection.wanted}))
-    with styled_figure(2, 2, (8, 6)) as (figure, axes):
+    with style.styled_figure(2, 2, (8, 6)) as (figure, axes):
         (fixed, learned), (ends, values) = axes
         learned.sharey(fixed)
         for ax, (m, kind) in zip((fixed, learned), KINDS_OF_BETA.items(), strict=True):
             ax.set(title=f"IWAE-64, β {kind}", xlabel="epoch")
             for beta, runs in by_beta(ours, m).items():
-                line = look(m) | {"color": shades[beta]}
+                line = style.look(m) | {"color": shades[beta]}
                 draw_by_epoch(ax, runs, "iwae_64", 1, line, f"{beta:g}")
             say_what_is_missing([ax], [e for e in selection.missing if e.method == m])
             _draw_ends(ends, by_beta(ours, m), ours, m)
         for start, runs in by_beta(ours, "ciwae-learned").items():
-            _draw_beta(values, runs[0], look("ciwae-learned") | {"color": shades[start]})
+            _draw_beta(values, runs[0], style.look("ciwae-learned") | {"color": shades[start]})
         values.set(title="β while it is learned", xlabel="epoch", ylabel="β", yscale="log")
         fixed.set_ylabel("nats")
         ends.set(title="IWAE-64 at the end", xlabel="β, fixed or at the start", ylabel="nats")
         without_the_first_tenth(fixed, ours, ["iwae_64"])
         for ax in (fixed, learned, values):
-            whole_epochs(ax)
+            style.whole_epochs(ax)
         for ax, title in ((fixed, "β"), (ends, "")):
             if ax.get_legend_handles_labels()[0]:
                 ax.legend(title=title, frameon=False, fontsize=8, title_fontsize=8)
-        return with_conditions(figure, ours)
+        return style.with_conditions(figure, ours)
 
 
 def _shades(betas: Sequence[float]) -> dict[float, tuple]:
@@ -125,39 +121,38 @@ def _shades(betas: Sequence[float]) -> dict[float, tuple]:
     return dict(zip(betas, sns.color_palette("viridis", len(betas) + 1), strict=False))
 
 
-def chosen_beta(archive: AnyArchive = None) -> Figure:
+def chosen_beta(archive: AnyArchive = None):
     """The beta that is chosen, by epoch, and IWAE-64 beside that of every fixed beta."""
     archive = Archive.of(archive)
     chosen = chosen_betas(archive)
     if not chosen:
-        return nothing()
+        return style.nothing()
     fixed = by_beta(archive.select("figure4").used, "ciwae")
-    with styled_figure(1, 2, (8, 3.2)) as (figure, ((values, scores),)):
-        line = look("ciwae-chosen")
+    with style.styled_figure(1, 2, (8, 3.2)) as (figure, ((values, scores),)):
+        line = style.look("ciwae-chosen")
         for record in chosen:
             _draw_beta(values, record, line)
         values.set(title="β while it is chosen", xlabel="epoch", ylabel="β", ylim=(0, 1))
         _draw_ends(scores, fixed, [r for runs in fixed.values() for r in runs], "ciwae")
         for place, record in enumerate(chosen):
-            end = record.metrics["iwae_64"]
             beta = record.curve.beta.iloc[-1]
-            name = None if place else "chosen"
-            scores.errorbar(beta, end["value"], end["se"], capsize=2, label=name, **line)
+            end = of_metric(record.metrics["iwae_64"])
+            style.error_bars(scores, [beta], [end], label=None if place else "chosen", **line)
         scores.set(title="IWAE-64 at the end", xlabel="β, fixed or at the end", ylabel="nats")
         scores.legend(frameon=False, fontsize=8)
-        whole_epochs(values)
-        return with_conditions(figure, chosen)
+        style.whole_epochs(values)
+        return style.with_conditions(figure, chosen)
 
 
-def reported_betas(archive: AnyArchive = None) -> Figure:
+def reported_betas(archive: AnyArchive = None):
     """The two curves of the report's Figure 4: parabolas through three round values each."""
     table = Archive.of(archive).table("figure4")[0].set_index("curve")
     betas = np.linspace(*ENDS_OF_BETA, 100)
-    with styled_figure(1, 1, (5, 2.8)) as (figure, ((ax,),)):
+    with style.styled_figure(1, 1, (5, 2.8)) as (figure, ((ax,),)):
         for method, kind in KINDS_OF_BETA.items():
             nodes = nodes_of(table.loc[kind])
             parabola = np.polyfit([*nodes], [*nodes.values()], 2)
-            line = look(method)
+            line = style.look(method)
             ax.plot(betas, np.polyval(parabola, betas), color=line["color"], label=f"β {kind}")
             ax.plot([*nodes], [*nodes.values()], line["marker"], color=line["color"])
         ax.set(xlabel="β, fixed or at the start", ylabel="IWAE-64, nats")
@@ -175,4 +170,4 @@ def _draw_ends(ax, runs: dict[float, list[Record]], ours: Sequence[Record], meth
     """IWAE-64 at the end, by beta."""
     found = [over_seeds(of_beta, "iwae_64", ours) for of_beta in runs.values()]
     if found:
-        error_bars(ax, [*runs], found, label=KINDS_OF_BETA[method], **look(method))
+        style.error_bars(ax, [*runs], found, label=KINDS_OF_BETA[method], **style.look(method))

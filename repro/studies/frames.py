@@ -19,7 +19,7 @@ from repro.records.estimates import NOT_RUN, ErrorOf, Estimate
 from repro.studies.captions import FAMILY_TITLES, METHOD_TITLES, conditions, labels, origin
 from repro.words.experiments import TABLE_METHODS, Experiment, commands
 
-AnyArchive = Archive | str | Path | None
+AnyArchive = Archive | str | Path | None  # or the folder of one; None is the project's own
 Rows = dict[tuple, dict[str, object]]
 OF_WEIGHTS = "report's weights"  # measured again
 

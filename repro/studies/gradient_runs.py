@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-import torch
+import pandas as pd
 
 from repro import ReproError, datasets
 from repro.bounds import Layout
@@ -16,17 +16,9 @@ from repro.models import Autoencoder
 from repro.records import Archive, Record
 from repro.records.provenance import code_and_date, device_name
 from repro.signal import bias_of_bound, gradient_estimates, in_network, row
-from repro.studies.designs import (
-    AS_RECORDED,
-    DESIGNS,
-    LAYOUTS,
-    LINEAR_GAUSSIAN,
-    NETWORKS_OF_ESTIMATORS,
-    PROBLEMS,
-    SWEPT_REPLICATES,
-    offset_title,
-)
+from repro.studies import designs
 from repro.training import released_files
+from repro.training.program import model_of
 from repro.training.progress import Progress
 from repro.training.run import pick_device
 from repro.words import exhibits
@@ -35,8 +27,8 @@ from repro.words.experiments import plan
 
 def in_linear_gaussian(where: str) -> Iterator[dict]:
     """Rows for every layout in ``PROBLEMS`` problems, as ``LINEAR_GAUSSIAN[where]`` says."""
-    offset, replicates = LINEAR_GAUSSIAN[where]
-    for seed, layout in product(range(PROBLEMS), LAYOUTS):
+    offset, replicates = designs.LINEAR_GAUSSIAN[where]
+    for seed, layout in product(range(designs.PROBLEMS), designs.LAYOUTS):
         yield row(where, layout, seed, gradient_estimates(layout, replicates, seed, offset))
 
 
@@ -49,28 +41,60 @@ def at_offset(
     MIWAE's estimate is the mean of M independent ones of IWAE, so that its signal and its bias are
     IWAE's with K samples, and its squared noise is that over M.
     """
-    where = offset_title(offset)
-    for seed, layout, estimator in product(range(PROBLEMS), layouts, estimators):
-        found = gradient_estimates(layout, SWEPT_REPLICATES, seed, offset, estimator)
+    where = designs.offset_title(offset)
+    for seed, layout, estimator in product(range(designs.PROBLEMS), layouts, estimators):
+        found = gradient_estimates(layout, designs.SWEPT_REPLICATES, seed, offset, estimator)
         more = {"estimator": estimator, "bias": bias_of_bound(layout, seed, offset)}
         yield row(where, layout, seed, found) | more
 
 
 def measure_signal(name: str, archive: Archive, data: str | Path | None, device: str) -> Path:
     """Write a table of the signal and noise of gradients, as ``DESIGNS`` says."""
-    import pandas as pd
-
-    design = DESIGNS[name]
-    networks = _Networks(archive, data, device)
+    design = designs.DESIGNS[name]
+    origin = code_and_date()
+    begun = time.monotonic()
+    device = pick_device(device)
+    weights: dict[str, dict] = {}
+    found: dict[str, Dataset] = {}
     parts = [in_linear_gaussian(where) for where in design.linear_gaussian]
     parts += [at_offset(offset, *design.at_offsets) for offset in design.offsets]
-    parts += [in_network(*networks.place(where), *design.in_networks) for where in design.networks]
+    for where in design.networks:
+        which = designs.NETWORKS_OF_ESTIMATORS[where]
+        if which.dataset not in found:
+            found[which.dataset] = datasets.load(which.dataset, data)
+        images = found[which.dataset].train.to(device)
+        model, weights[where] = network(which, archive, data)
+        parts.append(in_network(where, model.to(device), images, *design.in_networks))
     rows: list[dict] = []
     with Progress(1, name) as bar:
         for done, part in enumerate(parts, 1):
             rows += part
             bar.fraction(done / len(parts))
-    return archive.write_table(name, pd.DataFrame(rows), networks.origin(), numbers="%.7g")
+    origin |= {
+        "device": device_name(device),
+        "weights": {where: source for where, source in weights.items() if source},
+        "data": [d.origin | {"split": "train"} for d in found.values()],
+        "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
+        **designs.AS_RECORDED,
+    }
+    return archive.write_table(name, pd.DataFrame(rows), origin, numbers="%.7g")
+
+
+def network(
+    which: designs.Weights, archive: Archive, data: str | Path | None
+) -> tuple[Autoencoder, dict]:
+    """The reference model with these weights, and where they come from."""
+    dataset, whose, method = which
+    if whose == "nobody":
+        return Autoencoder(MODELS["reference"], [0]), {}
+    if whose == "ours":
+        record = _of_full_length(archive, dataset, method)
+        source = {"record": "/".join(record.path.parts[-3:])}
+        return model_of(record.experiment, record.weights()), source
+    wanted = (f"{dataset}-reference", method)
+    (e,) = (e for e in exhibits.released_runs() if (e.group, e.method) == wanted)
+    weights = released_files.released_weights(e, data)
+    return model_of(e, weights), released_files.origin_of_weights(e)
 
 
 def _of_full_length(archive: Archive, dataset: str, method: str) -> Record:
@@ -80,44 +104,3 @@ def _of_full_length(archive: Archive, dataset: str, method: str) -> Record:
         if replace(record.experiment, precision=wanted.precision) == wanted:
             return record
     raise ReproError(f"there is no record of {method} at full length on {dataset}")
-
-
-class _Networks:
-    """The networks in which gradients are measured, and where they come from."""
-
-    def __init__(self, archive: Archive, data: str | Path | None, device: str):
-        self.code = code_and_date()
-        self.begun = time.monotonic()
-        self.archive = archive
-        self.data = data
-        self.device = pick_device(device)
-        self.datasets: dict[str, Dataset] = {}
-        self.weights: dict[str, dict] = {}
-
-    def place(self, name: str) -> tuple[str, Autoencoder, torch.Tensor]:
-        """A place's name, model and training images."""
-        dataset, whose, method = NETWORKS_OF_ESTIMATORS[name]
-        if dataset not in self.datasets:
-            self.datasets[dataset] = datasets.load(dataset, self.data)
-        model = Autoencoder(MODELS["reference"], [0])
-        if whose == "report":
-            group = f"{dataset}-reference"
-            runs = {(e.group, e.method): e for e in exhibits.released_runs()}
-            e = runs[group, method]
-            model.load_run_state(0, released_files.released_weights(e, self.data))
-            self.weights[name] = released_files.origin_of_weights(e)
-        if whose == "ours":
-            record = _of_full_length(self.archive, dataset, method)
-            model.load_run_state(0, record.weights())
-            self.weights[name] = {"record": "/".join(record.path.parts[-3:])}
-        return name, model.to(self.device), self.datasets[dataset].train.to(self.device)
-
-    def origin(self) -> dict:
-        """The provenance of what was measured."""
-        return self.code | {
-            "device": device_name(self.device),
-            "weights": self.weights,
-            "data": [d.origin | {"split": "train"} for d in self.datasets.values()],
-            "seconds": {"evaluation": round(time.monotonic() - self.begun, 1)},
-            **AS_RECORDED,
-        }

@@ -1,40 +1,27 @@
 """Signal-to-noise ratios of gradients, from the measured rows of ``signal.row``."""
 
-import functools
-import itertools
+import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from itertools import pairwise, product
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from repro.records import Archive
 from repro.records.estimates import ErrorOf, Estimate, number
-from repro.studies.captions import METHOD_TITLES, NETWORK_TITLES, conditions, label, made_by
-from repro.studies.designs import (
-    AT_T,
-    COUNTS,
-    NETWORKS_OF_ESTIMATORS,
-    OF_ESTIMATORS,
-    OFFSETS,
-    SWEPT,
-    THEORY,
-    Layout,
-    offset_title,
+from repro.studies import designs, style
+from repro.studies.captions import (
+    BOUND_TITLES,
+    METHOD_TITLES,
+    NETWORK_TITLES,
+    conditions,
+    label,
+    made_by,
 )
+from repro.studies.designs import OFFSETS, SWEPT, Layout, offset_title
 from repro.studies.frames import AnyArchive, Rows, framed
-from repro.studies.style import (
-    DASHED_PHI,
-    GREY,
-    counts_below,
-    error_bars,
-    legend_above,
-    look,
-    plain_ticks,
-    styled_figure,
-)
 from repro.words.experiments import ESTIMATORS
 
 ALL_COUNTS = tuple(layout.K for layout in SWEPT)
@@ -64,7 +51,7 @@ def exponent(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> float:
     return float(np.log(last / first) / np.log(counts[-1] / counts[0]))
 
 
-def effective_samples(rows: pd.DataFrame, layout: Layout = AT_T[0]) -> float:
+def effective_samples(rows: pd.DataFrame, layout: Layout = designs.AT_T[0]) -> float:
     """The mean effective sample size of a layout's weights; by default of IWAE's 64."""
     return select(rows, layout).ess.mean()
 
@@ -82,33 +69,30 @@ def with_jackknife(
 
 def snr_of(rows: pd.DataFrame, layout: Layout, net: str) -> Estimate:
     """``ratio`` with its error."""
-    return with_jackknife(rows, functools.partial(ratio, layout=layout, net=net))
+    return with_jackknife(rows, partial(ratio, layout=layout, net=net))
 
 
 def exponent_of(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> Estimate:
     """``exponent`` with its error."""
-    return with_jackknife(rows, functools.partial(exponent, net=net, counts=counts))
+    return with_jackknife(rows, partial(exponent, net=net, counts=counts))
 
 
 def snr_ratios(archive: AnyArchive = None) -> pd.DataFrame:
     """The SNR of the five methods' gradients at T = 64, its parts, and the ESS of the weights."""
     archive = Archive.of(archive)
-    rows: Rows = {}
+    rows: Rows = defaultdict(dict)
     for place, mine in places(archive):
         where = f"{place}; ESS {with_jackknife(mine, effective_samples, digits=1)}"
-        for net, network in NETWORK_TITLES.items():
-            rows[where, f"{network}, SNR"] = {
-                METHOD_TITLES[layout.method]: snr_of(mine, layout, net) for layout in AT_T
-            }
+        for (net, network), layout in product(NETWORK_TITLES.items(), designs.AT_T):
+            title = METHOD_TITLES[layout.method]
+            rows[where, f"{network}, SNR"][title] = snr_of(mine, layout, net)
             for part in ("signal", "noise"):
-                rows[where, f"{network}, {part}"] = _multiples(mine, f"{net}_{part}")
+                squared = f"{net}_{part}"
+                of_iwae, size = (
+                    select(mine, of)[squared].mean() ** 0.5 for of in (designs.AT_T[0], layout)
+                )
+                rows[where, f"{network}, {part}"][title] = f"× {number(size / of_iwae)}"
     return _framed(rows, archive, "Signal and noise in multiples of IWAE's. ")
-
-
-def _multiples(rows: pd.DataFrame, squared: str) -> dict[str, str]:
-    """The root of a mean square for each method at T = 64, as a multiple of IWAE's."""
-    sizes = {layout.method: select(rows, layout)[squared].mean() ** 0.5 for layout in AT_T}
-    return {METHOD_TITLES[m]: f"× {number(size / sizes['iwae'])}" for m, size in sizes.items()}
 
 
 def snr_exponents(archive: AnyArchive = None) -> pd.DataFrame:
@@ -118,9 +102,9 @@ def snr_exponents(archive: AnyArchive = None) -> pd.DataFrame:
     for where, mine in places(archive):
         for net, network in NETWORK_TITLES.items():
             row: dict[str, object] = {}
-            for counts in itertools.pairwise(COUNTS):
+            for counts in pairwise(designs.COUNTS):
                 row[f"K {counts[0]} to {counts[1]}"] = exponent_of(mine, net, counts)
-            rows[where, network] = row | {"theory": Estimate(THEORY[net], digits=1)}
+            rows[where, network] = row | {"theory": Estimate(designs.THEORY[net], digits=1)}
     return _framed(rows, archive)
 
 
@@ -140,8 +124,8 @@ def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
     rows: Rows = {}
     for place, of_place in measured.groupby("where", sort=False):
         by_estimator = {name: of_place[of_place.estimator == name] for name in ESTIMATORS}
-        for layout in OF_ESTIMATORS:
-            rows[place, _title(layout)] = _ratios_by_estimator(by_estimator, layout)
+        for layout in designs.OF_ESTIMATORS:
+            rows[place, BOUND_TITLES[layout.method]] = _ratios_by_estimator(by_estimator, layout)
     caption = (
         f"± standard error, by jackknife over {p['batches']} batches of {p['batch_size']} "
         f"training images, {p['replicates']} estimates each. β = {p['beta']:g}. {made_by(p)}."
@@ -176,11 +160,37 @@ def swept(archive: Archive, where: str, estimator: str, method: str = "iwae") ->
 
 def ratios_by_count(
     archive: Archive, where: str, estimator: str, method: str = "iwae"
-) -> dict[int, float]:
+) -> pd.Series:
     """The SNR of phi's gradient in a network for each K; MIWAE has eight groups of K."""
     rows = swept(archive, where, estimator, method)
     M = int(rows.M.iloc[0])
-    return {K: ratio(rows, Layout(method, M, K), "phi") for K in COUNTS}
+    return pd.Series({K: ratio(rows, Layout(method, M, K), "phi") for K in designs.COUNTS})
+
+
+def at_t(archive: Archive, where: str) -> pd.DataFrame:
+    """Every bound's gradients in a network at T = 64 samples, under every estimator."""
+    rows, _ = archive.table("estimators")
+    return rows[rows["where"] == where]
+
+
+def snr_at_t(rows: pd.DataFrame, bound: str) -> float:
+    """The SNR of phi's gradient at T = 64 samples, of the rows of a network: of "iwae drep"."""
+    method, estimator = bound.split()
+    (layout,) = (layout for layout in designs.OF_ESTIMATORS if layout.method == method)
+    return ratio(rows[rows.estimator == estimator], layout, "phi")
+
+
+def snr_in_network(archive: Archive, where: str, bound: str):
+    """The SNR of phi's gradient in a network: of "iwae drep" at T = 64 samples, or in a sweep.
+
+    "iwae drep 256" has so many samples, and "iwae drep K" is a Series of all; MIWAE has as many in
+    each of eight groups.
+    """
+    method, estimator, *count = bound.split()
+    if not count:
+        return snr_at_t(at_t(archive, where), bound)
+    by_count = ratios_by_count(archive, where, estimator, method)
+    return by_count if count == ["K"] else by_count[int(count[0])]
 
 
 def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
@@ -192,7 +202,7 @@ def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
     for record in runs:
         e = record.experiment
         layout = Layout(e.method, e.M, e.K)
-        ess = functools.partial(effective_samples, layout=layout)
+        ess = partial(effective_samples, layout=layout)
         for epoch, measured in record.gradients.groupby("where", sort=False):
             by_estimator = dict(list(measured.groupby("estimator")))
             row = {"ESS": with_jackknife(measured, ess, digits=1)}
@@ -205,56 +215,7 @@ def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
     return framed(rows, ["run", "after"], caption)
 
 
-class Rate(NamedTuple):
-    """How fast a gradient's SNR changes when K is four times as large, at some ESS."""
-
-    net: str
-    estimator: str
-    offset: float
-    counts: tuple[int, int]  # K from, K to
-    ess: float  # of K to
-    exponent: Estimate  # d log SNR / d log K
-
-
-def rates_in_linear_gaussian(archive: Archive) -> list[Rate]:
-    """For every offset and every K: both gradients', phi's under ``rep`` and under ``drep``."""
-    found = []
-    for offset in OFFSETS:
-        where = offset_title(offset)
-        for net, estimator in (("theta", "rep"), ("phi", "rep"), ("phi", "drep")):
-            rows = swept(archive, where, estimator)
-            for counts in zip(ALL_COUNTS[:-2], ALL_COUNTS[2:], strict=True):
-                ess = effective_samples(rows, Layout("iwae", 1, counts[1]))
-                exponent_here = exponent_of(rows, net, counts)
-                found.append(Rate(net, estimator, offset, counts, ess, exponent_here))
-    return found
-
-
-def times_clearer(archive: Archive, a: str, b: str, where: str) -> Estimate:
-    """The SNR of phi's gradient under ``a`` over that under ``b``, each "bound estimator"."""
-    measured, _ = archive.table("estimators")
-    rows = measured[measured["where"] == where]
-    layouts = {layout.method: layout for layout in OF_ESTIMATORS}
-
-    def times(some: pd.DataFrame) -> float:
-        ratios = []
-        for words in (a, b):
-            method, estimator = words.split()
-            ratios.append(ratio(some[some.estimator == estimator], layouts[method], "phi"))
-        return ratios[0] / ratios[1]
-
-    return with_jackknife(rows, times)
-
-
-def _title(layout: Layout) -> str:
-    """What a bound is called that may not be in the report's tables."""
-    if layout.method in METHOD_TITLES:
-        return METHOD_TITLES[layout.method]
-    grouped = f"{layout.M},{layout.K}" if layout.M > 1 else str(layout.K)
-    return f"{layout.method.upper()}({grouped})"
-
-
-def signal_to_noise(archive: AnyArchive = None) -> Figure:
+def signal_to_noise(archive: AnyArchive = None):
     """The SNR of both networks' gradients: IWAE as K grows, and five methods at T = 64.
 
     In every place where it was measured. Filled: the generative network's; open: the inference
@@ -262,32 +223,32 @@ def signal_to_noise(archive: AnyArchive = None) -> Figure:
     """
     measured = places(Archive.of(archive))
     size = (8, 0.8 + 2 * len(measured))
-    with styled_figure(len(measured), 2, size, sharey="row", sharex="col") as (figure, axes):
+    with style.styled_figure(len(measured), 2, size, sharey="row", sharex="col") as (figure, axes):
         for (sweep, methods), (where, rows) in zip(axes, measured, strict=True):
-            for net, line in (("theta", {}), ("phi", DASHED_PHI)):
+            for net, line in (("theta", {}), ("phi", style.DASHED_PHI)):
                 _draw_sweep(sweep, rows, net, line)
-                for place, layout in enumerate(AT_T):
+                for place, layout in enumerate(designs.AT_T):
                     found = [snr_of(rows, layout, net)]
-                    error_bars(methods, [place], found, **look(layout.method) | line)
-            sweep.set(xscale="log", yscale="log", ylabel="signal-to-noise ratio", title=where)
-            plain_ticks(sweep, 1, 3)
+                    style.error_bars(methods, [place], found, **style.look(layout.method) | line)
+            sweep.set(xscale="log", ylabel="signal-to-noise ratio", title=where)
+            style.plain_ticks(sweep, 1, 3)
         bottom, methods = axes[-1]
         bottom.set(xlabel="K of IWAE, M = 1")
-        bottom.set_xticks(COUNTS, COUNTS)
+        bottom.set_xticks(designs.COUNTS, designs.COUNTS)
         bottom.minorticks_off()
-        names = [layout.method.upper() for layout in AT_T]
-        methods.set(xticks=range(len(AT_T)), xticklabels=names, xlabel="method, T = 64")
-        legend_above(figure, axes[0, 0], 2)
+        names = [layout.method.upper() for layout in designs.AT_T]
+        methods.set(xticks=range(len(designs.AT_T)), xticklabels=names, xlabel="method, T = 64")
+        style.legend_above(figure, axes[0, 0], 2)
     return figure
 
 
-def _draw_sweep(ax: plt.Axes, rows, net: str, line: dict) -> None:
+def _draw_sweep(ax, rows, net: str, line: dict) -> None:
     """IWAE's SNR as K grows, and the theory's slope from K = 1 on."""
-    found = [snr_of(rows, Layout("iwae", 1, K), net) for K in COUNTS]
+    found = [snr_of(rows, Layout("iwae", 1, K), net) for K in designs.COUNTS]
     name = f"gradient of the {NETWORK_TITLES[net]} network"
-    error_bars(ax, COUNTS, found, label=name, **look("iwae") | line)
-    theory = [found[0].value * K ** THEORY[net] for K in COUNTS]
-    ax.plot(COUNTS, theory, ":", color=GREY, linewidth=1)
+    style.error_bars(ax, designs.COUNTS, found, label=name, **style.look("iwae") | line)
+    theory = [found[0].value * K ** designs.THEORY[net] for K in designs.COUNTS]
+    ax.plot(designs.COUNTS, theory, ":", color=style.GREY, linewidth=1)
 
 
 PLACE = "MNIST, the report's IWAE"  # the network whose gradients are shown beside training
@@ -295,39 +256,37 @@ LINES = {"rep": {}, "drep": {"markerfacecolor": "none"}}
 RATES = {  # (network, estimator) -> title, and the line
     ("theta", "rep"): ("generative", {"color": "#0072B2", "marker": "o"}),
     ("phi", "rep"): ("inference, rep", {"color": "#D55E00", "marker": "s"}),
-    ("phi", "drep"): (
-        "inference, drep",
-        {"color": "#D55E00", "marker": "s", "markerfacecolor": "none"},
-    ),
+    ("phi", "drep"): ("inference, drep", {"color": "#D55E00", "marker": "s"} | LINES["drep"]),
 }
 
 
-def samples_and_clarity(archive: AnyArchive = None) -> Figure:
+def samples_and_clarity(archive: AnyArchive = None):
     """How gradients change with K: IWAE's rates against the ESS, and phi's SNR in networks.
 
     In the networks, filled: the usual estimator; open: the doubly reparameterised one.
     """
     archive = Archive.of(archive)
-    with styled_figure(1, 3, (8, 3.4)) as (figure, (axes,)):
+    with style.styled_figure(1, 3, (8, 3.4)) as (figure, (axes,)):
         _draw_rates(axes[0], archive)
         _draw_iwae_in_networks(axes[1], archive)
         _draw_bounds_in_a_network(axes[2], archive)
-        legend_above(figure, axes[0], len(RATES))
+        style.legend_above(figure, axes[0], len(RATES))
     return figure
 
 
 def _draw_rates(ax, archive: Archive) -> None:
     """Exponents of the linear Gaussian model at all offsets, against the effective sample size."""
-    for rate in (THEORY["theta"], THEORY["phi"]):
-        ax.axhline(rate, color=GREY, linestyle=":", linewidth=1)
-    rates = rates_in_linear_gaussian(archive)
+    for rate in (designs.THEORY["theta"], designs.THEORY["phi"]):
+        ax.axhline(rate, color=style.GREY, linestyle=":", linewidth=1)
+    thin = {"linewidth": 0.7, "elinewidth": 0.7, "markersize": 4, "capsize": 0}
     for (net, estimator), (title, line) in RATES.items():
         for offset in OFFSETS:
-            mine = [r for r in rates if r[:3] == (net, estimator, offset)]
-            label = title if offset == OFFSETS[0] else None
-            thin = {"linewidth": 0.7, "elinewidth": 0.7, "markersize": 4, "capsize": 0}
-            rates_here = [r.exponent for r in mine]
-            error_bars(ax, [r.ess for r in mine], rates_here, label=label, **line, **thin)
+            rows = swept(archive, offset_title(offset), estimator)
+            pairs = [*zip(ALL_COUNTS[:-2], ALL_COUNTS[2:], strict=True)]  # K four times as large
+            ess = [effective_samples(rows, Layout("iwae", 1, K)) for _, K in pairs]
+            rates = [exponent_of(rows, net, pair) for pair in pairs]
+            name = title if offset == OFFSETS[0] else None
+            style.error_bars(ax, ess, rates, label=name, **line, **thin)
     ax.set(
         xscale="log",
         xlabel="effective sample size",
@@ -339,26 +298,60 @@ def _draw_rates(ax, archive: Archive) -> None:
 
 def _draw_iwae_in_networks(ax, archive: Archive) -> None:
     """The SNR of IWAE's gradient of phi in each network, as a multiple of that with one sample."""
-    for place in NETWORKS_OF_ESTIMATORS:
-        for estimator, line in LINES.items():
-            ratios = ratios_by_count(archive, place, estimator)
-            times = [r / ratios[1] for r in ratios.values()]
-            ax.plot([*ratios], times, **look("iwae") | line)
+    for place, (estimator, line) in product(designs.NETWORKS_OF_ESTIMATORS, LINES.items()):
+        ratios = ratios_by_count(archive, place, estimator)
+        ax.plot(ratios / ratios[1], **style.look("iwae") | line)
     ax.set(title="IWAE in five networks", ylabel="SNR over that at K = 1", ylim=(0, None))
     ax.set(xlabel="K")
-    counts_below(ax, COUNTS)
+    style.counts_below(ax, designs.COUNTS)
 
 
 def _draw_bounds_in_a_network(ax, archive: Archive) -> None:
     """The SNR of phi's gradient under three bounds in one network."""
     titles = {"miwae": "MIWAE, M = 8", "ciwae": "CIWAE(0.5)", "iwae": "IWAE"}
-    for method, title in titles.items():
-        for estimator, line in LINES.items():
-            ratios = ratios_by_count(archive, PLACE, estimator, method)
-            label = title if estimator == "rep" else None
-            ax.plot([*ratios], [*ratios.values()], label=label, **look(method) | line)
-    ax.set(title="In the report's IWAE", ylabel="SNR", yscale="log")
-    plain_ticks(ax, 1, 2, 5)
+    for method, (estimator, line) in product(titles, LINES.items()):
+        ratios = ratios_by_count(archive, PLACE, estimator, method)
+        name = titles[method] if estimator == "rep" else None
+        ax.plot(ratios, label=name, **style.look(method) | line)
+    ax.set(title="In the report's IWAE", ylabel="SNR", xlabel="K")
+    style.plain_ticks(ax, 1, 2, 5)
     ax.legend(frameon=False, fontsize=7)
-    ax.set(xlabel="K")
-    counts_below(ax, COUNTS)
+    style.counts_below(ax, designs.COUNTS)
+
+
+PAGE_OF_SLIDERS = """```{{raw}} html
+<div class="explorer" id="explorer">
+<script type="application/json">{data}</script>
+<noscript>The sliders need JavaScript. The figure below shows the same measurements.</noscript>
+</div>
+```"""
+
+
+def sliders(archive: Archive) -> str:
+    """The page's part that ``explorer.js`` makes sliders and curves of, with its numbers."""
+    return PAGE_OF_SLIDERS.format(data=json.dumps(for_sliders(archive), separators=(",", ":")))
+
+
+def for_sliders(archive: Archive) -> dict:
+    """For every offset, by K: SNR of theta and of phi, bias of the bound in nats, and ESS."""
+    return {
+        "counts": ALL_COUNTS,
+        "offsets": OFFSETS,
+        "theta": _by_count(archive, "rep", partial(ratio, net="theta")),
+        "phi": {name: _by_count(archive, name, partial(ratio, net="phi")) for name in ESTIMATORS},
+        "bias": _by_count(archive, "rep", lambda rows, layout: select(rows, layout).bias.mean()),
+        "ess": _by_count(archive, "rep", effective_samples),
+    }
+
+
+def _by_count(
+    archive: Archive, estimator: str, statistic: Callable[[pd.DataFrame, Layout], float]
+) -> list[list[float]]:
+    """A statistic at every offset for every K, to four significant digits: [offset][K]."""
+    found = []
+    for offset in OFFSETS:
+        rows = swept(archive, offset_title(offset), estimator)
+        values = [statistic(rows, layout) for layout in SWEPT]
+        short = [np.format_float_positional(v, 4, fractional=False, trim="-") for v in values]
+        found.append(list(map(float, short)))
+    return found

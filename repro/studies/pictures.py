@@ -1,39 +1,36 @@
 """Pictures of trained models: samples, steps along a latent unit, and posteriors in the plane."""
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Ellipse
 
 from repro.records import Archive
 from repro.records.estimates import number
 from repro.studies.captions import METHOD_TITLES
 from repro.studies.designs import PLANE_IMAGES, PLANE_LAYOUTS
 from repro.studies.frames import AnyArchive
-from repro.studies.style import COLOURS, styled_figure
+from repro.studies.style import COLOURS, styled_figure, tiled
 from repro.words.experiments import TABLE_METHODS
 
 WHOSE = ("MNIST, the report's", "Omniglot, ours")
 PIXELS_ACROSS = 28
-OF_POSTERIORS = ("kl", "mu", "sigma", "centre", "reach", "density")
 
 
-def drawn_samples(archive: AnyArchive = None) -> Figure:
+def drawn_samples(archive: AnyArchive = None):
     """What the generative networks draw: a row for each method."""
     return _strips("samples", archive)
 
 
-def along_a_unit(archive: AnyArchive = None) -> Figure:
+def along_a_unit(archive: AnyArchive = None):
     """What they draw as one latent unit goes from -2 to 2: a row for each method."""
     return _strips("traversals", archive)
 
 
-def _strips(name: str, archive: AnyArchive) -> Figure:
+def _strips(name: str, archive: AnyArchive):
     images = Archive.of(archive).arrays("pictures")[0][name]
     methods = len(TABLE_METHODS)
     with styled_figure(1, 2, (8, 2.1), "white") as (figure, axes):
         for panel, (ax, title) in enumerate(zip(axes.flat, WHOSE, strict=True)):
             of_panel = images[panel * methods : (panel + 1) * methods]
-            ax.imshow(_tiled(of_panel), cmap="gray_r", vmin=0, vmax=255, interpolation="none")
+            ax.imshow(tiled(of_panel), cmap="gray_r", vmin=0, vmax=255, interpolation="none")
             ax.set_title(title, fontsize=8)
             ax.tick_params(length=0)
             ax.set_xticks([])
@@ -42,14 +39,7 @@ def _strips(name: str, archive: AnyArchive) -> Figure:
     return figure
 
 
-def _tiled(images: np.ndarray) -> np.ndarray:
-    """Images [row, column, pixels] as one."""
-    rows, columns, _ = images.shape
-    tiles = images.reshape(rows, columns, PIXELS_ACROSS, PIXELS_ACROSS).transpose(0, 2, 1, 3)
-    return tiles.reshape(rows * PIXELS_ACROSS, columns * PIXELS_ACROSS)
-
-
-def posteriors(archive: AnyArchive = None) -> Figure:
+def posteriors(archive: AnyArchive = None):
     """The posterior of four images in three models with two latent variables, and q at 1 and 2 sd.
 
     Each panel has its own window.
@@ -59,8 +49,7 @@ def posteriors(archive: AnyArchive = None) -> Figure:
     with styled_figure(rows, PLANE_IMAGES, (8, 6.2), "white") as (figure, axes):
         for index, ax in enumerate(axes.flat):
             layout = PLANE_LAYOUTS[index // PLANE_IMAGES]
-            of_panel = {name: found[name][index] for name in OF_POSTERIORS}
-            _draw_posterior(ax, of_panel, COLOURS[layout.method])
+            _draw_posterior(ax, found, index, COLOURS[layout.method])
             if index % PLANE_IMAGES == 0:
                 ax.set_ylabel(METHOD_TITLES[layout.method])
             if index < PLANE_IMAGES:
@@ -68,16 +57,20 @@ def posteriors(archive: AnyArchive = None) -> Figure:
     return figure
 
 
-def _draw_posterior(ax, p: dict[str, np.ndarray], colour: str) -> None:
-    x, y = p["centre"]
-    reach = p["reach"]
+def _draw_posterior(ax, found: dict[str, np.ndarray], index: int, colour: str) -> None:
+    from matplotlib.patches import Ellipse
+
+    kl, mu, sigma, density = (found[name][index] for name in ("kl", "mu", "sigma", "density"))
+    x, y = found["centre"][index]
+    reach = found["reach"][index]
     window = (x - reach, x + reach, y - reach, y + reach)
-    ax.imshow(p["density"], cmap="gray_r", extent=window, origin="lower", interpolation="bilinear")
+    ax.imshow(density, cmap="gray_r", extent=window, origin="lower", interpolation="bilinear")
     for deviations in (1, 2):
-        size = 2 * deviations * p["sigma"]
-        ax.add_patch(Ellipse(p["mu"], *size, fill=False, edgecolor=colour, linewidth=1.5))
+        ax.add_patch(
+            Ellipse(mu, *(2 * deviations * sigma), fill=False, edgecolor=colour, linewidth=1.5)
+        )
     ax.set(xlim=window[:2], ylim=window[2:])
-    ax.set_title(f"KL(q‖p) = {number(p['kl'])}", fontsize=8)
+    ax.set_title(f"KL(q‖p) = {number(kl)}", fontsize=8)
     ax.tick_params(labelsize=6)
 
 

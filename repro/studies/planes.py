@@ -23,22 +23,17 @@ from repro.models import Autoencoder
 from repro.randomness import Streams, generator
 from repro.records import Archive
 from repro.records.provenance import code_and_date, device_name
-from repro.studies import designs
-from repro.studies.designs import (
-    PLANE_BATCH,
-    PLANE_HIDDEN,
-    PLANE_STEPS,
-    PRIOR_SAMPLES,
-    TRAVERSAL,
-    Layout,
-)
-from repro.studies.gradient_runs import _of_full_length
-from repro.studies.remeasured import released_model
-from repro.training.program import model_of, plain_step
+from repro.studies.designs import PLANE_IMAGES, PLANE_LAYOUTS, Layout, Weights
+from repro.studies.gradient_runs import network
+from repro.training.program import plain_step
 from repro.training.progress import Progress
-from repro.words import exhibits
 from repro.words.experiments import TABLE_METHODS
 
+PRIOR_SAMPLES = 12  # of each method
+TRAVERSAL = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)  # values of one latent unit
+PLANE_HIDDEN = 100  # units of each hidden layer of a model with two latent variables
+PLANE_STEPS = 4000
+PLANE_BATCH = 20
 ACROSS = 501  # points of the grid along each axis, from -REACH to REACH
 REACH = 5.0
 DRAWN_ACROSS = 81  # points of the window that is drawn
@@ -145,11 +140,12 @@ def make_pictures(archive: Archive, data: str | Path | None) -> Path:
     begun = time.monotonic()
     origin = code_and_date()
     found = {name: datasets.load(name, data) for name in ("mnist", OMNIGLOT)}
-    released = _released_on_mnist(data)
-    ours = {m: _of_full_length(archive, OMNIGLOT, m) for m in TABLE_METHODS}
-    models = [(m, found["mnist"].test) for m in released.values()]
-    for record in ours.values():
-        models.append((model_of(record.experiment, record.weights()), found[OMNIGLOT].test))
+    models = []
+    sources = {}
+    for (name, dataset), whose in zip(found.items(), ("report", "ours"), strict=True):
+        for m in TABLE_METHODS:
+            model, sources[m] = network(Weights(name, whose, m), archive, data)
+            models.append((model, dataset.test))
     arrays = {
         "samples": _as_bytes([samples_of_prior(model) for model, _ in models]),
         "traversals": _as_bytes([traversal(*of_model) for of_model in models]),
@@ -157,18 +153,14 @@ def make_pictures(archive: Archive, data: str | Path | None) -> Path:
     }
     origin |= {
         "device": device_name("cpu"),
-        "weights": {m: "/".join(r.path.parts[-3:]) for m, r in ours.items()},
+        "weights": {m: source["record"] for m, source in sources.items()},  # ours, the last
         "data": [dataset.origin for dataset in found.values()],
         "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
-        **designs.PICTURES_AS_RECORDED,
+        "hidden": PLANE_HIDDEN,
+        "steps": PLANE_STEPS,
+        "batch_size": PLANE_BATCH,
     }
     return archive.write_arrays("pictures", arrays, origin)
-
-
-def _released_on_mnist(data: str | Path | None) -> dict[str, Autoencoder]:
-    """The report's reference models on MNIST, by method."""
-    runs = [e for e in exhibits.released_runs() if e.group == "mnist-reference"]
-    return {e.method: released_model(e, data, "cpu") for e in runs}
 
 
 def _as_bytes(values: list[torch.Tensor]) -> np.ndarray:
@@ -178,14 +170,14 @@ def _as_bytes(values: list[torch.Tensor]) -> np.ndarray:
 
 def _posteriors(dataset: Dataset) -> dict[str, np.ndarray]:
     """Posteriors of the first test images in the plane, and q: [layout times image, ...]."""
-    images = dataset.test[: designs.PLANE_IMAGES]
+    images = dataset.test[:PLANE_IMAGES]
     x = torch.bernoulli(images, generator=generator(0, "pictures: binarise"))
     found: list[Posterior] = []
     with Progress(1, "posteriors") as bar:
-        for number, layout in enumerate(designs.PLANE_LAYOUTS, 1):
+        for number, layout in enumerate(PLANE_LAYOUTS, 1):
             model = in_the_plane(layout, dataset.train)
             found += [posterior(model, image) for image in x]
-            bar.fraction(number / len(designs.PLANE_LAYOUTS))
+            bar.fraction(number / len(PLANE_LAYOUTS))
     arrays = {
         "inputs": _as_bytes(list(x)),
         "density": _as_bytes([posterior.density for posterior in found]),

@@ -8,7 +8,6 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy import stats
 
 from repro.records import Archive
@@ -159,7 +158,7 @@ def interval_of(archive: Archive, method: str, metric: str) -> str:
 METHODS_FROM_BELOW = ("vae", "ciwae", "piwae", "miwae")
 
 
-def outcomes(archive: AnyArchive = None) -> Figure:
+def outcomes(archive: AnyArchive = None):
     """Each hypothesis: the differences of all seeds, their mean's interval, and the margin.
 
     Without all runs the panels have margins alone.
@@ -170,9 +169,10 @@ def outcomes(archive: AnyArchive = None) -> Figure:
         for ax, (metric, title) in zip(axes.flat, METRIC_TITLES.items(), strict=True):
             for h in HYPOTHESES:
                 if h.metric == metric:
-                    _draw_margin(ax, h)
+                    place = METHODS_FROM_BELOW.index(h.method)
+                    ax.vlines(h.margin, place - 0.4, place + 0.4, color=GREY, linestyle=":")
                     if whole:
-                        _draw_outcome(ax, archive, h)
+                        _draw_outcome(ax, place, h.method, differences(archive, h))
             ax.axvline(0, color=GREY, linewidth=0.8)
             ax.set(title=title, xlabel="nats ahead of IWAE")
         names = [m.upper() for m in METHODS_FROM_BELOW]
@@ -181,17 +181,10 @@ def outcomes(archive: AnyArchive = None) -> Figure:
     return figure
 
 
-def _draw_margin(ax, h: Hypothesis) -> None:
-    place = METHODS_FROM_BELOW.index(h.method)
-    ax.vlines(h.margin, place - 0.4, place + 0.4, color=GREY, linestyle=":")
-
-
-def _draw_outcome(ax, archive: Archive, h: Hypothesis) -> None:
+def _draw_outcome(ax, place: int, method: str, found: np.ndarray) -> None:
     """The seeds one above the other in their order, and the mean with its interval below them."""
-    place = METHODS_FROM_BELOW.index(h.method)
-    found = differences(archive, h)
     heights = place + np.linspace(0.0, 0.35, len(found))
-    look = {"color": COLOURS[h.method], "marker": MARKERS[h.method]}
+    look = {"color": COLOURS[method], "marker": MARKERS[method]}
     ax.plot(found, heights, linestyle="none", markersize=3, alpha=0.5, **look)
     interval = family_interval(found)
     below = place - 0.2

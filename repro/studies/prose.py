@@ -7,7 +7,7 @@ A page asks for ``n.value("mnist reference", "iwae", "log_px")`` in double brace
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,22 +17,21 @@ import pandas as pd
 import repro
 from repro import one_of, plural, records
 from repro.catalogue import MODELS, OMNIGLOT
-from repro.records import Archive
+from repro.records import Archive, Record
 from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds
 from repro.studies import (
     audit,
     claims,
-    explorer,
+    curves,
+    evidence,
     figure4,
     gradients,
-    logs,
-    others,
     preregistered,
+    reported,
     similarity,
     stacks,
-    trainings,
 )
-from repro.studies.designs import COUNTS, NETWORKS_OF_ESTIMATORS, SWEPT, offset_title
+from repro.studies.designs import NETWORKS_OF_ESTIMATORS, SWEPT, offset_title
 from repro.studies.estimator_runs import (
     BOTH_EARLIER,
     BOTH_LONGER,
@@ -55,14 +54,14 @@ TRAININGS = {  # as pages name them
 LAST_COUNTS = (64, 256)  # of K, between which rates are given
 ESS_OF_MOST = functools.partial(gradients.effective_samples, layout=SWEPT[-1])
 FACTS: dict[str, Callable[[Archive], str]] = {  # what a study says in words, Markdown or HTML
-    "others": others.as_table,
+    "others": reported.table_of_others,
     "stacks": stacks.table_of_costs,
     "error of costs": stacks.largest_error,
     "compute": stacks.compute,
     "energy": stacks.energy,
     "hypotheses": preregistered.table_of_outcomes,
     "cost of the test": preregistered.cost,
-    "sliders": explorer.as_page,
+    "sliders": gradients.sliders,
     "one decoder": log_px_of_one_decoder,
 }
 
@@ -102,20 +101,14 @@ class Numbers(Evidence):
         (value,) = found[names == row][column]
         return Estimate(value, digits=digits)
 
-    def range_of_proposals(self, quantity: str, setting: str = "", digits: int = 2) -> str:
-        """From the lowest to the highest, over a setting's released models or over all.
+    def range_over(self, table: str, quantity: str, setting: str = "", digits: int = 2) -> str:
+        """From the lowest to the highest of a quantity over a table beside the records.
 
-        Of the share of images whose k-hat is above 0.7, in percent; of the rise of log p-hat with
-        ten times the samples; or of its ratio to what the variance of weights predicts.
+        It may be calculated, "rise / predicted"; and over one setting's rows alone.
         """
-        rows = self.proposals()
-        quantities = {
-            "share": 100 * rows.khat_above,
-            "rise": rows.rise,
-            "ratio": rows.rise / rows.predicted,
-        }
-        of_setting = rows.group.str.startswith(setting.replace(" ", "-"))
-        return _from_to(quantities[quantity][of_setting], digits)
+        found = self.archive.table(table)[0]
+        of_setting = found.group.str.startswith(setting.replace(" ", "-"))
+        return _from_to(found[of_setting].eval(quantity), digits)
 
     def design(self, table: str, name: str) -> int:
         """What the provenance of a table says of how it was measured."""
@@ -131,7 +124,7 @@ class Numbers(Evidence):
         full_name = next(names, metric)
         found = [r for r in runs if full_name in r.metrics]
         among = [r for r in everyone if full_name in r.metrics]
-        return over_seeds(found, full_name, among, 4 if metric.startswith("ssim") else 2)
+        return _over_seeds(found, full_name, among)
 
     def printed(self, source: str, setting: str, method: str, metric: str) -> Estimate:
         """What the paper or the report prints in Table 1."""
@@ -145,30 +138,23 @@ class Numbers(Evidence):
         images = runs[0].images
         return Estimate.mean_of(images["log_px"] - images["elbo"], ErrorOf.IMAGES)
 
-    def units(self, setting: str, method: str, whose: str = "weights"):
-        """Active latent units."""
-        return _mean_units(self.runs(setting, method, whose))
-
     def binarisation(self, setting: str) -> str:
         """How far another binarisation moves IWAE-64: the lowest and the highest deviation."""
         runs = self.runs(setting)
         return _from_to([r.metrics["iwae_64"]["binarisation_sd"] for r in runs])
 
-    def proposals(self) -> pd.DataFrame:
-        """How far log p-hat of the report's weights can be trusted, one row for each model."""
-        return self.archive.table("proposals")[0]
-
     # While training goes on
 
     def lead(self, setting: str, method: str, epoch: int) -> Estimate:
         """A method's lead over IWAE in a log's log p-hat, in the 20 epochs that end there."""
-        leads = logs.leads_in_logs(self.archive)[method]
-        return Estimate(leads[setting.replace(" ", "-"), epoch])
+        return Estimate(self._leads(setting, method)[epoch])
 
     def passed(self, setting: str, method: str) -> str:
         """The epoch from which on the report's log has IWAE ahead in log p-hat."""
-        leads = logs.leads_in_logs(self.archive)[method]
-        return str(logs.passed_for_good(leads[setting.replace(" ", "-")]) or "never")
+        return str(curves.passed_for_good(self._leads(setting, method)) or "never")
+
+    def _leads(self, setting: str, method: str) -> pd.Series:
+        return curves.leads_in_logs(self.archive)[method][setting.replace(" ", "-")]
 
     def after(self, setting: str, method: str, epoch: int):
         """IWAE-64 of our short run with seed 0 after an epoch."""
@@ -178,10 +164,9 @@ class Numbers(Evidence):
 
     def gain_of_size(self, method: str, metric: str):
         """What the larger model has over the reference model: the released weights, paired."""
-        larger, reference = (
-            self.runs(f"mnist {model}", method) for model in ("larger", "reference")
-        )
-        return trainings.difference(self.archive, larger, reference, metric)
+        larger = self.runs("mnist larger", method)
+        reference = self.runs("mnist reference", method)
+        return evidence.difference(self.archive, larger, reference, metric)
 
     def faster(self, method: str, epoch: int):
         """How far the larger model's IWAE-64 is ahead after as many epochs: our runs, seed 0."""
@@ -190,10 +175,6 @@ class Numbers(Evidence):
         return larger - reference if larger and reference else NOT_RUN
 
     # The released code's best checkpoints
-
-    def best_epoch(self, setting: str, method: str) -> str:
-        """The epoch of the checkpoint that the released code calls a run's best."""
-        return str(self.cell("checkpoints", f"{setting} {method}", "best_epoch", 0))
 
     def highest(self, score: str) -> Estimate:
         """The highest logged ``iwae_64`` or ``log_px`` of CIWAE and the VAE on MNIST.
@@ -223,13 +204,6 @@ class Numbers(Evidence):
 
     # Figure 4
 
-    def nodes_of_figure4(self, kind: str) -> str:
-        """The three round values of a curve of the report's Figure 4, ``fixed`` or ``learned``."""
-        curves = self.archive.table("figure4")[0].set_index("curve")
-        values = logs.nodes_of(curves.loc[kind]).values()
-        first, second, third = (number(value, digits=1) for value in values)
-        return f"{first}, {second} and {third}"
-
     def furthest_in_figure4(self) -> str:
         """The largest distance of a point of the report's Figure 4 from its parabola."""
         return rounded_up(self.archive.table("figure4")[0].furthest.max())
@@ -241,9 +215,7 @@ class Numbers(Evidence):
     def of_beta(self, method: str, beta: float, metric: str = "iwae_64"):
         """A metric of our run with this beta, fixed (``ciwae``) or at the start."""
         runs = figure4.by_beta(self.of_betas(), method).get(beta, [])
-        if metric == "active_units":
-            return _mean_units(runs)
-        return over_seeds(runs, metric, self.of_betas())
+        return _over_seeds(runs, metric, self.of_betas())
 
     def chosen(self, metric: str = "iwae_64", method: str = "ciwae-chosen"):
         """A metric of our runs that choose their beta."""
@@ -251,8 +223,8 @@ class Numbers(Evidence):
 
     def range_of_chosen(self, epoch: int) -> str:
         """The lowest and the highest beta that is chosen from an epoch on."""
-        curves = [r.curve for r in figure4.chosen_betas(self.archive)]
-        values = pd.concat([c.beta[c.epoch >= epoch] for c in curves])
+        of_runs = [r.curve for r in figure4.chosen_betas(self.archive)]
+        values = pd.concat([c.beta[c.epoch >= epoch] for c in of_runs])
         return f"{number(values.min())} and {number(values.max())}"
 
     def seeds_of_chosen(self) -> str:
@@ -282,91 +254,67 @@ class Numbers(Evidence):
 
     def of_bfloat16(self, which: str) -> Estimate:
         """IWAE-64 in bfloat16 minus TF32, on MNIST after 13 epochs: ``largest`` or ``mean``."""
-        of_each = []
-        for precision, epochs in (("bf16", 13), ("tf32", None)):
-            runs = plan("all", "mnist", seed="10,11", epochs=epochs, profile="short")
-            runs = [replace(e, precision=precision) for e in runs]
-            of_each.append(self._iwae_64_after(13, runs))
-        apart = np.subtract(*of_each)
+        words = {"dataset": "mnist", "seed": "10,11", "profile": "short"}
+        rounded = plan("all", epochs=13, precision="bf16", **words)
+        exact = plan("all", precision="tf32", **words)
+        apart = self._iwae_64_after(13, rounded) - self._iwae_64_after(13, exact)
         if which == "largest":
             return Estimate(float(np.abs(apart).max()))
         return Estimate.mean_of(apart, ErrorOf.DRAWS)
 
     def _iwae_64_after(self, epoch: int, runs: list[Experiment]) -> np.ndarray:
         """IWAE-64 on the curve of each run, [run]."""
-        curves = [self.archive.get(e).curve.set_index("epoch") for e in runs]
-        return np.array([curve.iwae_64[epoch] for curve in curves])
+        of_runs = [self.archive.get(e).curve.set_index("epoch") for e in runs]
+        return np.array([curve.iwae_64[epoch] for curve in of_runs])
 
     def changed_by_training(self, metric: str) -> str:
         """The standard deviation that other trainings give a difference from IWAE, as a range."""
         others = ("piwae", "miwae", "ciwae")
-        noises = [trainings.training_noise(self.archive, m, "iwae", metric) for m in others]
+        noises = [evidence.training_noise(self.archive, m, "iwae", metric) for m in others]
         return _from_to([noise.sd for noise in noises])
 
     # Bounds and estimators
 
-    def trained(self, method: str, estimator: str, metric: str, where: str = "both"):
-        """A metric of a bound under an estimator; ``where`` is a name in ``TRAININGS``."""
-        return EstimatorRuns(self.archive, TRAININGS[where]).value(method, estimator, metric)
+    def trained(self, bound: str, metric: str, where: str = "both"):
+        """A metric of a bound under an estimator, "iwae drep"; ``where`` is in ``TRAININGS``."""
+        return EstimatorRuns(self.archive, TRAININGS[where]).value(bound, metric)
 
     def trained_apart(self, a: str, b: str, metric: str, where: str = "both"):
-        """The metric of ``a`` minus that of ``b``, each a bound and an estimator: "iwae drep"."""
-        runs = EstimatorRuns(self.archive, TRAININGS[where])
-        return runs.apart(_pair(a), _pair(b), metric)
+        """The metric of ``a`` minus that of ``b``, each a bound and an estimator."""
+        return EstimatorRuns(self.archive, TRAININGS[where]).apart(a, b, metric)
 
-    def clearer(self, a: str, b: str, where: str) -> Estimate:
-        """SNR of phi's gradient under ``a`` over that under ``b``: "iwae drep" and the like."""
-        return gradients.times_clearer(self.archive, a, b, where)
+    def share_closed(self, a: str, b: str, target: str, metric: str, where: str = "both"):
+        """How much of the way in a metric from ``b`` to ``target`` it is to ``a``, in percent.
 
-    def clearer_in_all(self, a: str, b: str) -> str:
-        """The lowest and the highest of ``clearer`` over all networks."""
-        places = NETWORKS_OF_ESTIMATORS
-        return _from_to([self.clearer(a, b, where).value for where in places])
+        In parentheses Fieller's interval, 95 %, over the seeds that all three have.
+        """
+        return EstimatorRuns(self.archive, TRAININGS[where]).share_closed(a, b, target, metric)
+
+    def clearer(self, a: str, b: str) -> str:
+        """SNR of phi's gradient under ``a`` over that under ``b``, lowest and highest, in networks.
+
+        Each is named as in ``gradients.snr_in_network``.
+        """
+        found = []
+        for where in NETWORKS_OF_ESTIMATORS:
+            first, second = (gradients.snr_in_network(self.archive, where, x) for x in (a, b))
+            found.append(first / second)
+        return _from_to(np.hstack(found))
 
     def rate(self, net: str, estimator: str, offset: float):
         """d log SNR / d log K of IWAE between 64 and 256, in the linear Gaussian model."""
         rows = gradients.swept(self.archive, offset_title(offset), estimator)
         return gradients.exponent_of(rows, net, LAST_COUNTS).shown_with(2)
 
-    def that_count(self, offset: float):
+    def ess(self, offset: float):
         """The effective sample size of 256 weights in the linear Gaussian model."""
         rows = gradients.swept(self.archive, offset_title(offset), "rep")
         return gradients.with_jackknife(rows, ESS_OF_MOST, digits=1)
 
-    def that_count_in_networks(self) -> str:
+    def ess_in_networks(self) -> str:
         """The lowest and the highest effective sample size of 256 weights, in networks."""
         of_each = [gradients.swept(self.archive, w, "rep") for w in NETWORKS_OF_ESTIMATORS]
         return _from_to([ESS_OF_MOST(rows) for rows in of_each], 1)
-
-    def left_of_clarity(self, estimator: str, method: str = "iwae") -> str:
-        """SNR of phi's gradient at K = 256 over that at K = 1, lowest and highest, in networks."""
-        found = []
-        for where in NETWORKS_OF_ESTIMATORS:
-            ratios = gradients.ratios_by_count(self.archive, where, estimator, method)
-            found.append(ratios[COUNTS[-1]] / ratios[COUNTS[0]])
-        return _from_to(found)
-
-    def groups_over_one(self, estimator: str) -> str:
-        """SNR of MIWAE with eight groups over IWAE's, lowest and highest over K and networks."""
-        found = []
-        for where in NETWORKS_OF_ESTIMATORS:
-            of_one = gradients.ratios_by_count(self.archive, where, estimator, "iwae")
-            of_eight = gradients.ratios_by_count(self.archive, where, estimator, "miwae")
-            found += [of_eight[K] / of_one[K] for K in COUNTS]
-        return _from_to(found)
-
-    def made_up(self, a: str, b: str, target: str, metric: str, where: str = "both"):
-        """How much of the way in a metric from ``b`` to ``target`` it is to ``a``, in percent.
-
-        In parentheses Fieller's interval, 95 %, over the seeds that all three have.
-        """
-        runs = EstimatorRuns(self.archive, TRAININGS[where])
-        return runs.made_up(*map(_pair, (a, b, target)), metric)
-
-    def by_groups(self, method: str, M: int, metric: str):
-        """A metric of MIWAE or PIWAE with M groups of the 64 samples, after 40 epochs."""
-        found = EstimatorRuns(self.archive, BOTH_NETWORKS).by_groups(method, metric)
-        return found.get(M, NOT_RUN)
 
     # The work as a whole
 
@@ -444,12 +392,6 @@ class Numbers(Evidence):
         return claims.as_markdown(self)
 
 
-def _pair(words: str) -> tuple[str, str]:
-    """A bound and an estimator, as pages name them: "iwae drep"."""
-    method, estimator = words.split()
-    return method, estimator
-
-
 def _from_to(values: Collection[float], digits: int = 2) -> str:
     """From the lowest to the highest of several values."""
     if not len(values):
@@ -457,8 +399,9 @@ def _from_to(values: Collection[float], digits: int = 2) -> str:
     return f"{number(min(values), digits)} to {number(max(values), digits)}"
 
 
-def _mean_units(runs: list):
-    if not runs:
-        return NOT_RUN
-    units = [r.metrics["active_units"]["value"] for r in runs]
-    return Estimate(float(np.mean(units)), digits=0)
+def _over_seeds(runs: Sequence[Record], metric: str, among: Sequence[Record]):
+    """``over_seeds``; SSIM to four digits, and active units whole and without their error."""
+    found = over_seeds(runs, metric, among, 4 if metric.startswith("ssim") else 2)
+    if found and metric == "active_units":
+        return Estimate(found.value, digits=0)
+    return found

@@ -3,15 +3,16 @@
 import hashlib
 import io
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
+from scipy.stats import linregress
 
 from repro import ReproError, datasets, scores
 from repro.catalogue import OMNIGLOT
-from repro.datasets import Dataset, verified_file
+from repro.datasets import verified_file
 from repro.models import Autoencoder
 from repro.records import Archive, Record
 from repro.records.provenance import code_and_date, device_name
@@ -35,6 +36,7 @@ CHOICE_BATCHES = {"iwae": 64, "piwae": 8, "miwae": 8, "ciwae": 1, "vae": 1}
 FILE_OF_FIGURE4 = "figure4.csv"  # the points of Figure 4's two curves, read from the report's PDF
 FIGURE4_SHA256 = "4f5fc010f2a4738e62fa2c0be036b3b51855aac5d3ed5d0355c7907bb34aebec"
 NODES_OF_FIGURE4 = (0.1, 0.5, 0.9)  # of beta
+FROM_PDF = "the vectors of Figure 4 in the report's PDF"
 
 
 def released_model(e: Experiment, data: str | Path | None, device: str) -> Autoencoder:
@@ -72,19 +74,29 @@ def remeasure(
     return archive.get(e)
 
 
-def blobs(runs: list[Experiment], kind: str) -> dict[str, str]:
-    """The released files of several runs, with their git blob ids."""
-    return dict(released_files.file_and_blob(e, kind) for e in runs)
-
-
-def sum_up_logs(archive: Archive, runs: list[Experiment], data: str | Path | None) -> None:
-    """Write what the report's logs say, unless it is there: in blocks, and of checkpoints."""
-    summaries: dict[str, Callable] = {"logs": log_blocks, "checkpoints": log_checkpoints}
-    for name, summary in summaries.items():
-        if not archive.table_path(name).exists():
-            origin = code_and_date() | {"blobs": blobs(exhibits.released_runs(), "log")}
-            path = archive.write_table(name, summary(runs, data), origin)
-            print(f"wrote {path}", flush=True)
+def write_table(
+    name: str, archive: Archive, data: str | Path | None = None, device: str = "auto"
+) -> None:
+    """Write a table in ``MEASURED`` of the released logs or models, unless it is there."""
+    if archive.table_path(name).exists():
+        return
+    rows_of, kind = MEASURED[name]
+    runs = exhibits.released_runs()
+    origin = code_and_date()
+    given: tuple = (data,)
+    if kind != "log":
+        given = (data, pick_device(device))
+        origin["device"] = device_name(given[-1])
+    if name == "drawers":
+        runs = [e for e in runs if e.dataset == OMNIGLOT]
+        origin["data"] = datasets.load(OMNIGLOT, data).origin
+    rows: list[dict] = []
+    with Progress(1, name) as bar:
+        for done, e in enumerate(runs, 1):
+            rows += rows_of(e, *given)
+            bar.fraction(done / len(runs))
+    origin["blobs"] = dict(released_files.file_and_blob(e, kind) for e in runs)
+    print(f"wrote {archive.write_table(name, pd.DataFrame(rows), origin)}", flush=True)
 
 
 def released_log(e: Experiment, folder: str | Path | None = None) -> dict[str, np.ndarray]:
@@ -108,35 +120,28 @@ def released_log(e: Experiment, folder: str | Path | None = None) -> dict[str, n
     return released_files.verified(e, "log", folder, parse)
 
 
-def log_blocks(runs: list[Experiment], folder: str | Path | None = None):
-    """Means and standard deviations of blocks of 20 epochs of each run's log, as a DataFrame.
+def log_blocks(e: Experiment, data: str | Path | None = None) -> list[dict]:
+    """Means and standard deviations of blocks of 20 epochs of a run's log.
 
     ``gap`` is the log's IWAE-64 minus its log p-hat. Some logs are one epoch longer than the
     others; the report's plots leave that last epoch out, and so does this.
     """
-    import pandas as pd
-
-    return pd.DataFrame([row for e in runs for row in _blocks_of(e, released_log(e, folder))])
-
-
-def _blocks_of(e: Experiment, logged: dict[str, np.ndarray]) -> list[dict]:
-    values = {
-        name: logged[name][: e.epochs].reshape(-1, LOG_BLOCK) for name in ("iwae_64", "log_px")
-    }
-    values["gap"] = values["iwae_64"] - values["log_px"]
+    logged = released_log(e, data)
+    values = pd.DataFrame({name: logged[name][: e.epochs] for name in ("iwae_64", "log_px")})
+    values["gap"] = values.iwae_64 - values.log_px
+    last_epochs = (values.index // LOG_BLOCK + 1) * LOG_BLOCK
     rows = []
-    for i in range(e.epochs // LOG_BLOCK):
-        row = {"group": e.setting, "method": e.method, "last_epoch": LOG_BLOCK * (i + 1)}
-        row |= {f"{name}_mean": v[i].mean() for name, v in values.items()}
-        row |= {f"{name}_sd": v[i].std(ddof=1) for name, v in values.items()}
-        rows.append(row)
+    for last_epoch, block in values.groupby(last_epochs):
+        row = {"group": e.setting, "method": e.method, "last_epoch": last_epoch}
+        row |= block.mean().add_suffix("_mean").to_dict()
+        rows.append(row | block.std().add_suffix("_sd").to_dict())
     return rows
 
 
-def log_checkpoints(runs: list[Experiment], folder: str | Path | None = None):
-    """How each run ended, and when it saved the checkpoint that the released code calls its best.
+def log_checkpoint(e: Experiment, data: str | Path | None = None) -> list[dict]:
+    """How a run ended, and when it saved the checkpoint that the released code calls its best.
 
-    A DataFrame with a row for each run, from its log:
+    From its log:
 
     - ``continued``: the log has a line too many, the mark of a training that was continued. Its
       best was then chosen anew, and is not told.
@@ -148,15 +153,7 @@ def log_checkpoints(runs: list[Experiment], folder: str | Path | None = None):
     - ``highest_...``: the highest of each score over all epochs; of the choice also over the first
       ``EARLY_EPOCHS``.
     """
-    import pandas as pd
-
-    rows = [_checkpoint_of(e, released_log(e, folder)) for e in runs]
-    return pd.DataFrame(rows).astype({"best_epoch": "Int64", "log_px_there": float})
-
-
-def _checkpoint_of(e: Experiment, logged: dict[str, np.ndarray]) -> dict:
-    from scipy.stats import linregress
-
+    logged = released_log(e, data)
     values = {name: of_epoch[: e.epochs] for name, of_epoch in logged.items()}
     log_px = values["log_px"]
     choice = values["choice"]
@@ -173,54 +170,17 @@ def _checkpoint_of(e: Experiment, logged: dict[str, np.ndarray]) -> dict:
         "continued": continued,
         "slope": line.slope,
         "slope_se": line.stderr,
-        "best_epoch": None if continued else best + 1,
-        "log_px_there": None if continued else around_best.mean(),
+        "best_epoch": pd.NA if continued else best + 1,
+        "log_px_there": np.nan if continued else around_best.mean(),
         "log_px_end": log_px[-LOG_BLOCK:].mean(),
         "choice_sd": (choice - log_px)[-200:].std(ddof=1),
     }
     row |= {f"highest_{name}": of_epoch.max() for name, of_epoch in values.items()}
-    return row | {f"highest_choice_by_{n}": choice[:n].max() for n in EARLY_EPOCHS}
+    row |= {f"highest_choice_by_{n}": choice[:n].max() for n in EARLY_EPOCHS}
+    return [row]
 
 
-def measure_best(archive: Archive, data: str | Path | None, device: str) -> None:
-    """Write SSIM of the checkpoints that the released code calls best, unless it is there."""
-    _measure_each(ssim_of_best, "best", "best", archive, data, device)
-
-
-def check_proposals(archive: Archive, data: str | Path | None, device: str) -> None:
-    """Write how far log p-hat of the report's weights can be trusted, unless it is there."""
-    _measure_each(check_of_proposal, "proposals", "model", archive, data, device)
-
-
-def _measure_each(
-    row_of: Callable[[Experiment, str | Path | None, str], dict],
-    name: str,
-    kind: str,
-    archive: Archive,
-    data: str | Path | None,
-    device: str,
-) -> None:
-    """Write the table called ``name`` with a row for each released run, unless it is there.
-
-    ``kind`` is that of the released files that are designs.
-    """
-    import pandas as pd
-
-    if archive.table_path(name).exists():
-        return
-    origin = code_and_date()
-    device = pick_device(device)
-    runs = exhibits.released_runs()
-    with Progress(1, name) as bar:
-        rows: list[dict] = []
-        for e in runs:
-            rows.append(row_of(e, data, device))
-            bar.fraction(len(rows) / len(runs))
-    origin |= {"device": device_name(device), "blobs": blobs(runs, kind)}
-    print(f"wrote {archive.write_table(name, pd.DataFrame(rows), origin)}", flush=True)
-
-
-def check_of_proposal(e: Experiment, data: str | Path | None, device: str) -> dict:
+def check_of_proposal(e: Experiment, data: str | Path | None, device: str) -> list[dict]:
     """Pareto's k-hat of a run's importance weights, and log p-hat with ten times the samples.
 
     ``predicted`` is by how much log p-hat should rise with them: its bias to first order is minus
@@ -236,7 +196,7 @@ def check_of_proposal(e: Experiment, data: str | Path | None, device: str) -> di
         log_px.append(sums["iwae"][0])
         biases.append(float((1 / K - 1 / sums["ess"][0]).mean() / 2))
     rise = log_px[1] - log_px[0]
-    return {
+    row = {
         "group": e.setting,
         "method": e.method,
         "images": len(khat),
@@ -247,9 +207,10 @@ def check_of_proposal(e: Experiment, data: str | Path | None, device: str) -> di
         "rise_se": float(rise.std() / len(rise) ** 0.5),
         "predicted": biases[1] - biases[0],
     }
+    return [row]
 
 
-def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> dict:
+def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> list[dict]:
     """SSIM of a run's best checkpoint, and whether its weights are the last epoch's."""
     best = released_files.released_weights(e, data, "best")
     last = released_files.released_weights(e, data)
@@ -258,7 +219,7 @@ def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> dict:
     (here,) = scores.ssim_here(model.to(device), images, [e.seed])
     other = datasets.load_other(e.dataset, data)
     (elsewhere,) = scores.ssim_elsewhere(model, other.test, [e.seed])
-    return {
+    row = {
         "group": e.setting,
         "method": e.method,
         "is_the_last": all(torch.equal(best[name], last[name]) for name in last),
@@ -267,39 +228,66 @@ def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> dict:
         "ssim_elsewhere": elsewhere["value"],
         "ssim_elsewhere_sd": elsewhere["sd"],
     }
+    return [row]
 
 
-def figure4_parabolas(folder: str | Path | None = None):
-    """The parabola nearest to each curve of the report's Figure 4, as a DataFrame.
+def iwae_64_by_drawer(e: Experiment, data: str | Path | None, device: str) -> list[dict]:
+    """IWAE-64 of released Omniglot weights by drawer, on the drawings of each third character."""
+    model = released_model(e, data, device)
+    dataset = datasets.load(OMNIGLOT, data)
+    rows = []
+    for split, drawers in datasets.DRAWERS.items():
+        images = getattr(dataset, split)
+        of_characters = images.unflatten(0, (-1, len(drawers)))[::3]  # [character, drawer, pixels]
+        flat = of_characters.flatten(0, 1)
+        values = scores.iwae_bound(model, flat, [e.seed], f"drawers: {split}")
+        for drawer, of_drawer in zip(drawers, values.view(-1, len(drawers)).T, strict=True):
+            rows.append(
+                {
+                    "method": e.method,
+                    "drawer": drawer,
+                    "split": split,
+                    "images": len(of_drawer),
+                    "iwae_64": of_drawer.mean().item(),
+                    "iwae_64_sd": of_drawer.std().item(),
+                }
+            )
+    return rows
+
+
+MEASURED = {  # table -> what makes its rows of a run, and the kind of released file that it is of
+    "logs": (log_blocks, "log"),
+    "checkpoints": (log_checkpoint, "log"),
+    "drawers": (iwae_64_by_drawer, "model"),
+    "best": (ssim_of_best, "best"),
+    "proposals": (check_of_proposal, "model"),
+}
+
+
+def figure4_parabolas(folder: str | Path | None = None) -> pd.DataFrame:
+    """The parabola nearest to each curve of the report's Figure 4.
 
     A row for each curve: its values at ``NODES_OF_FIGURE4``, the largest distance of a drawn point
     from it, and the number of points, their mean and their standard deviation.
     """
-    import pandas as pd
 
-    def points(path: Path):
+    def points(path: Path) -> pd.DataFrame:
         raw = path.read_bytes()
         found = hashlib.sha256(raw).hexdigest()
         if found != FIGURE4_SHA256:
             raise ValueError(f"its contents have {found}")
         return pd.read_csv(io.BytesIO(raw), index_col="beta")
 
-    url = "the vectors of Figure 4 in the report's PDF"
     expected = f"SHA-256 {FIGURE4_SHA256}"
-    curves = verified_file(folder, "published", FILE_OF_FIGURE4, url, expected, points)
-    return pd.DataFrame([_parabola(name, values) for name, values in curves.items()])
-
-
-def _parabola(name: str, values) -> dict:
-    parabola = np.polynomial.Polynomial.fit(values.index, values, 2)
-    row = {"curve": name.rsplit("_", 1)[1]}
-    row |= {f"at_{beta:g}": parabola(beta) for beta in NODES_OF_FIGURE4}
-    return row | {
-        "furthest": np.abs(parabola(values.index.to_numpy()) - values).max(),
-        "points": len(values),
-        "mean": values.mean(),
-        "sd": values.std(ddof=1),
-    }
+    curves = verified_file(folder, "published", FILE_OF_FIGURE4, FROM_PDF, expected, points)
+    rows = []
+    for name, values in curves.items():
+        parabola = np.polynomial.Polynomial.fit(values.index, values, 2)
+        row = {"curve": name.rsplit("_", 1)[1]}
+        row |= {f"at_{beta:g}": parabola(beta) for beta in NODES_OF_FIGURE4}
+        row["furthest"] = np.abs(parabola(values.index.to_numpy()) - values).max()
+        rows.append(row | {"points": len(values), "mean": values.mean(), "sd": values.std()})
+    return pd.DataFrame(rows)
 
 
 def sum_up_figure4(archive: Archive, data: str | Path | None) -> None:
@@ -311,51 +299,5 @@ def sum_up_figure4(archive: Archive, data: str | Path | None) -> None:
     except ReproError as error:
         print(f"Figure 4 will be left out: {error}", flush=True)
         return
-    origin = code_and_date() | {
-        "from": "the vectors of Figure 4 in the report's PDF",
-        "sha256": FIGURE4_SHA256,
-    }
+    origin = code_and_date() | {"from": FROM_PDF, "sha256": FIGURE4_SHA256}
     print(f"wrote {archive.write_table('figure4', table, origin)}", flush=True)
-
-
-def tell_drawers_apart(archive: Archive, data: str | Path | None, device: str) -> None:
-    """Write IWAE-64 of the report's Omniglot models by drawer, unless it is there."""
-    import pandas as pd
-
-    if archive.table_path("drawers").exists():
-        return
-    origin = code_and_date()
-    device = pick_device(device)
-    dataset = datasets.load(OMNIGLOT, data)
-    runs = [e for e in exhibits.released_runs() if e.dataset == OMNIGLOT]
-    rows: list[dict] = []
-    with Progress(1, "drawers") as bar:
-        for e in runs:
-            rows += iwae_64_by_drawer(e, dataset, data, device)
-            bar.fraction(len(rows) / (20 * len(runs)))
-    origin |= {"device": device_name(device), "blobs": blobs(runs, "model"), "data": dataset.origin}
-    print(f"wrote {archive.write_table('drawers', pd.DataFrame(rows), origin)}", flush=True)
-
-
-def iwae_64_by_drawer(
-    e: Experiment, dataset: Dataset, data: str | Path | None, device: str
-) -> Iterator[dict]:
-    """IWAE-64 of released Omniglot weights by drawer, on the drawings of each third character."""
-    model = released_model(e, data, device)
-    for split, drawers in datasets.DRAWERS.items():
-        images = getattr(dataset, split)
-        of_characters = images.unflatten(0, (-1, len(drawers)))[::3]  # [character, drawer, pixels]
-        flat = of_characters.flatten(0, 1)
-        values = scores.iwae_bound(model, flat, [e.seed], f"drawers: {split}")
-        values = values.view(-1, len(drawers))
-        means = values.mean(0).tolist()
-        spreads = values.std(0).tolist()
-        for drawer, mean, sd in zip(drawers, means, spreads, strict=True):
-            yield {
-                "method": e.method,
-                "drawer": drawer,
-                "split": split,
-                "images": len(values),
-                "iwae_64": mean,
-                "iwae_64_sd": sd,
-            }

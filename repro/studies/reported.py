@@ -9,7 +9,10 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
-from repro.records.estimates import ErrorOf, Estimate
+from repro.records import Archive
+from repro.records.estimates import ErrorOf, Estimate, of_metric
+from repro.studies.captions import METHOD_TITLES
+from repro.studies.frames import for_methods
 from repro.words.experiments import TABLE_METHODS
 
 Row = dict[str, Estimate]  # by method
@@ -59,3 +62,70 @@ FIGURE4 = {
     "fixed, caption": Estimate(-81.99, 2.98, error_of=ErrorOf.SPREAD),
     "learned": Estimate(-80.34, 0.49, error_of=ErrorOf.SPREAD),
 }
+
+
+class Publication(NamedTuple):
+    """Who printed some numbers, where, and in what the training differs from the paper's."""
+
+    who: str
+    where: str
+    differs: str = "–"
+
+
+OTHERS = {  # log p-hat of a method, for comparison with the paper's method of that name
+    Publication(
+        "Pythae",
+        "[examples/scripts/reproducibility](https://github.com/clementchadebec/benchmark_VAE/blob/"
+        "2a782b9e87671f13778c8728d827a46fe5ceea4c/examples/scripts/reproducibility/README.md), "
+        "commit 2a782b9",
+        "Burda's initialisation and Adam's ε = 1e-4; the steps of the learning rate at other "
+        "epochs; M and K swapped, which 8 × 8 does not show",
+    ): {"PIWAE(8,8)": -84.58, "MIWAE(8,8)": -85.09, "CIWAE(0.05)": -84.74},
+    Publication(
+        "yoonholee/pytorch-vae",
+        "[README](https://github.com/yoonholee/pytorch-vae)",
+        "Burda's settings, by its own account",
+    ): {
+        "VAE, (64,1)": -86.07,
+        "MIWAE(16,4)": -84.99,
+        "MIWAE(8,8)": -84.69,
+        "MIWAE(4,16)": -84.52,
+        "IWAE(64)": -84.37,
+    },
+    Publication(
+        "nbip/IWAE",
+        "[README](https://github.com/nbip/IWAE/blob/0216b45b26fe4ba0b76738fe80a5de99b30ef963/"
+        "README.md), commit 0216b45",
+        "50 samples, TensorFlow",
+    ): {"IWAE(50)": -84.59, "IWAE(50), doubly reparameterised": -84.32},
+}
+THE_PAPER = Publication("the paper", "Table 1, four runs")
+THE_REPORT = Publication(
+    "the report",
+    "Table 1, as printed",
+    "PIWAE, CIWAE and the VAE were trained with other numbers of samples",
+)
+REMEASURED = THE_REPORT._replace(who="the report's weights", where="measured again")
+
+
+def everybody(archive: Archive) -> dict[Publication, dict[str, Estimate]]:
+    """All the numbers: the paper's, the report's as printed and measured again, and others'."""
+    found = {
+        THE_PAPER: for_methods(TABLE1["paper"]["reference"]["log_px"]),
+        THE_REPORT: for_methods(TABLE1["report"]["reference"]["log_px"]),
+    }
+    for record in archive.released_of("mnist", "reference"):
+        title = METHOD_TITLES[record.experiment.method]
+        found.setdefault(REMEASURED, {})[title] = of_metric(record.metrics["log_px"])
+    for publication, printed in OTHERS.items():
+        found[publication] = {method: Estimate(value) for method, value in printed.items()}
+    return found
+
+
+def table_of_others(archive: Archive) -> str:
+    """A Markdown table with a row for each source."""
+    lines = ["| who | log p̂(x) of | differs from the paper in |", "|---|---|---|"]
+    for source, values in everybody(archive).items():
+        shown = ", ".join(f"{method} {log_px}" for method, log_px in values.items())
+        lines.append(f"| {source.who} ({source.where}) | {shown} | {source.differs} |")
+    return "\n".join(lines)

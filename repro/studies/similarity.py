@@ -1,22 +1,19 @@
-"""SSIM of reconstructions: Figures 5 to 7, Table 2, and what the report's printed values are.
+"""SSIM of reconstructions: Figures 5 to 7, Table 2, and what the report's printed values are."""
 
-``archive`` is always an ``Archive`` or the folder of one.
-"""
-
+from collections import defaultdict
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from repro import ReproError
 from repro.records import Archive, Record, omniglot_of
 from repro.records.estimates import NOT_RUN, ErrorOf, Estimate
 from repro.studies.captions import METHOD_TITLES, about_released, labels, length_of_ours
-from repro.studies.curves import some
+from repro.studies.curves import checkpoint_of, some
 from repro.studies.frames import (
     OF_WEIGHTS,
     AnyArchive,
@@ -27,9 +24,8 @@ from repro.studies.frames import (
     of_ours,
     row_of,
 )
-from repro.studies.logs import checkpoint_of
 from repro.studies.reported import SSIM
-from repro.studies.style import nothing, styled_figure, with_conditions
+from repro.studies.style import nothing, styled_figure, tiled, with_conditions
 from repro.words.exhibits import SETTINGS
 from repro.words.experiments import TABLE_METHODS
 
@@ -62,11 +58,13 @@ def table2(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
     version = omniglot_of(selection.used or archive.released.values())
     rows: Rows = {}
     for _, trained, _, printed in (p for p in SSIM if p.exhibit == "Table 2"):
-        ours = [r for r in selection.used if r.experiment.family == trained]
         length = length_of_ours(e for e in selection.wanted if e.family == trained)
-        rows[trained, length] = row_of(ours, partial(ssim_spread, tested=version))
-        theirs = archive.released_of(trained, "reference")
-        rows[trained, OF_WEIGHTS] = row_of(theirs, partial(ssim_spread, tested=version))
+        sources = {
+            length: [r for r in selection.used if r.experiment.family == trained],
+            OF_WEIGHTS: archive.released_of(trained, "reference"),
+        }
+        for source, runs in sources.items():
+            rows[trained, source] = row_of(runs, partial(ssim_spread, tested=version))
         rows[trained, "report"] = for_methods(printed)
     error = f"SSIM on {version} ± standard deviation over the test images, as the report gives it"
     return of_ours(rows, ["trained on", "source"], selection, error)
@@ -102,12 +100,11 @@ class Comparison(NamedTuple):
 
 def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
     """Every printed SSIM beside the released weights', by exhibit and method."""
-    released = archive.released
     best = best_checkpoints(archive)
     found = {}
     for exhibit, trained, tested, printed in SSIM:
         models = by_method(archive.released_of(trained, "reference"))
-        version = omniglot_of(released.values()) if tested == "omniglot" else tested
+        version = omniglot_of(archive.released.values()) if tested == "omniglot" else tested
         column = "ssim" if tested == trained else "ssim_elsewhere"
         row = {}
         for m in TABLE_METHODS:
@@ -119,16 +116,15 @@ def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
 
 def best_checkpoints(archive: Archive) -> dict[tuple[str, str, str], Estimate]:
     """SSIM of the best checkpoints of the reference model, by dataset, method and column."""
-    try:
-        table = archive.table("best")[0]
-    except ReproError:
+    if not archive.table_path("best").exists():
         return {}
     found = {}
-    for row in table[table.group.str.endswith("-reference")].itertuples():
-        for column in ("ssim", "ssim_elsewhere"):
-            value, sd = getattr(row, column), getattr(row, f"{column}_sd")
+    for row in archive.table("best")[0].to_dict("records"):
+        dataset, model = row["group"].split("-")
+        for column in ("ssim", "ssim_elsewhere") if model == "reference" else ():
+            value, sd = row[column], row[f"{column}_sd"]
             spread = Estimate(value, sd, error_of=ErrorOf.SPREAD, digits=3)
-            found[row.group.split("-")[0], row.method, column] = spread
+            found[dataset, row["method"], column] = spread
     return found
 
 
@@ -141,27 +137,19 @@ def verdicts(archive: Archive, title_prefix: str) -> list[SsimVerdict]:
 def ssim_table(archive: AnyArchive = None) -> pd.DataFrame:
     """The printed SSIM values beside the weights'; ± standard deviation over the images."""
     archive = Archive.of(archive)
-    rows: Rows = {}
+    rows: Rows = defaultdict(dict)
     for title, row in comparisons(archive).items():
-        shown = {m: _shown(c) for m, c in row.items()}
-        for source in ("printed", "again", "difference", "best checkpoint", "verdict"):
-            cells = for_methods({m: of_method[source] for m, of_method in shown.items()})
-            if source != "best checkpoint" or any(cells.values()):
-                rows[title, source] = cells
+        for m, c in row.items():
+            apart = Estimate(c.printed.value - c.again.value, digits=3) if c.again else ""
+            shown = {"printed": c.printed, "again": c.again or NOT_RUN, "difference": apart}
+            if any(other.checkpoint for other in row.values()):
+                shown["best checkpoint"] = c.checkpoint or ""
+            shown["verdict"] = c.verdict or ""
+            for source, cell in shown.items():
+                rows[title, source][METHOD_TITLES[m]] = cell
     used = [r for r in archive.released.values() if r.experiment.model == "reference"]
     error = "± standard deviation over the test images"
     return framed(rows, ["what", "source"], **about_released(used, 10, error))
-
-
-def _shown(c: Comparison) -> dict[str, object]:
-    """What the table shows of a printed value, by source."""
-    shown: dict[str, object] = {"printed": c.printed, "again": NOT_RUN, "difference": ""}
-    if c.again:
-        shown["again"] = c.again
-        shown["difference"] = Estimate(c.printed.value - c.again.value, digits=3)
-    shown["best checkpoint"] = c.checkpoint or ""
-    shown["verdict"] = c.verdict or ""
-    return shown
 
 
 def checkpoints(archive: AnyArchive = None) -> pd.DataFrame:
@@ -174,11 +162,9 @@ def checkpoints(archive: AnyArchive = None) -> pd.DataFrame:
     archive = Archive.of(archive)
     released = archive.released
     rows: Rows = {}
-    for dataset, model in SETTINGS.values():
-        for m in TABLE_METHODS:
-            if (dataset, model, m) in released:
-                row = _row_of_checkpoint(released[dataset, model, m], archive)
-                rows[f"{dataset}, {model}", METHOD_TITLES[m]] = row
+    for (dataset, model), m in product(SETTINGS.values(), TABLE_METHODS):
+        if record := released.get((dataset, model, m)):
+            rows[f"{dataset}, {model}", METHOD_TITLES[m]] = _row_of_checkpoint(record, archive)
     caption = (
         "From the released logs (results/published/checkpoints.csv). "
         "Slope: nats of log p̂ per 1000 epochs, over the last eighth of them."
@@ -213,48 +199,37 @@ def _rows(name: str, profile: str, archive: Archive) -> dict[str, list[Record]]:
     return {whose: runs for whose, runs in rows.items() if runs}
 
 
-def method_grids(name: str, profile: str = "best", archive: AnyArchive = None) -> Figure:
+def method_grids(name: str, profile: str = "best", archive: AnyArchive = None):
     """Figures 5 and 6: inputs, and five methods' reconstructions with SSIM; below, ours."""
     rows = _rows(name, profile, Archive.of(archive))
     (printed,) = (p.row for p in SSIM if p.exhibit == name.replace("figure", "Figure "))
-    if not rows:
-        return nothing()
-    height = 0.3 + 6 * len(rows)
-    with styled_figure(2 * len(rows), 3, (8, height), "white") as (figure, axes):
-        for panels, (whose, runs) in zip(axes.reshape(len(rows), 6), rows.items(), strict=True):
-            draw_tiles(panels[0], runs[0].reconstructions[0], f"{whose}:\ninput")
-            of_method = {r.experiment.method: r for r in runs}
-            for ax, m in zip(panels[1:], TABLE_METHODS, strict=True):
-                r = of_method.get(m)
-                spread = ssim_spread([r], r.experiment.dataset) if r else NOT_RUN
-                title = f"{METHOD_TITLES[m]}\n{spread}"
-                if whose != "ours":
-                    title += f"\nreport: {printed[m]}"
-                draw_tiles(ax, r.reconstructions[1] if r else None, title)
-        return with_conditions(figure, rows.get("ours", []), SPREAD)
+    panels = []
+    for whose, runs in rows.items():
+        panels.append((f"{whose}:\ninput", runs[0].reconstructions[0]))
+        of_method = by_method(runs)
+        for m, title in METHOD_TITLES.items():
+            r = next(iter(of_method[m]), None)
+            spread = ssim_spread([r], r.experiment.dataset) if r else NOT_RUN
+            said = f"\nreport: {printed[m]}" if whose != "ours" else ""
+            panels.append((f"{title}\n{spread}{said}", r.reconstructions[1] if r else None))
+    return _draw_grids(panels, 3, (8, 0.3 + 6 * len(rows)), rows.get("ours", []))
 
 
-def grids_elsewhere(
-    name: str = "figure7", profile: str = "best", archive: AnyArchive = None
-) -> Figure:
+def grids_elsewhere(name: str = "figure7", profile: str = "best", archive: AnyArchive = None):
     """Figure 7: MIWAE(8,8) on the dataset that it was not trained on; below, ours."""
     rows = _rows(name, profile, Archive.of(archive))
-    if not rows:
-        return nothing()
     everyone = [*rows.get("ours", []), *rows.get("the report's weights", [])]
-    names = {"MNIST": "mnist", "Omniglot": omniglot_of(everyone)}
-    with styled_figure(len(rows), 4, (8, 0.3 + 2.3 * len(rows)), "white") as (figure, axes):
-        for row, (whose, runs) in zip(axes, rows.items(), strict=True):
-            panels = ((row[:2], "MNIST", "Omniglot"), (row[2:], "Omniglot", "MNIST"))
-            for pair, tested, trained in panels:
-                r = _trained_on(trained.lower(), runs)
-                inputs, again = r.reconstructions_elsewhere if r else (None, None)
-                said = "not run"
-                if r and ssim_on(r, names[tested]):
-                    said = f"SSIM {ssim_spread([r], names[tested])}"
-                draw_tiles(pair[0], inputs, f"{whose}:\ninput, {tested}")
-                draw_tiles(pair[1], again, f"trained on {trained}\n{said}")
-        return with_conditions(figure, rows.get("ours", []), SPREAD)
+    panels = []
+    for whose, runs in rows.items():
+        for tested, trained in (("MNIST", "Omniglot"), ("Omniglot", "MNIST")):
+            version = omniglot_of(everyone) if tested == "Omniglot" else "mnist"
+            r = _trained_on(trained.lower(), runs)
+            inputs, again = r.reconstructions_elsewhere if r else (None, None)
+            spread = ssim_spread([r], version) if r else NOT_RUN
+            said = f"SSIM {spread}" if spread else "not run"
+            panels.append((f"{whose}:\ninput, {tested}", inputs))
+            panels.append((f"trained on {trained}\n{said}", again))
+    return _draw_grids(panels, 4, (8, 0.3 + 2.3 * len(rows)), rows.get("ours", []))
 
 
 def _trained_on(family: str, runs: Sequence[Record]) -> Record | None:
@@ -263,30 +238,36 @@ def _trained_on(family: str, runs: Sequence[Record]) -> Record | None:
     return next((r for r in of_family if r.reconstructions_elsewhere), None)
 
 
-def run_grids(shown: Sequence[Record]) -> Figure:
+def run_grids(shown: Sequence[Record]):
     """The first record's binary inputs and each record's reconstructions with SSIM."""
     some(shown)
-    grids = [("input", shown[0].reconstructions[0])]
+    panels = [("input", shown[0].reconstructions[0])]
     for r, name in zip(shown, labels(shown), strict=True):
         spread = ssim_spread([r], r.experiment.dataset)
-        grids.append((f"{name}\nSSIM {spread}", r.reconstructions[1]))
-    columns = min(len(grids), 4)
-    rows = -(-len(grids) // columns)
-    with styled_figure(rows, columns, (2.1 * columns, 2.5 * rows), "white") as (figure, axes):
-        for ax in axes.flat[len(grids) :]:
+        panels.append((f"{name}\nSSIM {spread}", r.reconstructions[1]))
+    columns = min(len(panels), 4)
+    rows = -(-len(panels) // columns)
+    return _draw_grids(panels, columns, (2.1 * columns, 2.5 * rows), shown)
+
+
+def _draw_grids(
+    panels: Sequence[tuple[str, np.ndarray | None]],
+    columns: int,
+    size: tuple[float, float],
+    ours: Sequence[Record],
+):
+    """Titles, and under each the first images of [n, 784]; an empty frame if there are none."""
+    if not panels:
+        return nothing()
+    with styled_figure(-(-len(panels) // columns), columns, size, "white") as (figure, axes):
+        for ax in axes.flat[len(panels) :]:
             ax.set_axis_off()
-        for ax, (title, images) in zip(axes.flat, grids, strict=False):
-            draw_tiles(ax, images, title)
-        return with_conditions(figure, shown, SPREAD)
-
-
-def draw_tiles(ax, images: np.ndarray | None, title: str) -> None:
-    """The first images of [n, 784] in one, under a title; an empty frame if there are none."""
-    ax.set_title(title, fontsize=8)
-    ax.set(xticks=[], yticks=[])
-    if images is None:
-        ax.set_aspect("equal")
-        return
-    tiles = np.asarray(images[: SIDE * SIDE], np.float32).reshape(SIDE, SIDE, 28, 28)
-    together = tiles.transpose(0, 2, 1, 3).reshape(SIDE * 28, SIDE * 28)
-    ax.imshow(together, cmap="gray_r", vmin=0, vmax=1, interpolation="none")
+        for ax, (title, images) in zip(axes.flat, panels, strict=False):
+            ax.set_title(title, fontsize=8)
+            ax.set(xticks=[], yticks=[])
+            if images is None:
+                ax.set_aspect("equal")
+            else:
+                tiles = np.asarray(images[: SIDE * SIDE], np.float32).reshape(SIDE, SIDE, 784)
+                ax.imshow(tiled(tiles), cmap="gray_r", vmin=0, vmax=1, interpolation="none")
+        return with_conditions(figure, ours, SPREAD)

@@ -33,8 +33,12 @@ def stacks_on_gpu(archive: Archive) -> list[Stack]:
         for record in archive.records(profile):
             if record.experiment.precision == "tf32":
                 found.setdefault(_stack_of(record), []).append(record)
-    stacks = [_timed(tuple(records)) for records in found.values()]
-    stacks = [stack for stack in stacks if stack.measured >= LEAST_SECONDS]
+    stacks = []
+    for records in found.values():
+        seconds = len(records) * records[0].provenance["seconds"]["training"]
+        expected = MACHINES["cuda"].training([record.experiment for record in records])
+        if seconds >= LEAST_SECONDS:
+            stacks.append(Stack(tuple(records), seconds, expected))
     return sorted(stacks, key=lambda stack: len(stack.records))
 
 
@@ -47,12 +51,6 @@ def _stack_of(record: Record) -> tuple:
     if in_table1 and e.estimator == "rep":
         seeds_apart = e.seed // SEEDS_AT_A_TIME
     return (e.shared, p["seconds"]["training"], p["commit"], p["device"], seeds_apart)
-
-
-def _timed(records: tuple[Record, ...]) -> Stack:
-    seconds = len(records) * records[0].provenance["seconds"]["training"]
-    runs = [record.experiment for record in records]
-    return Stack(records, seconds, MACHINES["cuda"].training(runs))
 
 
 def table_of_costs(archive: Archive) -> str:

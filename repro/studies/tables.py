@@ -1,16 +1,15 @@
-"""Records -> tables: Table 1, and where to find the others.
+"""Records -> tables: Table 1, and where to find the others."""
 
-``archive`` is always an ``Archive`` or the folder of one.
-"""
-
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
+from itertools import product
 
 import pandas as pd
 
 from repro.records import Archive, Record
 from repro.records.estimates import ENOUGH, of_metric, over_seeds
-from repro.studies import trainings
+from repro.studies import evidence
 from repro.studies.captions import (
     COUNTING_TRAINING,
     METRIC_TITLES,
@@ -99,7 +98,7 @@ def paired_differences(
     """
     if settings is None:
         settings = dict.fromkeys((r.experiment.dataset, r.experiment.model) for r in shown)
-    rows: Rows = {}
+    rows: Rows = defaultdict(dict)
     for dataset, model in settings:
         of_setting = [
             r
@@ -108,12 +107,9 @@ def paired_differences(
             and dataset in (r.experiment.dataset, r.experiment.family)
         ]
         runs = by_method(of_setting)
-        for metric, title in METRIC_TITLES.items():
-            row: dict[str, object] = {}
-            for a, b in PAIRS:
-                apart = trainings.difference(archive, runs[a], runs[b], metric, of_setting)
-                row[f"{a.upper()} − {b.upper()}"] = apart
-            rows[f"{dataset}, {model}", title] = row
+        for (metric, title), (a, b) in product(METRIC_TITLES.items(), PAIRS):
+            apart = evidence.difference(archive, runs[a], runs[b], metric, of_setting)
+            rows[f"{dataset}, {model}", title][f"{a.upper()} − {b.upper()}"] = apart
     caption = (
         "± standard error of the difference: between seeds, pooled over the methods once each seed "
         f"has its own mean, where {ENOUGH} degrees of freedom or more tell it; else "

@@ -19,7 +19,7 @@ import numpy as np
 from repro import ReproError, first_line
 from repro.ops.export import CRATE
 from repro.records import Archive
-from repro.records.provenance import CHANGES, git_says
+from repro.records.provenance import CHANGES, code_of, git_says
 from repro.words import exhibits
 from repro.words.experiments import PROFILES
 
@@ -35,18 +35,14 @@ UNKNOWN_CODE = "it does not say which committed code made it"
 def checked_records(archive: Archive) -> Iterator[tuple[str, str]]:
     """For each table and record, its name and what is wrong with it, or an empty string.
 
-    Files and hashes, schema, finite numbers (``records.read``), provenance, and a gap that is
-    negative, as it must be.
+    Files and hashes, schema, finite numbers (``records.read``), provenance, and the gap's sign.
     """
     for ending, read in (("csv", archive.table), ("npz", archive.arrays)):
         for path in sorted((archive.folder / "published").glob(f"*.{ending}")):
             yield f"published/{path.stem}", _fault_of(read, path.stem)
     for profile in KEPT_PROFILES:
-        for config in sorted((archive.folder / profile).glob("*/*/config.json")):
-            path = config.parent
-            if path.suffix != ".partial":
-                name = path.relative_to(archive.folder).as_posix()
-                yield name, _fault_of_record(path, archive)
+        for path in archive.folders(profile):
+            yield path.relative_to(archive.folder).as_posix(), _fault_of_record(path, archive)
 
 
 def _fault_of_record(path: Path, archive: Archive) -> str:
@@ -78,10 +74,8 @@ def _fault_of(read: Callable[[str], tuple], name: str) -> str:
 
 def _is_committed(origin: dict) -> bool:
     """Whether a provenance names committed code, and nothing else."""
-    if not origin["commit"] or origin["dirty"]:
-        return False
-    trained_by = origin.get("trained_by", [])
-    return not any(code == "unknown" or code.endswith(CHANGES) for code in trained_by)
+    codes = [code_of(origin), *origin.get("trained_by", [])]
+    return not any(code == "unknown" or code.endswith(CHANGES) for code in codes)
 
 
 def fault_of_notebook(path: Path, archive: Archive) -> str:

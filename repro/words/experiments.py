@@ -30,7 +30,11 @@ ESTIMATORS = {  # of phi's gradient -> what it is
     "drep": "doubly reparameterised, for any smooth bound",
 }
 DECODERS = ("own", *TABLE_METHODS)  # trained with the encoder, or held as it was released
-SETTINGS_WITH_WEIGHTS = ("mnist-reference", "mnist-larger", "omniglot-reference")
+SETTINGS = {  # name -> family of the dataset, and model: what the report trained and released
+    "mnist-reference": ("mnist", "reference"),
+    "mnist-larger": ("mnist", "larger"),
+    "omniglot-reference": ("omniglot", "reference"),
+}
 PRECISIONS = {  # of training's matrix products -> what it is called
     "float32": "float32",
     "tf32": "TensorFloat-32",
@@ -75,28 +79,13 @@ def family_of(dataset: str) -> str:
     return dataset if own.is_own(dataset) else dataset.split("-")[0]
 
 
-def _epochs(default: int, omniglot: int | None = None) -> dict[str, int]:
-    """Epochs for each dataset."""
-    lengths = dict.fromkeys(DATASETS, default)
-    if omniglot is not None:
-        lengths |= {"omniglot": omniglot, "omniglot-lake": omniglot}
-    return lengths
-
-
+OF_THE_REPORT = dict.fromkeys(DATASETS, 3280) | {"omniglot": 1000, "omniglot-lake": 1000}  # epochs
+FULL = Profile("full", "mnist", OF_THE_REPORT, log_px_samples=5000)
 PROFILES = {
-    p.name: p
-    for p in (
-        Profile("smoke", "digits", _epochs(4), log_px_samples=1000),
-        Profile("short", "mnist", _epochs(40), log_px_samples=5000),
-        Profile("full", "mnist", _epochs(3280, omniglot=1000), log_px_samples=5000),
-        Profile(
-            "published",
-            "mnist",
-            _epochs(3280, omniglot=1000),
-            log_px_samples=5000,
-            trained_here=False,
-        ),
-    )
+    "smoke": Profile("smoke", "digits", dict.fromkeys(DATASETS, 4), log_px_samples=1000),
+    "short": Profile("short", "mnist", dict.fromkeys(DATASETS, 40), log_px_samples=5000),
+    "full": FULL,
+    "published": replace(FULL, name="published", trained_here=False),
 }
 TRAINED_PROFILES = [p.name for p in PROFILES.values() if p.trained_here]
 
@@ -242,6 +231,11 @@ class Experiment:
         """Name of the run's folder: ``piwae-M8-K8-seed0``, and what departs from the profile."""
         return "-".join(self._tags(of_group=False))
 
+    @property
+    def folder(self) -> str:
+        """Where its record is among others: ``profile/group/name``."""
+        return f"{self.profile}/{self.group}/{self.name}"
+
     def _tags(self, of_group: bool) -> Iterator[str]:
         said = self.said
         for name, word in WORDS.items():
@@ -323,12 +317,15 @@ def profile(name: str = "auto", device: str = "auto") -> Profile:
     ``auto`` is ``REPRO_PROFILE`` if that is set; otherwise full with an accelerator, else smoke.
     """
     if name == "auto":
-        name = os.environ.get("REPRO_PROFILE") or _default_profile(device)
+        name = os.environ.get("REPRO_PROFILE", "")
+        if not name:
+            name = "full" if device != "cpu" and _has_accelerator() else "smoke"
     return PROFILES[one_of("profile", name, TRAINED_PROFILES)]
 
 
-def _default_profile(device: str) -> str:
-    return "full" if device != "cpu" and _has_accelerator() else "smoke"
+def profiles_of(name: str) -> list[str]:
+    """The profiles that ``name`` is to be chosen from: ``best`` is full or short."""
+    return ["short", "full"] if name == "best" else [profile(name).name]
 
 
 def _has_accelerator() -> bool:
@@ -359,8 +356,7 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
     betas = words.pop("beta", None)
     if betas == [LEARNED]:
         methods, betas = _with_chosen_beta(methods), None
-    _check_estimator(words["estimator"], methods, words["protocol"])
-    _check_decoder(words)
+    _check_together(words, methods)
     M, K, seeds = words.pop("M", None), words.pop("K", None), words.pop("seed")
     words.setdefault("epochs", p.epochs_on(words["dataset"]))
     layout = _released_layout if words["protocol"] == "released" else _layout
@@ -413,12 +409,22 @@ def _try(method: str, objective: Objective, smooth: bool = False) -> None:
             bound_trial.check(method, objective)
 
 
-def _check_estimator(name: str, methods: list[str], protocol: str) -> None:
-    if name != "rep" and protocol == "released":
+def _check_together(words: Mapping[str, str], methods: list[str]) -> None:
+    """Raise ReproError if there is no such estimator or decoder with what else is said."""
+    released = words["protocol"] == "released"
+    if released and words["estimator"] != "rep":
         raise ReproError("the released code has no estimator but rep; leave one of the two out")
-    if name == "drep":
+    if words["estimator"] == "drep":
         for method in methods:
             _try(method, METHODS[method], smooth=True)
+    if words["decoder"] == "own":
+        return
+    if released:
+        raise ReproError("the released code trains both networks; leave the decoder out")
+    setting = f"{family_of(words['dataset'])}-{words['model']}"
+    if setting not in SETTINGS:
+        there = ", ".join(SETTINGS)
+        raise ReproError(f"no decoder was released for {setting}; there are weights for {there}")
 
 
 def measured_at_milestones(names: str) -> tuple[str, ...]:
@@ -437,34 +443,16 @@ def unbiased_estimators(method: str) -> tuple[str, ...]:
     return ("rep", "drep")
 
 
-def _check_decoder(words: Mapping[str, str]) -> None:
-    """Raise ReproError if there is no such decoder for a dataset and a model."""
-    if words["decoder"] == "own":
-        return
-    if words["protocol"] == "released":
-        raise ReproError("the released code trains both networks; leave the decoder out")
-    setting = f"{family_of(words['dataset'])}-{words['model']}"
-    if setting not in SETTINGS_WITH_WEIGHTS:
-        raise ReproError(
-            f"no decoder was released for {setting}; there are weights for "
-            f"{', '.join(SETTINGS_WITH_WEIGHTS)}"
-        )
-
-
 def told_apart(runs: list[Experiment]) -> dict[Experiment, str]:
     """What each run is called among the others: its method, with beta and seed if they differ."""
     several_betas = len({e.beta for e in runs} - {None}) > 1
     several_seeds = len({e.seed for e in runs}) > 1
-
-    def name(e: Experiment) -> str:
-        words = e.method
-        if e.beta is not None and several_betas:
-            words += f"({e.beta:g})"
-        if several_seeds:
-            words += f" seed {e.seed}"
-        return words
-
-    return {e: name(e) for e in runs}
+    names = {}
+    for e in runs:
+        beta = f"({e.beta:g})" if several_betas and e.beta is not None else ""
+        seed = f" seed {e.seed}" if several_seeds else ""
+        names[e] = f"{e.method}{beta}{seed}"
+    return names
 
 
 def _layout(method: str, M: int | None, K: int | None) -> tuple[int, int]:
@@ -552,8 +540,3 @@ def _together(others: dict, group: list[Experiment]) -> list[dict]:
     if betas not in ([], [USUAL_BETA]):
         said["beta"] = betas
     return [said]
-
-
-def with_epochs(experiments: list[Experiment], epochs: int) -> list[Experiment]:
-    """The same runs at another length of training."""
-    return [replace(e, epochs=epochs) for e in experiments]

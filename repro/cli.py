@@ -1,6 +1,7 @@
 """``python -m repro``: fetch data, train, evaluate, print tables, and say what is there."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -33,11 +34,11 @@ def _existing(context: click.Context, option: click.Parameter, results: str | No
     return Archive(results)
 
 
-OF_RECORDS = {"help": "Folder of the records. Default: results."}
-results_option = click.option(
-    "--results", "archive", callback=lambda _, __, results: Archive(results), **OF_RECORDS
+_results = partial(
+    click.option, "--results", "archive", help="Folder of the records. Default: results."
 )
-existing_results_option = click.option("--results", "archive", callback=_existing, **OF_RECORDS)
+results_option = _results(callback=lambda context, option, results: Archive(results))
+existing_results_option = _results(callback=_existing)
 data_option = click.option("--data", help="Folder to read from instead of the user's cache.")
 device_option = click.option(
     "--device", default="auto", help="cpu or cuda; auto: cuda if there is one."
@@ -156,20 +157,15 @@ def status_command(profile: str, archive: Archive) -> None:
             date = record.provenance["date"][:10]
             commit = (record.provenance["commit"] or "unknown")[:10]
             print(f"there    {e.folder}  ({e.epochs} epochs, {date}, commit {commit})")
-    missing = _missing(archive, profile)
+    if profile == "best":
+        missing = [e for name in exhibits.EXHIBITS for e in archive.select(name).missing]
+    else:
+        missing = [e for e in exhibits.wanted(profile) if not archive.holds(e)]
     missing += [e for e in exhibits.released_runs() if not archive.holds(e)]
-    for e in missing:
+    for e in dict.fromkeys(missing):
         print(f"missing  {e.folder}")
     for command in commands(missing):
         print(f"to make  {command}")
-
-
-def _missing(archive: Archive, profile: str) -> list[Experiment]:
-    """The runs that a profile lacks; of ``best``, those that the exhibits lack."""
-    if profile == "best":
-        lacked = [archive.select(name).missing for name in exhibits.EXHIBITS]
-        return list(dict.fromkeys(e for missing in lacked for e in missing))
-    return [e for e in exhibits.wanted(profile) if not archive.holds(e)]
 
 
 @repro_command.command("tables")
@@ -251,17 +247,15 @@ def check_command(data: str | None, device: str) -> int:
     from repro.ops import machine
 
     device = training.run.pick_device(device)
-    choices_found = []
+    passed = []
     faults = 0
     for found in machine.tried(device, data):
         if isinstance(found, machine.Choice):
-            choices_found.append(found)
-            continue
-        faults += not found.ok
-        mark = "" if found.ok else "FAULT"
-        print(f"{found.part:23} {found.what:24} {mark:5} {found.found}", flush=True)
-    for line in machine.advice(choices_found):
-        print(line)
+            passed.append(found)
+        else:
+            print(found, flush=True)
+            faults += not found.ok
+    print(*machine.advice(passed), sep="\n")
     print(f"{plural(faults, 'fault')} found" if faults else "nothing is at fault")
     return 1 if faults else 0
 

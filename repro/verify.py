@@ -20,14 +20,13 @@ from repro import ReproError, first_line
 from repro.ops.export import CRATE
 from repro.records import Archive
 from repro.records.provenance import CHANGES, code_of, git_says
-from repro.words import exhibits
-from repro.words.experiments import PROFILES
+from repro.words.exhibits import NOTEBOOKS
+from repro.words.experiments import KEPT_PROFILES
 
 # The least structural similarity, anywhere in an image, of two drawings that are the same;
 # letters' edges may differ.
 LEAST_SIMILARITY = 0.7
 CLEARLY_POSITIVE = 3.0  # standard errors over the test images, from which on a gap is a fault
-KEPT_PROFILES = tuple(name for name in PROFILES if name != "smoke")
 REMEDY = "if the records are right, run: make notebooks"
 UNKNOWN_CODE = "it does not say which committed code made it"
 
@@ -122,7 +121,7 @@ def exhibits_again(archive: Archive, project: Path) -> Iterator[tuple[str, str]]
             drawn = save(draw(name, archive=archive), Path(folder) / f"{name}.svg").read_text()
             path = project / "book" / f"{name}.svg"
             yield f"book/{name}.svg", fault_of_picture(path, drawn)
-    for name in (*exhibits.EXHIBITS, *exhibits.STUDIES):
+    for name in NOTEBOOKS:
         path = project / "notebooks" / f"{name}.ipynb"
         yield f"notebooks/{name}.ipynb", fault_of_notebook(path, archive)
 

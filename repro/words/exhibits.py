@@ -19,6 +19,7 @@ EXHIBITS = {  # the report's tables and figures -> settings of the runs that eac
     "figure7": ("mnist-reference", "omniglot-reference"),
 }
 STUDIES = ("snr", "estimators", "audit", "pictures")  # notebooks besides the report's exhibits
+NOTEBOOKS = (*EXHIBITS, *STUDIES)
 IN_SMOKE = ("table1", "figure1", "figure4", "figure5")
 
 CURVES_OF = {  # the figure that shows a setting's curves

@@ -88,6 +88,7 @@ PROFILES = {
     "published": replace(FULL, name="published", trained_here=False),
 }
 TRAINED_PROFILES = [p.name for p in PROFILES.values() if p.trained_here]
+KEPT_PROFILES = [name for name in PROFILES if name != "smoke"]  # those of committed records
 
 MOST = 10**9  # of a seed, and of epochs
 
@@ -117,7 +118,8 @@ def _seeds(what: str, text) -> list[int]:
 
 def _dataset(what: str, text) -> str:
     """The dataset named, or the one in the file that is named."""
-    return own.dataset_of(text) if own.is_data_in_file(text) else one_of(what, text, DATASETS)
+    is_file = str(text).endswith(".npz")
+    return own.dataset_of(str(text)) if is_file else one_of(what, text, DATASETS)
 
 
 @dataclass(frozen=True)
@@ -371,16 +373,13 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
 
 def _methods(texts: list[str], protocol: str) -> list[str]:
     """The methods named, each once and in order, their bounds tried."""
+    whole = [m for m in TABLE_METHODS if protocol == "paper" or m in RELEASED_LAYOUTS]
     names: list[str] = []
     for text in texts:
-        if own.is_bound_in_file(text):
-            names.append(own.method_of(text))
-        elif text != "all":
-            names.append(text)
-        elif protocol == "released":
-            names += [m for m in TABLE_METHODS if m in RELEASED_LAYOUTS]
+        if text == "all":
+            names += whole
         else:
-            names += TABLE_METHODS
+            names.append(own.method_of(text) if ".py:" in text else text)
     for name in names:
         _try(one_of("method", name, METHODS), METHODS[name])
     return list(dict.fromkeys(names))
@@ -504,14 +503,10 @@ def _beta(method: str, word) -> float:
         value = float(word)
     except (TypeError, ValueError):
         raise ReproError(f"beta is '{word}'; give a number between 0 (IWAE) and 1 (VAE)") from None
-    if METHODS[method].learns_beta:
-        if not 0 < value < 1:
-            raise ReproError(
-                f"beta is {value:g}; give a number between 0 (IWAE) and 1 (VAE), "
-                "neither end included, to start from"
-            )
-    elif not 0 <= value <= 1:
-        raise ReproError(f"beta is {value:g}; give a number between 0 (IWAE) and 1 (VAE)")
+    learns = METHODS[method].learns_beta
+    if not (0 < value < 1 if learns else 0 <= value <= 1):
+        ends = ", neither end included, to start from" if learns else ""
+        raise ReproError(f"beta is {value:g}; give a number between 0 (IWAE) and 1 (VAE){ends}")
     if float(f"{value:g}") != value:
         raise ReproError(f"beta is '{word}'; give at most six digits, which is what names keep")
     return abs(value)  # -0 is 0

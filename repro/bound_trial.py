@@ -9,7 +9,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from repro import ReproError, first_line
+from repro import ReproError, in_short
 from repro.bounds import Bound, Objective, T, applied
 
 TRIAL_BATCH = 20  # images, as in training
@@ -73,19 +73,14 @@ class _Trial:
         try:
             value = applied(self.bound, given, self.beta)
         except Exception as error:
-            raise self._fails(
-                f"fails ({type(error).__name__}: {first_line(error)}); it must map {self.wanted}"
-            ) from None
+            raise self._fails(f"fails ({in_short(error)}); it must map {self.wanted}") from None
         if not torch.equal(given, log_w):
             raise self._fails("changes log_w in place; make a new tensor instead")
         self._check_kind(value)
         try:
             (slope,) = torch.autograd.grad((self.counts * value).sum(), leaf, allow_unused=True)
         except Exception as error:
-            raise self._fails(
-                "has no gradient that can be computed "
-                f"({type(error).__name__}: {first_line(error)})"
-            ) from None
+            raise self._fails(f"has no gradient that can be computed ({in_short(error)})") from None
         return value.detach(), torch.zeros_like(leaf) if slope is None else slope
 
     def _check_kind(self, value: object) -> None:

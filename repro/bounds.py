@@ -187,14 +187,10 @@ def both(bound: Bound, M: int | None = None, learns_beta: bool = False) -> Objec
     return Objective(theta=bound, phi=bound, M=M, learns_beta=learns_beta)
 
 
+@functools.cache
 def has_beta(bound: Bound) -> bool:
     """True if a bound has a parameter called beta."""
-    return "beta" in _parameters(bound)
-
-
-@functools.cache
-def _parameters(bound: Bound) -> frozenset[str]:
-    return frozenset(inspect.signature(bound).parameters)
+    return "beta" in inspect.signature(bound).parameters
 
 
 def applied(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:

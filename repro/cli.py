@@ -139,7 +139,8 @@ def sweep_command(file, job, device, slot, memory, time_limit, data, archive) ->
     if job is None:
         print(sweep.jobs_as_text(jobs, device, slot))
         return 0
-    runs = list(sweep.job_called(jobs, job).runs)
+    runs_of = {j.name: j.runs for j in jobs}
+    runs = list(runs_of[one_of("job", job, runs_of)])
     with training.leases.one_gpu(device):
         return _status_of_training(runs, data, archive, device, time_limit)
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro import ReproError, as_path, one_of, own
+from repro import ReproError, as_path, first_line, one_of, own
 from repro.catalogue import DATASETS, OTHER_DATASET
 
 Split = tuple[np.ndarray, np.ndarray]  # training and test images, each [n, 784]
@@ -260,9 +260,8 @@ def verified_file(
             f"{path} may not be read; change its permissions, or name another folder"
         ) from None
     except Exception as error:  # whatever a reader makes of a file that is not what it should be
-        said = str(error)[:200]
         again = f"delete it, {by_hand}" if given else "delete it, and it is fetched again"
-        raise ReproError(f"{path} is damaged ({said}); {again}") from None
+        raise ReproError(f"{path} is damaged ({first_line(error)}); {again}") from None
 
 
 def _fetch(url: str, path: Path, by_hand: str) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from repro import ReproError, first_line, one_of
+from repro import ReproError, first_line, in_short, one_of
 from repro.bounds import METHODS, Objective, both
 from repro.catalogue import PIXELS
 
@@ -70,7 +70,7 @@ def method_of(word: str) -> str:
     try:
         found = runpy.run_path(str(path), run_name=f"own_{path.stem}")
     except (Exception, SystemExit) as error:
-        raise ReproError(f"{path} fails ({type(error).__name__}: {first_line(error)})") from None
+        raise ReproError(f"{path} fails ({in_short(error)})") from None
     callables = [n for n, v in found.items() if callable(v) and not n.startswith("_")]
     thing = found[one_of("bound", wanted, callables)]
     name = _name(wanted, source)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from repro import ReproError, first_line
+from repro import ReproError, in_short
 from repro.ops.export import CRATE
 from repro.records import Archive
 from repro.records.provenance import CHANGES, code_of, git_says
@@ -95,7 +95,7 @@ def fault_of_notebook(path: Path, archive: Archive) -> str:
     except CellExecutionError as error:
         return f"it cannot be executed ({error.ename}: {str(error.evalue)[:200]})"
     except (CellTimeoutError, DeadKernelError) as error:
-        return f"it cannot be executed ({type(error).__name__}: {first_line(error)})"
+        return f"it cannot be executed ({in_short(error)})"
     for was, now in zip(committed.cells, fresh.cells, strict=True):
         if was.cell_type == "code" and not _same_outputs(was.outputs, now.outputs):
             return f"the cell '{was.id}' gives something else than is there; {REMEDY}"

@@ -32,7 +32,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from repro import ReproError, as_path, own
+from repro import ReproError, as_path, first_line, in_short, own
 from repro.bounds import METHODS
 from repro.catalogue import OMNIGLOT, PIXELS
 from repro.records.schema import (
@@ -493,8 +493,7 @@ def read(path: str | Path) -> Record:
     except FileNotFoundError as error:
         fault = f"is not a whole record ({Path(error.filename).name} is missing)"
     except Exception as error:  # whatever files may raise that are not as this project writes them
-        said = str(error)[:200]
-        fault = f"cannot be read ({type(error).__name__}: {said})"
+        fault = f"cannot be read ({in_short(error)})"
     else:
         if not fault:
             return record
@@ -682,8 +681,9 @@ def _arrays_in(file: Path) -> dict[str, np.ndarray]:
         with np.load(file) as found:
             return dict(found)
     except Exception as error:  # whatever a file may raise that np.savez did not write
-        said = str(error)[:200]
-        raise ReproError(f"{file} cannot be read ({said}); restore it, or train again") from None
+        raise ReproError(
+            f"{file} cannot be read ({first_line(error)}); restore it, or train again"
+        ) from None
 
 
 def _sha256(path: Path) -> str:

@@ -24,11 +24,9 @@ TABLE_METHODS = ("iwae", "piwae", "miwae", "ciwae", "vae")  # in the order of th
 
 INITS = ("default", "burda")  # PyTorch's initial weights, as in the report's code, or Burda's
 PROTOCOLS = ("paper", "released")
-ESTIMATORS = {  # of phi's gradient -> what it is
-    "rep": "reparameterised, in full",
-    "stl": "sticking the landing: q's own parameters held still where log w is differentiated",
-    "drep": "doubly reparameterised, for any smooth bound",
-}
+# Of phi's gradient: in full, sticking the landing (q's own parameters are held still where log w
+# is differentiated), and doubly reparameterised, for any smooth bound.
+ESTIMATORS = ("rep", "stl", "drep")
 DECODERS = ("own", *TABLE_METHODS)  # trained with the encoder, or held as it was released
 SETTINGS = {  # name -> family of the dataset, and model: what the report trained and released
     "mnist-reference": ("mnist", "reference"),
@@ -356,8 +354,11 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
     words = {name: WORDS[name].read(name, text) for name, text in said.items()}
     methods = _methods(words.pop("method"), words["protocol"])
     betas = words.pop("beta", None)
-    if betas == [LEARNED]:
-        methods, betas = _with_chosen_beta(methods), None
+    if betas == ["learned"]:
+        if "ciwae" not in methods:
+            raise ReproError("beta 'learned' is for method ciwae")
+        methods = list(dict.fromkeys("ciwae-chosen" if m == "ciwae" else m for m in methods))
+        betas = None
     _check_together(words, methods)
     M, K, seeds = words.pop("M", None), words.pop("K", None), words.pop("seed")
     words.setdefault("epochs", p.epochs_on(words["dataset"]))
@@ -383,17 +384,6 @@ def _methods(texts: list[str], protocol: str) -> list[str]:
     for name in names:
         _try(one_of("method", name, METHODS), METHODS[name])
     return list(dict.fromkeys(names))
-
-
-LEARNED = "learned"  # in place of a number for beta
-
-
-def _with_chosen_beta(methods: list[str]) -> list[str]:
-    """The methods, with the CIWAE that chooses its beta in place of CIWAE."""
-    if "ciwae" not in methods:
-        raise ReproError("beta 'learned' is for method ciwae")
-    chosen = ["ciwae-chosen" if m == "ciwae" else m for m in methods]
-    return list(dict.fromkeys(chosen))
 
 
 @functools.cache

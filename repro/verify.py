@@ -85,9 +85,6 @@ def fault_of_notebook(path: Path, archive: Archive) -> str:
 
     committed = nbformat.read(path, as_version=4)
     fresh = nbformat.read(path, as_version=4)
-    for cell in fresh.cells:
-        if cell.cell_type == "code":
-            cell.outputs = []
     where = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(fresh, timeout=600, kernel_name="python3", resources=where)
     try:

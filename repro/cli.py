@@ -11,18 +11,7 @@ from repro.catalogue import DATASETS, OMNIGLOT
 from repro.ops import sweep
 from repro.records import Archive
 from repro.training import costs
-from repro.words import exhibits
-from repro.words.experiments import (
-    AT_MILESTONES,
-    ENGINE_CHOICES,
-    WORDS,
-    Experiment,
-    commands,
-    measured_at_milestones,
-    option_of,
-    plan,
-    profiles_of,
-)
+from repro.words import exhibits, experiments
 
 UNFINISHED = 3  # exit status of a training that stopped before its end, with its state kept
 
@@ -52,9 +41,9 @@ read_profile_option = click.option(
 
 def word_options(command):
     """An option for every word that a user may say of a run."""
-    for name, word in reversed(WORDS.items()):
+    for name, word in reversed(experiments.WORDS.items()):
         how = {"default": word.usual, "type": str, "help": word.help}
-        command = click.option(option_of(name), name, **how)(command)
+        command = click.option(experiments.option_of(name), name, **how)(command)
     return command
 
 
@@ -79,7 +68,8 @@ repro_command.list_commands = lambda context: list(repro_command.commands)
 @click.option(
     "--milestones",
     default="log-px",
-    help=f"Measured where stages of the learning rate end: {', '.join(AT_MILESTONES)}; or none.",
+    help="Measured where stages of the learning rate end: "
+    f"{', '.join(experiments.AT_MILESTONES)}; or none.",
 )
 @click.option("--no-milestones", "milestones", flag_value="none", help="The same as none.")
 @click.option(
@@ -91,7 +81,7 @@ repro_command.list_commands = lambda context: list(repro_command.commands)
 @click.option(
     "--engine",
     default="auto",
-    help=f"{', '.join(ENGINE_CHOICES)}; auto: the fastest that is worth its start.",
+    help=f"{', '.join(experiments.ENGINE_CHOICES)}; auto: the fastest that is worth its start.",
 )
 @click.option(
     "--fallback/--no-fallback",
@@ -107,12 +97,13 @@ def train_command(
     command is given again; its exit status is 3. With --keep-state, so does one that is done, to
     more epochs.
     """
-    runs = plan(device=device, **words)
-    how = (device, time_limit, engine, measured_at_milestones(milestones), fallback, keep_state)
+    runs = experiments.plan(device=device, **words)
+    measured = experiments.measured_at_milestones(milestones)
+    how = (device, time_limit, engine, measured, fallback, keep_state)
     return _status_of_training(runs, data, archive, *how)
 
 
-def _status_of_training(runs: list[Experiment], *how) -> int:
+def _status_of_training(runs: list[experiments.Experiment], *how) -> int:
     there = training.run.train(runs, *how)
     return 0 if len(there) == len(runs) else UNFINISHED
 
@@ -150,7 +141,7 @@ def sweep_command(file, job, device, slot, memory, time_limit, data, archive) ->
 @results_option
 def status_command(profile: str, archive: Archive) -> None:
     """Say which records exist, which are missing, and the commands that make them."""
-    names = profiles_of(profile)
+    names = experiments.profiles_of(profile)
     print(f"{' and '.join(names)} profile, {archive.folder}")
     for name in [*names, "published"]:
         for record in archive.records(name):
@@ -165,7 +156,7 @@ def status_command(profile: str, archive: Archive) -> None:
     missing += [e for e in exhibits.released_runs() if not archive.holds(e)]
     for e in dict.fromkeys(missing):
         print(f"missing  {e.folder}")
-    for command in commands(missing):
+    for command in experiments.commands(missing):
         print(f"to make  {command}")
 
 

@@ -301,7 +301,8 @@ class Autoencoder(nn.Module):
             wrong = sorted(state.keys() ^ named.keys())[0]
             raise ReproError(f"the weights are not of this model ('{wrong[:40]}')")
         for name, p in named.items():
-            mine, value = p.data[run], state[name]
+            mine = p.data[run]
+            value = state[name]
             if value.shape != mine.shape or value.dtype not in (torch.float32, torch.float64):
                 found = f"{[*value.shape]} of {value.dtype}"
                 wanted = f"{[*mine.shape]} of {mine.dtype}"

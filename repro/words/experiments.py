@@ -360,7 +360,9 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
         methods = list(dict.fromkeys("ciwae-chosen" if m == "ciwae" else m for m in methods))
         betas = None
     _check_together(words, methods)
-    M, K, seeds = words.pop("M", None), words.pop("K", None), words.pop("seed")
+    M = words.pop("M", None)
+    K = words.pop("K", None)
+    seeds = words.pop("seed")
     words.setdefault("epochs", p.epochs_on(words["dataset"]))
     layout = _released_layout if words["protocol"] == "released" else _layout
     runs = []

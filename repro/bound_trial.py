@@ -109,11 +109,13 @@ class _Trial:
         remedy = "reduce the dimensions -3 and -2 (M and K), no others"
         other_run = self.log_w.clone()
         other_run[1] += 1
-        if not torch.allclose(self.at(other_run)[0][0], usual[0]):
+        value, _ = self.at(other_run)
+        if not torch.allclose(value[0], usual[0]):
             raise self._fails(f"mixes runs that are trained together; {remedy}")
         other_image = self.log_w.clone()
         other_image[..., 0] += 1
-        if not torch.allclose(self.at(other_image)[0][:, 1:], usual[:, 1:]):
+        value, _ = self.at(other_image)
+        if not torch.allclose(value[:, 1:], usual[:, 1:]):
             raise self._fails(f"mixes images; {remedy}")
 
 

@@ -250,12 +250,13 @@ class Archive:
         left out, with a warning.
         """
         if profile_name not in self._listed:
-            found = self._listed[profile_name] = []
+            found = []
             for path in self.folders(profile_name):
                 try:
                     found.append(self.read(path))
                 except ReproError as left_out:
                     warnings.warn(f"left out: {left_out}", stacklevel=2)
+            self._listed[profile_name] = found
         return list(self._listed[profile_name])
 
     def folders(self, profile_name: str) -> list[Path]:

@@ -45,7 +45,14 @@ from repro.records.schema import (
     fault_of_provenance,
 )
 from repro.words import exhibits
-from repro.words.experiments import PRECISIONS, PROFILES, Experiment, is_evaluated, profiles_of
+from repro.words.experiments import (
+    PRECISIONS,
+    PROFILES,
+    Experiment,
+    is_evaluated,
+    profiles_of,
+    with_epochs,
+)
 
 METRICS = ("iwae_64", "log_px", "minus_kl", "elbo", "ssim", "ess", "active_units")
 # Of a curve. Log p-hat is of ``log_px_images`` test images, and beside it is IWAE-64 of the same
@@ -357,7 +364,7 @@ class Archive:
                 runs = exhibits.runs_of(exhibit, name, version)
                 wanted = [replace(e, precision=precision) for e in runs if e.setting == setting]
                 if exhibit != "figure4":
-                    wanted = _with_epochs(wanted, _length(wanted, found))
+                    wanted = with_epochs(wanted, _length(wanted, found))
                 candidates.append(_selected(wanted, found))
 
         def merit(candidate: Selection) -> tuple[int, bool]:
@@ -439,10 +446,6 @@ def _selected(wanted: list[Experiment], found: list[Record]) -> Selection:
     return selection
 
 
-def _with_epochs(runs: list[Experiment], epochs: int) -> list[Experiment]:
-    return [replace(e, epochs=epochs) for e in runs]
-
-
 def _in_use(known: Iterable[str], found: Sequence[str]) -> list[str]:
     """The first of the known names, which is the usual one, and those that are found."""
     usual, *others = known
@@ -456,7 +459,7 @@ def _length(wanted: list[Experiment], found: list[Record]) -> int:
     """
     counts = {}
     for epochs in {r.experiment.epochs for r in found}:
-        runs = _with_epochs(wanted, epochs)
+        runs = with_epochs(wanted, epochs)
         counts[epochs] = len([e for e in runs if of_any_seed(e, found)])
     enough = min(max(counts.values(), default=0), (len(wanted) + 1) // 2)
     if not enough:

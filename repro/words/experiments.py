@@ -527,3 +527,8 @@ def _together(others: dict, group: list[Experiment]) -> list[dict]:
     if betas not in ([], [USUAL_BETA]):
         said["beta"] = betas
     return [said]
+
+
+def with_epochs(experiments: list[Experiment], epochs: int) -> list[Experiment]:
+    """The same runs at another length of training."""
+    return [replace(e, epochs=epochs) for e in experiments]

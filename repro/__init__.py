@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 __version__ = "0.1.0"
-__all__ = ["ReproError", "__version__", "as_path", "first_line", "one_of", "plural"]
+__all__ = ["ReproError", "__version__", "as_path", "first_line", "in_short", "one_of", "plural"]
 
 # Studies that notebooks import from here
 _STUDIES = ("audit", "figures", "similarity", "tables")
@@ -56,6 +56,11 @@ def as_path(what: str, given: object) -> Path:
 def first_line(error: BaseException) -> str:
     """What an error says in its first line; nothing if it says nothing."""
     return next(iter(str(error).strip().splitlines()), "")[:200]
+
+
+def in_short(error: BaseException) -> str:
+    """An error's name and what it says in its first line: ``ValueError: too many``."""
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -4,13 +4,12 @@ What is wrong with it is said in one line, while there is nothing to lose yet.
 """
 
 import re
-from typing import NamedTuple
 
 import numpy
 import torch
 from torch import Tensor
 
-from repro import ReproError, first_line
+from repro import ReproError, in_short
 from repro.bounds import Bound, Objective, T, applied
 
 TRIAL_BATCH = 20  # images, as in training
@@ -26,45 +25,27 @@ def check(name: str, objective: object) -> None:
     Raises ReproError, one line, if its name is no name for a folder, or if it is not a pair of
     differentiable bounds [..., M, K, batch] -> [..., batch] that keep runs and images apart.
     """
-    _check_name(name)
-    if not isinstance(objective, Objective):
-        raise ReproError(
-            f"METHODS['{name}'] is not an Objective; "
-            f"write METHODS['{name}'] = both(...) in repro/bounds.py"
-        )
-    _check_options(name, objective)
-    for network, bound in (("generative", objective.theta), ("inference", objective.phi)):
-        called = f"the {network} network's bound of '{name}'"
-        _Trial(called, bound, objective.M or TRIAL_M).check()
-
-
-def _check_name(name: str) -> None:
     if not NAME.fullmatch(name) or name in TAKEN:
         raise ReproError(
             f"a method cannot be called '{name}'; its name is that of a folder: "
             "lower-case letters, digits and single hyphens, and not a word with another meaning"
         )
-
-
-def _check_options(name: str, objective: Objective) -> None:
-    M = objective.M
-    is_count = isinstance(M, int) and not isinstance(M, bool)
-    if M is not None and not (is_count and M > 0 and T % M == 0):
+    entry = f"METHODS['{name}']"
+    if not isinstance(objective, Objective):
         raise ReproError(
-            f"METHODS['{name}'] has M = {M!r}; M is a whole number that divides {T}, "
+            f"{entry} is not an Objective; write {entry} = both(...) in repro/bounds.py"
+        )
+    M = objective.M
+    if M is not None and not (type(M) is int and M > 0 and T % M == 0):
+        raise ReproError(
+            f"{entry} has M = {M!r}; M is a whole number that divides {T}, "
             "or None to leave the choice open"
         )
     if (objective.learns_beta or objective.chooses_beta) and not objective.takes_beta:
-        raise ReproError(
-            f"METHODS['{name}'] is to find beta, but no bound of it has a parameter called beta"
-        )
-
-
-class _Result(NamedTuple):
-    """A bound's value [run, batch], and the gradient of a weighted sum of it at log_w."""
-
-    value: Tensor
-    slope: Tensor
+        raise ReproError(f"{entry} is to find beta, but no bound of it has a parameter called beta")
+    for network, bound in (("generative", objective.theta), ("inference", objective.phi)):
+        called = f"the {network} network's bound of '{name}'"
+        _Trial(called, bound, M or TRIAL_M).check()
 
 
 class _Trial:
@@ -82,20 +63,25 @@ class _Trial:
     def _fails(self, how: str) -> ReproError:
         return ReproError(f"{self.called} {how}")
 
-    def at(self, log_w: Tensor) -> _Result:
-        """The bound and its gradient; ReproError if it cannot be computed."""
+    def at(self, log_w: Tensor) -> tuple[Tensor, Tensor]:
+        """The bound [run, batch], and the gradient at log_w of a weighted sum of it.
+
+        Raises ReproError if they cannot be computed.
+        """
         leaf = log_w.clone().requires_grad_()
         given = leaf.clone()  # it may be changed in place, which a leaf may not
         try:
             value = applied(self.bound, given, self.beta)
         except Exception as error:
-            raise self._fails(
-                f"fails ({type(error).__name__}: {first_line(error)}); it must map {self.wanted}"
-            ) from None
+            raise self._fails(f"fails ({in_short(error)}); it must map {self.wanted}") from None
         if not torch.equal(given, log_w):
             raise self._fails("changes log_w in place; make a new tensor instead")
         self._check_kind(value)
-        return _Result(value.detach(), self._slope(value, leaf))
+        try:
+            (slope,) = torch.autograd.grad((self.counts * value).sum(), leaf, allow_unused=True)
+        except Exception as error:
+            raise self._fails(f"has no gradient that can be computed ({in_short(error)})") from None
+        return value.detach(), torch.zeros_like(leaf) if slope is None else slope
 
     def _check_kind(self, value: object) -> None:
         if not isinstance(value, Tensor):
@@ -109,41 +95,28 @@ class _Trial:
                 "has no gradient; compute it from log_w with torch, and detach nothing"
             )
 
-    def _slope(self, value: Tensor, leaf: Tensor) -> Tensor:
-        try:
-            (slope,) = torch.autograd.grad((self.counts * value).sum(), leaf, allow_unused=True)
-        except Exception as error:
-            raise self._fails(
-                "has no gradient that can be computed "
-                f"({type(error).__name__}: {first_line(error)})"
-            ) from None
-        return torch.zeros_like(leaf) if slope is None else slope
-
     def check(self) -> None:
         """Raise if the bound is not finite, constant or random, or if it mixes runs or images."""
-        usual = self.at(self.log_w)
-        for what, numbers in (("values", usual.value), ("gradients", usual.slope)):
+        usual, slope = self.at(self.log_w)
+        for what, numbers in (("values", usual), ("gradients", slope)):
             if not numbers.isfinite().all():
                 raise self._fails(f"has {what} that are not finite, for normal log-weights")
-        if not usual.slope.any():
+        if not slope.any():
             raise self._fails("does not depend on log_w")
-        if not torch.equal(usual.value, self.at(self.log_w).value):
+        again, _ = self.at(self.log_w)
+        if not torch.equal(usual, again):
             raise self._fails("gives another value each time; a bound draws no random numbers")
-        self._check_that_it_keeps_apart(usual.value)
-
-    def _check_that_it_keeps_apart(self, usual: Tensor) -> None:
-        """Raise if one run's log-weights, or one image's, change the bound of others."""
+        remedy = "reduce the dimensions -3 and -2 (M and K), no others"
         other_run = self.log_w.clone()
         other_run[1] += 1
-        if not torch.allclose(self.at(other_run).value[0], usual[0]):
-            raise self._fails(
-                "mixes runs that are trained together; "
-                "reduce the dimensions -3 and -2 (M and K), no others"
-            )
+        value, _ = self.at(other_run)
+        if not torch.allclose(value[0], usual[0]):
+            raise self._fails(f"mixes runs that are trained together; {remedy}")
         other_image = self.log_w.clone()
         other_image[..., 0] += 1
-        if not torch.allclose(self.at(other_image).value[:, 1:], usual[:, 1:]):
-            raise self._fails("mixes images; reduce the dimensions -3 and -2 (M and K), no others")
+        value, _ = self.at(other_image)
+        if not torch.allclose(value[:, 1:], usual[:, 1:]):
+            raise self._fails(f"mixes images; {remedy}")
 
 
 def check_smooth(name: str, bound: Bound) -> None:

@@ -123,8 +123,7 @@ def partitions_of(M: int, K: int) -> list:
 def _affine_plane() -> list:
     """The lines y = s x + c over GF(8), for each slope s, and the vertical ones: [9, 8, 8]."""
     field = range(8)
-    vertical = [list(range(8 * x, 8 * x + 8)) for x in field]
-    partitions = [vertical]
+    partitions = [[list(range(8 * x, 8 * x + 8)) for x in field]]
     for slope in field:
         partitions.append([_line(slope, c) for c in field])
     return partitions
@@ -135,16 +134,14 @@ def _line(s: int, c: int) -> list[int]:
     return [8 * x + (_product(s, x) ^ c) for x in range(8)]
 
 
+POWERS = (1, 2, 4, 3, 6, 7, 5)  # of x in GF(8), polynomials over GF(2) modulo x^3 + x + 1
+
+
 def _product(a: int, b: int) -> int:
-    """The product in GF(8), whose elements are polynomials over GF(2) modulo x^3 + x + 1."""
-    result = 0
-    for bit in range(3):
-        if b >> bit & 1:
-            result ^= a << bit
-    for bit in (4, 3):
-        if result >> bit & 1:
-            result ^= 0b1011 << (bit - 3)
-    return result
+    """The product in GF(8)."""
+    if 0 in (a, b):
+        return 0
+    return POWERS[(POWERS.index(a) + POWERS.index(b)) % 7]
 
 
 @functools.cache
@@ -190,14 +187,10 @@ def both(bound: Bound, M: int | None = None, learns_beta: bool = False) -> Objec
     return Objective(theta=bound, phi=bound, M=M, learns_beta=learns_beta)
 
 
+@functools.cache
 def has_beta(bound: Bound) -> bool:
     """True if a bound has a parameter called beta."""
-    return "beta" in _parameters(bound)
-
-
-@functools.cache
-def _parameters(bound: Bound) -> frozenset[str]:
-    return frozenset(inspect.signature(bound).parameters)
+    return "beta" in inspect.signature(bound).parameters
 
 
 def applied(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:

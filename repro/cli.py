@@ -1,6 +1,7 @@
 """``python -m repro``: fetch data, train, evaluate, print tables, and say what is there."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,24 +11,24 @@ from repro.catalogue import DATASETS, OMNIGLOT
 from repro.ops import sweep
 from repro.records import Archive
 from repro.training import costs
-from repro.words import exhibits
-from repro.words.experiments import (
-    AT_MILESTONES,
-    ENGINE_CHOICES,
-    WORDS,
-    Experiment,
-    commands,
-    measured_at_milestones,
-    option_of,
-    plan,
-)
-from repro.words.experiments import profile as profile_of
+from repro.words import exhibits, experiments
 
 UNFINISHED = 3  # exit status of a training that stopped before its end, with its state kept
 
 
+def _existing(context: click.Context, option: click.Parameter, results: str | None) -> Archive:
+    """The archive to read from. Raises ReproError if the folder that was named is not there."""
+    if results is not None and not Path(results).is_dir():
+        raise ReproError(f"there is no folder {results}; name the one with the records")
+    return Archive(results)
+
+
+_results = partial(
+    click.option, "--results", "archive", help="Folder of the records. Default: results."
+)
+results_option = _results(callback=lambda context, option, results: Archive(results))
+existing_results_option = _results(callback=_existing)
 data_option = click.option("--data", help="Folder to read from instead of the user's cache.")
-results_option = click.option("--results", help="Folder of the records. Default: results.")
 device_option = click.option(
     "--device", default="auto", help="cpu or cuda; auto: cuda if there is one."
 )
@@ -40,9 +41,9 @@ read_profile_option = click.option(
 
 def word_options(command):
     """An option for every word that a user may say of a run."""
-    for name, word in reversed(WORDS.items()):
+    for name, word in reversed(experiments.WORDS.items()):
         how = {"default": word.usual, "type": str, "help": word.help}
-        command = click.option(option_of(name), name, **how)(command)
+        command = click.option(experiments.option_of(name), name, **how)(command)
     return command
 
 
@@ -67,7 +68,8 @@ repro_command.list_commands = lambda context: list(repro_command.commands)
 @click.option(
     "--milestones",
     default="log-px",
-    help=f"Measured where stages of the learning rate end: {', '.join(AT_MILESTONES)}; or none.",
+    help="Measured where stages of the learning rate end: "
+    f"{', '.join(experiments.AT_MILESTONES)}; or none.",
 )
 @click.option("--no-milestones", "milestones", flag_value="none", help="The same as none.")
 @click.option(
@@ -79,7 +81,7 @@ repro_command.list_commands = lambda context: list(repro_command.commands)
 @click.option(
     "--engine",
     default="auto",
-    help=f"{', '.join(ENGINE_CHOICES)}; auto: the fastest that is worth its start.",
+    help=f"{', '.join(experiments.ENGINE_CHOICES)}; auto: the fastest that is worth its start.",
 )
 @click.option(
     "--fallback/--no-fallback",
@@ -87,7 +89,7 @@ repro_command.list_commands = lambda context: list(repro_command.commands)
     help="If the engine is not available, train with a simpler and slower one.",
 )
 def train_command(
-    data, results, device, time_limit, engine, fallback, milestones, keep_state, **words
+    data, archive, device, time_limit, engine, fallback, milestones, keep_state, **words
 ) -> int:
     """Train, evaluate and write records.
 
@@ -95,10 +97,15 @@ def train_command(
     command is given again; its exit status is 3. With --keep-state, so does one that is done, to
     more epochs.
     """
-    runs = plan(device=device, **words)
-    how = (device, time_limit, engine, measured_at_milestones(milestones), fallback, keep_state)
-    there = len(training.run.train(runs, data, results, *how))
-    return 0 if there == len(runs) else UNFINISHED
+    runs = experiments.plan(device=device, **words)
+    measured = experiments.measured_at_milestones(milestones)
+    how = (device, time_limit, engine, measured, fallback, keep_state)
+    return _status_of_training(runs, data, archive, *how)
+
+
+def _status_of_training(runs: list[experiments.Experiment], *how) -> int:
+    there = training.run.train(runs, *how)
+    return 0 if len(there) == len(runs) else UNFINISHED
 
 
 @repro_command.command("sweep")
@@ -112,7 +119,7 @@ def train_command(
 @click.option("--time-limit", type=float, help="Stop after so many seconds, keeping the state.")
 @data_option
 @results_option
-def sweep_command(file, job, device, slot, memory, time_limit, data, results) -> int:
+def sweep_command(file, job, device, slot, memory, time_limit, data, archive) -> int:
     """Pack the many runs that FILE lists into jobs, or train one of the jobs.
 
     FILE is YAML: a list of groups of runs, in the words of train's options. A job that is stopped
@@ -123,78 +130,68 @@ def sweep_command(file, job, device, slot, memory, time_limit, data, results) ->
     if job is None:
         print(sweep.jobs_as_text(jobs, device, slot))
         return 0
-    runs = list(sweep.job_called(jobs, job).runs)
+    runs_of = {j.name: j.runs for j in jobs}
+    runs = list(runs_of[one_of("job", job, runs_of)])
     with training.leases.one_gpu(device):
-        there = len(training.run.train(runs, data, results, device, time_limit))
-    return 0 if there == len(runs) else UNFINISHED
+        return _status_of_training(runs, data, archive, device, time_limit)
 
 
 @repro_command.command("status")
 @read_profile_option
 @results_option
-def status_command(profile: str, results: str | None) -> None:
+def status_command(profile: str, archive: Archive) -> None:
     """Say which records exist, which are missing, and the commands that make them."""
-    archive = Archive(results)
-    names = ["short", "full"] if profile == "best" else [profile_of(profile).name]
+    names = experiments.profiles_of(profile)
     print(f"{' and '.join(names)} profile, {archive.folder}")
     for name in [*names, "published"]:
         for record in archive.records(name):
-            e, told = record.experiment, record.provenance
-            commit = (told["commit"] or "unknown")[:10]
-            print(f"there    {_name(e)}  ({e.epochs} epochs, {told['date'][:10]}, commit {commit})")
-    missing = _missing(archive, profile)
-    missing += [e for e in exhibits.released_runs() if not archive.holds(e)]
-    for e in missing:
-        print(f"missing  {_name(e)}")
-    for command in commands(missing):
-        print(f"to make  {command}")
-
-
-def _missing(archive: Archive, profile: str) -> list[Experiment]:
-    """The runs that a profile lacks; of ``best``, those that the exhibits lack."""
+            e = record.experiment
+            date = record.provenance["date"][:10]
+            commit = (record.provenance["commit"] or "unknown")[:10]
+            print(f"there    {e.folder}  ({e.epochs} epochs, {date}, commit {commit})")
     if profile == "best":
-        lacked = [archive.select(name).missing for name in exhibits.EXHIBITS]
-        return list(dict.fromkeys(e for missing in lacked for e in missing))
-    return [e for e in exhibits.wanted(profile) if not archive.holds(e)]
-
-
-def _name(e) -> str:
-    return f"{e.profile}/{e.group}/{e.name}"
+        missing = [e for name in exhibits.EXHIBITS for e in archive.select(name).missing]
+    else:
+        missing = [e for e in exhibits.wanted(profile) if not archive.holds(e)]
+    missing += [e for e in exhibits.released_runs() if not archive.holds(e)]
+    for e in dict.fromkeys(missing):
+        print(f"missing  {e.folder}")
+    for command in experiments.commands(missing):
+        print(f"to make  {command}")
 
 
 @repro_command.command("tables")
 @click.argument("name", default="table1")
 @read_profile_option
-@results_option
+@existing_results_option
 @click.option(
     "--format", "form", type=click.Choice(["text", "csv", "markdown", "latex"]), default="text"
 )
-def tables_command(name: str, profile: str, results: str | None, form: str) -> None:
+def tables_command(name: str, profile: str, archive: Archive, form: str) -> None:
     """Print the table NAME from the records: table1, table2 or figure4."""
     from repro.studies.frames import as_text
     from repro.studies.tables import TABLES
 
-    table = TABLES[one_of("table", name, TABLES)](profile, _existing(results))
+    table = TABLES[one_of("table", name, TABLES)](profile, archive)
     print(as_text(table, form, name))
 
 
 @repro_command.command("figures")
 @click.argument("names", nargs=-1)
 @read_profile_option
-@results_option
+@existing_results_option
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
     default=".",
     help="Where to draw them.",
 )
-def figures_command(names: tuple[str, ...], profile: str, results, folder: Path) -> None:
+def figures_command(names: tuple[str, ...], profile: str, archive: Archive, folder: Path) -> None:
     """Draw the figures NAMES as SVG and PNG: figure1 to figure7, or one that a page shows:
     corrected, bound, preregistered; or all."""
     from repro.studies.figures import FIGURES, draw
     from repro.studies.style import save
 
-    archive = _existing(results)
     folder.mkdir(parents=True, exist_ok=True)
     for name in names or FIGURES:
         figure = draw(name, profile, archive)
@@ -242,17 +239,15 @@ def check_command(data: str | None, device: str) -> int:
     from repro.ops import machine
 
     device = training.run.pick_device(device)
-    choices_found = []
+    passed = []
     faults = 0
     for found in machine.tried(device, data):
         if isinstance(found, machine.Choice):
-            choices_found.append(found)
-            continue
-        faults += not found.ok
-        mark = "" if found.ok else "FAULT"
-        print(f"{found.part:23} {found.what:24} {mark:5} {found.found}", flush=True)
-    for line in machine.advice(choices_found):
-        print(line)
+            passed.append(found)
+        else:
+            print(found, flush=True)
+            faults += not found.ok
+    print(*machine.advice(passed), sep="\n")
     print(f"{plural(faults, 'fault')} found" if faults else "nothing is at fault")
     return 1 if faults else 0
 
@@ -267,14 +262,13 @@ def check_command(data: str | None, device: str) -> int:
     default=OMNIGLOT,
     help="Which 28x28 version.",
 )
-def audit_command(data, results, device: str, omniglot: str) -> None:
+def audit_command(data, archive: Archive, device: str, omniglot: str) -> None:
     """Measure the report's released weights again, those that have no record yet.
 
     Its logs are summed up, and its Omniglot models are tested on each drawer's drawings.
     """
     from repro.studies import remeasured
 
-    archive = Archive(results)
     runs = exhibits.released_runs(omniglot)
     for name in ("logs", "checkpoints"):
         remeasured.write_table(name, archive, data)
@@ -291,7 +285,7 @@ def audit_command(data, results, device: str, omniglot: str) -> None:
 @data_option
 @results_option
 @device_option
-def gradients_command(data, results, device: str) -> None:
+def gradients_command(data, archive: Archive, device: str) -> None:
     """Measure how clear both networks' gradients are, in a small model and on MNIST.
 
     Every bound on MNIST is measured with every estimator, too, and three with up to 256 samples. It
@@ -300,7 +294,6 @@ def gradients_command(data, results, device: str) -> None:
     from repro.studies.designs import DESIGNS
     from repro.studies.gradient_runs import measure_signal
 
-    archive = Archive(results)
     for name in DESIGNS:
         if not _is_there(archive.table_path(name)):
             print(f"wrote {measure_signal(name, archive, data, device)}", flush=True)
@@ -317,11 +310,10 @@ def _is_there(path: Path) -> bool:
 @repro_command.command("pictures")
 @data_option
 @results_option
-def pictures_command(data, results) -> None:
+def pictures_command(data, archive: Archive) -> None:
     """Draw from trained models, and train three with two latent variables to see posteriors."""
     from repro.studies import planes
 
-    archive = Archive(results)
     if not _is_there(archive.arrays_path("pictures")):
         print(f"wrote {planes.make_pictures(archive, data)}", flush=True)
 
@@ -331,11 +323,10 @@ def pictures_command(data, results) -> None:
 @click.option(
     "--notebooks/--records-only", default=True, help="Execute the exhibit notebooks again, too."
 )
-def verify_command(results: str | None, notebooks: bool) -> int:
+def verify_command(archive: Archive, notebooks: bool) -> int:
     """Check every record, and that every committed exhibit is what the records give."""
     from repro import verify
 
-    archive = Archive(results)
     checked = dict(verify.checked_records(archive))
     if not checked:
         raise ReproError(f"there are no records in {archive.folder}")
@@ -344,8 +335,7 @@ def verify_command(results: str | None, notebooks: bool) -> int:
     print(f"{whole} of {len(checked)} records are as they were written", flush=True)
     project = records.root()
     kept = [*verify.unlike_git(project), *verify.unknown_commits(project, archive)]
-    kept += verify.unlike_crate(project)
-    faults += [f"{name}: {fault}" for name, fault in kept]
+    faults += [f"{name}: {fault}" for name, fault in (*kept, *verify.unlike_crate(project))]
     for name, fault in verify.exhibits_again(archive, project) if notebooks else ():
         if fault:
             faults.append(f"{name}: {fault}")
@@ -368,13 +358,6 @@ def export_command(file: Path | None) -> None:
     target = file or Path(f"repro-{__version__}.zip")
     said = export.write_archive(records.root(), Archive(None), target)
     print(f"wrote {target}: {said}")
-
-
-def _existing(results: str | None) -> Archive:
-    """The archive to read from. Raises ReproError if the folder that was named is not there."""
-    if results is not None and not Path(results).is_dir():
-        raise ReproError(f"there is no folder {results}; name the one with the records")
-    return Archive(results)
 
 
 def main(args: list[str] | None = None) -> int:

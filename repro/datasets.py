@@ -12,13 +12,14 @@ import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from repro import ReproError, as_path, one_of, own
+from repro import ReproError, as_path, first_line, one_of, own
 from repro.catalogue import DATASETS, OTHER_DATASET
 
 Split = tuple[np.ndarray, np.ndarray]  # training and test images, each [n, 784]
@@ -107,19 +108,20 @@ MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 
 
 def _mnist(folder) -> Split:
-    train, test = (_mnist_file(folder, name, sha256) for name, sha256 in MNIST_FILES.items())
+    found = []
+    for name, sha256 in MNIST_FILES.items():
+        expected = f"decompressed SHA-256 {sha256}"
+        read = partial(_mnist_images, sha256)
+        found.append(verified_file(folder, "mnist", name, MNIST_URL + name, expected, read))
+    train, test = found
     return train, test
 
 
-def _mnist_file(folder, name: str, sha256: str) -> np.ndarray:
-    def images(path: Path) -> np.ndarray:
-        with gzip.open(path) as file:
-            payload = file.read(MNIST_BYTES + 1)  # no more, whatever it would unpack to
-        _check_hash(hashlib.sha256(payload).hexdigest(), sha256)
-        return np.frombuffer(payload, np.uint8, offset=16).reshape(-1, 784) / np.float32(255)
-
-    expected = f"decompressed SHA-256 {sha256}"
-    return verified_file(folder, "mnist", name, MNIST_URL + name, expected, images)
+def _mnist_images(sha256: str, path: Path) -> np.ndarray:
+    with gzip.open(path) as file:
+        payload = file.read(MNIST_BYTES + 1)  # no more, whatever it would unpack to
+    _check_hash(hashlib.sha256(payload).hexdigest(), sha256)
+    return np.frombuffer(payload, np.uint8, offset=16).reshape(-1, 784) / np.float32(255)
 
 
 OMNIGLOT_URL = "https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT/chardata.mat"
@@ -160,7 +162,9 @@ DRAWERS = {"train": range(1, 16), "test": range(16, 21)}
 def _omniglot_lake(folder) -> Split:
     drawings: list[tuple[int, np.ndarray]] = []
     for name, sha256 in LAKE_FILES.items():
-        drawings += _lake_file(folder, name, sha256)
+        expected = f"SHA-256 of the drawings {sha256}"
+        read = partial(_drawings, sha256)
+        drawings += verified_file(folder, "omniglot", name, LAKE_URL + name, expected, read)
 
     def by(drawers: range) -> np.ndarray:
         return np.stack([image for drawer, image in drawings if drawer in drawers])
@@ -168,27 +172,22 @@ def _omniglot_lake(folder) -> Split:
     return by(DRAWERS["train"]), by(DRAWERS["test"])
 
 
-def _lake_file(folder, name: str, sha256: str) -> list[tuple[int, np.ndarray]]:
+def _drawings(sha256: str, path: Path) -> list[tuple[int, np.ndarray]]:
     """The drawings in one of the two files: the number of the drawer, and the resized image."""
+    from PIL import Image
 
-    def drawings(path: Path) -> list[tuple[int, np.ndarray]]:
-        from PIL import Image
-
-        digest = hashlib.sha256()
-        images = []
-        with zipfile.ZipFile(path) as archive:
-            for member in sorted(n for n in archive.namelist() if n.endswith(".png")):
-                png = _drawing(archive, member)
-                digest.update(png.tobytes())
-                ink = Image.fromarray(1 - np.asarray(png, np.float32))
-                small = ink.resize((28, 28), Image.Resampling.BICUBIC)
-                drawer = int(member[-6:-4])
-                images.append((drawer, np.asarray(small).clip(0, 1).ravel()))
-        _check_hash(digest.hexdigest(), sha256)
-        return images
-
-    expected = f"SHA-256 of the drawings {sha256}"
-    return verified_file(folder, "omniglot", name, LAKE_URL + name, expected, drawings)
+    digest = hashlib.sha256()
+    images = []
+    with zipfile.ZipFile(path) as archive:
+        for member in sorted(n for n in archive.namelist() if n.endswith(".png")):
+            png = _drawing(archive, member)
+            digest.update(png.tobytes())
+            ink = Image.fromarray(1 - np.asarray(png, np.float32))
+            small = ink.resize((28, 28), Image.Resampling.BICUBIC)
+            drawer = int(member[-6:-4])
+            images.append((drawer, np.asarray(small).clip(0, 1).ravel()))
+    _check_hash(digest.hexdigest(), sha256)
+    return images
 
 
 DRAWING = (105, 105)  # pixels of a drawing
@@ -225,11 +224,6 @@ def _check_hash(found: str, expected: str) -> None:
         raise ValueError(f"its contents have {found}")
 
 
-def cache() -> Path:
-    """The folder in which fetched files are kept."""
-    return Path(_pooch().os_cache("repro"))
-
-
 def _pooch():
     """The library that fetches files, which training on files at hand does not need."""
     try:
@@ -250,7 +244,7 @@ def verified_file(
     ``read`` verifies the contents; ``expected`` says what they should be.
     """
     given = os.environ.get("REPRO_DATA_DIR") if folder is None else as_path("data", folder)
-    path = Path(given) / dataset / name if given else cache() / dataset / name
+    path = Path(given or _pooch().os_cache("repro")) / dataset / name
     by_hand = f"get {url} by hand ({expected}) and put it at {path}"
     if not path.exists():
         if given:
@@ -266,15 +260,13 @@ def verified_file(
             f"{path} may not be read; change its permissions, or name another folder"
         ) from None
     except Exception as error:  # whatever a reader makes of a file that is not what it should be
-        said = str(error)[:200]
         again = f"delete it, {by_hand}" if given else "delete it, and it is fetched again"
-        raise ReproError(f"{path} is damaged ({said}); {again}") from None
+        raise ReproError(f"{path} is damaged ({first_line(error)}); {again}") from None
 
 
 def _fetch(url: str, path: Path, by_hand: str) -> None:
     pooch = _pooch()
-    # It would print a hash to trust; what is read is checked against a known one.
-    pooch.get_logger().setLevel("WARNING")
+    pooch.get_logger().setLevel("WARNING")  # it would print a hash to trust
     try:
         pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, progressbar=True)
     except Exception as error:

@@ -21,7 +21,10 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 class LogLikelihood(torch.autograd.Function):
-    """log p(x|z) with separate incoming gradients for theta and phi."""
+    """log p(x|z) in nats, twice, so that two bounds can share one backward pass.
+
+    The first is differentiable in the decoder's parameters only, the second in z only.
+    """
 
     @staticmethod
     def forward(ctx, x, z, *parameters):

@@ -13,11 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repro import ReproError, likelihood
-from repro.catalogue import MODELS, Architecture
+from repro.catalogue import Architecture
 from repro.likelihood import affine, product
 from repro.randomness import generator
-
-__all__ = ["ADAM_EPS", "MODELS", "Architecture", "Autoencoder", "Pass", "eager", "sample"]
 
 Preparation = Callable[[Callable], Callable]  # a function of tensors -> the same, ready to run
 Noise = Callable[[Sequence[int]], Tensor]  # shape -> standard normal [run, *shape]
@@ -146,15 +144,6 @@ class Decoder(nn.Module):
         """Logits of the pixels at z."""
         return self.logits(torch.tanh(self.hidden2(torch.tanh(self.hidden1(z)))))
 
-    def log_px_z(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """log p(x|z) in nats, twice.
-
-        x [run, batch, pixels], z [run, T, batch, latent] -> two [run, T, batch]. The numbers are
-        equal. The first is differentiable in the decoder's parameters only, the second in z only,
-        so that two bounds can share one backward pass.
-        """
-        return likelihood.LogLikelihood.apply(x, z, *self.parameters())
-
 
 def _log_w(positive, x, eps, encoder, decoder) -> Tensor:
     """log w [run, T, batch]."""
@@ -231,12 +220,12 @@ class Autoencoder(nn.Module):
         equal; the first is differentiable in theta only, the second in phi only.
         """
         encoder = list(self.encoder.parameters())
+        decoder = list(self.decoder.parameters())
         if not torch.is_grad_enabled():
-            decoder = list(self.decoder.parameters())
             log_w = self.prepare(_log_w)(self.encoder.positive, x, eps, encoder, decoder)
             return log_w, log_w
         z, log_ratio = sample(self.encoder.positive, x, eps, encoder)
-        log_px_z_theta, log_px_z_phi = self.decoder.log_px_z(x, z)
+        log_px_z_theta, log_px_z_phi = likelihood.LogLikelihood.apply(x, z, *decoder)
         return log_px_z_theta + log_ratio.detach(), log_px_z_phi + log_ratio
 
     def forward_with_layers(self, x: Tensor, eps: Tensor, dtype: torch.dtype | None = None) -> Pass:
@@ -312,13 +301,12 @@ class Autoencoder(nn.Module):
             wrong = sorted(state.keys() ^ named.keys())[0]
             raise ReproError(f"the weights are not of this model ('{wrong[:40]}')")
         for name, p in named.items():
+            mine = p.data[run]
             value = state[name]
-            if value.shape != p[run].shape or value.dtype not in (torch.float32, torch.float64):
+            if value.shape != mine.shape or value.dtype not in (torch.float32, torch.float64):
                 found = f"{[*value.shape]} of {value.dtype}"
-                wanted = f"{[*p[run].shape]} of {p.dtype}"
+                wanted = f"{[*mine.shape]} of {mine.dtype}"
                 raise ReproError(f"the weights' {name} is {found}; this model has {wanted}")
             if not value.isfinite().all():
                 raise ReproError(f"the weights' {name} is not finite")
-        with torch.no_grad():
-            for name, p in named.items():
-                p[run].copy_(state[name])
+            mine.copy_(value)

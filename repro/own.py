@@ -6,14 +6,14 @@ Python and is executed, as its author means it to be; nothing is ever executed f
 """
 
 import hashlib
-import importlib.util
 import re
+import runpy
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from repro import ReproError, first_line, one_of
+from repro import ReproError, first_line, in_short, one_of
 from repro.bounds import METHODS, Objective, both
 from repro.catalogue import PIXELS
 
@@ -58,11 +58,6 @@ def images_in(dataset: str) -> Images:
 # A bound
 
 
-def is_bound_in_file(word: str) -> bool:
-    """True of FILE.py:NAME."""
-    return ".py:" in word
-
-
 def method_of(word: str) -> str:
     """The method that FILE.py:NAME stands for, put into ``METHODS``.
 
@@ -72,7 +67,10 @@ def method_of(word: str) -> str:
     file, _, wanted = word.rpartition(":")
     path = _existing(file, "a bound")
     source = path.read_bytes()
-    found = vars(_imported(path))
+    try:
+        found = runpy.run_path(str(path), run_name=f"own_{path.stem}")
+    except (Exception, SystemExit) as error:
+        raise ReproError(f"{path} fails ({in_short(error)})") from None
     callables = [n for n, v in found.items() if callable(v) and not n.startswith("_")]
     thing = found[one_of("bound", wanted, callables)]
     name = _name(wanted, source)
@@ -81,22 +79,7 @@ def method_of(word: str) -> str:
     return name
 
 
-def _imported(path: Path):
-    spec = importlib.util.spec_from_file_location(f"own_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise ReproError(f"{path} fails ({type(error).__name__}: {first_line(error)})") from None
-    return module
-
-
 # A dataset
-
-
-def is_data_in_file(word: object) -> bool:
-    """True of FILE.npz."""
-    return isinstance(word, str) and word.endswith(".npz")
 
 
 def dataset_of(file: str) -> str:

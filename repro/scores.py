@@ -36,20 +36,13 @@ def log_weight_sums(
 
     ``elbo`` = (1/K) sum log w; ``iwae`` = log (1/K) sum w; ``ess`` = (sum w)^2 / sum w^2.
     """
-    chunks: list[dict[str, Tensor]] = []
-    size = CHUNK_IMAGES[x.device.type]
-    for first in range(0, x.shape[1], size):
-        chunks.append(_sums_of_chunk(model, x[:, first : first + size], K, noise))
-        tell(min(first + size, x.shape[1]) / x.shape[1])
-    return _joined(chunks)
-
-
-def _joined(chunks: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Values of all images, from those of one part of them after the other, [run, n] each."""
-    joined = {}
-    for name in chunks[0]:
-        joined[name] = torch.cat([chunk[name] for chunk in chunks], 1)
-    return joined
+    chunks: list[Tensor] = []
+    done = 0
+    for chunk in x.split(CHUNK_IMAGES[x.device.type], 1):
+        chunks.append(_sums_of_chunk(model, chunk, K, noise))
+        done += chunk.shape[1]
+        tell(done / x.shape[1])
+    return dict(zip(("elbo", "iwae", "ess"), torch.cat(chunks, -1), strict=True))
 
 
 def _by_run(values: dict, runs: int) -> list[dict]:
@@ -61,8 +54,8 @@ def _by_run(values: dict, runs: int) -> list[dict]:
     return by_run
 
 
-def _sums_of_chunk(model: Autoencoder, x: Tensor, K: int, noise) -> dict[str, Tensor]:
-    """``log_weight_sums`` for as many images as fit into memory."""
+def _sums_of_chunk(model: Autoencoder, x: Tensor, K: int, noise) -> Tensor:
+    """``log_weight_sums`` for as many images as fit into memory, [sum, run, n]."""
     total = 0.0
     once = []
     twice = []
@@ -72,11 +65,8 @@ def _sums_of_chunk(model: Autoencoder, x: Tensor, K: int, noise) -> dict[str, Te
         twice.append((2 * log_w).logsumexp(1))
     log_sum = torch.stack(once).logsumexp(0)
     log_sum_of_squares = torch.stack(twice).logsumexp(0)
-    return {
-        "elbo": total / K,
-        "iwae": log_sum - math.log(K),
-        "ess": (2 * log_sum - log_sum_of_squares).exp(),
-    }
+    ess = (2 * log_sum - log_sum_of_squares).exp()
+    return torch.stack([total / K, log_sum - math.log(K), ess])
 
 
 def _chunks_of_log_weights(model: Autoencoder, x: Tensor, K: int, noise) -> Iterator[Tensor]:
@@ -175,14 +165,13 @@ def pareto_shapes(
 
     x = _binarised(model, images, seeds, "evaluate: binarise")
     noise = Streams(seeds, "evaluate: log_px", model.device).normal
-    shapes = []
-    for first in range(0, x.shape[1], SHAPE_IMAGES):
-        chunk = x[:, first : first + SHAPE_IMAGES]
+    shapes: list[float] = []
+    for chunk in x.split(SHAPE_IMAGES, 1):
         log_w = _log_weights_of_chunk(model, chunk, K, noise)
         _, khat = array_stats.psislw(-log_w.T)  # it takes the logarithm of 1 / w
-        shapes.append(khat)
-        tell(min(first + SHAPE_IMAGES, x.shape[1]) / x.shape[1])
-    return np.concatenate(shapes)
+        shapes.extend(khat)
+        tell(len(shapes) / x.shape[1])
+    return np.array(shapes)
 
 
 SHAPE_IMAGES = 20  # whose weights are all in memory
@@ -216,17 +205,15 @@ def over_images(values: np.ndarray) -> dict[str, float]:
 
 def ssim_here(model: Autoencoder, images: Tensor, seeds: Sequence[int]) -> list[dict[str, float]]:
     """For each run, SSIM as ``measure`` takes it, on the same binarised images and samples."""
-    x = _binarised(model, images, seeds, "evaluate: binarise")
-    noise = Streams(seeds, "evaluate: reconstruct", model.device).normal
-    return [over_images(values) for values in ssim_of_reconstructions(model, x, noise)]
+    return ssim_elsewhere(model, images, seeds, "evaluate")
 
 
 def ssim_elsewhere(
-    model: Autoencoder, images: Tensor, seeds: Sequence[int]
+    model: Autoencoder, images: Tensor, seeds: Sequence[int], purpose: str = "other"
 ) -> list[dict[str, float]]:
     """For each run, SSIM over images of a dataset that it was not trained on."""
-    x = _binarised(model, images, seeds, "other: binarise")
-    noise = Streams(seeds, "other: reconstruct", model.device).normal
+    x = _binarised(model, images, seeds, f"{purpose}: binarise")
+    noise = Streams(seeds, f"{purpose}: reconstruct", model.device).normal
     return [over_images(values) for values in ssim_of_reconstructions(model, x, noise)]
 
 
@@ -287,11 +274,9 @@ def ssim(x: np.ndarray, y: np.ndarray, chunk: int = 200) -> np.ndarray:
     Wang et al., 2004: Gaussian window 11x11 with sigma 1.5, data range 1, biased covariance,
     borders padded with zeros, mean over the whole 28x28 map.
     """
-    parts = [
-        _ssim_of_chunk(x[first : first + chunk], y[first : first + chunk])
-        for first in range(0, len(x), chunk)
-    ]
-    return np.concatenate(parts)
+    starts = range(chunk, len(x), chunk)
+    parts = map(_ssim_of_chunk, np.split(x, starts), np.split(y, starts))
+    return np.concatenate([*parts])
 
 
 def _ssim_of_chunk(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -16,18 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-from repro import ReproError, first_line
+from repro import ReproError, in_short
 from repro.ops.export import CRATE
 from repro.records import Archive
-from repro.records.provenance import CHANGES, git_says
-from repro.words import exhibits
-from repro.words.experiments import PROFILES
+from repro.records.provenance import CHANGES, code_of, git_says
+from repro.words.exhibits import NOTEBOOKS
+from repro.words.experiments import KEPT_PROFILES
 
 # The least structural similarity, anywhere in an image, of two drawings that are the same;
 # letters' edges may differ.
 LEAST_SIMILARITY = 0.7
 CLEARLY_POSITIVE = 3.0  # standard errors over the test images, from which on a gap is a fault
-KEPT_PROFILES = tuple(name for name in PROFILES if name != "smoke")
 REMEDY = "if the records are right, run: make notebooks"
 UNKNOWN_CODE = "it does not say which committed code made it"
 
@@ -35,18 +34,14 @@ UNKNOWN_CODE = "it does not say which committed code made it"
 def checked_records(archive: Archive) -> Iterator[tuple[str, str]]:
     """For each table and record, its name and what is wrong with it, or an empty string.
 
-    Files and hashes, schema, finite numbers (``records.read``), provenance, and a gap that is
-    negative, as it must be.
+    Files and hashes, schema, finite numbers (``records.read``), provenance, and the gap's sign.
     """
     for ending, read in (("csv", archive.table), ("npz", archive.arrays)):
         for path in sorted((archive.folder / "published").glob(f"*.{ending}")):
             yield f"published/{path.stem}", _fault_of(read, path.stem)
     for profile in KEPT_PROFILES:
-        for config in sorted((archive.folder / profile).glob("*/*/config.json")):
-            path = config.parent
-            if path.suffix != ".partial":
-                name = path.relative_to(archive.folder).as_posix()
-                yield name, _fault_of_record(path, archive)
+        for path in archive.folders(profile):
+            yield path.relative_to(archive.folder).as_posix(), _fault_of_record(path, archive)
 
 
 def _fault_of_record(path: Path, archive: Archive) -> str:
@@ -78,10 +73,8 @@ def _fault_of(read: Callable[[str], tuple], name: str) -> str:
 
 def _is_committed(origin: dict) -> bool:
     """Whether a provenance names committed code, and nothing else."""
-    if not origin["commit"] or origin["dirty"]:
-        return False
-    trained_by = origin.get("trained_by", [])
-    return not any(code == "unknown" or code.endswith(CHANGES) for code in trained_by)
+    codes = [code_of(origin), *origin.get("trained_by", [])]
+    return not any(code == "unknown" or code.endswith(CHANGES) for code in codes)
 
 
 def fault_of_notebook(path: Path, archive: Archive) -> str:
@@ -92,9 +85,6 @@ def fault_of_notebook(path: Path, archive: Archive) -> str:
 
     committed = nbformat.read(path, as_version=4)
     fresh = nbformat.read(path, as_version=4)
-    for cell in fresh.cells:
-        if cell.cell_type == "code":
-            cell.outputs = []
     where = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(fresh, timeout=600, kernel_name="python3", resources=where)
     try:
@@ -102,7 +92,7 @@ def fault_of_notebook(path: Path, archive: Archive) -> str:
     except CellExecutionError as error:
         return f"it cannot be executed ({error.ename}: {str(error.evalue)[:200]})"
     except (CellTimeoutError, DeadKernelError) as error:
-        return f"it cannot be executed ({type(error).__name__}: {first_line(error)})"
+        return f"it cannot be executed ({in_short(error)})"
     for was, now in zip(committed.cells, fresh.cells, strict=True):
         if was.cell_type == "code" and not _same_outputs(was.outputs, now.outputs):
             return f"the cell '{was.id}' gives something else than is there; {REMEDY}"
@@ -128,7 +118,7 @@ def exhibits_again(archive: Archive, project: Path) -> Iterator[tuple[str, str]]
             drawn = save(draw(name, archive=archive), Path(folder) / f"{name}.svg").read_text()
             path = project / "book" / f"{name}.svg"
             yield f"book/{name}.svg", fault_of_picture(path, drawn)
-    for name in (*exhibits.EXHIBITS, *exhibits.STUDIES):
+    for name in NOTEBOOKS:
         path = project / "notebooks" / f"{name}.ipynb"
         yield f"notebooks/{name}.ipynb", fault_of_notebook(path, archive)
 

@@ -113,7 +113,7 @@ def test_a_missing_file_is_one_line_that_says_where_to_put_it(tmp_path):
 
 def test_no_network_is_one_line(tmp_path, monkeypatch):
     monkeypatch.delenv("REPRO_DATA_DIR", raising=False)
-    monkeypatch.setattr(datasets, "cache", lambda: tmp_path)
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path)
     monkeypatch.setattr(datasets, "MNIST_URL", "http://127.0.0.1:9/")
     with pytest.raises(ReproError, match=r"could not be fetched .* put it at"):
         datasets.load("mnist")
@@ -126,7 +126,7 @@ def test_a_fetched_file_is_kept_and_read_again(tmp_path, monkeypatch):
     sha256 = hashlib.sha256(content).hexdigest()
     calls = []
     monkeypatch.delenv("REPRO_DATA_DIR", raising=False)
-    monkeypatch.setattr(datasets, "cache", lambda: tmp_path)
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path)
     monkeypatch.setattr(datasets, "MNIST_FILES", dict.fromkeys(datasets.MNIST_FILES, sha256))
 
     def retrieve(url, known_hash, fname, path, progressbar):

@@ -27,7 +27,7 @@ import torch
 from repro.words.experiments import plan
 from repro import datasets
 from repro.training import loop, run
-from repro.models import MODELS
+from repro.catalogue import MODELS
 from repro.records import Archive
 from tests.helpers import SMALL, few_digits
 

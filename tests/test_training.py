@@ -28,7 +28,7 @@ CHILD = """
 import os, signal, sys
 import torch
 from repro.training import leases, loop
-from repro.models import MODELS
+from repro.catalogue import MODELS
 from tests.helpers import SMALL, few_digits
 from tests.test_training import runs
 

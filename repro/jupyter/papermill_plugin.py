@@ -103,10 +103,7 @@ def complete(given: dict) -> bool:
     name = checked_name(ours, given_parameters(given), stem)
     if given["kernel"] is not None:
         one_of("kernel", given["kernel"], KernelSpecManager().find_kernel_specs())
-    if given["output_path"]:
-        _check_output(given["output_path"])
-    else:
-        given["output_path"] = _default_output(f"{stem}-{name}" if name else stem)
+    given["output_path"] = _output(given["output_path"], f"{stem}-{name}" if name else stem)
     if given["output_path"] != "-" and not given["stdout_file"] and not given["log_output"]:
         given |= {"stdout_file": click.get_text_stream("stdout", "utf-8"), "progress_bar": False}
     return True
@@ -120,15 +117,13 @@ def keep_folders_as_text(given: dict) -> None:
     given["parameters_raw"] += folders
 
 
-def _check_output(path: str) -> None:
-    """Raise ReproError if an output path is a file in a folder that is not there."""
-    folder = Path(path).parent
-    if "://" not in path and path != "-" and not folder.is_dir():
-        raise ReproError(f"there is no folder {folder} for the output; make it first")
-
-
-def _default_output(name: str) -> str:
-    """Where a notebook goes that is executed without an output path, seen from here."""
+def _output(given: str | None, name: str) -> str:
+    """Where an executed notebook goes: as given, or under its name to this project's others."""
+    if given:
+        folder = Path(given).parent
+        if "://" not in given and given != "-" and not folder.is_dir():
+            raise ReproError(f"there is no folder {folder} for the output; make it first")
+        return given
     folder = records.root() / "_build" / "notebooks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -193,10 +188,9 @@ def checked_name(notebook: dict, given: dict, stem: str = "") -> str:
     values = known | given
     if values.get("data") is not None:
         as_path("data", values["data"])
-    if values.get("results") is not None:
-        records.results_folder(values["results"])
+    archive = records.Archive(values.get("results"))
     if "method" in values:
-        return _checked_training(values)
+        return _checked_training(values, archive)
     if values.get("profile", "best") == "best":
         return ""
     profile = profile_of(values["profile"]).name
@@ -205,13 +199,13 @@ def checked_name(notebook: dict, given: dict, stem: str = "") -> str:
     return profile
 
 
-def _checked_training(values: dict) -> str:
+def _checked_training(values: dict, archive: records.Archive) -> str:
     """A name for the runs that the training notebook is asked for, if they can be trained."""
     one_of("engine", values.get("engine", "auto"), ENGINE_CHOICES)
     device = values.get("device", "auto")
     runs = plan(device=device, **words_in(values))
     device = training.run.pick_device(device)
-    training.run.check_precision(runs, records.Archive(values.get("results")), device)
+    training.run.check_precision(runs, archive, device)
     first = runs[0]
     what = first.name if len(runs) == 1 else f"{len(runs)}-runs"
     return f"{first.profile}-{first.group}-{what}"

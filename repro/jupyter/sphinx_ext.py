@@ -19,9 +19,9 @@ import yaml
 from docutils import nodes
 
 from repro.studies.prose import Numbers
-from repro.words.exhibits import EXHIBITS, STUDIES
+from repro.words.exhibits import EXHIBITS, NOTEBOOKS, STUDIES
+from repro.words.experiments import KEPT_PROFILES
 
-COMMITTED = (*EXHIBITS, *STUDIES)
 SMOKE = "notebooks/smoke/"  # pages of what was trained on this machine
 SMOKE_PAGES = ("train", "table1")
 
@@ -31,8 +31,10 @@ def bring(app, config) -> None:
     project = Path(app.srcdir).parent
     built = project / "_build" / "notebooks"
     target = project / "book" / "notebooks"
-    records = _records(project / "results")
-    for name in COMMITTED:
+    records = [*(project / "results").glob("*/*.csv")]  # whose change makes exhibits stale
+    for profile in KEPT_PROFILES:
+        records += (project / "results" / profile).glob("*/*/metrics.json")
+    for name in NOTEBOOKS:
         committed = project / "notebooks" / f"{name}.ipynb"
         fresh = built / f"{name}.ipynb"
         newest = max(path.stat().st_mtime for path in (committed, *records))
@@ -107,12 +109,6 @@ def _as_image(picture: Path, page: str, cell: dict) -> str:
     return "\n".join(lines)
 
 
-def _records(results: Path) -> list[Path]:
-    """The files whose change makes exhibits stale."""
-    found = [p for p in results.glob("*/*/*/metrics.json") if p.parents[2].name != "smoke"]
-    return [*found, *results.glob("*/*.csv")]
-
-
 def _bring_smoke(built: Path, target: Path, name: str) -> bool:
     """This machine's notebook as a page, if there is one."""
     source, page = (folder / f"{name}.ipynb" for folder in (built, target))
@@ -164,11 +160,11 @@ def take_along(app, error) -> None:
         return
     project = Path(app.srcdir).parent
     out = Path(app.outdir)
-    for profile in ("short", "full", "published"):
+    for profile in KEPT_PROFILES:
         for pattern in ("*/*/*.json", "*/*/*.csv"):
             for path in (project / "results" / profile).glob(pattern):
                 _copy(path, out / path.relative_to(project))
-    for name in COMMITTED:
+    for name in NOTEBOOKS:
         notebook = Path("notebooks") / f"{name}.ipynb"
         _copy(Path(app.srcdir) / notebook, out / notebook)
     paper = project / "_build" / "report.pdf"

@@ -8,14 +8,16 @@ import hashlib
 import json
 import mimetypes
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
+
+import yaml
 
 from repro import ReproError, __version__, plural
 from repro.records import Archive, Record
 from repro.records.provenance import git_says
-from repro.words import exhibits
-from repro.words.experiments import PROFILES
+from repro.words.exhibits import NOTEBOOKS
+from repro.words.experiments import KEPT_PROFILES
 
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 ARTICLE = "https://arxiv.org/abs/1802.04537"
@@ -42,8 +44,13 @@ def write_archive(project: Path, archive: Archive, target: Path) -> str:
     if report.exists():
         content["report.pdf"] = report.read_bytes()
     about = _about(project)
-    records = [r for profile in PROFILES if profile != "smoke" for r in archive.records(profile)]
-    content |= _descriptions(about, sorted(content))
+    records = [r for profile in KEPT_PROFILES for r in archive.records(profile)]
+    codecheck = yaml.safe_dump(_codecheck(about, content), sort_keys=False, allow_unicode=True)
+    content |= {
+        "codemeta.json": _as_json(_codemeta(about)),
+        ".zenodo.json": _as_json(_zenodo(about)),
+        "codecheck.yml": codecheck.encode(),
+    }
     content[CRATE] = _as_json(crate(content, records, about, project))
     _write_zip(target, f"repro-{__version__}", content)
     with_pdf = "" if report.exists() else ", without the PDF (make pdf writes it)"
@@ -52,8 +59,6 @@ def write_archive(project: Path, archive: Archive, target: Path) -> str:
 
 def _about(project: Path) -> dict:
     """What ``CITATION.cff`` says of the project, the authors' names, and the commit."""
-    import yaml
-
     cited = yaml.safe_load((project / "CITATION.cff").read_text())
     names = []
     for author in cited["authors"]:
@@ -201,18 +206,6 @@ def _action(record: Record, folder: str, agent: dict) -> dict:
 # Other descriptions
 
 
-def _descriptions(about: dict, names: Sequence[str]) -> dict[str, bytes]:
-    """``codemeta.json``, ``.zenodo.json`` and ``codecheck.yml``."""
-    import yaml
-
-    codecheck = yaml.safe_dump(_codecheck(about, names), sort_keys=False, allow_unicode=True)
-    return {
-        "codemeta.json": _as_json(_codemeta(about)),
-        ".zenodo.json": _as_json(_zenodo(about)),
-        "codecheck.yml": codecheck.encode(),
-    }
-
-
 def _codemeta(about: dict) -> dict:
     return {
         "@context": "https://doi.org/10.5063/schema/codemeta-2.0",
@@ -241,8 +234,8 @@ def _zenodo(about: dict) -> dict:
     }
 
 
-def _codecheck(about: dict, names: Sequence[str]) -> dict:
-    shown = [f"notebooks/{name}.ipynb" for name in (*exhibits.EXHIBITS, *exhibits.STUDIES)]
+def _codecheck(about: dict, names: Container[str]) -> dict:
+    shown = [f"notebooks/{name}.ipynb" for name in NOTEBOOKS]
     return {
         "version": "https://codecheck.org.uk/spec/config/1.0/",
         "source": f"commit {about['commit']}; check it with: python -m repro verify",

@@ -44,6 +44,10 @@ class Finding:
     found: str
     ok: bool = True
 
+    def __str__(self) -> str:
+        mark = "" if self.ok else "FAULT"
+        return f"{self.part:23} {self.what:24} {mark:5} {self.found}"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -53,10 +57,10 @@ class Choice:
     precision: str
     milliseconds: float
 
-    @property
-    def words(self) -> str:
-        """The options of ``python -m repro train`` that make this choice."""
-        return f"--engine {self.engine} --precision {self.precision}"
+    def __str__(self) -> str:
+        """The options of ``python -m repro train`` that make this choice, and its time."""
+        options = f"--engine {self.engine} --precision {self.precision}"
+        return f"{options}: {self.milliseconds:.2f} ms a step"
 
 
 # The machine
@@ -125,11 +129,6 @@ def _take_steps(program: Program, count: int) -> None:
         count -= program.advance(count)
 
 
-def _in_eager_float32(program: Program, dataset: Dataset) -> Program:
-    """The same runs, untrained, as they are compared with."""
-    return Program(_runs(program.device.type), dataset, program.device, "eager")
-
-
 Tried = tuple[str, str, bool]  # what was tried, what came of it, and whether that is right
 
 
@@ -154,13 +153,14 @@ def _noise(program: Program) -> Tried:
     """From one start, IWAE and PIWAE have the same first loss; a second step has another."""
     program.step()
     first, second = program.losses[:2]
-    by_method = dict(zip([e.method for e in program.experiments], first.tolist(), strict=True))
     if bool((first == second).any()):
         return "noise", "the same in two steps", False
-    if "iwae" not in by_method:
+    loss_of = dict(zip([e.method for e in program.experiments], first.tolist(), strict=True))
+    if "iwae" not in loss_of:
         return "noise", "new in each step", True
-    shared = abs(by_method["iwae"] - by_method["piwae"]) < 1e-3
-    return "noise", "shared by a seed's runs" if shared else "not shared by a seed's runs", shared
+    shared = abs(loss_of["iwae"] - loss_of["piwae"]) < 1e-3
+    said = "shared by a seed's runs"
+    return "noise", said if shared else f"not {said}", shared
 
 
 def _gradient_error(program: Program) -> Tried:
@@ -191,7 +191,7 @@ def _exact_gradients(program: Program, x: torch.Tensor, eps: torch.Tensor) -> to
 
 def _steps_against_eager(program: Program, dataset: Dataset) -> Tried:
     """Losses of an epoch beside those of the eager engine in float32, from the same start."""
-    eager = _in_eager_float32(program, dataset)
+    eager = Program(_runs(program.device.type), dataset, program.device, "eager")
     other = Program(program.experiments, dataset, program.device, program.engine.name)
     for each in (eager, other):
         _take_steps(each, STEPS)
@@ -285,11 +285,10 @@ def advice(choices: list[Choice]) -> list[str]:
     exact = [c for c in choices if c.precision == "float32"]
     if not exact:
         return ["no engine passed in float32"]
-    best = _fastest(exact)
-    lines = [f"use {best.words}: {best.milliseconds:.2f} ms a step"]
+    lines = [f"use {_fastest(exact)}"]
     fastest = _fastest(choices)
     if fastest.precision != "float32":
-        lines.append(f"or, faster, {fastest.words}: {fastest.milliseconds:.2f} ms a step")
+        lines.append(f"or, faster, {fastest}")
     return lines
 
 

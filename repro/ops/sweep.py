@@ -10,7 +10,7 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
-from repro import ReproError, one_of, plural
+from repro import ReproError, first_line, one_of, plural
 from repro.training.costs import MACHINES, Cost, Machine
 from repro.words.experiments import TRAINED_PROFILES, WORDS, Experiment, plan
 
@@ -35,8 +35,7 @@ def listed_runs(path: str | Path) -> list[Experiment]:
     except OSError as error:
         raise ReproError(f"{path}: {error.strerror}; name a file that lists runs") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        what = str(error).splitlines()[0]
-        raise ReproError(f"{path} is not YAML ({what}); see workflow/sweeps") from None
+        raise ReproError(f"{path} is not YAML ({first_line(error)}); see workflow/sweeps") from None
     if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
         raise ReproError(f"{path} is no list of groups of runs; see workflow/sweeps")
     runs: list[Experiment] = []
@@ -100,12 +99,6 @@ def _most(machine: Machine, group: Sequence[Experiment], slot: float, memory: fl
     if in_time:
         return min(with_room, in_time)
     return with_room if machine.stacks else 1
-
-
-def job_called(jobs: Sequence[Job], name: str) -> Job:
-    """The job of this name. Raises ReproError if there is none."""
-    by_name = {job.name: job for job in jobs}
-    return by_name[one_of("job", name, by_name)]
 
 
 def jobs_as_text(jobs: Sequence[Job], device: str, slot: float) -> str:

@@ -23,20 +23,18 @@ import math
 import os
 import shutil
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 
-from repro import ReproError, as_path, own
+from repro import ReproError, as_path, first_line, in_short, own
 from repro.bounds import METHODS
-from repro.catalogue import OMNIGLOT
+from repro.catalogue import OMNIGLOT, PIXELS
 from repro.records.schema import (
     FILES,
     FILES_OF_RECORDS,
@@ -52,7 +50,7 @@ from repro.words.experiments import (
     PROFILES,
     Experiment,
     is_evaluated,
-    profile,
+    profiles_of,
     with_epochs,
 )
 
@@ -72,20 +70,11 @@ CURVE = (
     "beta",
 )
 
-# Tables beside the records, and the command that makes each.
-MADE_BY = {
-    "logs": "audit",
-    "checkpoints": "audit",
-    "drawers": "audit",
-    "figure4": "audit",
-    "best": "audit",
-    "proposals": "audit",
-    "gradients": "gradients",
-    "estimators": "gradients",
-    "samples": "gradients",
-    "looser": "gradients",
-    "pictures": "pictures",
-}
+# Tables beside the records, and the command that makes each if it is not called so.
+OF_AUDIT = ("logs", "checkpoints", "drawers", "figure4", "best", "proposals")
+OF_GRADIENTS = ("estimators", "samples", "looser")
+MADE_BY = dict.fromkeys(OF_AUDIT, "audit") | dict.fromkeys(OF_GRADIENTS, "gradients")
+PAIR = {"inputs", "reconstructions"}  # images that figures draw
 
 
 def root() -> Path:
@@ -108,21 +97,6 @@ def results_folder(given: str | Path | None = None) -> Path:
     return folder
 
 
-# What reading files may raise that are not as this project writes them.
-UNREADABLE = (
-    TypeError,
-    ValueError,
-    KeyError,
-    AttributeError,
-    EOFError,
-    OSError,
-    OverflowError,
-    RecursionError,
-    csv.Error,
-)
-KIND_OF_GRID = (np.dtype(np.uint8), (784,))
-
-
 @dataclass(frozen=True)
 class Record:
     """A finished run, read from ``path``."""
@@ -131,6 +105,11 @@ class Record:
     experiment: Experiment
     metrics: dict[str, dict[str, float]]
     provenance: dict
+
+    @property
+    def is_tested_elsewhere(self) -> bool:
+        """Whether it has SSIM on the other dataset, too."""
+        return any(name.startswith("ssim_on_") for name in self.metrics)
 
     @cached_property
     def curve(self):
@@ -150,26 +129,27 @@ class Record:
     @cached_property
     def reconstructions(self) -> tuple[np.ndarray, np.ndarray]:
         """Binary inputs and their reconstructions, both [64, 784], the latter in steps of 1/255."""
-        grids = self._grids
-        return grids["inputs"], grids["reconstructions"] / np.float32(255)
+        return self._pair("")
 
     @cached_property
     def reconstructions_elsewhere(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The same for the dataset that it was not trained on; None if it was not tested there."""
+        return self._pair("_elsewhere")
+
+    def _pair(self, ending: str) -> tuple[np.ndarray, np.ndarray] | None:
         grids = self._grids
-        if "inputs_elsewhere" not in grids:
+        if f"inputs{ending}" not in grids:
             return None
-        return grids["inputs_elsewhere"], grids["reconstructions_elsewhere"] / np.float32(255)
+        return grids[f"inputs{ending}"], grids[f"reconstructions{ending}"] / np.float32(255)
 
     @cached_property
     def _grids(self) -> dict[str, np.ndarray]:
         file = self.path / "reconstructions.npz"
         grids = _arrays_in(file)
-        kinds = {name.removesuffix("_elsewhere") for name in grids}
-        whole = kinds == {"inputs", "reconstructions"} and len(grids) in (2, 4)
-        kinds_of_array = {(g.dtype, g.shape[1:]) for g in grids.values()}
-        lengths = {len(g) for name, g in grids.items() if not name.endswith("_elsewhere")}
-        if not whole or kinds_of_array != {KIND_OF_GRID} or len(lengths) != 1:
+        whole = grids.keys() in (PAIR, PAIR | {f"{name}_elsewhere" for name in PAIR})
+        kinds = {(grid.dtype, grid.shape[1:]) for grid in grids.values()}
+        lengths = {len(grid) for name, grid in grids.items() if name in PAIR}
+        if not whole or kinds != {(np.dtype(np.uint8), (PIXELS,))} or len(lengths) != 1:
             raise ReproError(f"{file} does not hold pairs of images as bytes; train again")
         return grids
 
@@ -180,9 +160,9 @@ class Record:
         if not file.exists():
             return {}
         values = _arrays_in(file)
-        lengths = {v.shape for v in values.values()}
+        shapes = {v.shape for v in values.values()}
         numbers = all(v.dtype == np.float32 and v.ndim == 1 for v in values.values())
-        if not numbers or len(lengths) != 1:
+        if not numbers or len(shapes) != 1:
             raise ReproError(f"{file} does not hold a number for each image; train again")
         return {name: array.astype(float) for name, array in values.items()}
 
@@ -243,7 +223,7 @@ class Archive:
 
     def path_of(self, experiment: Experiment) -> Path:
         """The folder of an experiment's record, whether or not it is there."""
-        return self.folder / experiment.profile / experiment.group / experiment.name
+        return self.folder / experiment.folder
 
     def holds(self, experiment: Experiment) -> bool:
         """True if a whole record is in place."""
@@ -277,19 +257,19 @@ class Archive:
         left out, with a warning.
         """
         if profile_name not in self._listed:
-            self._listed[profile_name] = self._readable(profile_name)
+            found = []
+            for path in self.folders(profile_name):
+                try:
+                    found.append(self.read(path))
+                except ReproError as left_out:
+                    warnings.warn(f"left out: {left_out}", stacklevel=2)
+            self._listed[profile_name] = found
         return list(self._listed[profile_name])
 
-    def _readable(self, profile_name: str) -> list[Record]:
-        found = []
-        for config in sorted((self.folder / profile_name).glob("*/*/config.json")):
-            if config.parent.name.endswith(".partial"):
-                continue
-            try:
-                found.append(self.read(config.parent))
-            except ReproError as left_out:
-                warnings.warn(f"left out: {left_out}", stacklevel=2)
-        return found
+    def folders(self, profile_name: str) -> list[Path]:
+        """The folders of a profile's records, whole or damaged, in order."""
+        found = sorted((self.folder / profile_name).glob("*/*/config.json"))
+        return [file.parent for file in found if file.parent.suffix != ".partial"]
 
     def write(
         self,
@@ -363,7 +343,7 @@ class Archive:
         """
         key = (exhibit, profile_name)
         if key not in self._selected:
-            names = ["short", "full"] if profile_name == "best" else [profile(profile_name).name]
+            names = profiles_of(profile_name)
             settings = dict.fromkeys(e.setting for e in exhibits.runs_of(exhibit, names[0]))
             parts = [self._select(exhibit, setting, names) for setting in settings]
             used = [record for part in parts for record in part.used]
@@ -376,17 +356,22 @@ class Archive:
         candidates = []
         for name in names:
             found = [r for r in self.records(name) if r.experiment.setting == setting]
-            found = [r for r in found if _serves(exhibit, r)]
+            if exhibit in ("table2", "figure7"):
+                found = [r for r in found if r.is_tested_elsewhere]
             versions = _in_use((OMNIGLOT, "omniglot"), [r.experiment.dataset for r in found])
             precisions = _in_use(PRECISIONS, [r.experiment.precision for r in found])
             for version, precision in product(versions, precisions):
                 runs = exhibits.runs_of(exhibit, name, version)
                 wanted = [replace(e, precision=precision) for e in runs if e.setting == setting]
-                candidates.append(_candidate(exhibit, name, wanted, found))
-        most = max(c.found for c in candidates)
-        best = [c for c in candidates if c.found == most]
-        of_last = [c for c in best if c.profile == names[-1]]
-        return (of_last if most and of_last else best)[0].selection
+                if exhibit != "figure4":
+                    wanted = with_epochs(wanted, _length(wanted, found))
+                candidates.append(_selected(wanted, found))
+
+        def merit(candidate: Selection) -> tuple[int, bool]:
+            of_last = bool(candidate.used) and candidate.profile == names[-1]
+            return -len(candidate.missing), of_last
+
+        return max(candidates, key=merit)
 
     # Tables beside the records
 
@@ -400,10 +385,7 @@ class Archive:
 
     def write_table(self, name: str, table, origin: dict, numbers: str = "%.5f") -> Path:
         """Write a DataFrame, its ``numbers`` formatted, and beside it where it comes from."""
-
-        def write(file: IO[bytes]) -> None:
-            table.to_csv(file, index=False, float_format=numbers, lineterminator="\n")
-
+        write = partial(table.to_csv, index=False, float_format=numbers, lineterminator="\n")
         return _write_with_origin(self.table_path(name), write, origin)
 
     def table(self, name: str):
@@ -429,11 +411,11 @@ class Archive:
 def _write_with_origin(path: Path, write: Callable[[IO[bytes]], None], origin: dict) -> Path:
     """Let ``write`` write a file, and beside it write where it comes from."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with open(partial, "wb") as file:
+    unfinished = path.with_suffix(".partial")
+    with open(unfinished, "wb") as file:
         write(file)
-    _write_json(path.with_suffix(".json"), origin | {"files": {path.name: _sha256(partial)}})
-    os.replace(partial, path)
+    _write_json(path.with_suffix(".json"), origin | {"files": {path.name: _sha256(unfinished)}})
+    os.replace(unfinished, path)
     return path
 
 
@@ -453,39 +435,21 @@ def _verified_origin(path: Path, name: str) -> dict:
     )
 
 
-class _Candidate(NamedTuple):
-    selection: Selection
-    profile: str
-    found: int  # of the wanted runs
-
-
-def _candidate(
-    exhibit: str, profile_name: str, wanted: list[Experiment], found: list[Record]
-) -> _Candidate:
-    """What the records found in a profile hold of the wanted runs, at their best length."""
-    if exhibit != "figure4":
-        wanted = with_epochs(wanted, _length(wanted, found))
-    used: list[Record] = []
-    missing: list[Experiment] = []
+def _selected(wanted: list[Experiment], found: list[Record]) -> Selection:
+    """What the records found hold of the wanted runs, of any seed."""
+    selection = Selection([], [])
     for e in wanted:
         of_run = of_any_seed(e, found)
-        used += of_run
+        selection.used.extend(of_run)
         if not of_run:
-            missing.append(e)
-    return _Candidate(Selection(used, missing), profile_name, len(wanted) - len(missing))
+            selection.missing.append(e)
+    return selection
 
 
 def _in_use(known: Iterable[str], found: Sequence[str]) -> list[str]:
     """The first of the known names, which is the usual one, and those that are found."""
     usual, *others = known
     return [usual, *(name for name in others if name in found)]
-
-
-def _serves(exhibit: str, record: Record) -> bool:
-    """Whether a record has what an exhibit shows: some need SSIM on the other dataset, too."""
-    if exhibit not in ("table2", "figure7"):
-        return True
-    return any(name.startswith("ssim_on_") for name in record.metrics)
 
 
 def _length(wanted: list[Experiment], found: list[Record]) -> int:
@@ -528,19 +492,17 @@ def read(path: str | Path) -> Record:
         metrics = _read_json(path / "metrics.json")
         record = Record(path, experiment, metrics, _read_json(path / "provenance.json"))
         fault = _fault(record)
+    except ReproError:
+        raise
     except FileNotFoundError as error:
-        name = Path(error.filename).name
-        raise ReproError(
-            f"{path} is not a whole record ({name} is missing); restore it, or {again}"
-        ) from None
-    except UNREADABLE as error:
-        said = str(error)[:200]
-        raise ReproError(
-            f"{path} cannot be read ({type(error).__name__}: {said}); restore it, or {again}"
-        ) from None
-    if fault:
-        raise ReproError(f"{path} is not as it was written ({fault}); restore it, or {again}")
-    return record
+        fault = f"is not a whole record ({Path(error.filename).name} is missing)"
+    except Exception as error:  # whatever files may raise that are not as this project writes them
+        fault = f"cannot be read ({in_short(error)})"
+    else:
+        if not fault:
+            return record
+        fault = f"is not as it was written ({fault})"
+    raise ReproError(f"{path} {fault}; restore it, or {again}")
 
 
 def _experiment_in(path: Path) -> Experiment:
@@ -561,9 +523,8 @@ def _fault(record: Record) -> str:
             return f"no {metric}"
     if fault := fault_of_provenance(record.provenance):
         return fault
-    place = (path.parent.parent.name, path.parent.name, path.name)
-    if place != (experiment.profile, experiment.group, experiment.name):
-        return f"it is the record of {experiment.profile}/{experiment.group}/{experiment.name}"
+    if path.parts[-3:] != Path(experiment.folder).parts:
+        return f"it is the record of {experiment.folder}"
     numbers = [m[k] for m in record.metrics.values() for k in ("value", "se")]
     if not all(map(math.isfinite, numbers)):
         return "a metric is not finite"
@@ -723,9 +684,10 @@ def _arrays_in(file: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(file) as found:
             return dict(found)
-    except (zipfile.BadZipFile, zlib.error, *UNREADABLE) as error:
-        said = str(error)[:200]
-        raise ReproError(f"{file} cannot be read ({said}); restore it, or train again") from None
+    except Exception as error:  # whatever a file may raise that np.savez did not write
+        raise ReproError(
+            f"{file} cannot be read ({first_line(error)}); restore it, or train again"
+        ) from None
 
 
 def _sha256(path: Path) -> str:

@@ -19,6 +19,9 @@ def code_and_date() -> dict:
     ``REPRO_COMMIT`` names the commit of a copy that has left its git folder behind; whoever sets it
     vouches that nothing was changed.
     """
+    import numpy
+    import torch
+
     if named := os.environ.get("REPRO_COMMIT"):
         if not re.fullmatch("[0-9a-f]{40}", named):
             raise ReproError(
@@ -26,31 +29,23 @@ def code_and_date() -> dict:
             )
         code = {"commit": named, "dirty": False, "commit_from": "REPRO_COMMIT"}
     else:
-        changes = git_says(
-            PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", str(PACKAGE)
-        )
+        changes = git_says(PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", ".")
         dirty = None if changes is None else bool(changes)
         code = {"commit": git_says(PACKAGE, "rev-parse", "HEAD"), "dirty": dirty}
+    versions = {
+        "repro": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return code | {"versions": _versions(), "date": now}
+    return code | {"versions": versions, "date": now}
 
 
 def code_of(origin: dict) -> str:
     """The commit in a provenance, marked if the code held changes; ``unknown`` without one."""
     commit = origin["commit"] or "unknown"
     return commit + CHANGES if origin["dirty"] else commit
-
-
-def _versions() -> dict[str, str]:
-    import numpy
-    import torch
-
-    return {
-        "repro": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-    }
 
 
 def git_says(folder: Path, *words: str) -> str | None:
@@ -67,19 +62,15 @@ def device_name(device) -> str:
     import torch
 
     if torch.device(device).type == "cuda":
-        return _without_marks(torch.cuda.get_device_name(device))
-    return f"{_without_marks(_cpu_name())}, {plural(torch.get_num_threads(), 'thread')}"
-
-
-def _without_marks(name: str) -> str:
-    """A name in the characters that ``schema.PLAIN`` allows."""
-    return re.sub(r"[^\w .,()@/+-]", " ", name)
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{_cpu_name()}, {plural(torch.get_num_threads(), 'thread')}"
+    return re.sub(r"[^\w .,()@/+-]", " ", name)  # as ``schema.is_plain`` has it
 
 
 def _cpu_name() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found = re.search(r"^model name\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        lines = []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()

@@ -11,9 +11,6 @@ from collections.abc import Callable
 
 from repro.records.provenance import CHANGES
 
-PLAIN = re.compile(r"[\w .,:;'()@/+=×-]{0,200}")
-COMMIT = re.compile(rf"(unknown|[0-9a-f]{{6,40}})({re.escape(CHANGES)})?")
-SHA256 = re.compile(r"[0-9a-f]{64}")
 FILES = ("config.json", "curve.csv", "metrics.json", "reconstructions.npz")  # in every record
 WEIGHTS = "model.safetensors"
 GRADIENTS = "gradients.csv"
@@ -25,14 +22,20 @@ MOST_SAMPLES = 10**8
 Holds = Callable[[object], bool]
 
 
-def is_plain(value: object) -> bool:
-    """True of a short string without markup."""
-    return isinstance(value, str) and PLAIN.fullmatch(value) is not None
+def matching(pattern: str) -> Holds:
+    """A check that is true of text that matches all of a pattern."""
+    whole = re.compile(pattern)
+    return lambda value: isinstance(value, str) and whole.fullmatch(value) is not None
+
+
+is_plain = matching(r"[\w .,:;'()@/+=×-]{0,200}")  # short, and without markup
+is_hash = matching(r"[0-9a-f]{64}")  # SHA-256
+is_code = matching(rf"(unknown|[0-9a-f]{{6,40}})({re.escape(CHANGES)})?")
 
 
 def is_commit(value: object) -> bool:
     """True of a commit's digits, ``unknown``, or None."""
-    return value is None or (isinstance(value, str) and COMMIT.fullmatch(value) is not None)
+    return value is None or is_code(value)
 
 
 def is_date(value: object) -> bool:
@@ -70,11 +73,6 @@ def series(of_values: Holds) -> Holds:
     return lambda value: isinstance(value, list) and all(map(of_values, value))
 
 
-def is_hash(value: object) -> bool:
-    """True of a file's SHA-256."""
-    return isinstance(value, str) and SHA256.fullmatch(value) is not None
-
-
 FIELDS: dict[str, Holds] = {
     "commit": is_commit,
     "dirty": lambda value: value in (True, False, None),
@@ -101,16 +99,13 @@ def fault_of_provenance(provenance: object) -> str:
     """What is wrong with a provenance, or an empty string."""
     if not isinstance(provenance, dict):
         return "provenance.json is not a list of fields"
-    for field, holds in FIELDS.items():
+    for field in FIELDS:
         if field not in provenance:
             return f"no {field}"
-        if not holds(provenance[field]):
-            return f"{field} in provenance.json is not as it should be"
+    known = FIELDS | OPTIONAL
     for field, content in provenance.items():
-        if field in FIELDS:
-            continue
-        if field not in OPTIONAL:
+        if field not in known:
             return "provenance.json has a field that is not known"
-        if not OPTIONAL[field](content):
+        if not known[field](content):
             return f"{field} in provenance.json is not as it should be"
     return ""

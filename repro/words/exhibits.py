@@ -2,34 +2,26 @@
 
 from repro import ReproError, one_of
 from repro.catalogue import OMNIGLOT
-from repro.words.experiments import PROFILES, TABLE_METHODS, Experiment, plan
+from repro.words.experiments import PROFILES, SETTINGS, TABLE_METHODS, Experiment, plan
 
 BETAS = (0.1, 0.3, 0.5, 0.7, 0.9)  # Figure 4: fixed at these values, and learned from them
 KINDS_OF_BETA = {"ciwae": "fixed", "ciwae-learned": "learned"}  # Figure 4's two methods
 
-MNIST_REFERENCE = ("mnist", "reference")
-MNIST_LARGER = ("mnist", "larger")
-OMNIGLOT_REFERENCE = (OMNIGLOT, "reference")
-
-EXHIBITS = {  # the report's tables and figures -> dataset and model of the runs that each shows
-    "table1": (MNIST_REFERENCE, MNIST_LARGER),
-    "table2": (MNIST_REFERENCE, OMNIGLOT_REFERENCE),
-    "figure1": (MNIST_REFERENCE,),
-    "figure2": (OMNIGLOT_REFERENCE,),
-    "figure3": (MNIST_LARGER,),
-    "figure4": (MNIST_REFERENCE,),
-    "figure5": (MNIST_REFERENCE,),
-    "figure6": (OMNIGLOT_REFERENCE,),
-    "figure7": (MNIST_REFERENCE, OMNIGLOT_REFERENCE),
+EXHIBITS = {  # the report's tables and figures -> settings of the runs that each shows
+    "table1": ("mnist-reference", "mnist-larger"),
+    "table2": ("mnist-reference", "omniglot-reference"),
+    "figure1": ("mnist-reference",),
+    "figure2": ("omniglot-reference",),
+    "figure3": ("mnist-larger",),
+    "figure4": ("mnist-reference",),
+    "figure5": ("mnist-reference",),
+    "figure6": ("omniglot-reference",),
+    "figure7": ("mnist-reference", "omniglot-reference"),
 }
 STUDIES = ("snr", "estimators", "audit", "pictures")  # notebooks besides the report's exhibits
+NOTEBOOKS = (*EXHIBITS, *STUDIES)
 IN_SMOKE = ("table1", "figure1", "figure4", "figure5")
 
-SETTINGS = {  # name -> family of the dataset, and model: what the report trained
-    "mnist-reference": ("mnist", "reference"),
-    "mnist-larger": ("mnist", "larger"),
-    "omniglot-reference": ("omniglot", "reference"),
-}
 CURVES_OF = {  # the figure that shows a setting's curves
     "mnist-reference": "figure1",
     "omniglot-reference": "figure2",
@@ -44,30 +36,26 @@ def runs_of(exhibit: str, profile_name: str, omniglot: str = OMNIGLOT) -> list[E
     The smoke profile has the reference model on its own small data. Raises ReproError if that is
     not enough for the exhibit.
     """
-    groups = EXHIBITS[one_of("exhibit", exhibit, EXHIBITS)]
+    settings = [SETTINGS[name] for name in EXHIBITS[one_of("exhibit", exhibit, EXHIBITS)]]
     if profile_name == "smoke":
         if exhibit not in IN_SMOKE:
             raise ReproError(
                 f"{exhibit} needs more than the smoke profile has; give profile short or full"
             )
-        groups = ((PROFILES["smoke"].dataset, "reference"),)
-    methods = "miwae" if exhibit == "figure7" else "all"
+        settings = [(PROFILES["smoke"].dataset, "reference")]
+    words = {"method": "miwae" if exhibit == "figure7" else "all", "profile": profile_name}
+    if exhibit == "figure4":
+        words |= {"method": [*KINDS_OF_BETA], "beta": [*BETAS]}
+        if profile_name == "short":
+            words["epochs"] = 13
     runs = []
-    for dataset, model in groups:
-        chosen = omniglot if dataset == OMNIGLOT else dataset
-        if exhibit == "figure4":
-            runs += _runs_of_figure4(chosen, model, profile_name)
-        else:
-            runs += plan(methods, chosen, model, profile=profile_name)
+    for family, model in settings:
+        runs += plan(dataset=_dataset_of(family, omniglot), model=model, **words)
     return runs
 
 
-def _runs_of_figure4(dataset: str, model: str, profile_name: str) -> list[Experiment]:
-    """CIWAE with each beta, fixed and then learned; 13 epochs in the short profile."""
-    betas = ",".join(map(str, BETAS))
-    epochs = 13 if profile_name == "short" else None
-    words = {"beta": betas, "epochs": epochs, "profile": profile_name}
-    return [run for method in KINDS_OF_BETA for run in plan(method, dataset, model, **words)]
+def _dataset_of(family: str, omniglot: str) -> str:
+    return omniglot if family == "omniglot" else family
 
 
 def wanted(profile_name: str) -> list[Experiment]:
@@ -80,13 +68,12 @@ def wanted(profile_name: str) -> list[Experiment]:
 def released_runs(omniglot: str = OMNIGLOT) -> list[Experiment]:
     """The fifteen runs whose weights were released, to be measured on a version of Omniglot."""
     layouts = {"iwae": (1, 64), "ciwae": (1, 64), "vae": (64, 1)}
-    epochs = PROFILES["published"].epochs
     runs = []
     for family, model in SETTINGS.values():
-        dataset = omniglot if family == "omniglot" else family
+        dataset = _dataset_of(family, omniglot)
+        epochs = PROFILES["published"].epochs_on(dataset)
         for method in TABLE_METHODS:
             M, K = layouts.get(method, (8, 8))
             beta = 0.5 if method == "ciwae" else None
-            length = epochs[dataset]
-            runs.append(Experiment(method, dataset, model, M, K, beta, 0, length, "published"))
+            runs.append(Experiment(method, dataset, model, M, K, beta, 0, epochs, "published"))
     return runs

@@ -24,13 +24,15 @@ TABLE_METHODS = ("iwae", "piwae", "miwae", "ciwae", "vae")  # in the order of th
 
 INITS = ("default", "burda")  # PyTorch's initial weights, as in the report's code, or Burda's
 PROTOCOLS = ("paper", "released")
-ESTIMATORS = {  # of phi's gradient -> what it is
-    "rep": "reparameterised, in full",
-    "stl": "sticking the landing: q's own parameters held still where log w is differentiated",
-    "drep": "doubly reparameterised, for any smooth bound",
-}
+# Of phi's gradient: in full, sticking the landing (q's own parameters are held still where log w
+# is differentiated), and doubly reparameterised, for any smooth bound.
+ESTIMATORS = ("rep", "stl", "drep")
 DECODERS = ("own", *TABLE_METHODS)  # trained with the encoder, or held as it was released
-SETTINGS_WITH_WEIGHTS = ("mnist-reference", "mnist-larger", "omniglot-reference")
+SETTINGS = {  # name -> family of the dataset, and model: what the report trained and released
+    "mnist-reference": ("mnist", "reference"),
+    "mnist-larger": ("mnist", "larger"),
+    "omniglot-reference": ("omniglot", "reference"),
+}
 PRECISIONS = {  # of training's matrix products -> what it is called
     "float32": "float32",
     "tf32": "TensorFloat-32",
@@ -75,30 +77,16 @@ def family_of(dataset: str) -> str:
     return dataset if own.is_own(dataset) else dataset.split("-")[0]
 
 
-def _epochs(default: int, omniglot: int | None = None) -> dict[str, int]:
-    """Epochs for each dataset."""
-    lengths = dict.fromkeys(DATASETS, default)
-    if omniglot is not None:
-        lengths |= {"omniglot": omniglot, "omniglot-lake": omniglot}
-    return lengths
-
-
+OF_THE_REPORT = dict.fromkeys(DATASETS, 3280) | {"omniglot": 1000, "omniglot-lake": 1000}  # epochs
+FULL = Profile("full", "mnist", OF_THE_REPORT, log_px_samples=5000)
 PROFILES = {
-    p.name: p
-    for p in (
-        Profile("smoke", "digits", _epochs(4), log_px_samples=1000),
-        Profile("short", "mnist", _epochs(40), log_px_samples=5000),
-        Profile("full", "mnist", _epochs(3280, omniglot=1000), log_px_samples=5000),
-        Profile(
-            "published",
-            "mnist",
-            _epochs(3280, omniglot=1000),
-            log_px_samples=5000,
-            trained_here=False,
-        ),
-    )
+    "smoke": Profile("smoke", "digits", dict.fromkeys(DATASETS, 4), log_px_samples=1000),
+    "short": Profile("short", "mnist", dict.fromkeys(DATASETS, 40), log_px_samples=5000),
+    "full": FULL,
+    "published": replace(FULL, name="published", trained_here=False),
 }
 TRAINED_PROFILES = [p.name for p in PROFILES.values() if p.trained_here]
+KEPT_PROFILES = [name for name in PROFILES if name != "smoke"]  # those of committed records
 
 MOST = 10**9  # of a seed, and of epochs
 
@@ -128,7 +116,8 @@ def _seeds(what: str, text) -> list[int]:
 
 def _dataset(what: str, text) -> str:
     """The dataset named, or the one in the file that is named."""
-    return own.dataset_of(text) if own.is_data_in_file(text) else one_of(what, text, DATASETS)
+    is_file = str(text).endswith(".npz")
+    return own.dataset_of(str(text)) if is_file else one_of(what, text, DATASETS)
 
 
 @dataclass(frozen=True)
@@ -242,6 +231,11 @@ class Experiment:
         """Name of the run's folder: ``piwae-M8-K8-seed0``, and what departs from the profile."""
         return "-".join(self._tags(of_group=False))
 
+    @property
+    def folder(self) -> str:
+        """Where its record is among others: ``profile/group/name``."""
+        return f"{self.profile}/{self.group}/{self.name}"
+
     def _tags(self, of_group: bool) -> Iterator[str]:
         said = self.said
         for name, word in WORDS.items():
@@ -323,12 +317,15 @@ def profile(name: str = "auto", device: str = "auto") -> Profile:
     ``auto`` is ``REPRO_PROFILE`` if that is set; otherwise full with an accelerator, else smoke.
     """
     if name == "auto":
-        name = os.environ.get("REPRO_PROFILE") or _default_profile(device)
+        name = os.environ.get("REPRO_PROFILE", "")
+        if not name:
+            name = "full" if device != "cpu" and _has_accelerator() else "smoke"
     return PROFILES[one_of("profile", name, TRAINED_PROFILES)]
 
 
-def _default_profile(device: str) -> str:
-    return "full" if device != "cpu" and _has_accelerator() else "smoke"
+def profiles_of(name: str) -> list[str]:
+    """The profiles that ``name`` is to be chosen from: ``best`` is full or short."""
+    return ["short", "full"] if name == "best" else [profile(name).name]
 
 
 def _has_accelerator() -> bool:
@@ -357,11 +354,15 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
     words = {name: WORDS[name].read(name, text) for name, text in said.items()}
     methods = _methods(words.pop("method"), words["protocol"])
     betas = words.pop("beta", None)
-    if betas == [LEARNED]:
-        methods, betas = _with_chosen_beta(methods), None
-    _check_estimator(words["estimator"], methods, words["protocol"])
-    _check_decoder(words)
-    M, K, seeds = words.pop("M", None), words.pop("K", None), words.pop("seed")
+    if betas == ["learned"]:
+        if "ciwae" not in methods:
+            raise ReproError("beta 'learned' is for method ciwae")
+        methods = list(dict.fromkeys("ciwae-chosen" if m == "ciwae" else m for m in methods))
+        betas = None
+    _check_together(words, methods)
+    M = words.pop("M", None)
+    K = words.pop("K", None)
+    seeds = words.pop("seed")
     words.setdefault("epochs", p.epochs_on(words["dataset"]))
     layout = _released_layout if words["protocol"] == "released" else _layout
     runs = []
@@ -375,30 +376,16 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
 
 def _methods(texts: list[str], protocol: str) -> list[str]:
     """The methods named, each once and in order, their bounds tried."""
+    whole = [m for m in TABLE_METHODS if protocol == "paper" or m in RELEASED_LAYOUTS]
     names: list[str] = []
     for text in texts:
-        if own.is_bound_in_file(text):
-            names.append(own.method_of(text))
-        elif text != "all":
-            names.append(text)
-        elif protocol == "released":
-            names += [m for m in TABLE_METHODS if m in RELEASED_LAYOUTS]
+        if text == "all":
+            names += whole
         else:
-            names += TABLE_METHODS
+            names.append(own.method_of(text) if ".py:" in text else text)
     for name in names:
         _try(one_of("method", name, METHODS), METHODS[name])
     return list(dict.fromkeys(names))
-
-
-LEARNED = "learned"  # in place of a number for beta
-
-
-def _with_chosen_beta(methods: list[str]) -> list[str]:
-    """The methods, with the CIWAE that chooses its beta in place of CIWAE."""
-    if "ciwae" not in methods:
-        raise ReproError("beta 'learned' is for method ciwae")
-    chosen = ["ciwae-chosen" if m == "ciwae" else m for m in methods]
-    return list(dict.fromkeys(chosen))
 
 
 @functools.cache
@@ -413,12 +400,22 @@ def _try(method: str, objective: Objective, smooth: bool = False) -> None:
             bound_trial.check(method, objective)
 
 
-def _check_estimator(name: str, methods: list[str], protocol: str) -> None:
-    if name != "rep" and protocol == "released":
+def _check_together(words: Mapping[str, str], methods: list[str]) -> None:
+    """Raise ReproError if there is no such estimator or decoder with what else is said."""
+    released = words["protocol"] == "released"
+    if released and words["estimator"] != "rep":
         raise ReproError("the released code has no estimator but rep; leave one of the two out")
-    if name == "drep":
+    if words["estimator"] == "drep":
         for method in methods:
             _try(method, METHODS[method], smooth=True)
+    if words["decoder"] == "own":
+        return
+    if released:
+        raise ReproError("the released code trains both networks; leave the decoder out")
+    setting = f"{family_of(words['dataset'])}-{words['model']}"
+    if setting not in SETTINGS:
+        there = ", ".join(SETTINGS)
+        raise ReproError(f"no decoder was released for {setting}; there are weights for {there}")
 
 
 def measured_at_milestones(names: str) -> tuple[str, ...]:
@@ -437,34 +434,16 @@ def unbiased_estimators(method: str) -> tuple[str, ...]:
     return ("rep", "drep")
 
 
-def _check_decoder(words: Mapping[str, str]) -> None:
-    """Raise ReproError if there is no such decoder for a dataset and a model."""
-    if words["decoder"] == "own":
-        return
-    if words["protocol"] == "released":
-        raise ReproError("the released code trains both networks; leave the decoder out")
-    setting = f"{family_of(words['dataset'])}-{words['model']}"
-    if setting not in SETTINGS_WITH_WEIGHTS:
-        raise ReproError(
-            f"no decoder was released for {setting}; there are weights for "
-            f"{', '.join(SETTINGS_WITH_WEIGHTS)}"
-        )
-
-
 def told_apart(runs: list[Experiment]) -> dict[Experiment, str]:
     """What each run is called among the others: its method, with beta and seed if they differ."""
     several_betas = len({e.beta for e in runs} - {None}) > 1
     several_seeds = len({e.seed for e in runs}) > 1
-
-    def name(e: Experiment) -> str:
-        words = e.method
-        if e.beta is not None and several_betas:
-            words += f"({e.beta:g})"
-        if several_seeds:
-            words += f" seed {e.seed}"
-        return words
-
-    return {e: name(e) for e in runs}
+    names = {}
+    for e in runs:
+        beta = f"({e.beta:g})" if several_betas and e.beta is not None else ""
+        seed = f" seed {e.seed}" if several_seeds else ""
+        names[e] = f"{e.method}{beta}{seed}"
+    return names
 
 
 def _layout(method: str, M: int | None, K: int | None) -> tuple[int, int]:
@@ -516,14 +495,10 @@ def _beta(method: str, word) -> float:
         value = float(word)
     except (TypeError, ValueError):
         raise ReproError(f"beta is '{word}'; give a number between 0 (IWAE) and 1 (VAE)") from None
-    if METHODS[method].learns_beta:
-        if not 0 < value < 1:
-            raise ReproError(
-                f"beta is {value:g}; give a number between 0 (IWAE) and 1 (VAE), "
-                "neither end included, to start from"
-            )
-    elif not 0 <= value <= 1:
-        raise ReproError(f"beta is {value:g}; give a number between 0 (IWAE) and 1 (VAE)")
+    learns = METHODS[method].learns_beta
+    if not (0 < value < 1 if learns else 0 <= value <= 1):
+        ends = ", neither end included, to start from" if learns else ""
+        raise ReproError(f"beta is {value:g}; give a number between 0 (IWAE) and 1 (VAE){ends}")
     if float(f"{value:g}") != value:
         raise ReproError(f"beta is '{word}'; give at most six digits, which is what names keep")
     return abs(value)  # -0 is 0

@@ -307,6 +307,25 @@ def _is_there(path: Path) -> bool:
     return there
 
 
+@repro_command.command("likelihood")
+@data_option
+@results_option
+@device_option
+def likelihood_command(data, archive: Archive, device: str) -> None:
+    """Measure log p(x) of every model whose weights are kept, by annealed importance sampling.
+
+    It takes some minutes for each on one core. A model that was measured is not measured again.
+    """
+    from repro.studies import yardstick
+
+    models = yardstick.measurable(archive)
+    todo = [r for r in models if not archive.arrays_path(yardstick.name_of(r)).exists()]
+    print(f"{len(todo)} of {len(models)} models to measure", flush=True)
+    for number, record in enumerate(todo, 1):
+        path = yardstick.measure_likelihoods(record, archive, data, device)
+        print(f"wrote {path} ({number} of {len(todo)})", flush=True)
+
+
 @repro_command.command("pictures")
 @data_option
 @results_option

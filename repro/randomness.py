@@ -37,6 +37,11 @@ class Streams:
         draws = [torch.randn(1, *shape, generator=g, device=self.device) for g in self.generators]
         return self.runs(_joined(draws))
 
+    def uniform(self, shape: Sequence[int]) -> Tensor:
+        """Numbers from 0 to 1, without 1, ``[run, *shape]``."""
+        draws = [torch.rand(1, *shape, generator=g, device=self.device) for g in self.generators]
+        return self.runs(_joined(draws))
+
     def binarise(self, images: Tensor) -> Tensor:
         """A Bernoulli draw of each pixel: [seed or 1, n, pixels] -> 0 or 1, [run, n, pixels]."""
         images = images.expand(len(self.generators), *images.shape[1:])

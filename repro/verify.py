@@ -26,6 +26,7 @@ from repro.words.experiments import KEPT_PROFILES
 # The least structural similarity, anywhere in an image, of two drawings that are the same;
 # letters' edges may differ.
 LEAST_SIMILARITY = 0.7
+LIKELIHOODS = "likelihood/*.npz"  # one file for each model
 CLEARLY_POSITIVE = 3.0  # standard errors over the test images, from which on a gap is a fault
 REMEDY = "if the records are right, run: make notebooks"
 UNKNOWN_CODE = "it does not say which committed code made it"
@@ -36,9 +37,12 @@ def checked_records(archive: Archive) -> Iterator[tuple[str, str]]:
 
     Files and hashes, schema, finite numbers (``records.read``), provenance, and the gap's sign.
     """
-    for ending, read in (("csv", archive.table), ("npz", archive.arrays)):
-        for path in sorted((archive.folder / "published").glob(f"*.{ending}")):
-            yield f"published/{path.stem}", _fault_of(read, path.stem)
+    published = archive.folder / "published"
+    kinds = (("*.csv", archive.table), ("*.npz", archive.arrays), (LIKELIHOODS, archive.arrays))
+    for pattern, read in kinds:
+        for path in sorted(published.glob(pattern)):
+            name = path.relative_to(published).with_suffix("").as_posix()
+            yield f"published/{name}", _fault_of(read, name)
     for profile in KEPT_PROFILES:
         for path in archive.folders(profile):
             yield path.relative_to(archive.folder).as_posix(), _fault_of_record(path, archive)

@@ -421,7 +421,8 @@ def _write_with_origin(path: Path, write: Callable[[IO[bytes]], None], origin: d
 
 def _verified_origin(path: Path, name: str) -> dict:
     """Where a table or arrays come from. Raises ReproError if they are not as they were written."""
-    command = f"python -m repro {MADE_BY.get(name, name)}"
+    study = name.split("/")[0]
+    command = f"python -m repro {MADE_BY.get(study, study)}"
     if not path.exists():
         raise ReproError(f"there is no {path}; make it with: {command}")
     try:

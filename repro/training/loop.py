@@ -137,15 +137,20 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     if kept:
         kept.check_is_of(experiments, device)
         experiments, sizes = kept.experiments, kept.sizes
-    left = iter(experiments)
-    programs = [make(list(islice(left, size)), dataset, device, engine, decoder) for size in sizes]
-    run = Fit(programs, curves=[[] for _ in experiments])
+    run = _beginning(experiments, sizes, dataset, device, engine, decoder)
     if kept:
         kept.load_into(run)
     if not run.finished:
         run.goes_on(commit, engine, device_name(device))
     _Loop(run, dataset, path, stop, progress, milestones, begun - run.seconds).go_on()
     return run
+
+
+def _beginning(experiments: Sequence[Experiment], sizes: Sequence[int], *how) -> Fit:
+    """A Fit before its first step, of programs that train so many runs each."""
+    left = iter(experiments)
+    programs = [make(list(islice(left, size)), *how) for size in sizes]
+    return Fit(programs, curves=[[] for _ in experiments])
 
 
 def _check_together(experiments: Sequence[Experiment], milestones: tuple[str, ...]) -> None:

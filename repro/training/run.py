@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,9 +70,13 @@ class Order:
     engine: str
     fallback: bool
     milestones: tuple[str, ...]
-    begun: float
     time_limit: float | None
     keep_state: bool
+    begun: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self):
+        if self.time_limit is not None and not self.time_limit >= 0:
+            raise ReproError(f"the time limit is {self.time_limit:g}; give seconds, 0 or more")
 
     def late(self) -> bool:
         """True if the time limit is over."""
@@ -101,16 +105,12 @@ def train(  # noqa: PLR0913  (each is a user's choice)
     beside its records, and the same runs go on from there when they are trained for more epochs:
     they end as if they had been trained for so many at once.
     """
-    if time_limit is not None and not time_limit >= 0:
-        raise ReproError(f"the time limit is {time_limit:g}; give seconds, 0 or more")
     archive = Archive.of(results)
     device = pick_device(device)
     engine = one_of("engine", engine, ENGINE_CHOICES)
+    how = (fallback, milestones, time_limit, keep_state)
+    order = Order(archive, data, device, engine, *how)
     check_precision(runs, archive, device)
-    begun = time.monotonic()
-    order = Order(
-        archive, data, device, engine, fallback, milestones, begun, time_limit, keep_state
-    )
     missing = _without_record(runs, archive)
     if missing:
         with leases.held(map(archive.path_of, missing)) as lost:

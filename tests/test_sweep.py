@@ -133,10 +133,10 @@ def hours(runs, device, **room):
 def test_a_thousand_trainings_take_what_the_chapter_says(thousand):
     assert len(thousand) == 1000
     on_gpu = hours(thousand, "cuda", slot=30, memory=70)
-    assert 3 < on_gpu < 4
-    assert 2 < on_gpu * costs.MACHINES["cuda"].watts / 1000 < 3
+    assert 2 < on_gpu < 3
+    assert 1 < on_gpu * costs.MACHINES["cuda"].watts / 1000 < 2
     in_float32 = [replace(e, precision="float32") for e in thousand]
-    assert 900 < hours(in_float32, "cpu") < 1100
+    assert 800 < hours(in_float32, "cpu") < 900
 
 
 def test_the_model_of_costs_is_as_near_to_the_records_as_the_chapter_says():

@@ -131,7 +131,9 @@ def likelihoods(
     def noise(what: str):
         return Streams(STREAM, f"likelihood: {what}", model.device).normal
 
-    x = Streams(STREAM, "likelihood: binarise", model.device).binarise(images.to(model.device)[None])
+    x = Streams(STREAM, "likelihood: binarise", model.device).binarise(
+        images.to(model.device)[None]
+    )
     few = scores.log_weight_sums(model, x, 64, noise("IWAE-64"))
     many = scores.log_weight_sums(model, x, WEIGHTS_OF_EACH, noise("log_px"))
     chains = annealing.ais(model, x, STREAM, temperatures, CHAINS, tell)

@@ -10,7 +10,13 @@ from IPython.core.pylabtools import print_figure
 
 from repro import ReproError, figures, records
 from repro.records import Archive
-from repro.studies.curves import WINDOWS, blocks_of_logs, draw_by_epoch, leads_in_logs
+from repro.studies.curves import (
+    WINDOWS,
+    blocks_of_logs,
+    draw_by_epoch,
+    leads_in_logs,
+    of_same_images,
+)
 from repro.studies.style import COLOURS, MARKERS, STYLE, look
 from repro.verify import looks_the_same
 from repro.words import exhibits
@@ -239,3 +245,41 @@ def test_a_figure_that_the_smoke_profile_cannot_draw_is_one_line():
 def test_colours_and_markers_are_one_for_each_method():
     assert len(set(COLOURS.values())) == len(COLOURS)
     assert len(set(MARKERS.values())) == len(COLOURS)
+
+
+def with_curve(record, **columns):
+    """A record in memory whose curve has other columns, given by epoch."""
+    curve = record.curve.copy()
+    for name, by_epoch in columns.items():
+        curve[name] = curve.epoch.map(by_epoch).astype(float)
+    vars(record)["curve"] = curve
+    return record
+
+
+def test_a_rolling_window_counts_epochs_and_not_rows(results):
+    """IWAE-64 is not measured after each epoch late in training."""
+    (e,) = plan("vae", profile="short", seed=3, epochs=30)
+    record = Archive(results).read(write_record(results, e))
+    with_curve(record, iwae_64={10: -90.0, 18: -88.0, 26: -84.0})
+    _, ax = plt.subplots()
+    draw_by_epoch(ax, [record], "iwae_64", 10, look("vae"))
+    line = ax.lines[0]
+    assert line.get_xdata().tolist() == [10, 18, 26]
+    assert line.get_ydata().tolist() == [-90, -89, -86]
+
+
+def test_no_epoch_mixes_log_px_of_different_numbers_of_images(results):
+    """Most records say which number; of two numbers as usual it is that of all images."""
+    archive = Archive(results)
+    runs = plan("vae", profile="short", seed="4,5,6", epochs=5)
+    old, *new = [archive.read(write_record(results, e)) for e in runs]
+    for record in new:
+        with_curve(record, log_px_images={1: 1000, 4: 1000}, log_px={1: -90, 4: -89, 5: -88})
+    of_three = of_same_images([old, *new])
+    measured = [r.curve.set_index("epoch").log_px.dropna().index.tolist() for r in of_three]
+    assert measured == [[2, 3, 5], [1, 4, 5], [1, 4, 5]]
+    assert old.curve.log_px.notna().all()
+    of_two = of_same_images([old, new[0]])
+    measured = [r.curve.set_index("epoch").log_px.dropna().index.tolist() for r in of_two]
+    assert measured == [[1, 2, 3, 4, 5], [5]]
+    assert of_same_images([]) == []

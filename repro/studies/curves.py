@@ -5,6 +5,7 @@ Of the logs there are committed summaries, in blocks of 20 epochs.
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -90,7 +91,7 @@ def leads(profile: str = "best", archive: AnyArchive = None):
     used = []
     with style.styled_figure(1, 3, (8, 3.2), sharex=True, sharey=True) as (figure, axes):
         for ax, (setting, exhibit) in zip(axes.flat, CURVES_OF.items(), strict=True):
-            runs = by_method(archive.select(exhibit, profile).used)
+            runs = by_method(of_same_images(archive.select(exhibit, profile).used))
             for m in logged:
                 at = [1, 3, 7, 15, -1]
                 ax.plot(logged[m][setting], markevery=at, label=m.upper(), **style.look(m))
@@ -136,7 +137,8 @@ def training_curves(name: str, profile: str = "best", archive: AnyArchive = None
     """
     archive = Archive.of(archive)
     selection = archive.select(name, profile)
-    ours = selection.used
+    ours = of_same_images(selection.used)
+    selection = selection._replace(used=ours)
     window = WINDOWS[name]
     if ours and ours[0].experiment.epochs < 20 * window:
         window = 1
@@ -208,7 +210,7 @@ def draw_by_epoch(
     if not runs:
         return []
     measured = [r.curve.set_index("epoch").dropna(subset=[metric]) for r in runs]
-    rolling = [m[metric].rolling(window, min_periods=1).mean() for m in measured]
+    rolling = [_rolling(m[metric], window) for m in measured]
     values = pd.concat(rolling, axis=1).sort_index()
     counts = values.count(axis=1)
     mean = values.mean(axis=1)
@@ -229,6 +231,35 @@ def draw_by_epoch(
     return counts.tolist()
 
 
+def _rolling(values: pd.Series, window: int) -> pd.Series:
+    """Rolling mean over so many epochs, at those that were measured."""
+    every_epoch = values.reindex(range(1, values.index.max() + 1))
+    return every_epoch.rolling(window, min_periods=1).mean()[values.index]
+
+
+def of_same_images(shown: Sequence[Record]) -> list[Record]:
+    """The records, with log p-hat of one number of test images at each epoch.
+
+    Of the others' it is left out: most records have that number, or it is the larger one.
+    """
+    if not shown:
+        return []
+    together = pd.concat([r.curve for r in shown]).dropna(subset=["log_px"])
+    images = together.log_px_images.fillna(np.inf)  # of all, where none is said
+    usual = images.groupby(together.epoch).agg(lambda of_epoch: of_epoch.mode().max())
+    return [_with_log_px_of(r, usual) for r in shown]
+
+
+def _with_log_px_of(record: Record, images: pd.Series) -> Record:
+    """A copy of a record with log p-hat only where it is of so many images, by epoch."""
+    curve = record.curve.copy()
+    others = curve.log_px_images.fillna(np.inf) != curve.epoch.map(images)
+    curve.loc[others, "log_px"] = np.nan
+    copy = replace(record)
+    vars(copy)["curve"] = curve
+    return copy
+
+
 def say_what_is_missing(axes, missing: Sequence[Experiment]) -> None:
     """Name on the axes the runs that are missing."""
     names = list(dict.fromkeys(label(e) for e in missing))
@@ -240,6 +271,7 @@ def say_what_is_missing(axes, missing: Sequence[Experiment]) -> None:
 def run_curves(shown: Sequence[Record]):
     """IWAE-64 and log p-hat of the test set by epoch, a line for each record."""
     some(shown)
+    shown = of_same_images(shown)
     with style.styled_figure(1, 2, (8, 3.4), sharey=True) as (figure, axes):
         titles = ("IWAE-64", "log p̂(x)")
         for ax, metric, title in zip(axes.flat, METRICS_OF_PANELS, titles, strict=True):

@@ -85,7 +85,7 @@ def _with_groups(method: str, M: int) -> str:
 def _after(record: Record, setting: Setting) -> dict[str, float] | None:
     """A run's metrics after a setting's epochs; None if it is not of the setting.
 
-    Or if log p-hat was not measured then.
+    Or if log p-hat was not measured then, of all test images.
     """
     e = record.experiment
     usual = (e.group, e.precision, e.protocol) == ("mnist-reference", setting.precision, "paper")
@@ -96,7 +96,7 @@ def _after(record: Record, setting: Setting) -> dict[str, float] | None:
     if e.epochs == setting.epochs:
         return {name: record.metrics[name]["value"] for name in METRIC_TITLES}
     line = record.curve.set_index("epoch").loc[setting.epochs]
-    if pd.isna(line.log_px):
+    if pd.isna(line.log_px) or line.log_px_images > 0:
         return None
     gap = line.iwae_64 - line.log_px
     return {"iwae_64": line.iwae_64, "log_px": line.log_px, "minus_kl": gap}

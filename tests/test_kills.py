@@ -26,7 +26,7 @@ import json, os, signal, sys
 import torch
 from repro.words.experiments import plan
 from repro import datasets
-from repro.training import loop, run
+from repro.training import loop, run, states
 from repro.catalogue import MODELS
 from repro.records import Archive
 from tests.helpers import SMALL, few_digits
@@ -38,7 +38,7 @@ few = few_digits()
 datasets.load = lambda name, data=None: few
 loop.SAVE_EVERY = 0.0
 BEGIN = {
-    loop.save_state.__code__: "saving",
+    states.save_state.__code__: "saving",
     run.assess.__code__: "evaluating",
     Archive.write.__code__: "writing",
 }

@@ -16,10 +16,11 @@ from repro import ReproError, bounds, datasets, own
 from repro.__main__ import train
 from repro.catalogue import MODELS
 from repro.records import Archive, archive
-from repro.training import forecast, leases, loop, run
+from repro.training import forecast, leases, loop, run, states
 from repro.training.forecast import engine_for
 from repro.training.program import learning_rate
-from repro.training.run import _in_words, has_precision, state_of
+from repro.training.run import _in_words, has_precision
+from repro.training.states import state_of
 from repro.words import experiments
 from tests.helpers import SMALL, double_precision, few_digits, in_double, write_record
 
@@ -310,10 +311,10 @@ def test_a_milestone_evaluation_can_be_stopped_and_goes_on_where_it_was(small, t
     fit = loop.fit(runs(), digits, state, stop=lambda: next(stops))
     assert (fit.epoch, fit.step) == (1, 0)
     assert ["log_px" in curve[-1] for curve in fit.curves] == [True, False]
-    kept = loop.unfinished(state, epochs=2)
+    kept = states.unfinished(state, epochs=2)
     assert (kept.experiments, kept.epochs, kept.engine) == (runs(), 1, "eager")
     assert loop.fit(runs(), digits, state).curves == whole.curves
-    assert loop.unfinished(state, epochs=2).finished
+    assert states.unfinished(state, epochs=2).finished
     nothing_left = loop.fit(runs(), digits, state, commit="another")
     assert nothing_left.commits == ["unknown"]
 
@@ -478,7 +479,7 @@ def test_a_damaged_state_is_one_line(small, tmp_path):
     for damaged in (b"PK not a state", whole[:-100], changed):
         state.write_bytes(damaged)
         with pytest.raises(ReproError, match=UNREADABLE):
-            loop.unfinished(state, epochs=2)
+            states.unfinished(state, epochs=2)
         with pytest.raises(ReproError, match=UNREADABLE):
             loop.fit(runs(), few_digits(), state)
 
@@ -490,11 +491,11 @@ def test_a_state_with_other_contents_is_one_line(small, tmp_path):
     for wrong in ({"engines": []}, {"experiments": [{"colour": "red"}]}):
         torch.save(kept | wrong, state)
         with pytest.raises(ReproError, match=UNREADABLE):
-            loop.unfinished(state, epochs=2)
+            states.unfinished(state, epochs=2)
     of_an_earlier_version = {name: kept[name] for name in kept if name != "sizes"}
     torch.save(of_an_earlier_version, state)
     with pytest.raises(ReproError, match=UNREADABLE):
-        loop.unfinished(state, epochs=2)
+        states.unfinished(state, epochs=2)
     kept["programs"][0]["tensors"].popitem()
     torch.save(kept, state)
     with pytest.raises(ReproError, match=UNREADABLE):

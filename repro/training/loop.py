@@ -7,13 +7,8 @@ compiler chooses the same kernels.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import inspect
-import os
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,11 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from repro import ReproError, first_line, signal
-from repro.bounds import METHODS, Layout
+from repro import ReproError, signal
+from repro.bounds import Layout
 from repro.datasets import Dataset
 from repro.records.provenance import device_name
 from repro.scores import iwae_bound
+from repro.training import states
 from repro.training.as_released import ReleasedProgram
 from repro.training.program import Program, learning_rate, model_of
 from repro.words.experiments import (
@@ -36,15 +32,11 @@ from repro.words.experiments import (
     is_evaluated,
     told_apart,
     unbiased_estimators,
-    with_epochs,
 )
 
 SAVE_EVERY = 60.0  # seconds between two states within an epoch
 REPLICATES_IN_TRAINING = 20  # of a run's own gradients, at its milestones
 CHECK_EVERY = 1.0  # seconds between two looks at the loss
-
-# What a state on disk holds of a Fit, beside its programs.
-KEPT = ("epoch", "step", "seconds", "curves", "commits", "engines", "devices")
 
 
 @dataclass
@@ -114,7 +106,7 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     engine: str = "eager",
     milestones: tuple[str, ...] = ("log-px",),
     decoder: dict[str, Tensor] | None = None,
-    kept: Unfinished | None = None,
+    kept: states.Unfinished | None = None,
 ) -> Fit:
     """Train all ``experiments`` side by side.
 
@@ -133,7 +125,7 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     path = None if state_file is None else Path(state_file)
     count = len(experiments)
     sizes = [1] * count if alone(experiments, device) else [count]
-    kept = kept or unfinished(path, experiments[0].epochs)
+    kept = kept or states.unfinished(path, experiments[0].epochs)
     if kept:
         kept.check_is_of(experiments, device)
         experiments, sizes = kept.experiments, kept.sizes
@@ -271,13 +263,13 @@ class _Loop:
         if now or time.monotonic() - self.saved > SAVE_EVERY:
             self._check_finite()
             if self.state_file:
-                save_state(self.run, self.state_file)
+                states.save_state(self.run, self.state_file)
             self.saved = time.monotonic()
 
     def _check_finite(self) -> None:
         """Raise if a loss of this epoch or a weight is not finite."""
         run = self.run
-        advice = f"{_what_is_kept(self.state_file)}: try another seed, init or bound"
+        advice = f"{states.what_is_kept(self.state_file)}: try another seed, init or bound"
         bad = (~run.losses.isfinite()).nonzero()
         if len(bad):
             step, which = bad[0].tolist()
@@ -359,119 +351,3 @@ def _add_gradients(lines: list[dict], program: Program, dataset: Dataset) -> Non
             beta=betas[run],
         )
         line["gradients"] = list(rows)
-
-
-def save_state(run: Fit, path: Path) -> None:
-    """Write the state under another name and rename it when it is whole."""
-    state = {name: getattr(run, name) for name in KEPT}
-    state["programs"] = [p.get_state() for p in run.programs]
-    state["sizes"] = [len(p.experiments) for p in run.programs]
-    state["device"] = run.programs[0].device.type
-    state["experiments"] = [e.as_dict() for e in run.experiments]
-    state["bounds"] = {e.method: _hash_of_bounds(e.method) for e in run.experiments}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    try:
-        with open(partial, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:  # torch makes the second of a full disk
-        partial.unlink(missing_ok=True)
-        raise ReproError(
-            f"{partial} could not be written ({first_line(error)}); {_what_is_kept(path)}; "
-            "is the disk full?"
-        ) from None
-    os.replace(partial, path)
-
-
-def _what_is_kept(path: Path | None) -> str:
-    """What remains after training has failed."""
-    if path is not None and path.exists():
-        return "the last good state is kept"
-    return "nothing had been saved yet"
-
-
-def _hash_of_bounds(method: str) -> str:
-    """Of a method's two bounds as they are written now; empty if they are in no file."""
-    pair = METHODS[method]
-    try:
-        source = inspect.getsource(pair.theta) + inspect.getsource(pair.phi)
-    except (OSError, TypeError):
-        return ""
-    return hashlib.sha256(source.encode()).hexdigest()
-
-
-def unfinished(path: Path | None, epochs: int) -> Unfinished | None:
-    """The training whose state is in ``path``, if there is one of no more ``epochs`` than these."""
-    if path is None or not path.exists():
-        return None
-    kept = Unfinished(path, epochs)
-    return kept if kept.epochs <= epochs else None
-
-
-class Unfinished:
-    """A training whose state is on disk, on its way to a number of ``epochs``.
-
-    Raises ReproError, in one line, if it cannot be read.
-    """
-
-    def __init__(self, path: Path, epochs: int):
-        self.path = path
-        with self._readable():
-            if damaged := zipfile.ZipFile(path).testzip():  # torch.load does not compare checksums
-                raise ValueError(f"{damaged} is damaged")
-            self.state = torch.load(path, map_location="cpu", weights_only=True)
-            began = [Experiment(**fields) for fields in self.state["experiments"]]
-            self.planned = began[0].epochs
-            self.experiments = with_epochs(began, epochs)
-            self.sizes: list[int] = self.state["sizes"]  # of its stacks of runs
-            self.epochs: int = self.state["epoch"]  # that are done
-            self.engine: str = self.state["engines"][-1]
-            if [len(curve) for curve in self.state["curves"]] != [self.epochs] * sum(self.sizes):
-                raise ValueError("its curves are of other epochs or runs")
-
-    @property
-    def finished(self) -> bool:
-        """True if only the evaluation of its runs is left, which can be done on any device."""
-        return self.epochs == self.experiments[0].epochs
-
-    def check_is_of(self, experiments: Sequence[Experiment], device: str | torch.device) -> None:
-        """Raise if it is a training of other runs, or of other bounds, or on another device."""
-        if set(self.experiments) != set(experiments):
-            raise ReproError(
-                f"{self.path} is the state of other runs; name another folder for the results"
-            )
-        before = self.state["device"]
-        if before != torch.device(device).type and not self.finished:
-            raise ReproError(
-                f"{self.path} was made on {before}; "
-                "go on there, or delete it to train from the start"
-            )
-        for method, bounds in self.state["bounds"].items():
-            if bounds != _hash_of_bounds(method):
-                raise ReproError(
-                    f"{self.path} was trained with another bound of '{method}'; "
-                    "put that back, or delete it to train from the start"
-                )
-
-    def load_into(self, run: Fit) -> None:
-        """Let a Fit of the same runs, in the same stacks, go on from here."""
-        with self._readable():
-            for name in KEPT:
-                setattr(run, name, self.state[name])
-            if not 0 <= run.step <= run.steps_per_epoch:
-                raise ValueError("its step cannot be")
-            for program, saved in zip(run.programs, self.state["programs"], strict=True):
-                program.set_state(saved, streams=not self.finished)
-
-    @contextlib.contextmanager
-    def _readable(self) -> Iterator[None]:
-        """Turn whatever goes wrong while the state is read into one line."""
-        try:
-            yield
-        except Exception as error:
-            raise ReproError(
-                f"{self.path} cannot be read ({type(error).__name__}: {str(error)[:60]}); "
-                "delete it to train from the start"
-            ) from None

@@ -1,7 +1,5 @@
 """From experiments to records: the order of events of a training, and of its evaluation."""
 
-import hashlib
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +15,7 @@ from repro.models import Autoencoder
 from repro.records import Archive, Record
 from repro.records.provenance import code_and_date, code_of, device_name
 from repro.records.schema import is_plain
-from repro.training import forecast, leases, loop, released_files
+from repro.training import forecast, leases, loop, released_files, states
 from repro.training.program import model_of
 from repro.training.progress import Progress, duration, interrupts
 from repro.words.experiments import ENGINE_CHOICES, PROFILES, Experiment, told_apart
@@ -52,7 +50,7 @@ def check_precision(runs: list[Experiment], archive: Archive, device: str) -> No
     """
     if all(archive.holds(e) or has_precision(e.precision, device) for e in runs):
         return
-    kept = _kept_training(runs, archive)
+    kept = states.kept_training(runs, archive)
     if kept is None or not kept.finished:
         raise ReproError(
             f"precision 'tf32' is not available on this {device}; "
@@ -118,7 +116,7 @@ def train(  # noqa: PLR0913  (each is a user's choice)
             if missing:
                 _train_missing(order, missing, runs, lost)
     else:
-        _put_away_state(order, runs)
+        states.put_away(runs, archive, keep_state)
     leases.remove_left(archive.path_of(e) for e in runs if archive.holds(e))
     return [archive.get(e) for e in runs if archive.holds(e)]
 
@@ -136,36 +134,6 @@ def _without_record(runs: list[Experiment], archive: Archive) -> list[Experiment
     return missing
 
 
-def state_of(runs: list[Experiment], archive: Archive) -> Path:
-    """The file of the state of these runs' training, beside their records."""
-    return _state_file("unfinished", [e.as_dict() for e in runs], archive.path_of(runs[0]))
-
-
-def kept_state_of(runs: list[Experiment], archive: Archive) -> Path:
-    """The file of the state that these runs' training left, to however many epochs it was."""
-    of_any_length = [e.as_dict() | {"epochs": None} for e in runs]
-    return _state_file("finished", of_any_length, archive.path_of(runs[0]))
-
-
-def _state_file(kind: str, runs: list[dict], place: Path) -> Path:
-    name = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:16]
-    return place.with_name(f"{kind}-{name}.pt")
-
-
-def _put_away_state(order: Order, runs: list[Experiment]) -> None:
-    """Keep the state of a training that is done, if that is wanted, or remove its file."""
-    state = state_of(runs, order.archive)
-    if not state.exists():  # and a folder that may only be read is no trouble
-        return
-    kept = kept_state_of(runs, order.archive)
-    epochs = runs[0].epochs
-    if order.keep_state and not (kept.exists() and loop.unfinished(kept, epochs) is None):
-        state.replace(kept)
-        print(f"kept {kept}; the same command with more --epochs goes on from it", flush=True)
-    else:
-        state.unlink()
-
-
 def _train_missing(
     order: Order, runs: list[Experiment], asked: list[Experiment], lost: Callable[[], bool]
 ) -> None:
@@ -176,8 +144,8 @@ def _train_missing(
     """
     origin = code_and_date()
     say_if_code_is_unknown(origin)
-    state = state_of(asked, order.archive)
-    kept = _kept_training(asked, order.archive)
+    state = states.state_of(asked, order.archive)
+    kept = states.kept_training(asked, order.archive)
     runs = kept.experiments if kept else runs
     dataset = _images_for(runs[0], order.data)
     other = datasets.load_other(runs[0].dataset, order.data)
@@ -199,26 +167,9 @@ def _train_missing(
     elif put_off or not write_records(order, fit, dataset, other, origin, lost):
         ending = f"trained, and stopped before all was evaluated; {GOES_ON}"
     else:
-        _put_away_state(order, asked)
+        states.put_away(asked, order.archive, order.keep_state)
         ending = f"done in {duration(time.monotonic() - order.begun)}"
     print(ending, flush=True)
-
-
-def _kept_training(asked: list[Experiment], archive: Archive) -> loop.Unfinished | None:
-    """The training of these runs that was not finished, or was to fewer epochs, if there is one.
-
-    Raises ReproError if its state is not of these runs.
-    """
-    epochs = asked[0].epochs
-    for state in (state_of(asked, archive), kept_state_of(asked, archive)):
-        kept = loop.unfinished(state, epochs)
-        if kept and not set(kept.experiments) <= set(asked):
-            raise ReproError(
-                f"{state} is the state of other runs; delete it to train from the start"
-            )
-        if kept:
-            return kept
-    return None
 
 
 def _images_for(e: Experiment, data: str | Path | None) -> Dataset:
@@ -238,7 +189,7 @@ def _released_decoder(e: Experiment, data: str | Path | None) -> dict | None:
 
 
 def announce(
-    order: Order, runs: list[Experiment], dataset: Dataset, kept: loop.Unfinished | None
+    order: Order, runs: list[Experiment], dataset: Dataset, kept: states.Unfinished | None
 ) -> None:
     """Say what is going to be trained; ``kept`` is the training that is gone on with."""
     first = runs[0]
@@ -264,7 +215,7 @@ def say_if_code_is_unknown(origin: dict) -> None:
 
 
 def _try_engine(
-    order: Order, runs: list[Experiment], dataset: Dataset, kept: loop.Unfinished | None
+    order: Order, runs: list[Experiment], dataset: Dataset, kept: states.Unfinished | None
 ) -> forecast.Trial:
     """The engine asked for, or a simpler one that works here; says how long training will take."""
     first = runs[0]

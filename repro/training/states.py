@@ -1,0 +1,189 @@
+"""The state of a training on disk: where it is, what it holds, and when it is kept or removed.
+
+``unfinished-*.pt`` is of a training that is to go on, ``finished-*.pt`` of one that is done and may
+go on to more epochs. A state is replaced whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from repro import ReproError, first_line
+from repro.bounds import METHODS
+from repro.records import Archive
+from repro.words.experiments import Experiment, with_epochs
+
+# What a state on disk holds of a Fit, beside its programs.
+KEPT = ("epoch", "step", "seconds", "curves", "commits", "engines", "devices")
+
+
+def state_of(runs: list[Experiment], archive: Archive) -> Path:
+    """The file of the state of these runs' training, beside their records."""
+    return _state_file("unfinished", [e.as_dict() for e in runs], archive.path_of(runs[0]))
+
+
+def kept_state_of(runs: list[Experiment], archive: Archive) -> Path:
+    """The file of the state that these runs' training left, to however many epochs it was."""
+    of_any_length = [e.as_dict() | {"epochs": None} for e in runs]
+    return _state_file("finished", of_any_length, archive.path_of(runs[0]))
+
+
+def _state_file(kind: str, runs: list[dict], place: Path) -> Path:
+    name = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:16]
+    return place.with_name(f"{kind}-{name}.pt")
+
+
+def put_away(runs: list[Experiment], archive: Archive, keep: bool) -> None:
+    """Keep the state of a training that is done, if that is wanted, or remove its file."""
+    state = state_of(runs, archive)
+    if not state.exists():  # and a folder that may only be read is no trouble
+        return
+    kept = kept_state_of(runs, archive)
+    epochs = runs[0].epochs
+    if keep and not (kept.exists() and unfinished(kept, epochs) is None):
+        state.replace(kept)
+        print(f"kept {kept}; the same command with more --epochs goes on from it", flush=True)
+    else:
+        state.unlink()
+
+
+def kept_training(asked: list[Experiment], archive: Archive) -> Unfinished | None:
+    """The training of these runs that was not finished, or was to fewer epochs, if there is one.
+
+    Raises ReproError if its state is not of these runs.
+    """
+    epochs = asked[0].epochs
+    for state in (state_of(asked, archive), kept_state_of(asked, archive)):
+        kept = unfinished(state, epochs)
+        if kept and not set(kept.experiments) <= set(asked):
+            raise ReproError(
+                f"{state} is the state of other runs; delete it to train from the start"
+            )
+        if kept:
+            return kept
+    return None
+
+
+def save_state(run, path: Path) -> None:
+    """Write the state of a ``loop.Fit`` under another name and rename it when it is whole."""
+    state = {name: getattr(run, name) for name in KEPT}
+    state["programs"] = [p.get_state() for p in run.programs]
+    state["sizes"] = [len(p.experiments) for p in run.programs]
+    state["device"] = run.programs[0].device.type
+    state["experiments"] = [e.as_dict() for e in run.experiments]
+    state["bounds"] = {e.method: _hash_of_bounds(e.method) for e in run.experiments}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    try:
+        with open(partial, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # torch makes the second of a full disk
+        partial.unlink(missing_ok=True)
+        raise ReproError(
+            f"{partial} could not be written ({first_line(error)}); {what_is_kept(path)}; "
+            "is the disk full?"
+        ) from None
+    os.replace(partial, path)
+
+
+def what_is_kept(path: Path | None) -> str:
+    """What remains after training has failed."""
+    if path is not None and path.exists():
+        return "the last good state is kept"
+    return "nothing had been saved yet"
+
+
+def _hash_of_bounds(method: str) -> str:
+    """Of a method's two bounds as they are written now; empty if they are in no file."""
+    pair = METHODS[method]
+    try:
+        source = inspect.getsource(pair.theta) + inspect.getsource(pair.phi)
+    except (OSError, TypeError):
+        return ""
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
+def unfinished(path: Path | None, epochs: int) -> Unfinished | None:
+    """The training whose state is in ``path``, if there is one of no more ``epochs`` than these."""
+    if path is None or not path.exists():
+        return None
+    kept = Unfinished(path, epochs)
+    return kept if kept.epochs <= epochs else None
+
+
+class Unfinished:
+    """A training whose state is on disk, on its way to a number of ``epochs``.
+
+    Raises ReproError, in one line, if it cannot be read.
+    """
+
+    def __init__(self, path: Path, epochs: int):
+        self.path = path
+        with self._readable():
+            if damaged := zipfile.ZipFile(path).testzip():  # torch.load does not compare checksums
+                raise ValueError(f"{damaged} is damaged")
+            self.state = torch.load(path, map_location="cpu", weights_only=True)
+            began = [Experiment(**fields) for fields in self.state["experiments"]]
+            self.planned = began[0].epochs
+            self.experiments = with_epochs(began, epochs)
+            self.sizes: list[int] = self.state["sizes"]  # of its stacks of runs
+            self.epochs: int = self.state["epoch"]  # that are done
+            self.engine: str = self.state["engines"][-1]
+            if [len(curve) for curve in self.state["curves"]] != [self.epochs] * sum(self.sizes):
+                raise ValueError("its curves are of other epochs or runs")
+
+    @property
+    def finished(self) -> bool:
+        """True if only the evaluation of its runs is left, which can be done on any device."""
+        return self.epochs == self.experiments[0].epochs
+
+    def check_is_of(self, experiments: Sequence[Experiment], device: str | torch.device) -> None:
+        """Raise if it is a training of other runs, or of other bounds, or on another device."""
+        if set(self.experiments) != set(experiments):
+            raise ReproError(
+                f"{self.path} is the state of other runs; name another folder for the results"
+            )
+        before = self.state["device"]
+        if before != torch.device(device).type and not self.finished:
+            raise ReproError(
+                f"{self.path} was made on {before}; "
+                "go on there, or delete it to train from the start"
+            )
+        for method, bounds in self.state["bounds"].items():
+            if bounds != _hash_of_bounds(method):
+                raise ReproError(
+                    f"{self.path} was trained with another bound of '{method}'; "
+                    "put that back, or delete it to train from the start"
+                )
+
+    def load_into(self, run) -> None:
+        """Let a ``loop.Fit`` of the same runs, in the same stacks, go on from here."""
+        with self._readable():
+            for name in KEPT:
+                setattr(run, name, self.state[name])
+            if not 0 <= run.step <= run.steps_per_epoch:
+                raise ValueError("its step cannot be")
+            for program, saved in zip(run.programs, self.state["programs"], strict=True):
+                program.set_state(saved, streams=not self.finished)
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Turn whatever goes wrong while the state is read into one line."""
+        try:
+            yield
+        except Exception as error:
+            raise ReproError(
+                f"{self.path} cannot be read ({type(error).__name__}: {str(error)[:60]}); "
+                "delete it to train from the start"
+            ) from None

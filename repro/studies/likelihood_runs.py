@@ -95,8 +95,10 @@ def sandwiches(model: Autoencoder) -> list[Sandwich]:
         low = annealing.ais(model, x, *how).log_px
         width = (annealing.ais_upper_bound(model, x, z, *how).log_px - low).flatten()
         se = width.std().item() / len(width) ** 0.5
-        tried.append(Sandwich(temperatures, width.mean().item(), se))
-        if tried[-1].width < WIDEST:
+        apart = width.mean().item()
+        print(f"{temperatures} temperatures: bounds {apart:.3f} +- {se:.3f} nats apart", flush=True)
+        tried.append(Sandwich(temperatures, apart, se))
+        if apart < WIDEST:
             break
     return tried
 

@@ -24,6 +24,7 @@ from repro.records.schema import WEIGHTS
 from repro.studies import style
 from repro.studies.captions import METHOD_TITLES, label
 from repro.studies.frames import AnyArchive, framed
+from repro.words.experiments import TABLE_METHODS
 
 EXPECTED = Path(__file__).with_name("expected_likelihoods.csv")
 SETTING_TITLES = {
@@ -77,13 +78,19 @@ class Measured(NamedTuple):
 
 
 def measured(archive: AnyArchive) -> list[Measured]:
-    """What has been measured of the models of seed 0 and of released ones, in their order."""
+    """What has been measured, in the order of Table 1 within each source."""
     archive = Archive.of(archive)
     found = []
     for record in measurable(archive):
         if archive.arrays_path(name_of(record)).exists():
             found.append(Measured(record, *archive.arrays(name_of(record))))
-    return found
+    places = list(dict.fromkeys(m.place for m in found))
+
+    def order(m: Measured) -> tuple:
+        e = m.record.experiment
+        return places.index(m.place), TABLE_METHODS.index(e.method), e.estimator != "rep", e.seed
+
+    return sorted(found, key=order)
 
 
 def beside_iwae(archive: AnyArchive) -> list[tuple[Measured, Measured]]:
@@ -184,7 +191,7 @@ def _table(rows: dict, archive: AnyArchive) -> pd.DataFrame:
 
 
 def what_the_proposal_gave(archive: AnyArchive = None):
-    """Leads over IWAE by log p-hat and by AIS, in each setting."""
+    """Leads over IWAE by log p-hat (open) and by AIS (filled), in each setting."""
     pairs = [
         (m, iwae) for m, iwae in beside_iwae(archive) if m.record.experiment.method in METHOD_TITLES
     ]
@@ -195,18 +202,14 @@ def what_the_proposal_gave(archive: AnyArchive = None):
         for ax, place in zip(axes.flat, places, strict=True):
             here = [(m, iwae) for m, iwae in pairs if m.place == place]
             for at, (m, iwae) in enumerate(here):
-                by_log_px = lead(m, iwae, "log_px")
-                by_ais = lead(m, iwae, "ais")
+                both = [lead(m, iwae, name) for name in ("log_px", "ais")]
                 line = style.look(m.record.experiment.method)
-                ax.annotate(
-                    "",
-                    (at, by_ais.value),
-                    (at, by_log_px.value),
-                    arrowprops={"arrowstyle": "->", "color": line["color"]},
-                )
-                style.error_bars(ax, [at], [by_ais], **line)
+                ax.plot([at, at], [e.value for e in both], color=line["color"])
+                style.error_bars(ax, [at], both[:1], **line | {"markerfacecolor": "none"})
+                style.error_bars(ax, [at], both[1:], **line)
             ax.axhline(0, color=style.GREY, linewidth=0.8, linestyle=":")
             ax.set_xticks(range(len(here)), [_name(m) for m, _ in here], rotation=90, fontsize=7)
+            ax.set_xlim(-0.5, len(here) - 0.5)
             ax.set_title(", ".join(place), fontsize=8)
         axes[0, 0].set_ylabel("nats ahead of IWAE")
     return figure

@@ -1,5 +1,7 @@
 """A number is shown with its error and what that is of; seeds and test images give the error."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from repro.records.estimates import (
     NOT_RUN,
     ErrorOf,
     Estimate,
+    added_errors,
     number,
     of_metric,
     over_seeds,
@@ -317,3 +320,13 @@ def test_nothing_is_beyond_by_nothing():
 def test_a_metrics_error_is_over_images():
     found = of_metric({"value": -86.1, "se": 0.2, "sd": 20.0})
     assert found == Estimate(-86.1, 0.2, error_of=ErrorOf.IMAGES)
+
+
+def test_a_number_is_rounded_away_from_zero_at_halves_and_shown_as_it_is_if_it_is_none():
+    assert number(0.125) == "0.13"
+    assert number(-0.125) == "−0.13"
+    assert number(math.nan) == "nan"
+
+
+def test_parts_without_an_error_add_up_to_none():
+    assert added_errors((0.0, 3), (0.0, 5)) == (0.0, math.inf)

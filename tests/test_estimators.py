@@ -307,3 +307,8 @@ def test_an_estimator_is_in_the_name_and_the_command_unless_it_is_rep():
         plan("iwae", profile="short", estimator="dreg")
     with pytest.raises(ReproError, match="the released code has no estimator but rep"):
         plan("piwae", profile="short", estimator="stl", protocol="released")
+
+
+def test_every_estimator_but_the_usual_holds_q_still():
+    still = {name for name in ESTIMATORS if estimators.holds_q_still(name)}
+    assert still == {"stl", "drep"}

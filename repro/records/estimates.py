@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from repro import plural
 from repro.records import Record
 
 CLEAR = 3.0  # standard errors beyond which a difference is called one
@@ -148,11 +149,9 @@ class Pooled(NamedTuple):
     mean: Estimate
     count: int
     q: float  # chi-squared with count - 1 degrees of freedom, if all are of one difference
-    between: float  # standard deviation of what they are of, in nats
 
     def __str__(self) -> str:
-        degrees = "degree" if self.count == 2 else "degrees"
-        apart = f"χ² = {number(self.q, 1)} with {self.count - 1} {degrees} of freedom"
+        apart = f"χ² = {number(self.q, 1)} with {plural(self.count - 1, 'degree')} of freedom"
         return f"{self.mean} ({self.count} comparisons, {apart})"
 
 
@@ -172,7 +171,7 @@ def pooled(found: Sequence[Estimate]) -> Pooled:
     other = (float(np.sqrt((shares**2).sum() * between)), len(found) - 1)
     se, dof = added_errors(own, other)
     mean = Estimate(float(shares @ values), se, dof, error_of=ErrorOf.SEEDS)
-    return Pooled(mean, len(found), _chi_squared(values, variances), between**0.5)
+    return Pooled(mean, len(found), _chi_squared(values, variances))
 
 
 def _chi_squared(values: np.ndarray, variances: np.ndarray) -> float:
@@ -188,9 +187,7 @@ def _variance_between(values: np.ndarray, variances: np.ndarray) -> float:
     def excess(more: float) -> float:
         return _chi_squared(values, variances + more) - (len(values) - 1)
 
-    if excess(0.0) <= 0:
-        return 0.0
-    return float(brentq(excess, 0.0, np.var(values, ddof=1)))
+    return brentq(excess, 0.0, np.var(values, ddof=1)) if excess(0.0) > 0 else 0.0
 
 
 class Share(NamedTuple):

@@ -223,8 +223,7 @@ def ahead(
     Only whole trainings count, and not the report's weights if ``no_test`` says why they do not.
     With a margin what does not count is told as well.
     """
-    found = differences_from_iwae(evidence, metric, methods, settings)
-    tests = _that_count(found, no_test)
+    found, tests = _compared(evidence, metric, methods, settings, no_test)
     said = _by_sources_listed(found if margin else tests)
     if not said:
         said = "no records" if margin else "no records of ours yet"
@@ -238,8 +237,12 @@ def ahead(
     return Verdict(weighed(tests, margin), said)
 
 
-def _that_count(differences: Sequence[Difference], no_test: str) -> list[Difference]:
-    return [d for d in differences if not (no_test and d.source.released)]
+def _compared(
+    evidence: Evidence, metric: str, methods, settings=NAMES_OF_SETTINGS, no_test: str = ""
+) -> tuple[list[Difference], list[Difference]]:
+    """Each method's differences from IWAE, and those of them that are a test."""
+    found = differences_from_iwae(evidence, metric, methods, settings)
+    return found, [d for d in found if not (no_test and d.source.released)]
 
 
 def _caution(evidence: Evidence, metric: str) -> str:
@@ -524,8 +527,7 @@ def _claim(row: dict[str, str]) -> Claim:
     """A row of the table; what stands in further columns is what its check is told."""
     told: dict[str, object] = {k: row[k] for k in ("metric", "exhibit", "no_test") if row[k]}
     told |= {k: row[k].split(";") for k in ("methods", "settings") if row[k]}
-    if row["margin"]:
-        told["margin"] = float(row["margin"])
+    told |= {k: float(row[k]) for k in ("margin",) if row[k]}
     check = partial(CHECKS[row["check"]], **told)
     return Claim(row["who"], row["text"], row["page"], check)
 
@@ -548,20 +550,17 @@ def correction(evidence: Evidence) -> Correction:
     tests: list[Estimate] = []
     for claim in CLAIMS:
         if claim.check.func is ahead:
-            tests += _tests_of(evidence, **claim.check.keywords)
+            asked = dict(claim.check.keywords)
+            margin = asked.pop("margin", 0.0)
+            _, counting = _compared(evidence, **asked)
+            tests += chain.from_iterable(deciding(counting, margin))
+    if not tests:
+        return Correction(0, 0, 0.0, 0.0)
     clear = [bool(e.beyond(CLEAR) or (-e).beyond(CLEAR)) for e in tests]
     expected = 2 * stats.norm.sf(CLEAR) * len(tests)
     adjusted = stats.false_discovery_control([e.chance() for e in tests])
-    percent = 100 * adjusted[clear].max()
+    percent = 100 * adjusted[clear].max(initial=0.0)
     return Correction(len(tests), sum(clear), float(expected), float(percent))
-
-
-def _tests_of(
-    evidence: Evidence, metric, methods, settings=NAMES_OF_SETTINGS, no_test="", margin=0.0
-) -> list[Estimate]:
-    """The tests behind a claim that ``ahead`` is told."""
-    found = differences_from_iwae(evidence, metric, methods, settings)
-    return [*chain.from_iterable(deciding(_that_count(found, no_test), margin))]
 
 
 with TABLE.open(newline="", encoding="utf-8") as file:

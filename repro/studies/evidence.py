@@ -56,9 +56,7 @@ def counting_training(estimate: Estimate, noise: Deviation) -> Estimate:
     return replace(estimate, se=se, dof=dof, error_of=ErrorOf.SEEDS)
 
 
-def training_noise(
-    archive: Archive, a: str, b: str, metric: str, released: bool = False
-) -> Deviation:
+def training_noise(archive: Archive, a: str, b: str, metric: str, released=False) -> Deviation:
     """What other trainings give the difference of two methods, of which both may be one.
 
     Of ours: what our own seeds show, on MNIST with the reference model after 40 epochs, at the

@@ -151,20 +151,8 @@ def table_of_outcomes(archive: Archive) -> str:
 
 def interval_of(archive: Archive, method: str, metric: str) -> str:
     """The mean and interval of one hypothesis; "not run" before all runs are there."""
-    if missing(archive):
-        return str(NOT_RUN)
-    return str(family_interval(differences(archive, _hypothesis(method, metric))))
-
-
-def room_of(archive: Archive, method: str, metric: str) -> float:
-    """How far the interval of one hypothesis lies above its margin."""
-    h = _hypothesis(method, metric)
-    return family_interval(differences(archive, h)).low - h.margin
-
-
-def _hypothesis(method: str, metric: str) -> Hypothesis:
-    (found,) = (h for h in HYPOTHESES if (h.method, h.metric) == (method, metric))
-    return found
+    (h,) = (h for h in HYPOTHESES if (h.method, h.metric) == (method, metric))
+    return str(NOT_RUN) if missing(archive) else str(family_interval(differences(archive, h)))
 
 
 METHODS_FROM_BELOW = ("vae", "ciwae", "piwae", "miwae")

@@ -356,10 +356,7 @@ class Numbers(Evidence):
         return preregistered.interval_of(self.archive, method, metric)
 
     def pooled(self, method: str, metric: str, whole: bool = True):
-        """The mean of all comparisons of a method with IWAE, with the reference model.
-
-        By default of whole trainings alone.
-        """
+        """The mean of all comparisons with IWAE in the reference model, of whole trainings."""
         found = claims.differences_from_iwae(self, metric, (method,), NAMES_OF_SETTINGS)
         counting = [d for d in found if d.source.whole or not whole]
         mine = claims.by_kind(counting).get(f"{method.upper()} with the reference model", [])
@@ -368,11 +365,7 @@ class Numbers(Evidence):
     def correction(self, part: str) -> str:
         """A part of ``claims.correction``; what is no count is rounded up."""
         value = getattr(claims.correction(self), part)
-        return str(value) if isinstance(value, int) else rounded_up(value)
-
-    def room(self, method: str, metric: str) -> Estimate:
-        """How far the interval of a hypothesis that holds is above its margin."""
-        return Estimate(preregistered.room_of(self.archive, method, metric))
+        return rounded_up(value) if isinstance(value, float) and value else str(value)
 
     def count_of_claims(self) -> str:
         """How many claims there are, and how many came to each outcome."""

@@ -66,6 +66,16 @@ def ais(
     """A lower bound of log p(x) of each binary image x [run, n, pixels], from q(z|x) on.
 
     Its expectation is at most log p(x), and no less with more ``temperatures``.
+
+    >>> from repro.models import Architecture
+    >>> model = Autoencoder(Architecture(hidden=20, latent=2), [0])
+    >>> x, z = simulated(model, 3, [0])
+    >>> low = ais(model, x, [0], temperatures=10, chains=4)
+    >>> high = ais_upper_bound(model, x, z, [0], temperatures=10, chains=4)
+    >>> low.log_px.shape
+    torch.Size([1, 3])
+    >>> bool((high.log_px - low.log_px).mean().abs() < 0.5)
+    True
     """
     return _by_chunks(model, x, seeds, temperatures, chains, None, tell)
 

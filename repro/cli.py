@@ -316,13 +316,13 @@ def likelihood_command(data, archive: Archive, device: str) -> None:
 
     It takes some minutes for each on one core. A model that was measured is not measured again.
     """
-    from repro.studies import yardstick
+    from repro.studies import likelihood_runs, yardstick
 
     models = yardstick.measurable(archive)
     todo = [r for r in models if not archive.arrays_path(yardstick.name_of(r)).exists()]
     print(f"{len(todo)} of {len(models)} models to measure", flush=True)
     for number, record in enumerate(todo, 1):
-        path = yardstick.measure_likelihoods(record, archive, data, device)
+        path = likelihood_runs.measure_likelihoods(record, archive, data, device)
         print(f"wrote {path} ({number} of {len(todo)})", flush=True)
 
 

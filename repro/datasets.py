@@ -52,6 +52,10 @@ def load(name: str, folder: str | Path | None = None) -> Dataset:
     """The dataset called ``name``, verified.
 
     Raises ReproError if a file is missing, damaged or cannot be fetched.
+
+    >>> digits = load("digits")  # which need no network
+    >>> digits.train.shape, digits.test.shape
+    (torch.Size([1500, 784]), torch.Size([297, 784]))
     """
     if own.is_own(name):
         images = own.images_in(name)

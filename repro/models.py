@@ -185,6 +185,12 @@ class Autoencoder(nn.Module):
     ``mean_image`` [pixels] sets the decoder's output bias if ``init="burda"``. ``prepare`` makes a
     function of tensors ready to run, for all that needs no autograd: ``eager`` or
     ``engines.compiled``.
+
+    >>> model = Autoencoder(Architecture(hidden=20, latent=5), seeds=[0, 1])
+    >>> x = torch.zeros(2, 3, 784)  # two runs, three images
+    >>> of_theta, of_phi = model(x, eps=torch.zeros(2, 7, 3, 5))  # seven samples
+    >>> of_theta.shape
+    torch.Size([2, 7, 3])
     """
 
     def __init__(

@@ -102,7 +102,15 @@ def evaluate(
     log_px_samples: int = 5000,
     tell: Done = silent,
 ) -> list[dict[str, dict[str, float]]]:
-    """For each run, every metric's value and standard error over the images; see ``measure``."""
+    """For each run, every metric's value and standard error over the images; see ``measure``.
+
+    >>> from repro import datasets
+    >>> from repro.models import Architecture
+    >>> model = Autoencoder(Architecture(hidden=20, latent=5), [0])
+    >>> (metrics,) = evaluate(model, datasets.load("digits").test[:7], [0], log_px_samples=100)
+    >>> sorted(metrics["log_px"])
+    ['monte_carlo_se', 'sd', 'se', 'value']
+    """
     values = measure(model, images, seeds, log_px_samples, tell)
     return [summary(v, seed) for v, seed in zip(values, seeds, strict=True)]
 

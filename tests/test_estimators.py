@@ -1,6 +1,5 @@
 """The estimators of phi's gradient: term by term, in expectation, and what they refuse."""
 
-import doctest
 import itertools
 from collections import Counter
 
@@ -51,12 +50,6 @@ def of_bounds(method, estimator, log_w, layout=(M, K)):
     """Cotangents for theta and phi without the sign and the mean of a loss."""
     found = cotangents(log_w, method, *layout, estimator, BETA)
     return -log_w.shape[-1] * found.theta, -log_w.shape[-1] * found.phi
-
-
-def test_the_example_in_the_docstring_runs():
-    done = doctest.testmod(estimators)
-    assert done.attempted > 3
-    assert done.failed == 0
 
 
 def test_a_user_may_say_each_estimator_that_there_is():

@@ -31,6 +31,7 @@ FIGURES_OF_STUDIES = {
         figures.logged_log_px,
     ],
     "snr": [figures.signal_to_noise],
+    "likelihood": [figures.what_the_proposal_gave],
     "pictures": [figures.drawn_samples, figures.along_a_unit, figures.posteriors],
     "estimators": [figures.bounds_and_estimators, figures.samples_and_clarity, figures.by_groups],
 }

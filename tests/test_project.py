@@ -2,6 +2,8 @@
 
 import ast
 import collections
+import doctest
+import importlib
 import re
 import subprocess
 import sys
@@ -261,3 +263,12 @@ def test_the_lock_with_hashes_is_the_lock():
     hashed = (ROOT / "requirements-hashed.txt").read_text()
     for pin in re.split(r"\n(?=[A-Za-z0-9])", hashed)[1:]:
         assert "--hash=sha256:" in pin, pin
+
+
+def test_examples_in_docstrings_of_the_library_run():
+    examples = [path.stem for path in PACKAGE.glob("*.py") if ">>> " in path.read_text()]
+    assert {"bounds", "datasets", "estimators", "models", "scores"} <= set(examples)
+    for name in examples:
+        done = doctest.testmod(importlib.import_module(f"repro.{name}"))
+        assert done.attempted
+        assert not done.failed, name

@@ -369,6 +369,14 @@ def test_a_state_that_is_kept_serves_no_shorter_training_and_gives_way_to_none(
     assert kept.read_bytes() == content
 
 
+def test_a_state_of_some_of_the_runs_does_not_stand_for_all(few_at_milestones, tmp_path):
+    """One of the two had its record when the state was kept, so that the state lacks it."""
+    (alone, _) = runs(epochs=1)
+    train([alone], results=tmp_path, device="cpu", engine="eager")
+    trained_to(1, tmp_path, keep_state=True)
+    assert len(trained_to(2, tmp_path)) == 2
+
+
 def test_an_engine_of_ones_own_choice_stays_and_auto_goes_by_the_whole_length(
     few_at_milestones, tmp_path, monkeypatch
 ):

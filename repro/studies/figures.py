@@ -14,12 +14,13 @@ from repro.studies.pictures import along_a_unit, drawn_samples, posteriors
 from repro.studies.preregistered import outcomes
 from repro.studies.similarity import grids_elsewhere, method_grids, run_grids
 from repro.studies.style import INK, as_vectors, legend_above, save, styled_figure
+from repro.studies.yardstick import what_the_proposal_gave
 
 __all__ = [
     "FIGURES", "IN_PAGES", "along_a_unit", "as_vectors", "bounds_and_estimators", "by_groups",
     "chosen_beta", "draw", "drawn_samples", "leads", "logged_gaps", "logged_log_px", "posteriors",
     "printed_and_corrected", "reported_betas", "run_curves", "run_grids", "samples_and_clarity",
-    "save", "signal_to_noise",
+    "save", "signal_to_noise", "what_the_proposal_gave",
 ]  # fmt: skip
 
 

@@ -1,8 +1,7 @@
 """How good the generative networks are: likelihoods that hardly depend on the inference network.
 
-Annealed importance sampling gives log p(x) of a thousand test images under every model whose
-weights are kept, and beside it log p-hat, IWAE-64 and the ELBO of the same binarised images. So
-methods are compared image by image, and it is seen what a lead in log p-hat owes to the proposal.
+``likelihood_runs`` measures them. Methods are compared image by image, and it is seen what a lead
+in log p-hat owes to the proposal.
 
 ``expected_likelihoods.csv`` was written before any difference between methods was measured. It says
 between what bounds, in nats, a method's distance to IWAE is expected: to IWAE with its usual
@@ -13,42 +12,30 @@ log p-hat. PIWAE should be within a quarter of a nat of IWAE in our trainings on
 more than two nats behind but for the larger model.
 """
 
-import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+import pandas as pd
 
-from repro import annealing, datasets, scores
-from repro.models import Autoencoder
-from repro.randomness import Streams
 from repro.records import Archive, Record
-from repro.records.provenance import code_and_date, device_name
+from repro.records.estimates import ErrorOf, Estimate, number
 from repro.records.schema import WEIGHTS
-from repro.training import released_files
-from repro.training.engines import fastest
-from repro.training.program import model_of
-from repro.training.progress import Progress
-from repro.training.run import pick_device
+from repro.studies import style
+from repro.studies.captions import METHOD_TITLES, label
+from repro.studies.frames import AnyArchive, framed
+from repro.words.experiments import TABLE_METHODS
 
-TEST_IMAGES = 1000  # of the test set, at equal distances
-SIMULATED = 100  # images of the model's own, between whose bounds log p(x) lies
-CHAINS = 16
-TEMPERATURES = (100, 200, 400, 800, 1600, 3200)
-WIDEST = 0.05  # nats between the bounds; the first number of temperatures that is below is taken
-WEIGHTS_OF_EACH = 5000  # of log p-hat
-STREAM = [0]  # of all random numbers, so that every model meets the same binarised images
-
-
-class Sandwich(NamedTuple):
-    """The mean distance of both bounds on simulated images, and its standard error, in nats."""
-
-    temperatures: int
-    width: float
-    se: float
+EXPECTED = Path(__file__).with_name("expected_likelihoods.csv")
+SETTING_TITLES = {
+    "mnist-reference": "MNIST",
+    "mnist-larger": "MNIST, larger model",
+    "omniglot-reference": "Omniglot",
+}
+CAPTION = (
+    "Log-likelihoods of {images} test images in nats, the same binarised images for all models of "
+    "a dataset; {chains} chains; ± standard error over the images."
+)
 
 
 def name_of(record: Record) -> str:
@@ -64,86 +51,165 @@ def measurable(archive: Archive) -> list[Record]:
     return found + [r for r in archive.records("short") if (r.path / WEIGHTS).exists()]
 
 
-def measure_likelihoods(
-    record: Record, archive: Archive, data: str | Path | None = None, device: str = "auto"
-) -> Path:
-    """Measure the likelihoods of a record's model and write them beside the records."""
-    e = record.experiment
-    begun = time.monotonic()
-    origin = code_and_date()
-    device = pick_device(device)
-    dataset = datasets.load(e.dataset, data)
-    model = _model_of(record, data).to(device)
-    with Progress(1, e.name) as bar:
-        tried = sandwiches(model)
-        temperatures = tried[-1].temperatures
-        found = likelihoods(model, some_of(dataset.test), temperatures, bar.fraction)
-    origin |= {
-        "experiment": asdict(e),
-        "device": device_name(device),
-        "data": dataset.origin,
-        "temperatures": temperatures,
-        "chains": CHAINS,
-        "sandwiches": [sandwich._asdict() for sandwich in tried],
-        "log_px_samples": WEIGHTS_OF_EACH,
-        "seconds": round(time.monotonic() - begun, 1),
-    }
-    return archive.write_arrays(name_of(record), found, origin)
+class Measured(NamedTuple):
+    """A model's likelihoods: values of each image by name, and what is told of them."""
+
+    record: Record
+    values: dict[str, np.ndarray]
+    told: dict
+
+    @property
+    def source(self) -> str:
+        """Who trained it, and for how long if we did."""
+        e = self.record.experiment
+        return "released" if e.profile == "published" else f"ours, {e.epochs} epochs"
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Its setting and source, within which methods are compared."""
+        return SETTING_TITLES[self.record.experiment.setting], self.source
+
+    def mean(self, name: str, minus: str | None = None, digits: int = 2) -> Estimate:
+        """The mean of a value over the images, or of a difference of two."""
+        values = self.values[name]
+        if minus:
+            values = values - self.values[minus]
+        return Estimate.mean_of(values, ErrorOf.IMAGES, digits=digits)
 
 
-def _model_of(record: Record, data: str | Path | None) -> Autoencoder:
-    e = record.experiment
-    if e.profile == "published":
-        state = released_files.released_weights(e, data)
-    else:
-        state = record.weights()
-    model = model_of(e, state)
-    model.prepare = fastest()
-    return model
+def measured(archive: AnyArchive) -> list[Measured]:
+    """What has been measured, in the order of Table 1 within each source."""
+    archive = Archive.of(archive)
+    found = []
+    for record in measurable(archive):
+        if archive.arrays_path(name_of(record)).exists():
+            found.append(Measured(record, *archive.arrays(name_of(record))))
+    places = list(dict.fromkeys(m.place for m in found))
+
+    def order(m: Measured) -> tuple:
+        e = m.record.experiment
+        return places.index(m.place), TABLE_METHODS.index(e.method), e.estimator != "rep", e.seed
+
+    return sorted(found, key=order)
 
 
-def some_of(images: Tensor) -> Tensor:
-    """A thousand images at equal distances, or all if there are fewer: [n, pixels]."""
-    count = min(TEST_IMAGES, len(images))
-    return images[torch.arange(count) * len(images) // count]
+def beside_iwae(archive: AnyArchive) -> list[tuple[Measured, Measured]]:
+    """Each model with the IWAE, under its usual estimator, of the same setting and source."""
+    found = measured(archive)
+    usual = {}
+    for m in found:
+        e = m.record.experiment
+        if (e.method, e.estimator) == ("iwae", "rep"):
+            usual[m.place, e.seed] = m
+    pairs = [(m, usual.get((m.place, m.record.experiment.seed))) for m in found]
+    return [(m, iwae) for m, iwae in pairs if iwae is not None and m is not iwae]
 
 
-def sandwiches(model: Autoencoder) -> list[Sandwich]:
-    """Both bounds on simulated images, with more and more temperatures until they are close."""
-    x, z = annealing.simulated(model, SIMULATED, STREAM)
-    tried = []
-    for temperatures in TEMPERATURES:
-        how = (STREAM, temperatures, CHAINS)
-        low = annealing.ais(model, x, *how).log_px
-        width = (annealing.ais_upper_bound(model, x, z, *how).log_px - low).flatten()
-        se = width.std().item() / len(width) ** 0.5
-        tried.append(Sandwich(temperatures, width.mean().item(), se))
-        if tried[-1].width < WIDEST:
-            break
-    return tried
+def lead(a: Measured, b: Measured, name: str) -> Estimate:
+    """The mean over images of a value of ``a`` minus that of ``b``."""
+    return Estimate.mean_of(a.values[name] - b.values[name], ErrorOf.IMAGES)
 
 
-def likelihoods(
-    model: Autoencoder, images: Tensor, temperatures: int, tell: scores.Done = scores.silent
-) -> dict[str, np.ndarray]:
-    """What is known of each image [n] under a model of one run, in nats, float32."""
+def of_proposal(a: Measured, b: Measured) -> Estimate:
+    """How much of a lead in log p-hat is the proposal's: that lead minus the one by AIS."""
+    in_log_px = a.values["log_px"] - b.values["log_px"]
+    in_ais = a.values["ais"] - b.values["ais"]
+    return Estimate.mean_of(in_log_px - in_ais, ErrorOf.IMAGES)
 
-    def noise(what: str):
-        return Streams(STREAM, f"likelihood: {what}", model.device).normal
 
-    x = Streams(STREAM, "likelihood: binarise", model.device).binarise(
-        images.to(model.device)[None]
-    )
-    few = scores.log_weight_sums(model, x, 64, noise("IWAE-64"))
-    many = scores.log_weight_sums(model, x, WEIGHTS_OF_EACH, noise("log_px"))
-    chains = annealing.ais(model, x, STREAM, temperatures, CHAINS, tell)
-    values = {
-        "ais": chains.log_px,
-        "log_px": many["iwae"],
-        "iwae_64": few["iwae"],
-        "elbo": few["elbo"],
-        "spread": chains.spread,
-        "ess": chains.ess,
-        "accepted": chains.accepted,
-    }
-    return {name: value[0].cpu().numpy().astype(np.float32) for name, value in values.items()}
+# Tables
+
+
+def likelihood_table(archive: AnyArchive = None) -> pd.DataFrame:
+    """Each model's log p(x) by AIS, what log p-hat lacks, and how far q is from the posterior."""
+    rows = {}
+    for m in measured(archive):
+        rows[*m.place, _name(m)] = {
+            "log p(x)": m.mean("ais"),
+            "log p̂ − log p": m.mean("log_px", "ais"),
+            "IWAE-64 − log p": m.mean("iwae_64", "ais"),
+            "KL(q‖p)": m.mean("ais", "elbo"),
+        }
+    return _table(rows, archive)
+
+
+def lead_table(archive: AnyArchive = None) -> pd.DataFrame:
+    """How far methods are ahead of IWAE: by AIS, by log p-hat, and what was expected."""
+    expected = pd.read_csv(EXPECTED).set_index(["source", "setting", "method", "estimator"])
+    rows = {}
+    for m, iwae in beside_iwae(archive):
+        e = m.record.experiment
+        by_ais = lead(m, iwae, "ais")
+        row = {
+            "by AIS": by_ais,
+            "by log p̂": lead(m, iwae, "log_px"),
+            "the proposal's": of_proposal(m, iwae),
+        }
+        source = m.source.split(",")[0]
+        key = (source, e.setting, e.method, e.estimator)
+        if key in expected.index and e.profile != "short":
+            low, high = expected.loc[key, ["low", "high"]]
+            inside = "inside" if low <= by_ais.value <= high else "outside"
+            row["expected"] = f"{number(low)} to {number(high)}: {inside}"
+        rows[*m.place, _name(m)] = row | {"expected": row.get("expected", "")}
+    return _table(rows, archive)
+
+
+def sandwich_table(archive: AnyArchive = None) -> pd.DataFrame:
+    """How near the bounds on simulated images are, and how the chains fared on test images."""
+    rows = {}
+    for m in measured(archive):
+        last = m.told["sandwiches"][-1]
+        width = Estimate(last["width"], last["se"], error_of=ErrorOf.IMAGES, digits=3)
+        rows[*m.place, _name(m)] = {
+            "temperatures": str(m.told["temperatures"]),
+            "upper − lower bound": width,
+            "accepted": f"{number(100 * m.values['accepted'].mean(), 0)} %",
+            "effective chains": number(m.values["ess"].mean(), 1),
+            "spread": number(m.values["spread"].mean()),
+        }
+    return _table(rows, archive)
+
+
+def _name(m: Measured) -> str:
+    e = m.record.experiment
+    name = label(e)
+    return name if e.profile != "short" else f"{name}, seed {e.seed}"
+
+
+def _table(rows: dict, archive: AnyArchive) -> pd.DataFrame:
+    found = measured(archive)
+    told = found[0].told if found else {"chains": 0}
+    images = len(found[0].values["ais"]) if found else 0
+    caption = CAPTION.format(images=f"{images:,}", chains=told["chains"])
+    missing = len(measurable(Archive.of(archive))) - len(found)
+    needed = ["python -m repro likelihood"] if missing else []
+    return framed(rows, ["setting", "source", "method"], caption, needed)
+
+
+# Figure
+
+
+def what_the_proposal_gave(archive: AnyArchive = None):
+    """Leads over IWAE by log p-hat (open) and by AIS (filled), in each setting."""
+    pairs = [
+        (m, iwae) for m, iwae in beside_iwae(archive) if m.record.experiment.method in METHOD_TITLES
+    ]
+    if not pairs:
+        return style.nothing()
+    places = list(dict.fromkeys(m.place for m, _ in pairs))
+    with style.styled_figure(1, len(places), (8, 3), sharey=True) as (figure, axes):
+        for ax, place in zip(axes.flat, places, strict=True):
+            here = [(m, iwae) for m, iwae in pairs if m.place == place]
+            for at, (m, iwae) in enumerate(here):
+                both = [lead(m, iwae, name) for name in ("log_px", "ais")]
+                line = style.look(m.record.experiment.method)
+                ax.plot([at, at], [e.value for e in both], color=line["color"])
+                style.error_bars(ax, [at], both[:1], **line | {"markerfacecolor": "none"})
+                style.error_bars(ax, [at], both[1:], **line)
+            ax.axhline(0, color=style.GREY, linewidth=0.8, linestyle=":")
+            ax.set_xticks(range(len(here)), [_name(m) for m, _ in here], rotation=90, fontsize=7)
+            ax.set_xlim(-0.5, len(here) - 0.5)
+            ax.set_title(", ".join(place), fontsize=8)
+        axes[0, 0].set_ylabel("nats ahead of IWAE")
+    return figure

@@ -62,15 +62,17 @@ def kept_training(asked: list[Experiment], archive: Archive) -> Unfinished | Non
     Raises ReproError if its state is not of these runs.
     """
     epochs = asked[0].epochs
-    for state in (state_of(asked, archive), kept_state_of(asked, archive)):
-        kept = unfinished(state, epochs)
-        if kept and not set(kept.experiments) <= set(asked):
-            raise ReproError(
-                f"{state} is the state of other runs; delete it to train from the start"
-            )
-        if kept:
-            return kept
-    return None
+    kept = unfinished(state_of(asked, archive), epochs)
+    if kept is None:
+        kept = unfinished(kept_state_of(asked, archive), epochs)
+        missing = {e for e in asked if not archive.holds(e)}
+        if kept is None or not missing <= set(kept.experiments):
+            return None
+    if not set(kept.experiments) <= set(asked):
+        raise ReproError(
+            f"{kept.path} is the state of other runs; delete it to train from the start"
+        )
+    return kept
 
 
 def save_state(run, path: Path) -> None:

@@ -1,0 +1,129 @@
+"""Measuring the likelihoods that ``yardstick`` compares.
+
+Annealed importance sampling gives log p(x) of a thousand test images under every model whose
+weights are kept, and beside it log p-hat, IWAE-64 and the ELBO of the same binarised images.
+"""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repro import annealing, datasets, scores
+from repro.models import Autoencoder
+from repro.randomness import Streams
+from repro.records import Archive, Record
+from repro.records.provenance import code_and_date, device_name
+from repro.studies.yardstick import name_of
+from repro.training import released_files
+from repro.training.engines import fastest
+from repro.training.program import model_of
+from repro.training.progress import Progress
+from repro.training.run import pick_device
+
+TEST_IMAGES = 1000  # of the test set, at equal distances
+SIMULATED = 100  # images of the model's own, between whose bounds log p(x) lies
+CHAINS = 16
+TEMPERATURES = (100, 200, 400, 800, 1600, 3200)
+WIDEST = 0.05  # nats between the bounds; the first number of temperatures that is below is taken
+WEIGHTS_OF_EACH = 5000  # of log p-hat
+STREAM = [0]  # of all random numbers, so that every model meets the same binarised images
+
+
+class Sandwich(NamedTuple):
+    """The mean distance of both bounds on simulated images, and its standard error, in nats."""
+
+    temperatures: int
+    width: float
+    se: float
+
+
+def measure_likelihoods(
+    record: Record, archive: Archive, data: str | Path | None = None, device: str = "auto"
+) -> Path:
+    """Measure the likelihoods of a record's model and write them beside the records."""
+    e = record.experiment
+    begun = time.monotonic()
+    origin = code_and_date()
+    device = pick_device(device)
+    dataset = datasets.load(e.dataset, data)
+    model = _model_of(record, data).to(device)
+    with Progress(1, e.name) as bar:
+        tried = sandwiches(model)
+        temperatures = tried[-1].temperatures
+        found = likelihoods(model, some_of(dataset.test), temperatures, bar.fraction)
+    origin |= {
+        "experiment": asdict(e),
+        "device": device_name(device),
+        "data": dataset.origin,
+        "temperatures": temperatures,
+        "chains": CHAINS,
+        "sandwiches": [sandwich._asdict() for sandwich in tried],
+        "log_px_samples": WEIGHTS_OF_EACH,
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+    return archive.write_arrays(name_of(record), found, origin)
+
+
+def _model_of(record: Record, data: str | Path | None) -> Autoencoder:
+    e = record.experiment
+    if e.profile == "published":
+        state = released_files.released_weights(e, data)
+    else:
+        state = record.weights()
+    model = model_of(e, state)
+    model.prepare = fastest()
+    return model
+
+
+def some_of(images: Tensor) -> Tensor:
+    """A thousand images at equal distances, or all if there are fewer: [n, pixels]."""
+    count = min(TEST_IMAGES, len(images))
+    return images[torch.arange(count) * len(images) // count]
+
+
+def sandwiches(model: Autoencoder) -> list[Sandwich]:
+    """Both bounds on simulated images, with more and more temperatures until they are close."""
+    x, z = annealing.simulated(model, SIMULATED, STREAM)
+    tried = []
+    for temperatures in TEMPERATURES:
+        how = (STREAM, temperatures, CHAINS)
+        low = annealing.ais(model, x, *how).log_px
+        width = (annealing.ais_upper_bound(model, x, z, *how).log_px - low).flatten()
+        se = width.std().item() / len(width) ** 0.5
+        apart = width.mean().item()
+        print(f"{temperatures} temperatures: bounds {apart:.3f} +- {se:.3f} nats apart", flush=True)
+        tried.append(Sandwich(temperatures, apart, se))
+        if apart < WIDEST:
+            break
+    return tried
+
+
+def likelihoods(
+    model: Autoencoder, images: Tensor, temperatures: int, tell: scores.Done = scores.silent
+) -> dict[str, np.ndarray]:
+    """What is known of each image [n] under a model of one run, in nats, float32."""
+
+    def noise(what: str):
+        return Streams(STREAM, f"likelihood: {what}", model.device).normal
+
+    x = Streams(STREAM, "likelihood: binarise", model.device).binarise(
+        images.to(model.device)[None]
+    )
+    few = scores.log_weight_sums(model, x, 64, noise("IWAE-64"))
+    many = scores.log_weight_sums(model, x, WEIGHTS_OF_EACH, noise("log_px"))
+    chains = annealing.ais(model, x, STREAM, temperatures, CHAINS, tell)
+    values = {
+        "ais": chains.log_px,
+        "log_px": many["iwae"],
+        "iwae_64": few["iwae"],
+        "elbo": few["elbo"],
+        "spread": chains.spread,
+        "ess": chains.ess,
+        "accepted": chains.accepted,
+    }
+    return {name: value[0].cpu().numpy().astype(np.float32) for name, value in values.items()}

@@ -249,7 +249,7 @@ def test_references_are_whole_and_each_is_cited():
             assert {"volume", "pages"} < {*entry.fields}, name
     assert entries["chadebec2022pythae"].fields["title"].endswith("A Benchmarking Use Case")
     cited = set()
-    for path in (*PAGES, *NOTEBOOKS, *(ROOT / "repro" / "report").glob("*.py")):
+    for path in (*PAGES, *NOTEBOOKS, *(ROOT / "repro" / "studies").glob("*.py")):
         for names in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", path.read_text()):
             cited |= set(names.split(","))
     assert cited == {*entries}

@@ -112,7 +112,7 @@ def test_what_is_analysed_is_what_was_committed_before_the_first_run():
         pytest.skip(f"this copy has no commit {PLAN}")
     assert PLAN in (ROOT / "book" / "preregistered.md").read_text()
     planned = _parts(shown.stdout)
-    now = _parts((ROOT / "repro" / "report" / "preregistered.py").read_text())
+    now = _parts((ROOT / "repro" / "studies" / "preregistered.py").read_text())
     for name in ("SEEDS", "LEVEL", "RUNS", "COMMAND", "HYPOTHESES"):
         assert planned[name] == now[name]
     assert planned["interval"] == now["family_interval"]

@@ -17,7 +17,9 @@ from repro.records.estimates import (
     share_of,
 )
 from repro.studies import evidence
+from repro.studies.captions import METRIC_TITLES
 from repro.studies.evidence import Deviation, counting_training, training_noise
+from repro.studies.prose import Numbers
 from repro.studies.reported import TABLE1
 from repro.words.experiments import plan
 from tests.helpers import write_record
@@ -56,43 +58,75 @@ def test_of_one_method_it_is_between_its_seeds(archive, monkeypatch):
     assert noise == (pytest.approx(2**0.5 * IWAE.std(ddof=1)), 3)
 
 
-def test_the_noise_of_trainings_is_the_papers_if_that_is_larger(archive, monkeypatch):
+@pytest.fixture
+def printed(monkeypatch):
+    """Four runs of two methods, which are further apart than ours."""
+    found = {"iwae": Estimate(-86.0, 3.0), "piwae": Estimate(-85.0, 4.0)}
+    monkeypatch.setitem(TABLE1["paper"], "reference", {"iwae_64": found})
+
+
+def test_of_the_released_models_it_is_the_papers(archive, printed):
     """Four runs of two methods have three degrees of freedom each."""
-    printed = {"iwae": Estimate(-86.0, 3.0), "piwae": Estimate(-85.0, 4.0)}
-    monkeypatch.setitem(TABLE1["paper"], "reference", {"iwae_64": printed})
-    noise = training_noise(archive, "piwae", "iwae", "iwae_64")
+    noise = training_noise(archive, "piwae", "iwae", "iwae_64", released=True)
     assert noise == (pytest.approx(2**0.5 * 12.5**0.5), 6)
-    assert training_noise(archive, *ASKED).sd < 1
+
+
+def test_of_ours_it_is_ours_however_large_the_papers_is(archive, printed):
+    """And of the released models where the paper prints none."""
+    of_ours = (pytest.approx((PIWAE - IWAE).std(ddof=1)), 3)
+    assert training_noise(archive, "piwae", "iwae", "iwae_64") == of_ours
+    assert training_noise(archive, *ASKED, released=True) == of_ours
+
+
+def test_without_trainings_of_ours_it_is_the_papers(tmp_path, printed):
+    noise = training_noise(Archive(tmp_path), "piwae", "iwae", "iwae_64")
+    assert noise == (pytest.approx(2**0.5 * 12.5**0.5), 6)
+
+
+def test_each_difference_has_the_noise_of_its_own_pipeline():
+    """Of the committed records, whatever their images add."""
+    n = Numbers()
+    for metric in ("iwae_64", "log_px", "minus_kl"):
+        for whose in ("ours", "weights"):
+            asked = ("piwae", "iwae", metric)
+            noise = training_noise(n.archive, *asked, released=whose == "weights")
+            apart = n.apart("mnist reference", *asked, whose)
+            assert noise.sd < apart.se < 1.3 * noise.sd
+            assert noise.dof == (15 if whose == "weights" else 19)
+
+
+def test_the_papers_errors_of_the_gap_are_those_of_two_independent_scores():
+    """Its ± of both scores, added as if they were independent, to the digit that is printed."""
+    printed = TABLE1["paper"]["reference"]
+    for method, gap in printed["minus_kl"].items():
+        added = math.hypot(printed["iwae_64"][method].se, printed["log_px"][method].se)
+        assert gap.se == pytest.approx(added, abs=0.0101)
+
+
+@pytest.mark.parametrize("method", ["piwae", "miwae", "ciwae", "vae"])
+def test_in_our_runs_the_gap_is_steadier_than_either_score(method):
+    archive = Numbers().archive
+    spread = {m: training_noise(archive, method, "iwae", m).sd for m in METRIC_TITLES}
+    assert spread["minus_kl"] < min(spread["iwae_64"], spread["log_px"])
 
 
 @pytest.mark.filterwarnings("error")
 def test_without_trainings_and_without_the_paper_no_noise_is_known(tmp_path, monkeypatch):
     monkeypatch.setitem(TABLE1["paper"], "reference", {})
-    empty = Archive(tmp_path)
-    assert training_noise(empty, "piwae", "iwae", "ssim") == (0, 0)
+    noise = training_noise(Archive(tmp_path), "piwae", "iwae", "ssim")
+    assert noise == (0, 0)
     over_images = Estimate(0.5, 0.3, dof=99, error_of=ErrorOf.IMAGES)
-    assert counting_training(empty, over_images, "piwae", "iwae", "ssim") is over_images
+    assert counting_training(over_images, noise) is over_images
 
 
-@pytest.fixture
-def noisy(monkeypatch):
-    """Another training changes a difference by 0.4 nats, as far as 19 degrees of freedom tell."""
-    asked = []
-
-    def planted(archive, *words):
-        asked.append(words)
-        return Deviation(0.4, 19)
-
-    monkeypatch.setattr(evidence, "training_noise", planted)
-    yield
-    assert set(asked) <= {ASKED}
+NOISE = Deviation(0.4, 19)  # in nats; as far as 19 degrees of freedom tell
 
 
 def counted(estimate):
-    return counting_training(None, estimate, *ASKED)
+    return counting_training(estimate, NOISE)
 
 
-def test_the_noise_is_known_with_what_its_own_fit_has(noisy):
+def test_the_noise_is_known_with_what_its_own_fit_has():
     """Welch and Satterthwaite, written out; of images without end, the noise's share decides."""
     found = counted(Estimate(0.5, 0.3, dof=99, error_of=ErrorOf.IMAGES))
     dof = 0.25**2 / (0.09**2 / 99 + 0.16**2 / 19)
@@ -101,19 +135,19 @@ def test_the_noise_is_known_with_what_its_own_fit_has(noisy):
     assert many.dof == pytest.approx(19, abs=0.01)
 
 
-def test_three_and_a_third_errors_are_clear_with_many_degrees_of_freedom_and_not_with_19(noisy):
+def test_three_and_a_third_errors_are_clear_with_many_degrees_of_freedom_and_not_with_19():
     exact = Estimate(1.34, 1e-9, dof=9_999, error_of=ErrorOf.IMAGES)
     assert counted(exact).beyond(3.0) is False
     assert counted(Estimate(1.40, 1e-9, dof=9_999, error_of=ErrorOf.IMAGES)).beyond(3.0) is True
     assert Estimate(1.34, 0.4, dof=1e6, error_of=ErrorOf.SEEDS).beyond(3.0) is True
 
 
-def test_of_several_trainings_each_has_its_own_noise(noisy):
+def test_of_several_trainings_each_has_its_own_noise():
     found = counted(Estimate(0.5, 0.15, dof=99, seeds=4, error_of=ErrorOf.IMAGES))
     assert (found.se, found.seeds) == (pytest.approx(0.25), 4)
 
 
-def test_what_counts_trainings_already_stays_as_it_is(noisy):
+def test_what_counts_trainings_already_stays_as_it_is():
     between_seeds = Estimate(0.5, 0.1, error_of=ErrorOf.SEEDS)
     assert counted(between_seeds) is between_seeds
     assert evidence.difference(None, [], [], "log_px") is NOT_RUN

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from repro import plural
 from repro.records import Record
 
 CLEAR = 3.0  # standard errors beyond which a difference is called one
@@ -82,6 +83,12 @@ class Estimate:
 
         return bool(self.value > stats.t.isf(stats.norm.sf(errors), self.dof) * self.se)
 
+    def chance(self) -> float:
+        """The probability of a value as far from 0, on either side, if nothing is there."""
+        from scipy import stats
+
+        return float(2 * stats.t.sf(abs(self.value) / self.se, self.dof))
+
     def __format__(self, spec: str) -> str:
         """``{e:.3f}`` is value ± standard error with three decimals; ``{e}`` with its own."""
         digits = int(spec[1:-1]) if spec else self.digits
@@ -134,6 +141,53 @@ def added_errors(*errors: tuple[float, float]) -> tuple[float, float]:
     shares = variances / total
     dof = 1 / sum(shares**2 / [dof for _, dof in errors])
     return float(total**0.5), float(dof)
+
+
+class Pooled(NamedTuple):
+    """The mean of several comparisons, and whether they differ by more than their errors."""
+
+    mean: Estimate
+    count: int
+    q: float  # chi-squared with count - 1 degrees of freedom, if all are of one difference
+
+    def __str__(self) -> str:
+        apart = f"χ² = {number(self.q, 1)} with {plural(self.count - 1, 'degree')} of freedom"
+        return f"{self.mean} ({self.count} comparisons, {apart})"
+
+
+def pooled(found: Sequence[Estimate]) -> Pooled:
+    """The random-effects mean of comparisons whose values are independent.
+
+    The variance between what they are of is Paule and Mandel's. The mean's error has two parts: of
+    the comparisons' own errors, known no better than the least known of them, since they may be
+    borrowed from one fit; and of that variance, with one degree of freedom less than comparisons.
+    """
+    values = np.array([e.value for e in found])
+    variances = np.square([e.se for e in found])
+    between = _variance_between(values, variances)
+    weights = 1 / (variances + between)
+    shares = weights / weights.sum()
+    own = (float(np.sqrt(shares**2 @ variances)), min(e.dof for e in found))
+    other = (float(np.sqrt((shares**2).sum() * between)), len(found) - 1)
+    se, dof = added_errors(own, other)
+    mean = Estimate(float(shares @ values), se, dof, error_of=ErrorOf.SEEDS)
+    return Pooled(mean, len(found), _chi_squared(values, variances))
+
+
+def _chi_squared(values: np.ndarray, variances: np.ndarray) -> float:
+    """Cochran's Q."""
+    weights = 1 / variances
+    return float(weights @ (values - np.average(values, weights=weights)) ** 2)
+
+
+def _variance_between(values: np.ndarray, variances: np.ndarray) -> float:
+    """What has to be added to each variance for Q to be its expectation, or 0."""
+    from scipy.optimize import brentq
+
+    def excess(more: float) -> float:
+        return _chi_squared(values, variances + more) - (len(values) - 1)
+
+    return brentq(excess, 0.0, np.var(values, ddof=1)) if excess(0.0) > 0 else 0.0
 
 
 class Share(NamedTuple):

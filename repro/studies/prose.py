@@ -18,7 +18,7 @@ import repro
 from repro import one_of, plural, records
 from repro.catalogue import MODELS, OMNIGLOT
 from repro.records import Archive, Record
-from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds, pooled
 from repro.studies import (
     audit,
     claims,
@@ -40,7 +40,7 @@ from repro.studies.estimator_runs import (
     EstimatorRuns,
     log_px_of_one_decoder,
 )
-from repro.studies.evidence import Evidence, rounded_up
+from repro.studies.evidence import NAMES_OF_SETTINGS, Evidence, rounded_up
 from repro.studies.reported import FIGURE4, TABLE1
 from repro.training.costs import MACHINES
 from repro.words.experiments import Experiment, plan
@@ -268,10 +268,15 @@ class Numbers(Evidence):
         return np.array([curve.iwae_64[epoch] for curve in of_runs])
 
     def changed_by_training(self, metric: str) -> str:
-        """The standard deviation that other trainings give a difference from IWAE, as a range."""
+        """The standard deviation that other trainings of ours give a difference from IWAE."""
         others = ("piwae", "miwae", "ciwae")
         noises = [evidence.training_noise(self.archive, m, "iwae", metric) for m in others]
         return _from_to([noise.sd for noise in noises])
+
+    def changed_in_the_paper(self, metric: str) -> Estimate:
+        """The same of the paper's runs, which is borrowed for the released models."""
+        asked = ("miwae", "iwae", metric)
+        return Estimate(evidence.training_noise(self.archive, *asked, released=True).sd)
 
     # Bounds and estimators
 
@@ -349,6 +354,18 @@ class Numbers(Evidence):
     def interval(self, method: str, metric: str) -> str:
         """A hypothesis's mean and the interval that holds with all others together."""
         return preregistered.interval_of(self.archive, method, metric)
+
+    def pooled(self, method: str, metric: str, whole: bool = True):
+        """The mean of all comparisons with IWAE in the reference model, of whole trainings."""
+        found = claims.differences_from_iwae(self, metric, (method,), NAMES_OF_SETTINGS)
+        counting = [d for d in found if d.source.whole or not whole]
+        mine = claims.by_kind(counting).get(f"{method.upper()} with the reference model", [])
+        return pooled(mine) if len(mine) > 1 else NOT_RUN
+
+    def correction(self, part: str) -> str:
+        """A part of ``claims.correction``; what is no count is rounded up."""
+        value = getattr(claims.correction(self), part)
+        return rounded_up(value) if isinstance(value, float) and value else str(value)
 
     def count_of_claims(self) -> str:
         """How many claims there are, and how many came to each outcome."""

@@ -33,8 +33,8 @@ SETTING_TITLES = {
     "omniglot-reference": "Omniglot",
 }
 CAPTION = (
-    "Log-likelihoods of {images} test images in nats, the same binarised images for all models of "
-    "a dataset; {chains} chains; ± standard error over the images."
+    "{what}, of {images} test images in nats, the same binarised images for all models of a "
+    "dataset; {chains} chains; ± standard error over the images."
 )
 
 
@@ -130,7 +130,7 @@ def likelihood_table(archive: AnyArchive = None) -> pd.DataFrame:
             "IWAE-64 − log p": m.mean("iwae_64", "ais"),
             "KL(q‖p)": m.mean("ais", "elbo"),
         }
-    return _table(rows, archive)
+    return _table(rows, archive, "Log-likelihoods")
 
 
 def lead_table(archive: AnyArchive = None) -> pd.DataFrame:
@@ -152,7 +152,7 @@ def lead_table(archive: AnyArchive = None) -> pd.DataFrame:
             inside = "inside" if low <= by_ais.value <= high else "outside"
             row["expected"] = f"{number(low)} to {number(high)}: {inside}"
         rows[*m.place, _name(m)] = row | {"expected": row.get("expected", "")}
-    return _table(rows, archive)
+    return _table(rows, archive, "Leads over IWAE")
 
 
 def sandwich_table(archive: AnyArchive = None) -> pd.DataFrame:
@@ -168,7 +168,7 @@ def sandwich_table(archive: AnyArchive = None) -> pd.DataFrame:
             "effective chains": number(m.values["ess"].mean(), 1),
             "spread": number(m.values["spread"].mean()),
         }
-    return _table(rows, archive)
+    return _table(rows, archive, "Bounds on simulated images, and the chains")
 
 
 def _name(m: Measured) -> str:
@@ -177,11 +177,11 @@ def _name(m: Measured) -> str:
     return name if e.profile != "short" else f"{name}, seed {e.seed}"
 
 
-def _table(rows: dict, archive: AnyArchive) -> pd.DataFrame:
+def _table(rows: dict, archive: AnyArchive, what: str) -> pd.DataFrame:
     found = measured(archive)
     told = found[0].told if found else {"chains": 0}
     images = len(found[0].values["ais"]) if found else 0
-    caption = CAPTION.format(images=f"{images:,}", chains=told["chains"])
+    caption = CAPTION.format(what=what, images=f"{images:,}", chains=told["chains"])
     missing = len(measurable(Archive.of(archive))) - len(found)
     needed = ["python -m repro likelihood"] if missing else []
     return framed(rows, ["setting", "source", "method"], caption, needed)

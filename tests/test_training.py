@@ -369,6 +369,15 @@ def test_a_state_that_is_kept_serves_no_shorter_training_and_gives_way_to_none(
     assert kept.read_bytes() == content
 
 
+def test_each_epoch_has_its_line_and_an_evaluation_none_within_a_minute(
+    few_at_milestones, tmp_path, capsys
+):
+    trained_to(5, tmp_path)
+    said = capsys.readouterr().out.splitlines()
+    told = [line.split(" of ")[0] for line in said if line.startswith("epoch ")]
+    assert told == [f"epoch {n}" for n in range(1, 6)]
+
+
 def test_a_state_of_some_of_the_runs_does_not_stand_for_all(few_at_milestones, tmp_path):
     """One of the two had its record when the state was kept, so that the state lacks it."""
     (alone, _) = runs(epochs=1)

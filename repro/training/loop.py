@@ -186,9 +186,9 @@ class _Loop:
                 self._steps_of_epoch()
                 self._check_finite()
                 self._end_epoch()
+                self.progress(run)
                 self._measure_milestone()
                 self._save(now=run.finished)
-                self.progress(run)
         except _Halt:
             self._save()
 

@@ -78,7 +78,7 @@ class Progress:
             self._move_bar(done, text)
         else:
             far = f"epoch {done:.4g} of {self.total}"
-            self._print_line(done, f"{far}  {text}", due=fit.step == 0)
+            self._print_line(done, f"{far}  {text}", due=fit.step == 0 and not fit.note)
 
     def fraction(self, done: float) -> None:
         """Show a fraction done."""

@@ -105,13 +105,17 @@ def test_with_every_run_the_differences_are_paired_by_seed(tmp_path):
 
 
 def test_what_is_analysed_is_what_was_committed_before_the_first_run():
-    """Constants and interval, read from the commit that the page names; a name has changed."""
-    file = f"{PLAN}:repro/studies/preregistered.py"
-    shown = subprocess.run(["git", "show", file], cwd=ROOT, capture_output=True, text=True)
-    if shown.returncode:
+    """Constants and interval, from the commit that the page names, but for names changed since.
+
+    Those are the file's folder, ``profile_name`` as a word of a run, and ``interval``.
+    """
+    git = {"cwd": ROOT, "capture_output": True, "text": True}
+    if subprocess.run(["git", "cat-file", "-e", PLAN], **git).returncode:
         pytest.skip(f"this copy has no commit {PLAN}")
+    file = f"{PLAN}:repro/report/preregistered.py"
+    shown = subprocess.run(["git", "show", file], **git, check=True)
     assert PLAN in (ROOT / "book" / "preregistered.md").read_text()
-    planned = _parts(shown.stdout)
+    planned = _parts(shown.stdout.replace("profile_name", "profile"))
     now = _parts((ROOT / "repro" / "studies" / "preregistered.py").read_text())
     for name in ("SEEDS", "LEVEL", "RUNS", "COMMAND", "HYPOTHESES"):
         assert planned[name] == now[name]

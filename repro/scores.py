@@ -95,6 +95,12 @@ def _binarised(model: Autoencoder, images: Tensor, seeds: Sequence[int], purpose
     return Streams(seeds, purpose, model.device).binarise(images.to(model.device)[None])
 
 
+def some_of(images: Tensor, most: int) -> Tensor:
+    """At most so many images, at equal distances in their order: [n, pixels]."""
+    count = min(most, len(images))
+    return images[torch.arange(count) * len(images) // count]
+
+
 def evaluate(
     model: Autoencoder,
     images: Tensor,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from repro import annealing, datasets, scores
@@ -55,7 +54,9 @@ def measure_likelihoods(
     with Progress(1, e.name) as bar:
         tried = sandwiches(model)
         temperatures = tried[-1].temperatures
-        found = likelihoods(model, some_of(dataset.test), temperatures, bar.fraction)
+        found = likelihoods(
+            model, scores.some_of(dataset.test, TEST_IMAGES), temperatures, bar.fraction
+        )
     origin |= {
         "experiment": asdict(e),
         "device": device_name(device),
@@ -78,12 +79,6 @@ def _model_of(record: Record, data: str | Path | None) -> Autoencoder:
     model = model_of(e, state)
     model.prepare = fastest()
     return model
-
-
-def some_of(images: Tensor) -> Tensor:
-    """A thousand images at equal distances, or all if there are fewer: [n, pixels]."""
-    count = min(TEST_IMAGES, len(images))
-    return images[torch.arange(count) * len(images) // count]
 
 
 def sandwiches(model: Autoencoder) -> list[Sandwich]:

@@ -69,12 +69,12 @@ class Measured(NamedTuple):
         """Its setting and source, within which methods are compared."""
         return SETTING_TITLES[self.record.experiment.setting], self.source
 
-    def mean(self, name: str, minus: str | None = None, digits: int = 2) -> Estimate:
+    def mean(self, name: str, minus: str | None = None) -> Estimate:
         """The mean of a value over the images, or of a difference of two."""
         values = self.values[name]
         if minus:
             values = values - self.values[minus]
-        return Estimate.mean_of(values, ErrorOf.IMAGES, digits=digits)
+        return Estimate.mean_of(values, ErrorOf.IMAGES)
 
 
 def measured(archive: AnyArchive) -> list[Measured]:

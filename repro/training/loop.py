@@ -20,7 +20,7 @@ from repro import ReproError, signal
 from repro.bounds import Layout
 from repro.datasets import Dataset
 from repro.records.provenance import device_name
-from repro.scores import iwae_bound
+from repro.scores import iwae_bound, some_of
 from repro.training import states
 from repro.training.as_released import ReleasedProgram
 from repro.training.program import Program, learning_rate, model_of
@@ -311,7 +311,7 @@ def _add_log_px(
     samples = PROFILES[program.experiments[0].profile].log_px_samples
     images = dataset.test
     if len(images) > IMAGES_AT_MILESTONES:
-        images = images[torch.arange(IMAGES_AT_MILESTONES) * len(images) // IMAGES_AT_MILESTONES]
+        images = some_of(images, IMAGES_AT_MILESTONES)
         _add_bound(lines, "iwae_64_same_images", 64, program, images, tell)
         for line in lines:
             line["log_px_images"] = len(images)

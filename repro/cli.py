@@ -146,8 +146,8 @@ def status_command(profile: str, archive: Archive) -> None:
     for name in [*names, "published"]:
         for record in archive.records(name):
             e = record.experiment
-            date = record.provenance["date"][:10]
-            commit = (record.provenance["commit"] or "unknown")[:10]
+            date = record.provenance.date[:10]
+            commit = (record.provenance.commit or "unknown")[:10]
             print(f"there    {e.folder}  ({e.epochs} epochs, {date}, commit {commit})")
     if profile == "best":
         missing = [e for name in exhibits.EXHIBITS for e in archive.select(name).missing]

@@ -43,8 +43,8 @@ class Dataset:
         return digest.hexdigest()
 
     @property
-    def origin(self) -> dict[str, str]:
-        """What a record says of its data."""
+    def provenance(self) -> dict[str, str]:
+        """Name, variant and hash, as records keep them."""
         return {"name": self.name, "variant": self.variant, "sha256": self.sha256}
 
 

@@ -57,7 +57,7 @@ def _fault_of_record(path: Path, archive: Archive) -> str:
     gap = record.metrics["minus_kl"]
     if gap["value"] > CLEARLY_POSITIVE * gap["se"]:
         return f"-KL is {gap['value']:.3f} +- {gap['se']:.3f}; it cannot be positive"
-    if not _is_committed(record.provenance):
+    if not _are_committed(record.provenance.codes):
         return UNKNOWN_CODE
     for metric, values in images.items():
         recorded = record.metrics.get(metric, {}).get("value", np.nan)
@@ -69,15 +69,15 @@ def _fault_of_record(path: Path, archive: Archive) -> str:
 def _fault_of(read: Callable[[str], tuple], name: str) -> str:
     """What is wrong with a table or arrays, which ``read`` reads with their provenance."""
     try:
-        _, origin = read(name)
+        _, provenance = read(name)
     except ReproError as error:
         return str(error)
-    return "" if _is_committed(origin) else UNKNOWN_CODE
+    code = code_of(provenance["commit"], provenance["dirty"])
+    return "" if _are_committed([code]) else UNKNOWN_CODE
 
 
-def _is_committed(origin: dict) -> bool:
-    """Whether a provenance names committed code, and nothing else."""
-    codes = [code_of(origin), *origin.get("trained_by", [])]
+def _are_committed(codes: list[str]) -> bool:
+    """True if a provenance names committed code, and nothing else."""
     return not any(code == "unknown" or code.endswith(CHANGES) for code in codes)
 
 
@@ -160,8 +160,8 @@ def unknown_commits(project: Path, archive: Archive) -> Iterator[tuple[str, str]
     if git_says(project, "rev-parse", "--is-shallow-repository") != "false":
         return
     for record in [r for profile in KEPT_PROFILES for r in archive.records(profile)]:
-        codes = [record.provenance["commit"], *record.provenance.get("trained_by", [])]
-        for code in dict.fromkeys(codes):
+        provenance = record.provenance
+        for code in dict.fromkeys([provenance.commit, *(provenance.trained_by or [])]):
             if git_says(project, "rev-parse", "--verify", f"{code}^{{commit}}") is None:
                 yield str(record.path), f"its code {code} is no commit of this repository"
 

@@ -157,7 +157,7 @@ def _file(name: str, data: bytes) -> dict:
 
 def _datasets(records: Sequence[Record]) -> list[dict]:
     """Each version of the images that a model was trained on; the files are not in the crate."""
-    variants = {r.provenance["data"]["sha256"]: r.provenance["data"] for r in records}
+    variants = {r.provenance.data["sha256"]: r.provenance.data for r in records}
     return [
         _entity(
             _id_of_data(data),
@@ -187,18 +187,18 @@ def _folder(record: Record, folder: str, content: dict[str, bytes]) -> dict:
 def _action(record: Record, folder: str, agent: dict) -> dict:
     """How a record came about: by whom, by what, from what, when."""
     e = record.experiment
-    told = record.provenance
+    provenance = record.provenance
     made = "measured" if e.profile == "published" else "trained and measured"
     return _entity(
         f"#run-{_id(folder)}",
         "CreateAction",
         name=f"{e.name} on {e.dataset} was {made}",
-        description=f"{e.command}; on {told['device']}; code: commit {told['commit']}",
+        description=f"{e.command}; on {provenance.device}; code: commit {provenance.commit}",
         instrument=_ref(SOFTWARE["@id"]),
         agent=_ref(agent["@id"]),
-        object=_ref(_id_of_data(told["data"])),
+        object=_ref(_id_of_data(provenance.data)),
         result=_ref(folder),
-        endTime=told["date"],
+        endTime=provenance.date,
         actionStatus=_ref("http://schema.org/CompletedActionStatus"),
     )
 

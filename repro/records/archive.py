@@ -42,6 +42,7 @@ from repro.records.schema import (
     IMAGES,
     OWN_BOUND,
     WEIGHTS,
+    Provenance,
     fault_of_provenance,
 )
 from repro.words import exhibits
@@ -74,6 +75,7 @@ CURVE = (
 OF_AUDIT = ("logs", "checkpoints", "drawers", "figure4", "best", "proposals")
 OF_GRADIENTS = ("estimators", "samples", "looser")
 MADE_BY = dict.fromkeys(OF_AUDIT, "audit") | dict.fromkeys(OF_GRADIENTS, "gradients")
+SETTING_COLUMN = "group"  # of committed tables, which holds what is a setting everywhere else
 PAIR = {"inputs", "reconstructions"}  # images that figures draw
 
 
@@ -104,7 +106,7 @@ class Record:
     path: Path
     experiment: Experiment
     metrics: dict[str, dict[str, float]]
-    provenance: dict
+    provenance: Provenance
 
     @property
     def is_tested_elsewhere(self) -> bool:
@@ -279,13 +281,13 @@ class Archive:
         grids: Mapping,
         images: dict[str, np.ndarray] | None,
         weights: dict | None,
-        origin: dict,
+        provenance: Provenance,
     ) -> Path:
         """Write a record under a temporary name and rename it when it is whole.
 
         A line of the curve may have ``gradients``, as ``signal.row``. ``grids`` holds inputs and
         reconstructions, and both again with ``_elsewhere``, as tensors; ``images`` the metrics of
-        every test image, each [n]; ``origin`` the provenance. A whole record is never replaced.
+        every test image, each [n]. A whole record is never replaced.
         """
         path = self.path_of(experiment)
         if self.holds(experiment):
@@ -294,7 +296,9 @@ class Archive:
         def fill(folder: Path) -> None:
             _write_texts(folder, experiment, metrics, curve)
             _write_arrays(folder, grids, images, weights)
-            _write_provenance(folder, origin)
+            files = {p.name: _sha256(p) for p in sorted(folder.iterdir())}
+            facts = replace(provenance, files=files).as_dict()
+            _write_json(folder / "provenance.json", facts)
 
         _write_folder(path, fill)
         self._forget(path)
@@ -383,52 +387,54 @@ class Archive:
         """The file of arrays that are of no single run."""
         return self.folder / "published" / f"{name}.npz"
 
-    def write_table(self, name: str, table, origin: dict, numbers: str = "%.5f") -> Path:
-        """Write a DataFrame, its ``numbers`` formatted, and beside it where it comes from."""
-        write = partial(table.to_csv, index=False, float_format=numbers, lineterminator="\n")
-        return _write_with_origin(self.table_path(name), write, origin)
+    def write_table(self, name: str, table, provenance: dict, numbers: str = "%.5f") -> Path:
+        """Write a DataFrame, its ``numbers`` formatted, and its provenance beside it."""
+        as_kept = table.rename(columns={"setting": SETTING_COLUMN})
+        write = partial(as_kept.to_csv, index=False, float_format=numbers, lineterminator="\n")
+        return _write_beside(self.table_path(name), write, provenance)
 
     def table(self, name: str):
         """A table of ``write_table`` and its provenance, verified."""
         import pandas as pd
 
         path = self.table_path(name)
-        origin = _verified_origin(path, name)
-        return pd.read_csv(path), origin
+        provenance = _verified_provenance(path, name)
+        return pd.read_csv(path).rename(columns={SETTING_COLUMN: "setting"}), provenance
 
-    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray], origin: dict) -> Path:
-        """Write arrays, and beside them where they come from."""
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray], provenance: dict) -> Path:
+        """Write arrays, and their provenance beside them."""
         path = self.arrays_path(name)
-        return _write_with_origin(path, lambda f: np.savez_compressed(f, **arrays), origin)
+        return _write_beside(path, lambda f: np.savez_compressed(f, **arrays), provenance)
 
     def arrays(self, name: str) -> tuple[dict[str, np.ndarray], dict]:
         """The arrays of ``write_arrays`` and their provenance, verified."""
         path = self.arrays_path(name)
-        origin = _verified_origin(path, name)
-        return _arrays_in(path), origin
+        provenance = _verified_provenance(path, name)
+        return _arrays_in(path), provenance
 
 
-def _write_with_origin(path: Path, write: Callable[[IO[bytes]], None], origin: dict) -> Path:
-    """Let ``write`` write a file, and beside it write where it comes from."""
+def _write_beside(path: Path, write: Callable[[IO[bytes]], None], provenance: dict) -> Path:
+    """Let ``write`` write a file, and write its provenance beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".partial")
     with open(unfinished, "wb") as file:
         write(file)
-    _write_json(path.with_suffix(".json"), origin | {"files": {path.name: _sha256(unfinished)}})
+    files = {path.name: _sha256(unfinished)}
+    _write_json(path.with_suffix(".json"), provenance | {"files": files})
     os.replace(unfinished, path)
     return path
 
 
-def _verified_origin(path: Path, name: str) -> dict:
-    """Where a table or arrays come from. Raises ReproError if they are not as they were written."""
+def _verified_provenance(path: Path, name: str) -> dict:
+    """Read the provenance of a table or arrays, which are as they were written, or ReproError."""
     study = name.split("/")[0]
     command = f"python -m repro {MADE_BY.get(study, study)}"
     if not path.exists():
         raise ReproError(f"there is no {path}; make it with: {command}")
     try:
-        origin = _read_json(path.with_suffix(".json"))
-        if origin["files"][path.name] == _sha256(path):
-            return origin
+        provenance = _read_json(path.with_suffix(".json"))
+        if provenance["files"][path.name] == _sha256(path):
+            return provenance
     except (FileNotFoundError, ValueError, KeyError):
         pass
     raise ReproError(
@@ -491,8 +497,8 @@ def read(path: str | Path) -> Record:
         experiment = _experiment_in(path)
         again = f"run: {experiment.command} --results ELSEWHERE"
         metrics = _read_json(path / "metrics.json")
-        record = Record(path, experiment, metrics, _read_json(path / "provenance.json"))
-        fault = _fault(record)
+        facts = _read_json(path / "provenance.json")
+        fault = _fault(path, experiment, metrics, facts)
     except ReproError:
         raise
     except FileNotFoundError as error:
@@ -501,7 +507,7 @@ def read(path: str | Path) -> Record:
         fault = f"cannot be read ({in_short(error)})"
     else:
         if not fault:
-            return record
+            return Record(path, experiment, metrics, Provenance(**facts))
         fault = f"is not as it was written ({fault})"
     raise ReproError(f"{path} {fault}; restore it, or {again}")
 
@@ -516,21 +522,19 @@ def _experiment_in(path: Path) -> Experiment:
     return experiment
 
 
-def _fault(record: Record) -> str:
-    """What is wrong with a record, or an empty string."""
-    path, experiment = record.path, record.experiment
+def _fault(path: Path, experiment: Experiment, metrics: dict, facts: dict) -> str:
+    """Say what is wrong with a record, or nothing."""
     for metric in METRICS:
-        if metric not in record.metrics:
+        if metric not in metrics:
             return f"no {metric}"
-    if fault := fault_of_provenance(record.provenance):
+    if fault := fault_of_provenance(facts):
         return fault
     if path.parts[-3:] != Path(experiment.folder).parts:
         return f"it is the record of {experiment.folder}"
-    numbers = [m[k] for m in record.metrics.values() for k in ("value", "se")]
+    numbers = [m[k] for m in metrics.values() for k in ("value", "se")]
     if not all(map(math.isfinite, numbers)):
         return "a metric is not finite"
-    hashes = record.provenance["files"]
-    return _fault_of_files(path, hashes) or _fault_of_curve(path, experiment)
+    return _fault_of_files(path, facts["files"]) or _fault_of_curve(path, experiment)
 
 
 def _fault_of_files(path: Path, hashes: dict[str, str]) -> str:
@@ -636,12 +640,6 @@ def _write_texts(
     _write_gradients(folder / GRADIENTS, curve)
     if source := own.source_of(experiment.method):
         (folder / OWN_BOUND).write_text(source)
-
-
-def _write_provenance(folder: Path, origin: dict) -> None:
-    """Write where a record comes from, with a hash of each of its files."""
-    files = {p.name: _sha256(p) for p in sorted(folder.iterdir())}
-    _write_json(folder / "provenance.json", origin | {"files": files})
 
 
 def _write_curve(path: Path, curve: list[dict]) -> None:

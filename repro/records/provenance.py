@@ -42,10 +42,9 @@ def code_and_date() -> dict:
     return code | {"versions": versions, "date": now}
 
 
-def code_of(origin: dict) -> str:
-    """The commit in a provenance, marked if the code held changes; ``unknown`` without one."""
-    commit = origin["commit"] or "unknown"
-    return commit + CHANGES if origin["dirty"] else commit
+def code_of(commit: str | None, dirty: bool | None) -> str:
+    """A commit, marked if the code held changes; ``unknown`` without one."""
+    return (commit or "unknown") + (CHANGES if dirty else "")
 
 
 def git_says(folder: Path, *words: str) -> str | None:

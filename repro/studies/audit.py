@@ -273,7 +273,7 @@ def gaps(archive: AnyArchive = None) -> pd.DataFrame:
     """The logged "-KL" over each whole run: its mean, its spread, how often it is above 0."""
     rows: Rows = {}
     blocks = blocks_of_logs(Archive.of(archive))
-    for (setting, method), mine in blocks.groupby(["group", "method"], sort=False):
+    for (setting, method), mine in blocks.groupby(["setting", "method"], sort=False):
         mean = mine.gap_mean
         spread = float(np.sqrt((mine.gap_sd**2).mean() + mean.var()))  # of single epochs
         se = spread / (LOG_BLOCK * len(mine)) ** 0.5
@@ -331,9 +331,8 @@ def proposals(archive: AnyArchive = None) -> pd.DataFrame:
     for of_model in found.to_dict("records"):
         for title, (value, error, digits) in PROPOSALS.items():
             cell = Estimate(of_model[value], of_model.get(error), digits=digits)
-            rows[of_model["group"].replace("-", " "), title][METHOD_TITLES[of_model["method"]]] = (
-                cell
-            )
+            setting = of_model["setting"].replace("-", " ")
+            rows[setting, title][METHOD_TITLES[of_model["method"]]] = cell
     first = found.iloc[0]
     caption = (
         f"k̂ of 5,000 weights each of {first.images} test images; the rise of {first.deep_images} "
@@ -376,7 +375,7 @@ def _share(tests: Iterable[bool]) -> str:
 
 def _of_printed_and_logged(cells: Sequence[Cell], blocks: pd.DataFrame) -> list[str]:
     """Whether the printed table is the logs, and what the logged gap is."""
-    per_log = blocks.groupby(["group", "method"]).gap_mean.agg(["mean", "sem"])
+    per_log = blocks.groupby(["setting", "method"]).gap_mean.agg(["mean", "sem"])
     return [
         f"{_share(abs(c.printed - c.logged) < 0.0051 for c in cells)} printed cells of Table 1 "
         f"are, to the printed digit, the mean of the last {LOG_BLOCK} epochs of the released logs.",
@@ -420,7 +419,7 @@ def _of_omniglot(archive: Archive) -> list[str]:
     for method, record in models.items():
         block = last_block(blocks, "omniglot-reference", method)
         off.append(abs(record.metrics["log_px"]["value"] - block.log_px_mean))
-    version = models["iwae"].provenance["data"]["variant"]
+    version = models["iwae"].provenance.data["variant"]
     return [
         f"On Omniglot these weights, measured on {version}, have log p̂ within **{max(off):.2f} "
         "nats** of the released logs, all five; how its drawings are resized was chosen with a "
@@ -507,7 +506,7 @@ def logged_gaps(archive: AnyArchive = None):
     with styled_figure(1, 2, (8, 3), sharey=True) as (figure, axes):
         for ax, model in zip(axes.flat, TABLE1["report"], strict=True):
             for m in TABLE_METHODS:
-                mine = blocks[(blocks.group == f"mnist-{model}") & (blocks.method == m)]
+                mine = blocks[(blocks.setting == f"mnist-{model}") & (blocks.method == m)]
                 points = {"color": COLOURS[m], "markersize": 2.5, "alpha": 0.6}
                 ax.plot(mine.last_epoch, mine.gap_mean, MARKERS[m], label=m.upper(), **points)
             iwae = archive.released.get(("mnist", model, "iwae"))

@@ -20,13 +20,13 @@ from repro.words.experiments import TABLE_METHODS, Experiment
 
 
 def blocks_of_logs(archive: Archive) -> pd.DataFrame:
-    """Means and standard deviations of blocks of 20 epochs; ``group`` names the setting."""
+    """Means and standard deviations of blocks of 20 epochs, by setting and method."""
     return archive.table("logs")[0]
 
 
 def last_block(blocks: pd.DataFrame, setting: str, method: str) -> pd.Series:
     """The last 20 epochs of a run's log."""
-    mine = blocks[(blocks.group == setting) & (blocks.method == method)]
+    mine = blocks[(blocks.setting == setting) & (blocks.method == method)]
     return mine.loc[mine.last_epoch.idxmax()]
 
 
@@ -38,7 +38,7 @@ def logged(block: pd.Series, metric: str) -> float:
 def leads_in_logs(archive: Archive) -> pd.DataFrame:
     """PIWAE's and MIWAE's logged log p-hat minus IWAE's, by setting and last epoch of 20."""
     blocks = blocks_of_logs(archive)
-    log_px = blocks.pivot(index=["group", "last_epoch"], columns="method", values="log_px_mean")
+    log_px = blocks.pivot(index=["setting", "last_epoch"], columns="method", values="log_px_mean")
     return log_px.sub(log_px.iwae, axis=0)[["piwae", "miwae"]]
 
 
@@ -57,7 +57,7 @@ def nodes_of(curve: pd.Series) -> dict[float, float]:
 
 def checkpoint_of(e: Experiment, archive: Archive) -> pd.Series:
     """A released run's row in the table of best checkpoints."""
-    found = archive.table("checkpoints")[0].set_index(["group", "method"])
+    found = archive.table("checkpoints")[0].set_index(["setting", "method"])
     return found.loc[e.setting, e.method]
 
 
@@ -73,12 +73,12 @@ def logged_log_px(archive: AnyArchive = None):
     """The logs' log p-hat by epoch, in means of 20 epochs: which methods lie together."""
     blocks = blocks_of_logs(Archive.of(archive))
     with style.styled_figure(1, 3, (8, 3)) as (figure, axes):
-        for ax, group in zip(axes.flat, blocks.group.unique(), strict=True):
-            run = blocks[blocks.group == group]
+        for ax, setting in zip(axes.flat, blocks.setting.unique(), strict=True):
+            run = blocks[blocks.setting == setting]
             draw_logs(ax, run, "log_px_mean", {m: m.upper() for m in TABLE_METHODS})
             late = run[run.last_epoch > run.last_epoch.max() / 10].log_px_mean
             limits = (late.min(), late.max() + 0.5)
-            ax.set(xlabel="epoch", title=group.replace("-", ", "), ylim=limits)
+            ax.set(xlabel="epoch", title=setting.replace("-", ", "), ylim=limits)
         axes[0, 0].set_ylabel("nats")
         style.legend_above(figure, axes[0, 0], 5)
     return figure
@@ -161,7 +161,7 @@ def _draw_logs(row, setting: str, archive: Archive, again: Sequence[Record]) -> 
     row[0].set_title("report: (a) logged as IWAE-64")
     row[1].set_title("report: (b) log p̂(x), logged")
     blocks = blocks_of_logs(archive)
-    blocks = blocks[blocks.group == setting]
+    blocks = blocks[blocks.setting == setting]
     last = blocks.last_epoch.max()
     for ax, metric in zip(row, METRICS_OF_PANELS, strict=True):
         draw_logs(ax, blocks, f"{metric}_mean", METHOD_TITLES)

@@ -51,7 +51,7 @@ def at_offset(
 def measure_signal(name: str, archive: Archive, data: str | Path | None, device: str) -> Path:
     """Write a table of the signal and noise of gradients, as ``DESIGNS`` says."""
     design = designs.DESIGNS[name]
-    origin = code_and_date()
+    provenance = code_and_date()
     begun = time.monotonic()
     device = pick_device(device)
     weights: dict[str, dict] = {}
@@ -70,14 +70,14 @@ def measure_signal(name: str, archive: Archive, data: str | Path | None, device:
         for done, part in enumerate(parts, 1):
             rows += part
             bar.fraction(done / len(parts))
-    origin |= {
+    provenance |= {
         "device": device_name(device),
         "weights": {where: source for where, source in weights.items() if source},
-        "data": [d.origin | {"split": "train"} for d in found.values()],
+        "data": [d.provenance | {"split": "train"} for d in found.values()],
         "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
         **designs.AS_RECORDED,
     }
-    return archive.write_table(name, pd.DataFrame(rows), origin, numbers="%.7g")
+    return archive.write_table(name, pd.DataFrame(rows), provenance, numbers="%.7g")
 
 
 def network(

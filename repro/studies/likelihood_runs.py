@@ -47,7 +47,7 @@ def measure_likelihoods(
     """Measure the likelihoods of a record's model and write them beside the records."""
     e = record.experiment
     begun = time.monotonic()
-    origin = code_and_date()
+    provenance = code_and_date()
     device = pick_device(device)
     dataset = datasets.load(e.dataset, data)
     model = _model_of(record, data).to(device)
@@ -57,17 +57,17 @@ def measure_likelihoods(
         found = likelihoods(
             model, scores.some_of(dataset.test, TEST_IMAGES), temperatures, bar.fraction
         )
-    origin |= {
+    provenance |= {
         "experiment": asdict(e),
         "device": device_name(device),
-        "data": dataset.origin,
+        "data": dataset.provenance,
         "temperatures": temperatures,
         "chains": CHAINS,
         "sandwiches": [sandwich._asdict() for sandwich in tried],
         "log_px_samples": WEIGHTS_OF_EACH,
         "seconds": round(time.monotonic() - begun, 1),
     }
-    return archive.write_arrays(name_of(record), found, origin)
+    return archive.write_arrays(name_of(record), found, provenance)
 
 
 def _model_of(record: Record, data: str | Path | None) -> Autoencoder:

@@ -138,7 +138,7 @@ def make_pictures(archive: Archive, data: str | Path | None) -> Path:
     The first two are of the report's models on MNIST and of ours on Omniglot.
     """
     begun = time.monotonic()
-    origin = code_and_date()
+    provenance = code_and_date()
     found = {name: datasets.load(name, data) for name in ("mnist", OMNIGLOT)}
     models = []
     sources = {}
@@ -151,16 +151,16 @@ def make_pictures(archive: Archive, data: str | Path | None) -> Path:
         "traversals": _as_bytes([traversal(*of_model) for of_model in models]),
         **_posteriors(found["mnist"]),
     }
-    origin |= {
+    provenance |= {
         "device": device_name("cpu"),
         "weights": {m: source["record"] for m, source in sources.items()},  # ours, the last
-        "data": [dataset.origin for dataset in found.values()],
+        "data": [dataset.provenance for dataset in found.values()],
         "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
         "hidden": PLANE_HIDDEN,
         "steps": PLANE_STEPS,
         "batch_size": PLANE_BATCH,
     }
-    return archive.write_arrays("pictures", arrays, origin)
+    return archive.write_arrays("pictures", arrays, provenance)
 
 
 def _as_bytes(values: list[torch.Tensor]) -> np.ndarray:

@@ -122,10 +122,10 @@ def cost(archive: Archive) -> str:
     runs = [archive.get(e) for e in all_trainings() if archive.holds(e)]
     if not runs:
         return "no time yet"
-    devices = " and ".join(sorted({r.provenance["device"] for r in runs}))
+    devices = " and ".join(sorted({r.provenance.device for r in runs}))
     said = []
     for part in PARTS:
-        seconds = sum(r.provenance["seconds"][part] for r in runs)
+        seconds = sum(r.provenance.seconds[part] for r in runs)
         said.append(f"{seconds / 60:.1f} minutes of {part}")
     return f"{' and '.join(said)} on {devices}"
 

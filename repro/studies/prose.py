@@ -97,7 +97,7 @@ class Numbers(Evidence):
         if "curve" in found:
             names = found.curve
         else:
-            names = found.group.str.replace("-", " ") + " " + found.method
+            names = found.setting.str.replace("-", " ") + " " + found.method
         (value,) = found[names == row][column]
         return Estimate(value, digits=digits)
 
@@ -107,7 +107,7 @@ class Numbers(Evidence):
         It may be calculated, "rise / predicted"; and over one setting's rows alone.
         """
         found = self.archive.table(table)[0]
-        of_setting = found.group.str.startswith(setting.replace(" ", "-"))
+        of_setting = found.setting.str.startswith(setting.replace(" ", "-"))
         return _from_to(found[of_setting].eval(quantity), digits)
 
     def design(self, table: str, name: str) -> int:
@@ -182,7 +182,7 @@ class Numbers(Evidence):
         They are those whose best checkpoint was chosen by one batch of 20 images.
         """
         found = self.archive.table("checkpoints")[0]
-        of_one_batch = (found.batches == 1) & found.group.str.startswith("mnist")
+        of_one_batch = (found.batches == 1) & found.setting.str.startswith("mnist")
         return Estimate(found[of_one_batch][f"highest_{score}"].max())
 
     def ssim_of_best(self, dataset: str, method: str) -> Estimate:
@@ -333,9 +333,7 @@ class Numbers(Evidence):
 
     def minutes(self, exhibit: str) -> str:
         """How long the training of an exhibit's runs took, all together."""
-        seconds = sum(
-            r.provenance["seconds"]["training"] for r in self.archive.select(exhibit).used
-        )
+        seconds = sum(r.provenance.seconds["training"] for r in self.archive.select(exhibit).used)
         return f"{seconds / 60:.1f} minutes" if seconds else "no time yet"
 
     def length(self, exhibit: str) -> str:

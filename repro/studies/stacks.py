@@ -35,7 +35,7 @@ def stacks_on_gpu(archive: Archive) -> list[Stack]:
                 found.setdefault(_stack_of(record), []).append(record)
     stacks = []
     for records in found.values():
-        seconds = len(records) * records[0].provenance["seconds"]["training"]
+        seconds = len(records) * records[0].provenance.seconds["training"]
         expected = MACHINES["cuda"].training([record.experiment for record in records])
         if seconds >= LEAST_SECONDS:
             stacks.append(Stack(tuple(records), seconds, expected))
@@ -50,7 +50,7 @@ def _stack_of(record: Record) -> tuple:
     in_table1 = e.method in TABLE_METHODS and USUAL_LAYOUTS[e.method] == (e.M, e.K)
     if in_table1 and e.estimator == "rep":
         seeds_apart = e.seed // SEEDS_AT_A_TIME
-    return (e.shared, p["seconds"]["training"], p["commit"], p["device"], seeds_apart)
+    return (e.shared, p.seconds["training"], p.commit, p.device, seeds_apart)
 
 
 def table_of_costs(archive: Archive) -> str:
@@ -80,7 +80,7 @@ def compute(archive: Archive) -> str:
     if not ours:
         return "no runs yet"
     hours = sum(map(_hours, ours))
-    devices = "; ".join(sorted({r.provenance["device"] for r in ours}))
+    devices = "; ".join(sorted({r.provenance.device for r in ours}))
     return f"{len(ours)} runs, {hours:.1f} hours on {devices}"
 
 
@@ -88,7 +88,7 @@ def energy(archive: Archive) -> str:
     """The most that our own records can have cost, in kWh."""
     watt_hours = 0
     for record in _our_records(archive):
-        kind = "cuda" if "NVIDIA" in record.provenance["device"] else "cpu"
+        kind = "cuda" if "NVIDIA" in record.provenance.device else "cpu"
         watt_hours += MACHINES[kind].watts * _hours(record)
     return f"{watt_hours / 1000:.1f} kWh"
 
@@ -100,4 +100,4 @@ def _our_records(archive: Archive) -> list[Record]:
 
 def _hours(record: Record) -> float:
     """What a run took, its share of a stack."""
-    return sum(record.provenance["seconds"].values()) / 3600
+    return sum(record.provenance.seconds.values()) / 3600

@@ -53,8 +53,8 @@ def file_and_blob(e: Experiment, kind: str = "model") -> tuple[str, str]:
     return _files()[e.setting, e.method, kind]
 
 
-def origin_of_weights(e: Experiment) -> dict[str, str]:
-    """What a record says of the released weights that it measures."""
+def provenance_of_weights(e: Experiment) -> dict[str, str]:
+    """Name the released file of a run's weights, as the record of their measurement does."""
     return dict(zip(("file", "blob"), file_and_blob(e), strict=True))
 
 

@@ -14,7 +14,7 @@ from repro.datasets import Dataset
 from repro.models import Autoencoder
 from repro.records import Archive, Record
 from repro.records.provenance import code_and_date, code_of, device_name
-from repro.records.schema import is_plain
+from repro.records.schema import Provenance, is_plain
 from repro.training import forecast, leases, loop, released_files, states
 from repro.training.program import model_of
 from repro.training.progress import Progress, duration, interrupts
@@ -142,8 +142,8 @@ def _train_missing(
     Runs that have their records by now may be among those of the state, but none that was not
     ``asked`` for. Training stops if the lease on a run is ``lost``.
     """
-    origin = code_and_date()
-    say_if_code_is_unknown(origin)
+    code = code_and_date()
+    say_if_code_is_unknown(code)
     state = states.state_of(asked, order.archive)
     kept = states.kept_training(asked, order.archive)
     runs = kept.experiments if kept else runs
@@ -157,14 +157,15 @@ def _train_missing(
         def stop() -> bool:
             return interrupted() or order.late() or lost()
 
-        how = {"commit": code_of(origin), "engine": trial.engine, "milestones": order.milestones}
+        commit = code_of(code["commit"], code["dirty"])
+        how = {"commit": commit, "engine": trial.engine, "milestones": order.milestones}
         where = (dataset, state, order.device)
         fit = loop.fit(runs, *where, stop, bar.training, decoder=decoder, kept=kept, **how)
         trained_now = not (kept and kept.finished)
         put_off = trained_now and stop()
     if not fit.finished:
         ending = f"stopped at epoch {fit.epoch + 1}, step {fit.step}; {GOES_ON}"
-    elif put_off or not write_records(order, fit, dataset, other, origin, lost):
+    elif put_off or not write_records(order, fit, dataset, other, code, lost):
         ending = f"trained, and stopped before all was evaluated; {GOES_ON}"
     else:
         states.put_away(asked, order.archive, order.keep_state)
@@ -204,9 +205,9 @@ def announce(
     print(f"{plural(first.epochs, 'epoch')} of {steps} steps{begins}", end="; ", flush=True)
 
 
-def say_if_code_is_unknown(origin: dict) -> None:
+def say_if_code_is_unknown(code: dict) -> None:
     """Warn before training that records will not say which code made them."""
-    if origin["commit"] is None:
+    if code["commit"] is None:
         print(
             "the code's commit is not known here, and records will not say which code made them: "
             "set REPRO_COMMIT, or let git read this folder (git config safe.directory)",
@@ -286,7 +287,7 @@ def write_records(
     fit: loop.Fit,
     dataset: Dataset,
     other: Dataset | None,
-    origin: dict,
+    code: dict,
     lost: Callable[[], bool],
 ) -> bool:
     """Evaluate each trained run that has no record yet, and write one.
@@ -294,7 +295,7 @@ def write_records(
     Returns False if it became late in between, when at least one record is written, or if the lease
     on a run is ``lost``, so that another process writes its record.
     """
-    origin = origin | _about_training(order, fit, dataset)
+    provenance = _provenance_of(order, fit, dataset, code)
     archive = order.archive
     curves = dict(zip(fit.experiments, fit.curves, strict=True))
     called = told_apart(fit.experiments)
@@ -305,31 +306,33 @@ def write_records(
             return False
         begun = time.monotonic()
         title = ", ".join(called[e] for e in stack.experiments)
-        samples = origin["log_px_samples"]
+        samples = provenance.log_px_samples
         found = assess(stack.model, dataset, other, stack.seeds, samples, title)
         if lost():
             return False
         of_each = round((time.monotonic() - begun) / len(stack.seeds), 1)
-        complete = origin | {"seconds": {"training": of_training, "evaluation": of_each}}
+        provenance = replace(provenance, seconds={"training": of_training, "evaluation": of_each})
         for run, e in enumerate(stack.experiments):
             if not archive.holds(e):
                 weights = stack.model.run_state(run)
-                write_record(archive, e, curves[e], found[run], weights, complete)
+                write_record(archive, e, curves[e], found[run], weights, provenance)
     return True
 
 
-def _about_training(order: Order, fit: loop.Fit, dataset: Dataset) -> dict:
-    """What a provenance says of a training, whichever of its runs it is of."""
+def _provenance_of(order: Order, fit: loop.Fit, dataset: Dataset, code: dict) -> Provenance:
+    """The provenance of every run of a training, but for the seconds that each takes."""
     first = fit.experiments[0]
-    return {
-        "trained_by": fit.commits,
-        "engines": fit.engines,
-        "precision": first.precision,
-        "device": _in_words(fit.devices),
-        "evaluated_on": device_name(order.device),
-        "data": dataset.origin,
-        "log_px_samples": PROFILES[first.profile].log_px_samples,
-    }
+    return Provenance(
+        **code,
+        trained_by=fit.commits,
+        engines=fit.engines,
+        precision=first.precision,
+        device=_in_words(fit.devices),
+        evaluated_on=device_name(order.device),
+        data=dataset.provenance,
+        log_px_samples=PROFILES[first.profile].log_px_samples,
+        seconds={},
+    )
 
 
 def _in_words(devices: list[str]) -> str:
@@ -344,14 +347,14 @@ def write_record(
     curve: list[dict],
     found: Assessment,
     weights: dict | None,
-    origin: dict,
+    provenance: Provenance,
 ) -> None:
     """Write a record; the curve's last line gets the final log p-hat."""
     if curve:
         log_px = found.metrics["log_px"]
         last = curve[-1] | {"log_px": log_px["value"], "log_px_se": log_px["se"]}
         curve = [*curve[:-1], last]
-    path = archive.write(e, curve, *found, weights, origin)
+    path = archive.write(e, curve, *found, weights, provenance)
     print(f"wrote {path}", flush=True)
 
 
@@ -363,7 +366,7 @@ def evaluate_again(
     e = record.experiment
     model = model_of(e, record.weights())
     dataset = datasets.load(e.dataset, data)
-    K = samples or record.provenance["log_px_samples"]
+    K = samples or record.provenance.log_px_samples
     with Progress(1, "log p-hat") as bar:
         (metrics,) = scores.evaluate(model.to(device), dataset.test, [e.seed], K, bar.fraction)
     return metrics

@@ -1,10 +1,9 @@
-"""What a precision of training does to IWAE-64.
+"""Effect of a precision of training on IWAE-64.
 
     python -m benchmarks.precision --profile short --epochs 1 --method iwae,piwae --seed 0,1,2
 
 Pairs of runs share seed, order, binarisation and noise. Rounding alone sends two trainings apart.
-So the same is done with another engine in the same precision: what a difference means is seen
-beside that.
+So a difference is printed beside that of another engine in the same precision.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def ends(runs: Sequence[Experiment], dataset: Dataset, device: str, engine: str)
 
 
 def by_method(runs: Sequence[Experiment], differences: Sequence[float]) -> dict[str, dict]:
-    """For each method the paired differences, their mean, and its standard error over seeds."""
+    """Paired differences of each method, their mean, and its standard error over seeds."""
     found: dict[str, list[float]] = {}
     for e, difference in zip(runs, differences, strict=True):
         found.setdefault(e.method, []).append(difference)

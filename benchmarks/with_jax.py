@@ -54,10 +54,7 @@ def log_weights(parameters, x, eps):
 
 
 def bounds(log_w):
-    """IWAE's, MIWAE's, the VAE's and CIWAE's bound of log w [64, batch], each without a constant.
-
-    They are means over the batch.
-    """
+    """Mean bounds of log w [64, batch], without a constant: IWAE, MIWAE, VAE and CIWAE."""
     iwae = jax.nn.logsumexp(log_w, 0).mean()
     miwae = jax.nn.logsumexp(log_w.reshape(8, 8, -1), 1).mean()
     vae = log_w.mean()

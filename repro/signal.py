@@ -103,13 +103,13 @@ def network_gradients(
     The gradient at all of theta and at all of phi, each [parameters].
     """
     eps = noise((layout.M * layout.K, x.shape[1], model.shape.latent))
-    path = None
+    still = None
     if holds_q_still(estimator):
-        path = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=x.device)
+        still = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=x.device)
     with torch.no_grad():
         forward = model.forward_with_layers(x, eps)
         counts = cotangents(forward.log_w, *layout, estimator, beta_of_bound)
-        of_phi, of_theta = model.pull_back(forward, -counts.theta, -counts.phi, path)
+        of_phi, of_theta = model.pull_back(forward, -counts.theta, -counts.phi, still)
     ess = effective_sample_size(forward.log_w.unflatten(1, (layout.M, layout.K)))
     return of_theta[0], of_phi[0], ess.mean()
 

@@ -1,6 +1,6 @@
 """Results on disk: written whole or not at all, checked when read, never replaced.
 
-An ``Archive`` is a folder of records, ``<profile>/<group>/<run>/``, and of tables beside them. A
+An ``Archive`` is a folder of records, ``<profile>/<setting>/<run>/``, and of tables beside them. A
 record holds
 
 - ``config.json``: the ``Experiment``;
@@ -87,7 +87,7 @@ def root() -> Path:
 
 
 def results_folder(given: str | Path | None = None) -> Path:
-    """Where records are: as given, else ``REPRO_RESULTS_DIR``, else the project's ``results``.
+    """Folder of the records: as given, else ``REPRO_RESULTS_DIR``, else the project's ``results``.
 
     Raises ReproError if that can be no folder.
     """
@@ -110,7 +110,7 @@ class Record:
 
     @property
     def is_tested_elsewhere(self) -> bool:
-        """Whether it has SSIM on the other dataset, too."""
+        """True if it has SSIM on the other dataset, too."""
         return any(name.startswith("ssim_on_") for name in self.metrics)
 
     @cached_property
@@ -191,18 +191,18 @@ class Record:
 
 
 class Selection(NamedTuple):
-    """What an exhibit shows: records of every seed, and the runs that it still wants."""
+    """Records that an exhibit shows, of every seed, and the runs that it still lacks."""
 
     used: list[Record]
     missing: list[Experiment]
 
     @property
     def wanted(self) -> list[Experiment]:
-        """Every run that the exhibit shows or still wants."""
+        """Every run that the exhibit shows or still lacks."""
         return [*(r.experiment for r in self.used), *self.missing]
 
     @property
-    def profile(self) -> str:
+    def profile_called(self) -> str:
         """The profile of the runs, or the profiles: "full and short"."""
         return " and ".join(dict.fromkeys(e.profile for e in self.wanted))
 
@@ -247,30 +247,30 @@ class Archive:
         return self.read(path)
 
     def read(self, path: Path) -> Record:
-        """The record in one of the archive's folders, verified when it is first asked for."""
+        """Read the record in one of the archive's folders, once; it is verified."""
         if path not in self._read:
             self._read[path] = read(path)
         return self._read[path]
 
-    def records(self, profile_name: str) -> list[Record]:
+    def records(self, profile: str) -> list[Record]:
         """Every record of a profile, in the order of their paths; looked for once.
 
-        What cannot be read, is not as it was written, or is of a method that does not exist now is
-        left out, with a warning.
+        A record is left out, with a warning, if it cannot be read, is not as it was written, or is
+        of a method that does not exist now.
         """
-        if profile_name not in self._listed:
+        if profile not in self._listed:
             found = []
-            for path in self.folders(profile_name):
+            for path in self.folders(profile):
                 try:
                     found.append(self.read(path))
                 except ReproError as left_out:
                     warnings.warn(f"left out: {left_out}", stacklevel=2)
-            self._listed[profile_name] = found
-        return list(self._listed[profile_name])
+            self._listed[profile] = found
+        return list(self._listed[profile])
 
-    def folders(self, profile_name: str) -> list[Path]:
+    def folders(self, profile: str) -> list[Path]:
         """The folders of a profile's records, whole or damaged, in order."""
-        found = sorted((self.folder / profile_name).glob("*/*/config.json"))
+        found = sorted((self.folder / profile).glob("*/*/config.json"))
         return [file.parent for file in found if file.parent.suffix != ".partial"]
 
     def write(
@@ -337,17 +337,22 @@ class Archive:
         keys = [(e.family, e.model, e.method) for e in exhibits.runs_of(exhibit, "short")]
         return [self.released[k] for k in keys if k in self.released]
 
-    def select(self, exhibit: str, profile_name: str = "best") -> Selection:
-        """The records that an exhibit shows, of every seed, and the runs that it still wants.
+    def select(self, exhibit: str, profile: str = "best") -> Selection:
+        """Select the records that an exhibit shows, of every seed, and name the runs it lacks.
 
-        Of one dataset and model, all are of one profile, one version of Omniglot, one precision and
-        one length of training: the longest with half of the wanted runs, else the one with most.
-        ``best`` is the profile with most of the wanted runs; of two as good, full. What is missing
-        is wanted at that length. It is looked for once, and again after a ``write``.
+        In one setting, all are of one profile, one version of Omniglot, one precision and one
+        length of training: the longest with half of the wanted runs, else the one with most.
+        ``best`` is the profile with most of the wanted runs; of two as good, full. A missing run is
+        wanted at that length. The archive is searched once, and again after a ``write``.
+
+        >>> import tempfile
+        >>> selection = Archive(tempfile.mkdtemp()).select("figure1", "short")
+        >>> len(selection.used), len(selection.missing)
+        (0, 5)
         """
-        key = (exhibit, profile_name)
+        key = (exhibit, profile)
         if key not in self._selected:
-            names = profiles_of(profile_name)
+            names = profiles_of(profile)
             settings = dict.fromkeys(e.setting for e in exhibits.runs_of(exhibit, names[0]))
             parts = [self._select(exhibit, setting, names) for setting in settings]
             used = [record for part in parts for record in part.used]
@@ -356,7 +361,7 @@ class Archive:
         return self._selected[key]
 
     def _select(self, exhibit: str, setting: str, names: Sequence[str]) -> Selection:
-        """What an exhibit shows of one setting, in the best of some profiles."""
+        """Select what an exhibit shows of one setting, in the best of some profiles."""
         candidates = []
         for name in names:
             found = [r for r in self.records(name) if r.experiment.setting == setting]
@@ -443,10 +448,10 @@ def _verified_provenance(path: Path, name: str) -> dict:
 
 
 def _selected(wanted: list[Experiment], found: list[Record]) -> Selection:
-    """What the records found hold of the wanted runs, of any seed."""
+    """Select the records of the wanted runs, of any seed."""
     selection = Selection([], [])
     for e in wanted:
-        of_run = of_any_seed(e, found)
+        of_run = records_of_any_seed(e, found)
         selection.used.extend(of_run)
         if not of_run:
             selection.missing.append(e)
@@ -460,21 +465,18 @@ def _in_use(known: Iterable[str], found: Sequence[str]) -> list[str]:
 
 
 def _length(wanted: list[Experiment], found: list[Record]) -> int:
-    """The longest length of training with half of the wanted runs, else the one with most.
-
-    Without any, the profile's.
-    """
+    """The longest training of half of the wanted runs, else that of most, else the profile's."""
     counts = {}
     for epochs in {r.experiment.epochs for r in found}:
         runs = with_epochs(wanted, epochs)
-        counts[epochs] = len([e for e in runs if of_any_seed(e, found)])
+        counts[epochs] = len([e for e in runs if records_of_any_seed(e, found)])
     enough = min(max(counts.values(), default=0), (len(wanted) + 1) // 2)
     if not enough:
         return wanted[0].epochs
     return max(epochs for epochs, count in counts.items() if count >= enough)
 
 
-def of_any_seed(wanted: Experiment, found: Iterable[Record]) -> list[Record]:
+def records_of_any_seed(wanted: Experiment, found: Iterable[Record]) -> list[Record]:
     """The records of this experiment, whatever their seed."""
     return [r for r in found if replace(r.experiment, seed=wanted.seed) == wanted]
 
@@ -486,7 +488,7 @@ def omniglot_of(runs: Iterable[Record]) -> str:
 
 
 def read(path: str | Path) -> Record:
-    """The record in ``path``: files there and unchanged, fields present, numbers finite."""
+    """Read the record in ``path``, and verify its files, fields and numbers."""
     path = Path(path).resolve()
     if not (path / "config.json").is_file():
         raise ReproError(
@@ -523,7 +525,7 @@ def _experiment_in(path: Path) -> Experiment:
 
 
 def _fault(path: Path, experiment: Experiment, metrics: dict, facts: dict) -> str:
-    """Say what is wrong with a record, or nothing."""
+    """Name the first fault of a record, or none."""
     for metric in METRICS:
         if metric not in metrics:
             return f"no {metric}"
@@ -538,7 +540,7 @@ def _fault(path: Path, experiment: Experiment, metrics: dict, facts: dict) -> st
 
 
 def _fault_of_files(path: Path, hashes: dict[str, str]) -> str:
-    """What is wrong with a record's files, given their hashes."""
+    """Name the first fault of a record's files, given their hashes."""
     there = {name for name in FILES_OF_RECORDS if (path / name).exists()}
     if not {*FILES} | there <= {*hashes}:
         return "a file has no hash"
@@ -555,7 +557,7 @@ def _fault_of_files(path: Path, hashes: dict[str, str]) -> str:
 
 
 def _fault_of_curve(path: Path, experiment: Experiment) -> str:
-    """What is wrong with a record's curve: a line for each epoch, every number finite."""
+    """Name the first fault of a record's curve: a line for each epoch, every number finite."""
     with open(path / "curve.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     epochs = experiment.epochs if PROFILES[experiment.profile].trained_here else 0
@@ -599,7 +601,7 @@ def _write_folder(path: Path, fill: Callable[[Path], None]) -> None:
 def _make_room(path: Path) -> None:
     """Remove what is in a record's place and is not a whole record.
 
-    It is looked at where no other process can put a record meanwhile.
+    It is moved aside first, so that no other process can put a record there meanwhile.
     """
     if not path.exists():
         return
@@ -638,7 +640,7 @@ def _write_texts(
     _write_json(folder / "metrics.json", metrics)
     _write_curve(folder / "curve.csv", curve)
     _write_gradients(folder / GRADIENTS, curve)
-    if source := own.source_of(experiment.method):
+    if source := own.text_of_bound(experiment.method):
         (folder / OWN_BOUND).write_text(source)
 
 

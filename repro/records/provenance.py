@@ -1,4 +1,4 @@
-"""Where numbers come from: the code's commit and state, versions, the device and the date."""
+"""Facts of a provenance: the code's commit and state, versions, the device and the date."""
 
 import datetime
 import os
@@ -48,7 +48,7 @@ def code_of(commit: str | None, dirty: bool | None) -> str:
 
 
 def git_says(folder: Path, *words: str) -> str | None:
-    """What git says of a folder; None if it says nothing."""
+    """The output of a git command in a folder; None if it fails."""
     try:
         done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True)
     except OSError:  # there is no git

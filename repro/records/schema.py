@@ -1,6 +1,6 @@
 """The provenance of a record: its fields, and their types, lengths and formats.
 
-A record may come from anybody. Its provenance is shown in pages, tables and the PDF, so that its
+A record may come from anybody, and its provenance is shown in pages, tables and the PDF. So its
 words must be plain: no markup, and nothing that Markdown, HTML or LaTeX would read as a command.
 """
 
@@ -124,7 +124,7 @@ class Provenance:
 
 
 def fault_of_provenance(content: object) -> str:
-    """Say what is wrong with the content of ``provenance.json``, or nothing."""
+    """Name the first fault of the content of ``provenance.json``, or none."""
     if not isinstance(content, dict):
         return "provenance.json is not a list of fields"
     known = {f.name: f for f in fields(Provenance)}

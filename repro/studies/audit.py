@@ -15,8 +15,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from repro.records import Archive, Record, of_any_seed
-from repro.records.estimates import CLEAR, NOT_RUN, ErrorOf, Estimate, number, of_metric, over_seeds
+from repro.records import Archive, Record, records_of_any_seed
+from repro.records.estimates import (
+    CLEAR,
+    NOT_RUN,
+    ErrorOf,
+    Estimate,
+    estimate_of,
+    number,
+    over_seeds,
+)
 from repro.studies import evidence, similarity
 from repro.studies.captions import (
     COUNTING_TRAINING,
@@ -178,7 +186,7 @@ def _shown(cell: Cell) -> dict[str, object]:
         shown |= {
             "95 % from": Estimate(low),
             "95 % to": Estimate(high),
-            "corrected": of_metric(cell.record.metrics[cell.metric]),
+            "corrected": estimate_of(cell.record.metrics[cell.metric]),
             "z": Estimate(cell.z, digits=1),
             "verdict": cell.verdict,
         }
@@ -206,7 +214,7 @@ def closeness(archive: AnyArchive = None) -> pd.DataFrame:
         cells = [NOT_RUN] * len(titles)
         if record := released.get((dataset, model, method)):
             elbo, ess, units = (
-                of_metric(record.metrics[k]) for k in ("elbo", "ess", "active_units")
+                estimate_of(record.metrics[k]) for k in ("elbo", "ess", "active_units")
             )
             apart = record.images["elbo"] - record.images["log_px"]
             cells = [elbo, Estimate.mean_of(apart, ErrorOf.IMAGES), ess, units.shown_with(0)]
@@ -250,7 +258,7 @@ def _twins(archive: Archive, profile: str) -> tuple[dict[str, tuple], list[Exper
     missing: list[Experiment] = []
     for released in plan("all", profile=profile, protocol="released"):
         pair = (*plan(released.method, profile=profile), released)
-        runs[released.method] = tuple(of_any_seed(e, found) for e in pair)
+        runs[released.method] = tuple(records_of_any_seed(e, found) for e in pair)
         missing += [e for e in pair if not archive.holds(e)]
     return runs, missing
 
@@ -392,7 +400,7 @@ def _of_measured(cells: Sequence[Cell]) -> list[str]:
     log_px = [c for c in cells if c.metric == "log_px"]
     iwae_64 = [c for c in cells if c.metric == "iwae_64"]
     minus_kl = [c for c in cells if c.metric == "minus_kl"]
-    gaps_measured = [of_metric(c.record.metrics["minus_kl"]) for c in minus_kl]
+    gaps_measured = [estimate_of(c.record.metrics["minus_kl"]) for c in minus_kl]
     values = [gap.value for gap in gaps_measured]
     return [
         f"{_share(c.inside for c in cells)} lie in the interval where the released evaluation of "

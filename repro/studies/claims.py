@@ -32,7 +32,7 @@ from repro.studies.estimator_runs import (
     ENCODER_ALONE,
     USUAL,
     EstimatorRuns,
-    Setting,
+    Regime,
     log_px_of_one_decoder,
 )
 from repro.studies.evidence import NAMES_OF_SETTINGS, Evidence, Source, rounded_up
@@ -41,7 +41,7 @@ from repro.studies.gradients import exponent_of, ratio, with_jackknife
 from repro.studies.reported import FIGURE4, TABLE1
 from repro.studies.similarity import SsimVerdict
 from repro.words import exhibits
-from repro.words.experiments import RELEASED_LAYOUTS, TABLE_METHODS
+from repro.words.experiments import LAYOUTS_AS_RELEASED, TABLE_METHODS
 
 
 class Outcome(StrEnum):
@@ -147,7 +147,7 @@ class Difference(NamedTuple):
 
         A released model that was not trained as its method says is another method's.
         """
-        departs = self.source.released and self.method in RELEASED_LAYOUTS
+        departs = self.source.released and self.method in LAYOUTS_AS_RELEASED
         of_whom = "the released " if departs else ""
         return f"{of_whom}{self.method.upper()} with the {self.setting.split()[1]} model"
 
@@ -279,15 +279,15 @@ def _title(setting: str) -> str:
 
 
 def _short_leads(
-    evidence: Evidence, compared: dict[str, Setting], said: str, told: str = ""
+    evidence: Evidence, compared: dict[str, Regime], said: str, told: str = ""
 ) -> Verdict:
     """How far bounds are ahead of IWAE's where they were trained, each with what is ``told``."""
     found = []
-    for name, setting in compared.items():
-        runs = EstimatorRuns(evidence.archive, setting)
+    for name, regime in compared.items():
+        runs = EstimatorRuns(evidence.archive, regime)
         pair = (f"{name} {USUAL}", f"iwae {USUAL}")
         if lead := runs.apart(*pair, "iwae_64"):
-            length = told.format(setting.epochs)
+            length = told.format(regime.epochs)
             found.append(f"{lead} ({name.upper()}{length}, {runs.trainings_behind(*pair)})")
     return Verdict(Outcome.SHORT, f"{said}{', '.join(found)}") if found else NO_RECORDS
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from repro import one_of
-from repro.records import Archive, Record, of_any_seed
+from repro.records import Archive, Record, records_of_any_seed
 from repro.records.estimates import ErrorOf, Estimate, added_errors, paired_difference, seed_spread
 from repro.studies import figure4
 from repro.studies.reported import RUNS_OF_PAPER, TABLE1
@@ -86,7 +86,7 @@ def _short_runs(archive: Archive, methods: tuple[str, ...], precision: str) -> l
     runs: list[Record] = []
     for method in methods:
         (e,) = plan(method, "mnist", profile="short", precision=precision)
-        runs += of_any_seed(e, found)
+        runs += records_of_any_seed(e, found)
     return runs
 
 

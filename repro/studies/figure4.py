@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from repro.records import Archive, Record
-from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, of_metric, over_seeds
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, estimate_of, over_seeds
 from repro.studies import style
 from repro.studies.captions import OVER_IMAGES
 from repro.studies.curves import (
@@ -66,7 +66,7 @@ def chosen_betas(archive: Archive, method: str = "ciwae-chosen") -> list[Record]
     found = []
     for record in archive.records("short"):
         e = record.experiment
-        kind = (e.method, e.group, e.decoder)
+        kind = (e.method, e.setting_folder, e.decoder)
         if kind == (method, "mnist-reference", "own") and e.epochs in lengths:
             found.append(record)
     return sorted(found, key=lambda r: r.experiment.seed)
@@ -136,7 +136,7 @@ def chosen_beta(archive: AnyArchive = None):
         _draw_ends(scores, fixed, [r for runs in fixed.values() for r in runs], "ciwae")
         for place, record in enumerate(chosen):
             beta = record.curve.beta.iloc[-1]
-            end = of_metric(record.metrics["iwae_64"])
+            end = estimate_of(record.metrics["iwae_64"])
             style.error_bars(scores, [beta], [end], label=None if place else "chosen", **line)
         scores.set(title="IWAE-64 at the end", xlabel="β, fixed or at the end", ylabel="nats")
         scores.legend(frameon=False, fontsize=8)

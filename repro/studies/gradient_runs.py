@@ -92,7 +92,7 @@ def network(
         source = {"record": "/".join(record.path.parts[-3:])}
         return model_of(record.experiment, record.weights()), source
     wanted = (f"{dataset}-reference", method)
-    (e,) = (e for e in exhibits.released_runs() if (e.group, e.method) == wanted)
+    (e,) = (e for e in exhibits.released_runs() if (e.setting_folder, e.method) == wanted)
     weights = released_files.released_weights(e, data)
     return model_of(e, weights), released_files.origin_of_weights(e)
 

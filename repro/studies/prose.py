@@ -42,7 +42,7 @@ from repro.studies.estimator_runs import (
 )
 from repro.studies.evidence import NAMES_OF_SETTINGS, Evidence, rounded_up
 from repro.studies.reported import FIGURE4, TABLE1
-from repro.training.costs import MACHINES
+from repro.training.costs import DEVICE_COSTS
 from repro.words.experiments import Experiment, plan
 
 TRAININGS = {  # as pages name them
@@ -329,7 +329,7 @@ class Numbers(Evidence):
 
     def watts(self, kind: str) -> str:
         """What a device is taken to draw: ``cuda``, or a core of a ``cpu``."""
-        return str(MACHINES[kind].watts)
+        return str(DEVICE_COSTS[kind].watts)
 
     def minutes(self, exhibit: str) -> str:
         """How long the training of an exhibit's runs took, all together."""

@@ -58,7 +58,7 @@ def remeasure(
     other = datasets.load_other(e.dataset, data)
     samples = PROFILES[e.profile].log_px_samples
     model = released_model(e, data, device)
-    (found,) = assess(model, dataset, other, [e.seed], samples, f"{e.group} {e.method}")
+    (found,) = assess(model, dataset, other, [e.seed], samples, f"{e.setting_folder} {e.method}")
     (spread,) = scores.other_binarisations(model, dataset.test, [e.seed], BINARISATIONS)
     for name, sd in spread.items():
         found.metrics[name]["binarisation_sd"] = sd

@@ -7,7 +7,7 @@ import numpy as np
 from repro.records import Archive, Record
 from repro.records.estimates import number
 from repro.studies.estimator_runs import USUAL_LAYOUTS
-from repro.training.costs import MACHINES
+from repro.training.costs import DEVICE_COSTS
 from repro.words.experiments import TABLE_METHODS, TRAINED_PROFILES
 
 SEEDS_AT_A_TIME = 5  # of the test that was fixed in advance
@@ -36,7 +36,7 @@ def stacks_on_gpu(archive: Archive) -> list[Stack]:
     stacks = []
     for records in found.values():
         seconds = len(records) * records[0].provenance.seconds["training"]
-        expected = MACHINES["cuda"].training([record.experiment for record in records])
+        expected = DEVICE_COSTS["cuda"].training([record.experiment for record in records])
         if seconds >= LEAST_SECONDS:
             stacks.append(Stack(tuple(records), seconds, expected))
     return sorted(stacks, key=lambda stack: len(stack.records))
@@ -89,7 +89,7 @@ def energy(archive: Archive) -> str:
     watt_hours = 0
     for record in _our_records(archive):
         kind = "cuda" if "NVIDIA" in record.provenance.device else "cpu"
-        watt_hours += MACHINES[kind].watts * _hours(record)
+        watt_hours += DEVICE_COSTS[kind].watts * _hours(record)
     return f"{watt_hours / 1000:.1f} kWh"
 
 

@@ -41,7 +41,7 @@ CAPTION = (
 def name_of(record: Record) -> str:
     """The name of a model's likelihoods among the arrays of an archive."""
     e = record.experiment
-    return f"likelihood/{e.profile}-{e.group}-{e.name}"
+    return f"likelihood/{e.profile}-{e.setting_folder}-{e.name}"
 
 
 def measurable(archive: Archive) -> list[Record]:

@@ -1,8 +1,7 @@
-"""The report's released files: fetch, and load their weights without running anything from them.
+"""The report's released files: fetch them, and load weights without running anything from them.
 
 They are at github.com/madhubabuv/TightIWAE, commit a03f441, under plotting_utils/. The table
-``released_files.csv`` beside this says which file is of which run. A file is trusted by its git
-blob id.
+``released_files.csv`` lists the files of each run. A file is trusted by its git blob id.
 """
 
 import csv
@@ -61,9 +60,9 @@ def provenance_of_weights(e: Experiment) -> dict[str, str]:
 def verified(
     e: Experiment, kind: str, folder: str | Path | None, parse: Callable[[bytes], Any]
 ) -> Any:
-    """``parse`` the contents of a released file, verified."""
+    """Verify a released file, and ``parse`` its contents."""
     name, blob = file_and_blob(e, kind)
-    group, file = name.split("/")
+    model_folder, file = name.split("/")
 
     def checked(path: Path):
         raw = path.read_bytes()
@@ -72,9 +71,9 @@ def verified(
             raise ValueError(f"its contents have {found}")
         return parse(raw)
 
-    url = f"{URL}{group}/logs/{file}"
+    url = f"{URL}{model_folder}/logs/{file}"
     expected = f"git blob id {blob}"
-    return verified_file(folder, f"published/{group}", file, url, expected, checked)
+    return verified_file(folder, f"published/{model_folder}", file, url, expected, checked)
 
 
 def released_weights(

@@ -1,4 +1,4 @@
-"""From experiments to records: the order of events of a training, and of its evaluation."""
+"""Training and evaluation, from experiments to records: the order of events."""
 
 import sys
 import time
@@ -39,14 +39,14 @@ def pick_device(name: str = "auto") -> str:
 
 
 def has_precision(name: str, device: str) -> bool:
-    """Whether a device multiplies so while training: TensorFloat-32 is of GPUs since Ampere."""
+    """True if a device can train so: TensorFloat-32 is of GPUs since Ampere."""
     return name != "tf32" or (device == "cuda" and torch.cuda.get_device_capability() >= (8, 0))
 
 
 def check_precision(runs: list[Experiment], archive: Archive, device: str) -> None:
-    """Raise ReproError if runs are still to be trained at a precision that a device has not.
+    """Raise ReproError if runs are still to be trained at a precision that a device lacks.
 
-    What is trained may be evaluated on any device.
+    A training that is done may be evaluated on any device.
     """
     if all(archive.holds(e) or has_precision(e.precision, device) for e in runs):
         return
@@ -60,7 +60,7 @@ def check_precision(runs: list[Experiment], archive: Archive, device: str) -> No
 
 @dataclass(frozen=True)
 class Order:
-    """How a list of runs is to be trained, and where their records go."""
+    """A user's choices of how to train a list of runs, and the archive for their records."""
 
     archive: Archive
     data: str | Path | None
@@ -97,11 +97,13 @@ def train(  # noqa: PLR0913  (each is a user's choice)
     A run that has a record is not trained again. Returns the records; there are fewer than ``runs``
     if ``time_limit`` (seconds, from this call on) or an interrupt came first. The same call goes on
     from there. The limit is checked between two steps, and between two evaluations of trained runs.
-    ``milestones`` says what is measured there: "log-px", and "gradients", the signal and noise of
+    ``milestones`` names the measurements there: "log-px", and "gradients", the signal and noise of
     each run's own. Without ``fallback``, an engine that is not available is an error; with it, a
-    simpler and slower one trains. With ``keep_state`` the state of a training that is done stays
-    beside its records, and the same runs go on from there when they are trained for more epochs:
-    they end as if they had been trained for so many at once.
+    simpler and slower one trains. With ``keep_state`` the state of a finished training stays beside
+    its records, and the same runs go on from there when they are trained for more epochs: they end
+    as if they had been trained for so many at once. ::
+
+        train(plan("iwae,piwae", profile="smoke"), results="results")
     """
     archive = Archive.of(results)
     device = pick_device(device)
@@ -122,7 +124,7 @@ def train(  # noqa: PLR0913  (each is a user's choice)
 
 
 def _without_record(runs: list[Experiment], archive: Archive) -> list[Experiment]:
-    """The runs that have no record; of the others it is said that they are there."""
+    """The runs that have no record; a line says of each other one that it is there."""
     missing = []
     for e in runs:
         if archive.holds(e):
@@ -137,10 +139,10 @@ def _without_record(runs: list[Experiment], archive: Archive) -> list[Experiment
 def _train_missing(
     order: Order, runs: list[Experiment], asked: list[Experiment], lost: Callable[[], bool]
 ) -> None:
-    """Train runs, or go on with a training whose state is there, and write their records.
+    """Train runs, or go on from the state of their training, and write their records.
 
-    Runs that have their records by now may be among those of the state, but none that was not
-    ``asked`` for. Training stops if the lease on a run is ``lost``.
+    The state may be of runs that have their records by now, but of none that was not ``asked`` for.
+    Training stops if the lease on a run is ``lost``.
     """
     code = code_and_date()
     say_if_code_is_unknown(code)
@@ -218,7 +220,7 @@ def say_if_code_is_unknown(code: dict) -> None:
 def _try_engine(
     order: Order, runs: list[Experiment], dataset: Dataset, kept: states.Unfinished | None
 ) -> forecast.Trial:
-    """The engine asked for, or a simpler one that works here; says how long training will take."""
+    """Choose the engine asked for, or a simpler one that works here, and print the time to take."""
     first = runs[0]
     engine = order.engine
     if engine == "auto":
@@ -243,7 +245,7 @@ def _try_engine(
 
 
 class Assessment(NamedTuple):
-    """What a record says of a trained model."""
+    """Measurements of a trained model, for its record."""
 
     metrics: dict[str, dict[str, float]]
     grids: dict[str, torch.Tensor]
@@ -258,7 +260,7 @@ def assess(
     samples: int,
     title: str,
 ) -> list[Assessment]:
-    """Measure each run of a model, on the dataset that it was not trained on, too.
+    """Measure each run of a model, also on the dataset that it was not trained on.
 
     ``samples`` is K of log p-hat; ``title`` stands beside the progress bar.
     """
@@ -292,8 +294,8 @@ def write_records(
 ) -> bool:
     """Evaluate each trained run that has no record yet, and write one.
 
-    Returns False if it became late in between, when at least one record is written, or if the lease
-    on a run is ``lost``, so that another process writes its record.
+    Returns False if the time limit passed after at least one record was written, or if the lease on
+    a run is ``lost``, so that another process writes its record.
     """
     provenance = _provenance_of(order, fit, dataset, code)
     archive = order.archive
@@ -361,7 +363,7 @@ def write_record(
 def evaluate_again(
     record: Record, samples: int | None, data: str | Path | None, device: str
 ) -> dict[str, dict[str, float]]:
-    """Every metric of a record's weights, measured again; ``samples`` is K of log p-hat."""
+    """Measure every metric of a record's weights again; ``samples`` is K of log p-hat."""
     device = pick_device(device)
     e = record.experiment
     model = model_of(e, record.weights())

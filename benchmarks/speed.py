@@ -115,7 +115,7 @@ def floor(shape: Architecture, batch: int, dtype: torch.dtype, clock: Clock) -> 
 
 
 def _operations_and_bytes(shape: Architecture, batch: int) -> tuple[int, int]:
-    """Count those of a step: the decoder sees T samples of an image, the encoder each image once."""
+    """Count those of a step: the decoder sees T samples of an image, the encoder one image."""
     h, latent, pixels = shape.hidden, shape.latent, shape.pixels
     encoder = pixels * h + h * h + 2 * h * latent
     decoder = latent * h + h * h + h * pixels

@@ -23,7 +23,7 @@ from repro.models import Autoencoder
 from repro.records import Archive
 from repro.records.provenance import device_name
 from repro.training import engines
-from repro.training.blocks import blocks_of, cotangents_of
+from repro.training.bundles import bundles_of, cotangents_of
 from repro.training.loop import alone
 from repro.training.program import Program, matmul_precision
 from repro.words.experiments import ENGINE_CHOICES, PRECISIONS, Experiment, plan
@@ -183,7 +183,7 @@ def _exact_gradients(program: Program, x: torch.Tensor, eps: torch.Tensor) -> to
         model.load_run_state(run, program.model.run_state(run))
     forward = model.forward_with_layers(x.double().cpu(), eps.double().cpu())
     fixed = program.fixed_beta.double().cpu()
-    of_all = cotangents_of(blocks_of(program.experiments))
+    of_all = cotangents_of(bundles_of(program.experiments))
     counts = of_all(forward.log_w, torch.zeros_like(fixed), program.learns.cpu(), fixed)
     return torch.cat(model.pull_back(forward, counts.theta, counts.phi), 1)
 

@@ -59,7 +59,7 @@ def jobs_of(
     the list alone, whatever is done already, so that a job keeps its name.
 
     >>> [len(job.runs) for job in jobs_of(plan("all", profile="smoke"))]
-    [1, 1, 1, 1, 1]
+    [5]
     """
     costs = DEVICE_COSTS[one_of("device", device, DEVICE_COSTS)]
     if not slot > 0 or not memory > 0:
@@ -101,7 +101,7 @@ def _most(costs: DeviceCosts, alike: Sequence[Experiment], slot: float, memory: 
     in_time = largest(lambda cost: cost.seconds <= 60 * slot)
     if in_time:
         return min(with_room, in_time)
-    return with_room if costs.stacks else 1
+    return with_room if costs.in_stacks else 1
 
 
 def jobs_as_text(jobs: Sequence[Job], device: str, slot: float) -> str:

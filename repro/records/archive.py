@@ -481,9 +481,9 @@ def records_of_any_seed(wanted: Experiment, found: Iterable[Record]) -> list[Rec
     return [r for r in found if replace(r.experiment, seed=wanted.seed) == wanted]
 
 
-def omniglot_of(runs: Iterable[Record]) -> str:
+def omniglot_of(records: Iterable[Record]) -> str:
     """The version of Omniglot of these records; without any, the one that is available."""
-    versions = (r.experiment.dataset for r in runs if r.experiment.family == "omniglot")
+    versions = (r.experiment.dataset for r in records if r.experiment.family == "omniglot")
     return next(versions, OMNIGLOT)
 
 

@@ -230,30 +230,30 @@ def share_of(part: np.ndarray, whole: np.ndarray, level: float = 0.95) -> Share:
     return Share(ratio, float((of_both - half) / of_whole), float((of_both + half) / of_whole))
 
 
-def estimate_of(metric: dict[str, float]) -> Estimate:
+def estimate_of(measured: dict[str, float]) -> Estimate:
     """A metric of one record, with its standard error over the test images."""
-    return Estimate(metric["value"], metric["se"], error_of=ErrorOf.IMAGES)
+    return Estimate(measured["value"], measured["se"], error_of=ErrorOf.IMAGES)
 
 
 def over_seeds(
-    runs: Sequence[Record], metric: str, among: Sequence[Record] = (), digits: int = 2
+    records: Sequence[Record], metric: str, among: Sequence[Record] = (), digits: int = 2
 ) -> Estimate | _NotRun:
     """A metric's mean over the seeds of one experiment, with its standard error.
 
-    The error is between seeds, ``seed_spread`` / sqrt(seeds), if these runs and those ``among``
+    The error is between seeds, ``seed_spread`` / sqrt(seeds), if these records and those ``among``
     which they stand tell that spread. Otherwise it is over the test images, each with its mean
     over the seeds. If single images were not kept, the mean of the seeds' own errors is given,
     which is an upper bound.
     """
-    if not runs:
+    if not records:
         return NOT_RUN
-    found = [r.metrics[metric] for r in runs]
+    found = [r.metrics[metric] for r in records]
     value = float(np.mean([m["value"] for m in found]))
-    seeds = len(runs)
-    spread, dof = seed_spread([*runs, *among], metric)
+    seeds = len(records)
+    spread, dof = seed_spread([*records, *among], metric)
     if dof:
         return Estimate(value, spread / seeds**0.5, dof, seeds, ErrorOf.SEEDS, digits)
-    by_image = [images_of(r, metric) for r in runs]
+    by_image = [images_of(r, metric) for r in records]
     if seeds > 1 and all(images is not None for images in by_image):
         error = Estimate.mean_of(np.mean(by_image, axis=0), ErrorOf.IMAGES, seeds, digits)
         return replace(error, value=value)
@@ -267,7 +267,7 @@ def paired_difference(
     """Mean of a - b over the seeds that both have, with its paired standard error.
 
     The error is of another training, sqrt(2 / seeds) times the paired ``seed_spread``, if these
-    runs and those ``among`` which they stand tell that spread. Otherwise it is over the test
+    records and those ``among`` which they stand tell that spread. Otherwise it is over the test
     images, each with its mean over the seeds; and unknown if single images were not kept.
     """
     by_seed = {r.experiment.seed: r for r in b}

@@ -72,7 +72,7 @@ def in_the_plane(layout: Layout, images: Tensor, seed: int = 0) -> Autoencoder:
         batch = images[torch.randint(len(images), (PLANE_BATCH,), generator=order)]
         x = streams["binarise"].binarise(batch[None])
         eps = streams["noise"].normal((samples, PLANE_BATCH, 2))
-        plain_step(model, METHODS[layout.method], optimizer, x, eps, (layout.M, layout.K))
+        plain_step(model, METHODS[layout.method], optimizer, x, eps, layout.M, layout.K)
     return model
 
 

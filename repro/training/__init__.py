@@ -3,7 +3,7 @@
 import importlib
 
 __all__ = [
-    "as_released", "blocks", "costs", "engines", "forecast", "leases", "loop", "program",
+    "as_released", "bundles", "costs", "engines", "forecast", "leases", "loop", "program",
     "progress", "released_files", "run",
 ]  # fmt: skip
 

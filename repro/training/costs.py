@@ -62,7 +62,7 @@ class DeviceCosts:
     seconds_of_sample: float
     memory: tuple[float, float]
     watts: float
-    stacks: bool  # whether runs are trained side by side, which saves time
+    in_stacks: bool  # runs are trained side by side, which saves time
 
     def training(self, runs: Sequence[Experiment]) -> float:
         """Seconds of the steps alone."""
@@ -86,9 +86,9 @@ class DeviceCosts:
 
 DEVICE_COSTS = {  # measured; the chapter on clusters compares them with records
     # one H200, compiled graphs in TensorFloat-32; the card's limit of power
-    "cuda": DeviceCosts(30, (170e-6, 31e-6), 4e-8, (2.0, 0.7), 700, stacks=True),
+    "cuda": DeviceCosts(30, (170e-6, 31e-6), 4e-8, (2.0, 0.7), 700, in_stacks=True),
     # one core of a server's processor, in single precision; a generous guess of power, with memory
-    "cpu": DeviceCosts(10, (0.0, 22e-3), 5e-6, (1.0, 0.1), 20, stacks=False),
+    "cpu": DeviceCosts(10, (0.0, 22e-3), 5e-6, (1.0, 0.1), 20, in_stacks=False),
 }
 
 

@@ -21,7 +21,7 @@ from repro.datasets import Dataset
 from repro.estimators import Cotangents, holds_q_still
 from repro.models import ADAM_EPS, Autoencoder, Pass
 from repro.randomness import Streams, generator
-from repro.training.blocks import blocks_of, cotangents_of, side_by_side
+from repro.training.bundles import bundles_of, cotangents_of, side_by_side
 from repro.training.engines import ENGINES, Beside, keep_freed_memory
 from repro.words.experiments import MILESTONES, Experiment
 
@@ -32,16 +32,17 @@ def plain_step(
     optimizer: torch.optim.Optimizer,
     x: Tensor,
     eps: Tensor,
-    layout: tuple[int, int],
+    M: int,
+    K: int,
     beta: Tensor | float | None = None,
 ) -> Tensor:
     """Take one training step, written plainly, and return theta's bound, [run].
 
-    x [run, batch, pixels] is binary, eps [run, M K, batch, latent] standard
-    normal, and ``layout`` is (M, K). Each network ascends its own bound.
+    x [run, batch, pixels] is binary and eps [run, M K, batch, latent] standard normal. Each network
+    ascends its own bound.
     """
     # Equal numbers: the first depends on theta alone, the second on phi.
-    log_w_theta, log_w_phi = (w.unflatten(1, layout) for w in model(x, eps))
+    log_w_theta, log_w_phi = (w.unflatten(1, (M, K)) for w in model(x, eps))
     theta, phi = objective(log_w_theta, log_w_phi, beta)  # [run, batch]
     loss = -(theta + phi).mean(-1).sum()
     optimizer.zero_grad()
@@ -161,7 +162,7 @@ class Program:
         shape = (len(betas), self.T, self.batch_size)
         log_w = torch.randn(*shape, generator=generator(0, "trial")).to(self.device)
         self.cotangents, self.remark = self.engine.prepared_whole(
-            cotangents_of(blocks_of(self.experiments)),
+            cotangents_of(bundles_of(self.experiments)),
             (log_w, self.fixed_beta, self.learns, self.fixed_beta),
         )
 

@@ -202,7 +202,7 @@ class Selection(NamedTuple):
         return [*(r.experiment for r in self.used), *self.missing]
 
     @property
-    def profile_called(self) -> str:
+    def profile(self) -> str:
         """The profile of the runs, or the profiles: "full and short"."""
         return " and ".join(dict.fromkeys(e.profile for e in self.wanted))
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +37,7 @@ from repro.training.program import Program
 from repro.training.run import pick_device
 from repro.words.experiments import TABLE_METHODS, plan
 
-Calls = dict[str, Callable[[], object]]  # what is timed, by name
+Calls = dict[str, Callable[[], object]]  # timed calls, by name
 
 FACTOR = "faster than plain"
 LOG_PX_SAMPLES = 5000
@@ -269,7 +267,7 @@ def evaluation_of(what: str, dataset: Dataset, device: str) -> Callable[[], obje
 
 
 def time_evaluation(dataset: Dataset, clock: Clock) -> list[dict]:
-    """Time log p-hat of ``TEST_IMAGES`` images, by ``EVALUATED`` of them, and its peak memory."""
+    """Time log p-hat of ``TEST_IMAGES`` images, by ``EVALUATED`` of them."""
     names = ("plain", "ours, eager", f"ours, {fast(clock.device)}")
     calls = {name: evaluation_of(name, dataset, clock.device) for name in names}
     times = replace(clock, rounds=max(3, clock.rounds // 2), block=0.0).in_turns(calls)
@@ -281,20 +279,8 @@ def time_evaluation(dataset: Dataset, clock: Clock) -> list[dict]:
             "seconds": TEST_IMAGES / EVALUATED * median(blocks),
             FACTOR: times_faster(times["plain"], blocks),
         }
-        if clock.device == "cpu" and Path("/proc/self/status").exists():
-            again = [sys.executable, "-m", "benchmarks.speed", "--memory", name]
-            done = subprocess.run(again, capture_output=True, text=True, check=True)
-            row["peak memory, MB"] = float(done.stdout)
         rows.append(row)
     return rows
-
-
-def peak_memory(what: str) -> float:
-    """Peak resident memory in MB of this process after one evaluation."""
-    evaluation_of(what, datasets.load("digits"), "cpu")()
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
-    return int(peak) / 1024
 
 
 # Printing
@@ -320,8 +306,6 @@ def print_step(row: dict) -> None:
 def print_evaluation(row: dict) -> None:
     """Print one line of the evaluation's table."""
     line = f"  {row['what']:34}{row['seconds']:10.1f} s   {row[FACTOR]:6.2f}x plain"
-    if "peak memory, MB" in row:
-        line += f"   {row['peak memory, MB']:.0f} MB"
     print(line, flush=True)
 
 
@@ -344,20 +328,10 @@ def left_out(without: str) -> set[str]:
 @click.option("--grid", is_flag=True, help="Every combination of runs, batch and model.")
 @click.option("--without", default="", help="Peers to leave out: plain, pythae, jax.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for speed.json.")
-@click.option("--memory", hidden=True)
 def main(
-    device: str,
-    rounds: int,
-    block: float,
-    grid: bool,
-    without: str,
-    out: Path | None,
-    memory: str | None,
+    device: str, rounds: int, block: float, grid: bool, without: str, out: Path | None
 ) -> None:
     """Time everything and print the tables."""
-    if memory:
-        print(peak_memory(memory))
-        return
     torch._dynamo.config.recompile_limit = 64  # a grid meets many shapes in one process
     clock = Clock(pick_device(device), rounds, block)
     dataset = datasets.load("digits")

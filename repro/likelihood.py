@@ -47,10 +47,10 @@ class LogLikelihood(torch.autograd.Function):
 
 
 def log_px_z_and_layers(dtype, x, z, decoder) -> tuple[Tensor, ...]:
-    """log p(x|z) [run, T, batch], and what the gradients need of the decoder's layers.
+    """log p(x|z) [run, T, batch], and the decoder's layers for the gradients.
 
     x [run, batch, pixels], z [run, T, batch, latent]; ``decoder`` holds the weights and biases of
-    its three layers. Matrix products take and give ``dtype``. The last of what is returned is
+    its three layers. Matrix products take and give ``dtype``. The last tensor returned is
     x - sigmoid(logits) [run, n, pixels], the gradient at the logits.
     """
     w1, b1, w2, b2, w3, b3 = decoder

@@ -20,7 +20,7 @@ from repro.randomness import generator
 Preparation = Callable[[Callable], Callable]  # a function of tensors -> the same, ready to run
 Noise = Callable[[Sequence[int]], Tensor]  # shape -> standard normal [run, *shape]
 
-# By ``init``: how sigma comes from the encoder's last layer, and what Adam adds to its denominator.
+# By ``init``: how sigma comes from the encoder's last layer, and the eps of Adam.
 POSITIVE = {"default": F.softplus, "burda": torch.exp}
 ADAM_EPS = {"default": 1e-8, "burda": 1e-4}
 
@@ -113,7 +113,7 @@ def encoder_gradient(positive, cotangent, still, x, eps, encoder, layers, at_z) 
     """The gradient at all of the encoder's parameters, as a function of tensors.
 
     The cotangent [run, T, batch] is phi's, ``at_z`` [run, n, latent] the gradient of each sample's
-    log p(x|z), and ``layers`` what ``encoder_layers`` returned.
+    log p(x|z), and ``layers`` come from ``encoder_layers``.
     """
     _, _, w2, _, w_mu, _, w_sigma, _ = encoder
     h1, h2, mu, raw_sigma = layers
@@ -152,7 +152,7 @@ def _log_w(positive, x, eps, encoder, decoder) -> Tensor:
 
 
 def _log_w_and_layers(positive, dtype, x, eps, encoder, decoder) -> tuple[Tensor, tuple, tuple]:
-    """log w [run, T, batch], and what the gradients need of the encoder's and decoder's layers."""
+    """log w [run, T, batch], and the layers of encoder and decoder for the gradients."""
     of_encoder = encoder_layers(x, encoder)
     _, _, mu, raw_sigma = of_encoder
     z, log_ratio = draw_z(positive, mu, raw_sigma, eps)
@@ -169,7 +169,7 @@ def _flat(gradients: Sequence[Tensor]) -> Tensor:
 
 
 class Pass(NamedTuple):
-    """The log-weights of a forward pass, and what the pull-back needs of it."""
+    """The log-weights of a forward pass, and its tensors for the pull-back."""
 
     log_w: Tensor  # in nats, [run, T, batch]
     x: Tensor  # [run, batch, pixels]

@@ -18,7 +18,7 @@ from repro.bounds import METHODS, Objective, both
 from repro.catalogue import PIXELS
 
 HASHED = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)-[0-9a-f]{8}")
-LEAST = {"train": 20, "test": 64}  # images: a batch, and what figures show
+LEAST = {"train": 20, "test": 64}  # images: a batch, and those of figures
 
 
 class Images(NamedTuple):
@@ -136,6 +136,6 @@ def _existing(file: str, what: str) -> Path:
 
 
 def _name(words: str, content: bytes) -> str:
-    """A name for a folder: what somebody called it, and eight digits of its content's hash."""
+    """A name for a folder: the user's words, and eight digits of its content's hash."""
     plain = re.sub("[^a-z0-9]+", "-", words.lower()).strip("-") or "own"
     return f"{plain}-{hashlib.sha256(content).hexdigest()[:8]}"

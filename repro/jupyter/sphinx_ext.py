@@ -22,7 +22,7 @@ from repro.studies.prose import Numbers
 from repro.words.exhibits import EXHIBITS, NOTEBOOKS, STUDIES
 from repro.words.experiments import KEPT_PROFILES
 
-SMOKE = "notebooks/smoke/"  # pages of what was trained on this machine
+SMOKE = "notebooks/smoke/"  # pages of runs of this machine
 SMOKE_PAGES = ("train", "table1")
 
 

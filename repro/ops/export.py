@@ -25,7 +25,7 @@ LICENCE = "https://spdx.org/licenses/MIT"
 DATE_IN_ZIP = (1980, 1, 1, 0, 0, 0)  # of every file, so that the same content is the same archive
 NOT_IN_ARCHIVE = (".github/", ".ci/")
 
-CRATE = "ro-crate-metadata.json"  # in an archive: what belongs to it, with hashes
+CRATE = "ro-crate-metadata.json"  # in an archive: its files, with hashes
 
 
 def write_archive(project: Path, archive: Archive, target: Path) -> str:

@@ -24,6 +24,7 @@ from repro.records import Archive
 from repro.records.provenance import device_name
 from repro.training import engines
 from repro.training.bundles import bundles_of, cotangents_of
+from repro.training.forecast import seconds_of_step
 from repro.training.loop import alone
 from repro.training.program import Program, matmul_precision
 from repro.words.experiments import ENGINE_CHOICES, PRECISIONS, Experiment, plan
@@ -98,7 +99,7 @@ def findings_on_engine(engine: str, precision: str, device: str) -> Iterator[Fin
     program = Program(runs, dataset, device, engine)
     program.step()  # compiles and captures
     start = program.get_state()
-    seconds = _seconds_of_step(program)
+    seconds = seconds_of_step(program, 1 if device == "cpu" else STEPS, rounds=12)
     program.set_state(start)
     right = True
     for what, text, ok in _outcomes(program, dataset):
@@ -107,25 +108,6 @@ def findings_on_engine(engine: str, precision: str, device: str) -> Iterator[Fin
     yield Finding(part, f"step of {plural(len(runs), 'run')}", f"{1e3 * seconds:.3f} ms")
     if right:
         yield Choice(engine, precision, 1e3 * seconds)
-
-
-def _seconds_of_step(program: Program) -> float:
-    """Seconds of a step: the median over rounds of several steps."""
-    steps = 1 if program.device.type == "cpu" else STEPS
-    times = []
-    for _ in range(12):
-        begun = time.perf_counter()
-        program.index.zero_()
-        _take_steps(program, steps)
-        program.losses[0].tolist()  # waits for the device
-        times.append((time.perf_counter() - begun) / steps)
-    return sorted(times[2:])[5]
-
-
-def _take_steps(program: Program, count: int) -> None:
-    """Take steps as training does: several at once, where a graph holds several."""
-    while count:
-        count -= program.advance(count)
 
 
 Tried = tuple[str, str, bool]  # the trial, its outcome, and whether that is right
@@ -193,7 +175,7 @@ def _steps_against_eager(program: Program, dataset: Dataset) -> Tried:
     eager = Program(_runs(program.device.type), dataset, program.device, "eager")
     other = Program(program.experiments, dataset, program.device, program.engine.name)
     for each in (eager, other):
-        _take_steps(each, STEPS)
+        each.take_steps(STEPS)
     error = float(((other.losses - eager.losses).abs() / eager.losses.abs()).mean())
     return "50 steps against eager", f"{error:.1e}", error < LOSS_ERROR[program.precision]
 
@@ -212,7 +194,7 @@ def _going_on(program: Program, dataset: Dataset) -> Iterator[Tried]:
 
 def _three_losses(program: Program) -> torch.Tensor:
     at = int(program.index)
-    _take_steps(program, 3)
+    program.take_steps(3)
     return program.losses[at : at + 3].clone()
 
 

@@ -75,7 +75,7 @@ CURVE = (
 OF_AUDIT = ("logs", "checkpoints", "drawers", "figure4", "best", "proposals")
 OF_GRADIENTS = ("estimators", "samples", "looser")
 MADE_BY = dict.fromkeys(OF_AUDIT, "audit") | dict.fromkeys(OF_GRADIENTS, "gradients")
-SETTING_COLUMN = "group"  # of committed tables, which holds what is a setting everywhere else
+SETTING_COLUMN = "group"  # of committed tables, read as ``setting``
 PAIR = {"inputs", "reconstructions"}  # images that figures draw
 
 
@@ -305,13 +305,13 @@ class Archive:
         return path
 
     def _forget(self, path: Path) -> None:
-        """Look again for what a new record may change."""
+        """Forget what a new record may change."""
         self._read.pop(path, None)
         self._listed.clear()
         self._selected.clear()
         self.__dict__.pop("released", None)
 
-    # What exhibits show
+    # Records of exhibits
 
     @cached_property
     def released(self) -> dict[tuple[str, str, str], Record]:
@@ -638,32 +638,22 @@ def _write_texts(
 ) -> None:
     _write_json(folder / "config.json", experiment.as_dict())
     _write_json(folder / "metrics.json", metrics)
-    _write_curve(folder / "curve.csv", curve)
-    _write_gradients(folder / GRADIENTS, curve)
+    _write_csv(folder / "curve.csv", CURVE, curve)
+    if rows := [row for line in curve for row in line.get("gradients", ())]:
+        _write_csv(folder / GRADIENTS, rows[0], rows)
     if source := own.text_of_bound(experiment.method):
         (folder / OWN_BOUND).write_text(source)
 
 
-def _write_curve(path: Path, curve: list[dict]) -> None:
+def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[dict]) -> None:
     with open(path, "w", newline="") as file:
-        table = csv.DictWriter(file, CURVE, lineterminator="\n", extrasaction="ignore")
-        table.writeheader()
-        table.writerows(curve)
-
-
-def _write_gradients(path: Path, curve: list[dict]) -> None:
-    """Write what the curve's lines say of gradients, if that was measured."""
-    rows = [row for line in curve for row in line.get("gradients", ())]
-    if not rows:
-        return
-    with open(path, "w", newline="") as file:
-        table = csv.DictWriter(file, rows[0], lineterminator="\n")
+        table = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         table.writeheader()
         table.writerows(rows)
 
 
 def _write_arrays(folder: Path, grids: Mapping, images: dict | None, weights: dict | None) -> None:
-    """Write images as bytes from 0 to 255, binary ones as 0 and 1, and what else is kept."""
+    """Write images as bytes from 0 to 255, binary ones as 0 and 1; weights; and metrics by image."""
     from safetensors.torch import save
 
     grey = {}

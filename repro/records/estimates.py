@@ -151,7 +151,7 @@ def added_errors(*errors: tuple[float, float]) -> tuple[float, float]:
 
 
 class Pooled(NamedTuple):
-    """The mean of several comparisons, and whether they differ by more than their errors."""
+    """The mean of several comparisons, and a test of their differences."""
 
     mean: Estimate
     count: int
@@ -165,7 +165,7 @@ class Pooled(NamedTuple):
 def pooled(found: Sequence[Estimate]) -> Pooled:
     """The random-effects mean of comparisons whose values are independent.
 
-    The variance between what they are of is Paule and Mandel's. The mean's error has two parts: of
+    The variance between the compared values is Paule and Mandel's. The mean's error has two parts: of
     the comparisons' own errors, known no better than the least known of them, since they may be
     borrowed from one fit; and of that variance, with one degree of freedom less than comparisons.
     """

@@ -1,8 +1,8 @@
 """Bundles of runs that share bounds, and the cotangents of all runs as one function of tensors.
 
 Bounds see nothing but log-weights [run, T, batch], so their derivatives cost nothing beside a
-decoder. What they do cost is calls: some two hundred small operations if automatic differentiation
-takes them one by one, and about a dozen kernels if they are compiled together.
+decoder. They cost calls: some two hundred small operations if automatic differentiation takes them
+one by one, and about a dozen kernels if they are compiled together.
 """
 
 import functools

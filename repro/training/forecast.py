@@ -1,5 +1,6 @@
 """The engine that trains, and the time that a training and its evaluations should take."""
 
+import statistics
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -60,7 +61,7 @@ def try_engines(
     for candidate in with_fallbacks(engine):
         try:
             program = make(runs, dataset, device, candidate.name)
-            seconds = _seconds_of_step(program) * len(experiments) / len(runs)
+            seconds = seconds_of_step(program) * len(experiments) / len(runs)
         except Exception as error:
             if candidate.name == "eager":
                 raise
@@ -73,16 +74,16 @@ def try_engines(
     raise AssertionError("the eager engine returns or raises")
 
 
-def _seconds_of_step(program: Program) -> float:
-    """The median of five steps, after one to warm up."""
-    durations = []
-    for _ in range(6):
-        begun = time.monotonic()
-        program.index.zero_()  # a small dataset may have no six batches
-        program.step()
+def seconds_of_step(program: Program, count: int = 1, rounds: int = 6) -> float:
+    """Median over rounds of ``count`` steps, after one round to warm up."""
+    seconds = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        program.index.zero_()  # a small dataset may have few batches
+        program.take_steps(count)
         program.losses[0].tolist()  # waits for the device
-        durations.append(time.monotonic() - begun)
-    return sorted(durations[1:])[2]
+        seconds.append((time.perf_counter() - begun) / count)
+    return statistics.median_high(seconds[1:])
 
 
 def seconds_left(

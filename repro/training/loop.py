@@ -165,7 +165,7 @@ class _Halt(Exception):  # noqa: N818
 
 @dataclass
 class _Loop:
-    """Advances a Fit to its end, saving and reporting at intervals."""
+    """The loop of a Fit, which saves and reports at intervals."""
 
     fit: Fit
     dataset: Dataset

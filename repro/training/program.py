@@ -247,6 +247,11 @@ class Program:
         self.replays[steps]()
         return steps
 
+    def take_steps(self, count: int) -> None:
+        """Take so many steps: several at once, where one graph holds several."""
+        while count:
+            count -= self.advance(count)
+
     @torch.no_grad()
     def _advance(self) -> None:
         take = self.engine.prepare(batch_of) if self.engine.compiles_small_operations else batch_of

@@ -115,7 +115,7 @@ def _unpickled(file: io.BytesIO) -> object:
 
 
 class _Thing:
-    """Stands for an object of any class that the files name; keeps what it is given."""
+    """A stand-in for an object of any class that the files name, with its arguments."""
 
     def __init__(self, *given):
         self.given = given
@@ -151,13 +151,13 @@ class _Inert(pickle.Unpickler):
         self.storages: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str):
-        """Only what ``NAMES`` holds."""
+        """Find a name in ``NAMES`` only."""
         if (module, name) not in self.NAMES:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which is refused")
         return self.NAMES[module, name]
 
     def persistent_load(self, what):
-        """A module's class, whose source is ignored, or a storage to be filled later."""
+        """Return a module's class, whose source is ignored, or a storage to be filled later."""
         if what[0] == "module":
             return what[1]
         _, _, key, _, size, _ = what

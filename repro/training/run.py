@@ -185,7 +185,7 @@ def _images_for(e: Experiment, data: str | Path | None) -> Dataset:
 
 
 def _released_decoder(e: Experiment, data: str | Path | None) -> dict | None:
-    """The weights of the decoder that a run holds on to; None if it trains its own."""
+    """The weights of a run's fixed decoder; None if it trains its own."""
     if e.decoder == "own":
         return None
     return released_files.released_weights(replace(e, method=e.decoder), data)
@@ -194,7 +194,7 @@ def _released_decoder(e: Experiment, data: str | Path | None) -> dict | None:
 def announce(
     order: Order, runs: list[Experiment], dataset: Dataset, kept: states.Unfinished | None
 ) -> None:
-    """Say what is going to be trained; ``kept`` is the training that is gone on with."""
+    """Print what will be trained; ``kept`` is an earlier training to continue."""
     first = runs[0]
     steps = len(dataset.train) // first.batch_size
     begins = ""

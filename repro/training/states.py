@@ -22,7 +22,7 @@ from repro.bounds import METHODS
 from repro.records import Archive
 from repro.words.experiments import Experiment, with_epochs
 
-# What a state on disk holds of a Fit, beside its programs.
+# The fields of a Fit in a state on disk, beside its programs.
 KEPT = ("epoch", "step", "seconds", "curves", "commits", "engines", "devices")
 
 

@@ -22,12 +22,12 @@ TABLE_METHODS = ("iwae", "piwae", "miwae", "ciwae", "vae")  # in the order of th
 INITS = ("default", "burda")  # PyTorch's initial weights, as in the report's code, or Burda's
 PROTOCOLS = ("paper", "released")
 DECODERS = ("own", *TABLE_METHODS)  # trained with the encoder, or held as it was released
-SETTINGS = {  # name -> family of the dataset, and model: what the report trained and released
+SETTINGS = {  # name -> family of the dataset, and model; the report released their weights
     "mnist-reference": ("mnist", "reference"),
     "mnist-larger": ("mnist", "larger"),
     "omniglot-reference": ("omniglot", "reference"),
 }
-PRECISIONS = {  # of training's matrix products -> what it is called
+PRECISIONS = {  # of training's matrix products -> its name in full
     "float32": "float32",
     "tf32": "TensorFloat-32",
     "bf16": "bfloat16",
@@ -38,7 +38,7 @@ ENGINE_CHOICES = ("auto", "eager", "compiled", "compiled-graph")  # see training
 LAYOUTS_AS_RELEASED = {"piwae": (10, 10), "ciwae": (1, 1), "vae": (1, 1), "ciwae-learned": (1, 1)}
 
 # Burda's schedule: stage i lasts 3^i epochs, i = 0 ... 7. These epochs end the stages.
-AT_MILESTONES = ("log-px", "gradients")  # what can be measured there
+AT_MILESTONES = ("log-px", "gradients")  # measurements there
 MILESTONES = (1, 4, 13, 40, 121, 364, 1093, 3280)
 IMAGES_AT_MILESTONES = 1000  # test images of which log p-hat is taken there, at equal distances
 
@@ -234,7 +234,7 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """Name of the run's folder: ``piwae-M8-K8-seed0``, and what departs from the profile."""
+        """Name of the run's folder: ``piwae-M8-K8-seed0``, and departures from the profile."""
         return "-".join(self._tags(of_setting=False))
 
     @property
@@ -295,7 +295,7 @@ def option_of(word: str) -> str:
 
 
 def _command(said: Mapping[str, object]) -> str:
-    """The command that says these words: first what is of the method, the profile last."""
+    """The command with these words: the method's first, the profile last."""
     if said["profile"] == "published":
         return "python -m repro audit"
     order = ("method", "protocol", "M", "K", "beta", *said)
@@ -343,7 +343,7 @@ def _has_accelerator() -> bool:
 def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
     """Experiments from a user's words, by name or in the order of ``Experiment``'s fields.
 
-    What is None, or not said, is as usual. ``method``, ``beta`` and ``seed`` may list several
+    A word that is None, or missing, has its usual value. ``method``, ``beta`` and ``seed`` may list several
     ("piwae,iwae", "0,1"); "all" is Table 1's five methods; ``beta="learned"`` makes CIWAE choose
     its own. ``protocol="released"`` trains as the report's released code does, where that is not as
     the paper says. ``decoder`` may name one of Table 1's methods: then encoders alone are trained,
@@ -408,7 +408,7 @@ def _try(method: str, objective: Objective, smooth: bool = False) -> None:
 
 
 def _check_together(words: Mapping[str, str], methods: list[str]) -> None:
-    """Raise ReproError if there is no such estimator or decoder with what else is said."""
+    """Raise ReproError if the other words allow no such estimator or decoder."""
     released = words["protocol"] == "released"
     if released and words["estimator"] != "rep":
         raise ReproError("the released code has no estimator but rep; leave one of the two out")

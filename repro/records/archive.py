@@ -653,7 +653,7 @@ def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[dict]) -> None
 
 
 def _write_arrays(folder: Path, grids: Mapping, images: dict | None, weights: dict | None) -> None:
-    """Write images as bytes from 0 to 255, binary ones as 0 and 1; weights; and metrics by image."""
+    """Write weights, metrics by image, and images as bytes: to 255, or 0 and 1 if binary."""
     from safetensors.torch import save
 
     grey = {}

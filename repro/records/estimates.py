@@ -165,8 +165,8 @@ class Pooled(NamedTuple):
 def pooled(found: Sequence[Estimate]) -> Pooled:
     """The random-effects mean of comparisons whose values are independent.
 
-    The variance between the compared values is Paule and Mandel's. The mean's error has two parts: of
-    the comparisons' own errors, known no better than the least known of them, since they may be
+    The variance between the compared values is Paule and Mandel's. The mean's error has two parts:
+    of the comparisons' own errors, known no better than the least known of them, since they may be
     borrowed from one fit; and of that variance, with one degree of freedom less than comparisons.
     """
     values = np.array([e.value for e in found])

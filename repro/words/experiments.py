@@ -343,12 +343,12 @@ def _has_accelerator() -> bool:
 def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
     """Experiments from a user's words, by name or in the order of ``Experiment``'s fields.
 
-    A word that is None, or missing, has its usual value. ``method``, ``beta`` and ``seed`` may list several
-    ("piwae,iwae", "0,1"); "all" is Table 1's five methods; ``beta="learned"`` makes CIWAE choose
-    its own. ``protocol="released"`` trains as the report's released code does, where that is not as
-    the paper says. ``decoder`` may name one of Table 1's methods: then encoders alone are trained,
-    for that released decoder. Raises ReproError, one line, if a name is unknown, beta is outside
-    [0, 1] or M K is not 64.
+    A word that is None, or missing, has its usual value. ``method``, ``beta`` and ``seed`` may list
+    several ("piwae,iwae", "0,1"); "all" is Table 1's five methods; ``beta="learned"`` makes CIWAE
+    choose its own. ``protocol="released"`` trains as the report's released code does, where that is
+    not as the paper says. ``decoder`` may name one of Table 1's methods: then encoders alone are
+    trained, for that released decoder. Raises ReproError, one line, if a name is unknown, beta is
+    outside [0, 1] or M K is not 64.
 
     >>> [e.name for e in plan("piwae,iwae", "mnist", epochs=4, seed="0,1", profile="short")][:2]
     ['piwae-M8-K8-seed0-epochs4', 'iwae-M1-K64-seed0-epochs4']

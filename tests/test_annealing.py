@@ -12,6 +12,9 @@ from repro.annealing import ais, ais_upper_bound, anneal, inverse_temperatures, 
 from repro.catalogue import Architecture
 from repro.models import Autoencoder
 from repro.randomness import Streams
+from repro.studies import planes
+from repro.studies.designs import PLANE_LAYOUTS
+from tests.helpers import few_digits
 
 DIMENSIONS = 7
 
@@ -119,22 +122,14 @@ def test_of_a_network_it_agrees_with_many_samples_and_lies_below_the_upper_bound
     assert -3 * width.std() / math.sqrt(width.size) < width.mean() < 0.1
 
 
-def test_of_two_latent_variables_it_is_the_quadrature(model):
-    """With weights three times as large, so that posteriors are narrow and bent."""
-    sharp = Autoencoder(Architecture(hidden=20, latent=2), [0])
-    with torch.no_grad():
-        for p in sharp.decoder.parameters():
-            p.mul_(3)
-    x, z = simulated(sharp, 5, [0])
-    ticks = torch.arange(-6, 6, 0.04)
-    grid = torch.cartesian_prod(ticks, ticks)
-    with torch.no_grad():
-        logits = sharp.decoder(grid[None])[0].double()
-    log_px_z = x[0].double() @ logits.T - torch.nn.functional.softplus(logits).sum(1)
-    log_p = log_px_z - grid.square().sum(1) / 2 - math.log(2 * math.pi)
-    exact = log_p.logsumexp(1) + 2 * math.log(0.04)
-    low = ais(sharp, x, [0], temperatures=400, chains=7)
-    high = ais_upper_bound(sharp, x, z, [0], temperatures=400, chains=7)
+def test_of_a_model_in_the_plane_it_is_the_quadrature(monkeypatch):
+    """Trained for a while, so that posteriors are narrow and bent."""
+    monkeypatch.setattr(planes, "PLANE_STEPS", 200)
+    trained = planes.in_the_plane(PLANE_LAYOUTS[0], few_digits(20).train)
+    x, z = simulated(trained, 2, [0])
+    exact = torch.tensor([planes.posterior(trained, image).log_px for image in x[0]])
+    low = ais(trained, x, [0], temperatures=100, chains=5)
+    high = ais_upper_bound(trained, x, z, [0], temperatures=100, chains=5)
     for found in (low, high):
         error = found.spread / found.ess.sqrt()
         assert ((found.log_px - exact).abs() < 5 * error + 0.01).all()

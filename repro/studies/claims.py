@@ -5,11 +5,11 @@ from estimates; the evidence is made of the same estimates, and nothing reads it
 """
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache, partial
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,8 +35,7 @@ from repro.studies.estimator_runs import (
     Setting,
     log_px_of_one_decoder,
 )
-from repro.studies.evidence import NAMES_OF_SETTINGS, Evidence, Source, rounded_up
-from repro.studies.frames import by_method
+from repro.studies.evidence import LOG_P, NAMES_OF_SETTINGS, Evidence, Source, rounded_up
 from repro.studies.gradients import exponent_of, ratio, with_jackknife
 from repro.studies.reported import FIGURE4, TABLE1
 from repro.studies.similarity import SsimVerdict
@@ -140,6 +139,7 @@ class Difference(NamedTuple):
     setting: str
     method: str
     estimate: Estimate
+    metric: str
 
     @property
     def kind(self) -> str:
@@ -198,15 +198,19 @@ def weighed(differences: Sequence[Difference], margin: float = 0.0) -> Outcome:
 def differences_from_iwae(
     evidence: Evidence, metric: str, methods: Sequence[str], settings: Sequence[str]
 ) -> list[Difference]:
-    """Each method's difference from IWAE, wherever its error is known."""
+    """Each method's difference from IWAE, wherever its error is known.
+
+    Where log p(x) was not measured, log p-hat stands in for it.
+    """
+    tried = (metric, "log_px") if metric == LOG_P else (metric,)
     found = []
-    for whose in ("weights", "ours"):
-        for setting in settings:
-            for method in methods:
-                estimate = evidence.apart(setting, method, "iwae", metric, whose)
-                if estimate and estimate.se is not None:
-                    source = Source.of(evidence.runs(setting, method, whose)[0])
-                    found.append(Difference(source, setting, method, estimate))
+    for whose, setting, method in product(("weights", "ours"), settings, methods):
+        for measure in tried:
+            estimate = evidence.apart(setting, method, "iwae", measure, whose)
+            if estimate and estimate.se is not None:
+                source = Source.of(evidence.runs(setting, method, whose)[0])
+                found.append(Difference(source, setting, method, estimate, measure))
+                break
     return found
 
 
@@ -224,7 +228,7 @@ def ahead(
     With a margin what does not count is told as well.
     """
     found, tests = _compared(evidence, metric, methods, settings, no_test)
-    said = _by_sources_listed(found if margin else tests)
+    said = _by_sources_listed(found if margin else tests, metric)
     if not said:
         said = "no records" if margin else "no records of ours yet"
     for kind, mine in by_kind(d for d in tests if d.source.whole).items():
@@ -233,7 +237,8 @@ def ahead(
     if margin:
         said += f"; as good as means clearly above {number(-margin, 1)}"
     caveat = f"; {no_test}" if no_test else ""
-    said = f"{CALLED[metric]} minus IWAE's, {said}{caveat}{_caution(evidence, metric)}"
+    measures = {d.metric for d in found}
+    said = f"{CALLED[metric]} minus IWAE's, {said}{caveat}{_caution(evidence, measures)}"
     return Verdict(weighed(tests, margin), said)
 
 
@@ -245,9 +250,9 @@ def _compared(
     return found, [d for d in found if not (no_test and d.source.released)]
 
 
-def _caution(evidence: Evidence, metric: str) -> str:
-    """What a verdict on generative networks by log p-hat has to add."""
-    if metric != "log_px":
+def _caution(evidence: Evidence, measures: Collection[str]) -> str:
+    """What a verdict on generative networks has to add where it rests on log p-hat."""
+    if "log_px" not in measures:
         return ""
     return (
         ". log p̂ depends on the proposal as well: with one decoder and different encoders it is "
@@ -255,8 +260,11 @@ def _caution(evidence: Evidence, metric: str) -> str:
     )
 
 
-def _by_sources_listed(differences: Iterable[Difference]) -> str:
-    """The differences of each source, after its name and the number of trainings behind each."""
+def _by_sources_listed(differences: Iterable[Difference], metric: str) -> str:
+    """The differences of each source, after its name and the number of trainings behind each.
+
+    One that is not in ``metric`` says in what it is.
+    """
     by_source: dict[Source, list[Difference]] = {}
     for d in differences:
         by_source.setdefault(d.source, []).append(d)
@@ -266,9 +274,15 @@ def _by_sources_listed(differences: Iterable[Difference]) -> str:
         behind = " or ".join(plural(count, "training") for count in counts) + " each"
         if counts == [1]:
             behind = ONE_EACH
-        listed = [f"{d.estimate} ({d.method.upper()}, {_title(d.setting)})" for d in mine]
+        listed = [f"{d.estimate} ({_where(d, metric)})" for d in mine]
         said.append(f"{source}, {behind}: {', '.join(listed)}")
     return "; ".join(said)
+
+
+def _where(d: Difference, metric: str) -> str:
+    """A difference's method and setting, as PIWAE, MNIST."""
+    where = f"{d.method.upper()}, {_title(d.setting)}"
+    return where if d.metric == metric else f"{where}, {CALLED[d.metric]}"
 
 
 def _title(setting: str) -> str:
@@ -342,29 +356,39 @@ def comparable_ssim(evidence: Evidence) -> Verdict:
 
 
 def larger_model(evidence: Evidence) -> Verdict:
-    """Whether a larger model gains more in log p-hat than a better method does."""
-    log_px = {}
-    for setting in ("mnist reference", "mnist larger"):
-        runs = by_method(evidence.runs(setting))
-        if not all(runs.values()):
-            return NO_RECORDS
-        log_px[setting] = {m: of[0].metrics["log_px"]["value"] for m, of in runs.items()}
-    reference = log_px["mnist reference"]
-    gains = [log_px["mnist larger"][m] - reference[m] for m in TABLE_METHODS]
+    """Whether a larger model gains more in log p(x) than a better method does."""
+    measured = [m for m in (LOG_P, "log_px") if _of_both_models(evidence, m)]
+    if not measured:
+        return NO_RECORDS
+    metric = measured[0]
+    reference, larger = _of_both_models(evidence, metric)
+    gains = [larger[m] - reference[m] for m in TABLE_METHODS]
     near = [reference[m] for m in ("iwae", "piwae", "miwae")]
     spreads = (np.ptp(near), np.ptp(list(reference.values())))
     said = (
-        f"in the released weights, {ONE_EACH}, log p̂ gains {number(min(gains))} to "
+        f"in the released weights, {ONE_EACH}, {CALLED[metric]} gains {number(min(gains))} to "
         f"{number(max(gains))} nats; IWAE, PIWAE and MIWAE differ by "
-        f"{number(spreads[0])}, all five by {number(spreads[1])}{_caution(evidence, 'log_px')}"
+        f"{number(spreads[0])}, all five by {number(spreads[1])}{_caution(evidence, {metric})}"
     )
     return Verdict(summed_up(bool(g > s) for g in gains for s in spreads), said)
+
+
+def _of_both_models(evidence: Evidence, metric: str) -> list[dict[str, float]]:
+    """A metric of the released models on MNIST by method, or nothing if one lacks it."""
+    settings = ("mnist reference", "mnist larger")
+    found = [evidence.of_released(setting, metric) for setting in settings]
+    return found if all(len(values) == len(TABLE_METHODS) for values in found) else []
 
 
 # Claims about printed values
 
 
-CALLED = {"iwae_64": "IWAE-64", "log_px": "log p̂", "minus_kl": "the gap"}
+CALLED = {
+    "iwae_64": "IWAE-64",
+    "log_px": "log p̂",
+    "minus_kl": "the gap",
+    LOG_P: "log p(x) by annealed importance sampling",
+}
 
 
 def printed_cells(evidence: Evidence, metric: str) -> Verdict:

@@ -12,6 +12,7 @@ log p-hat. PIWAE should be within a quarter of a nat of IWAE in our trainings on
 more than two nats behind but for the larger model.
 """
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from repro.records import Archive, Record
-from repro.records.estimates import ErrorOf, Estimate, number
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number
 from repro.records.schema import WEIGHTS
 from repro.studies import style
 from repro.studies.captions import METHOD_TITLES, label
@@ -80,10 +81,7 @@ class Measured(NamedTuple):
 def measured(archive: AnyArchive) -> list[Measured]:
     """What has been measured, in the order of Table 1 within each source."""
     archive = Archive.of(archive)
-    found = []
-    for record in measurable(archive):
-        if archive.arrays_path(name_of(record)).exists():
-            found.append(Measured(record, *archive.arrays(name_of(record))))
+    found = measured_of(archive, measurable(archive))
     places = list(dict.fromkeys(m.place for m in found))
 
     def order(m: Measured) -> tuple:
@@ -91,6 +89,30 @@ def measured(archive: AnyArchive) -> list[Measured]:
         return places.index(m.place), TABLE_METHODS.index(e.method), e.estimator != "rep", e.seed
 
     return sorted(found, key=order)
+
+
+def measured_of(archive: Archive, runs: Iterable[Record]) -> list[Measured]:
+    """Those of some records that have been measured."""
+    found = []
+    for record in runs:
+        if archive.arrays_path(name_of(record)).exists():
+            found.append(Measured(record, *archive.arrays(name_of(record))))
+    return found
+
+
+def networks_apart(archive: Archive, a: Sequence[Record], b: Sequence[Record]):
+    """How far generative networks are apart in log p(x), over the seeds measured of both.
+
+    Image by image, with a standard error over images; NOT_RUN if there are no such seeds.
+    """
+    first, second = (
+        {m.record.experiment.seed: m.values["ais"] for m in measured_of(archive, runs)}
+        for runs in (a, b)
+    )
+    differences = [first[seed] - second[seed] for seed in first if seed in second]
+    if not differences:
+        return NOT_RUN
+    return Estimate.mean_of(np.mean(differences, axis=0), ErrorOf.IMAGES, len(differences))
 
 
 def beside_iwae(archive: AnyArchive) -> list[tuple[Measured, Measured]]:

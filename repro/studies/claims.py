@@ -1,4 +1,4 @@
-"""What the paper and the report claim, and what the records say of it.
+"""Claims of the paper and of the report, and the verdicts of the records on them.
 
 A claim's check returns a ``Verdict``: an outcome and the evidence in Markdown. The outcome follows
 from estimates; the evidence is made of the same estimates, and nothing reads it back.
@@ -44,7 +44,7 @@ from repro.words.experiments import RELEASED_LAYOUTS, TABLE_METHODS
 
 
 class Outcome(StrEnum):
-    """What became of a claim."""
+    """The outcome of a claim."""
 
     HOLDS = "holds"
     HOLDS_IN_PART = "holds in part"
@@ -133,7 +133,7 @@ def summed_up(tests: Iterable[bool], confirming: bool = False) -> Outcome:
 
 
 class Difference(NamedTuple):
-    """How far a method is ahead of IWAE."""
+    """The distance by which a method is ahead of IWAE."""
 
     source: Source
     setting: str
@@ -143,7 +143,7 @@ class Difference(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What it may be put together with: the same method, in a model of the same size.
+        """The comparisons that it may be pooled with: one method, in models of one size.
 
         A released model that was not trained as its method says is another method's.
         """
@@ -222,7 +222,7 @@ def ahead(
     no_test: str = "",
     margin: float = 0.0,
 ) -> Verdict:
-    """Whether the methods are clearly ahead of IWAE, or not behind by more than a margin.
+    """Judge whether methods are clearly ahead of IWAE, or not behind by more than a margin.
 
     Only whole trainings count, and not the report's weights if ``no_test`` says why they do not.
     With a margin what does not count is told as well.
@@ -251,7 +251,7 @@ def _compared(
 
 
 def _caution(evidence: Evidence, measures: Collection[str]) -> str:
-    """What a verdict on generative networks has to add where it rests on log p-hat."""
+    """The caution that a verdict on generative networks needs where it rests on log p-hat."""
     if "log_px" not in measures:
         return ""
     return (
@@ -295,7 +295,7 @@ def _title(setting: str) -> str:
 def _short_leads(
     evidence: Evidence, compared: dict[str, Setting], said: str, told: str = ""
 ) -> Verdict:
-    """How far bounds are ahead of IWAE's where they were trained, each with what is ``told``."""
+    """Compare bounds with IWAE's in short trainings; ``told`` is added to each difference."""
     found = []
     for name, setting in compared.items():
         runs = EstimatorRuns(evidence.archive, setting)
@@ -307,7 +307,7 @@ def _short_leads(
 
 
 def encoder_alone(evidence: Evidence) -> Verdict:
-    """Whether an encoder alone does better with a looser bound, for a decoder that is held."""
+    """Judge whether a looser bound trains a better encoder for a decoder that is held."""
     said = (
         f"for the decoder of the report's IWAE, after {ENCODER_ALONE.epochs} epochs on MNIST, "
         "IWAE-64 minus that with IWAE's bound: "
@@ -317,7 +317,7 @@ def encoder_alone(evidence: Evidence) -> Verdict:
 
 
 def other_settings(evidence: Evidence) -> Verdict:
-    """Whether the paper's other layouts and its other beta are ahead of IWAE, too."""
+    """Judge whether the paper's other layouts and its other beta are ahead of IWAE, too."""
     compared = {
         "miwae(4,16)": BOTH_NETWORKS,
         "piwae(4,16)": BOTH_EARLIER,
@@ -328,7 +328,7 @@ def other_settings(evidence: Evidence) -> Verdict:
 
 
 def comparable_ssim(evidence: Evidence) -> Verdict:
-    """Whether the methods' SSIM differs by less than it does between images of one method."""
+    """Judge whether SSIM differs less between methods than between the images of one."""
     tests = []
     clear = 0
     said = []
@@ -356,7 +356,7 @@ def comparable_ssim(evidence: Evidence) -> Verdict:
 
 
 def larger_model(evidence: Evidence) -> Verdict:
-    """Whether a larger model gains more in log p(x) than a better method does."""
+    """Judge whether a larger model gains more in log p(x) than a better method does."""
     measured = [m for m in (LOG_P, "log_px") if _of_both_models(evidence, m)]
     if not measured:
         return NO_RECORDS
@@ -392,7 +392,7 @@ CALLED = {
 
 
 def printed_cells(evidence: Evidence, metric: str) -> Verdict:
-    """How many of Table 1's ten printed values of a metric are the weights' own.
+    """Count Table 1's printed values of a metric that are the weights' own, of ten.
 
     Those that are another quantity's are corrected.
     """
@@ -411,7 +411,7 @@ def printed_cells(evidence: Evidence, metric: str) -> Verdict:
 
 
 def printed_ssim(evidence: Evidence, exhibit: str) -> Verdict:
-    """Whether an exhibit's printed SSIM values are the weights'."""
+    """Judge whether an exhibit's printed SSIM values are the weights'."""
     near = similarity.NEAR[2 if exhibit.startswith("Table") else 3]
     verdicts = similarity.verdicts(evidence.archive, exhibit)
     confirmed = [v is SsimVerdict.CONFIRMED for v in verdicts]
@@ -427,7 +427,7 @@ def printed_ssim(evidence: Evidence, exhibit: str) -> Verdict:
 
 
 def learned_beta(evidence: Evidence) -> Verdict:
-    """Whether a learned beta makes CIWAE robust against its start, and better."""
+    """Judge whether a learned beta makes CIWAE robust against its start, and better."""
     best = max(e.value for rows in TABLE1["report"].values() for e in rows["log_px"].values())
     said = (
         f"the printed scores ({FIGURE4['fixed']}, {FIGURE4['learned']}) lie above the best log p̂ "
@@ -451,14 +451,14 @@ def learned_beta(evidence: Evidence) -> Verdict:
 
 
 def parameter_counts(evidence: Evidence) -> Verdict:
-    """Whether the two models have as many parameters as the report says."""
+    """Judge whether the two models have as many parameters as the report says."""
     counts = [MODELS[model].parameters for model in ("reference", "larger")]
     said = " and ".join(f"{count:,}" for count in counts)
     return Verdict(summed_up([counts == [425_284, 973_624]], confirming=True), said)
 
 
 def ciwae_is_a_vae(evidence: Evidence) -> Verdict:
-    """Whether the released CIWAE is a VAE."""
+    """Judge whether the released CIWAE is a VAE."""
     from_vae = evidence.apart("mnist reference", "ciwae", "vae", "log_px")
     from_iwae = evidence.apart("mnist reference", "ciwae", "iwae", "log_px")
     if not (from_vae and from_iwae):
@@ -478,7 +478,7 @@ def ciwae_is_a_vae(evidence: Evidence) -> Verdict:
 def in_every_place(
     evidence: Evidence, holds: Callable[[pd.DataFrame], bool], counting: float = 0.0
 ) -> Verdict:
-    """Whether a claim ``holds`` in each place.
+    """Judge whether a claim ``holds`` in each place.
 
     Where no more than ``counting`` weights count, the evidence says so; the verdict is of all.
     """
@@ -514,7 +514,7 @@ def at_the_theorys_rates(rows: pd.DataFrame) -> bool:
 
 
 def clearer(rows: pd.DataFrame, method: str, net: str, times: float = 1.0) -> bool:
-    """Whether a method's SNR at T = 64 is clearly above so many times IWAE's."""
+    """Tell whether a method's SNR at T = 64 is clearly above so many times IWAE's."""
     layouts = {layout.method: layout for layout in AT_T}
 
     def excess(r: pd.DataFrame) -> float:
@@ -524,12 +524,12 @@ def clearer(rows: pd.DataFrame, method: str, net: str, times: float = 1.0) -> bo
 
 
 def remedies_are_clearer(rows: pd.DataFrame) -> bool:
-    """Whether PIWAE, MIWAE and CIWAE give the inference network a clearer gradient."""
+    """Tell whether PIWAE, MIWAE and CIWAE give the inference network a clearer gradient."""
     return all(clearer(rows, m, "phi") for m in ("piwae", "miwae", "ciwae"))
 
 
 def groups_do_not_matter(rows: pd.DataFrame) -> bool:
-    """Whether the generative network's gradient is as clear with IWAE as with MIWAE."""
+    """Tell whether the generative network's gradient is as clear with IWAE as with MIWAE."""
     return not clearer(rows, "miwae", "theta", times=1.1)
 
 
@@ -560,7 +560,7 @@ def _claim(row: dict[str, str]) -> Claim:
 
 
 class Correction(NamedTuple):
-    """How far the many comparisons behind the verdicts on methods can mislead."""
+    """The share of false verdicts that many comparisons make likely."""
 
     tests: int
     clear: int

@@ -1,4 +1,4 @@
-"""What the records hold for a claim or a sentence: runs of a setting, and how far they are apart.
+"""The records behind a claim or a sentence: runs of a setting, and differences between them.
 
 A setting is named as in the book's prose, ``mnist reference``; ``whose`` is ``weights``, the
 report's released models measured again, ``ours``, our own longest runs of every seed, or ``short``,
@@ -66,7 +66,7 @@ def counting_training(estimate: Estimate, noise: Deviation) -> Estimate:
 
 
 def training_noise(archive: Archive, a: str, b: str, metric: str, released=False) -> Deviation:
-    """What other trainings give the difference of two methods, of which both may be one.
+    """The spread that other trainings give the difference of two methods, or of one.
 
     Of ours: what our own seeds show, on MNIST with the reference model after 40 epochs, at the
     precision with most seeds. Of the released models: what the paper's four runs show there, which

@@ -101,7 +101,7 @@ def sandwiches(model: Autoencoder) -> list[Sandwich]:
 def likelihoods(
     model: Autoencoder, images: Tensor, temperatures: int, tell: scores.Done = scores.silent
 ) -> dict[str, np.ndarray]:
-    """What is known of each image [n] under a model of one run, in nats, float32."""
+    """Values of each image [n] under a model of one run, in nats, float32."""
 
     def noise(what: str):
         return Streams(STREAM, f"likelihood: {what}", model.device).normal

@@ -1,4 +1,4 @@
-"""How good the generative networks are: likelihoods that hardly depend on the inference network.
+"""Likelihoods of the generative networks that hardly depend on the inference networks.
 
 ``likelihood_runs`` measures them. Methods are compared image by image, and it is seen what a lead
 in log p-hat owes to the proposal.
@@ -79,7 +79,7 @@ class Measured(NamedTuple):
 
 
 def measured(archive: AnyArchive) -> list[Measured]:
-    """What has been measured, in the order of Table 1 within each source."""
+    """The models that have been measured, in the order of Table 1 within each source."""
     archive = Archive.of(archive)
     found = measured_of(archive, measurable(archive))
     places = list(dict.fromkeys(m.place for m in found))
@@ -92,7 +92,7 @@ def measured(archive: AnyArchive) -> list[Measured]:
 
 
 def measured_of(archive: Archive, runs: Iterable[Record]) -> list[Measured]:
-    """Those of some records that have been measured."""
+    """The records among ``runs`` that have been measured."""
     found = []
     for record in runs:
         if archive.arrays_path(name_of(record)).exists():
@@ -101,7 +101,7 @@ def measured_of(archive: Archive, runs: Iterable[Record]) -> list[Measured]:
 
 
 def networks_apart(archive: Archive, a: Sequence[Record], b: Sequence[Record]):
-    """How far generative networks are apart in log p(x), over the seeds measured of both.
+    """The difference of generative networks in log p(x), over the seeds measured of both.
 
     Image by image, with a standard error over images; NOT_RUN if there are no such seeds.
     """
@@ -133,7 +133,7 @@ def lead(a: Measured, b: Measured, name: str) -> Estimate:
 
 
 def of_proposal(a: Measured, b: Measured) -> Estimate:
-    """How much of a lead in log p-hat is the proposal's: that lead minus the one by AIS."""
+    """The proposal's part of a lead in log p-hat: that lead minus the one by AIS."""
     in_log_px = a.values["log_px"] - b.values["log_px"]
     in_ais = a.values["ais"] - b.values["ais"]
     return Estimate.mean_of(in_log_px - in_ais, ErrorOf.IMAGES)
@@ -156,7 +156,7 @@ def likelihood_table(archive: AnyArchive = None) -> pd.DataFrame:
 
 
 def lead_table(archive: AnyArchive = None) -> pd.DataFrame:
-    """How far methods are ahead of IWAE: by AIS, by log p-hat, and what was expected."""
+    """Leads of methods over IWAE: by AIS, by log p-hat, and as they were expected."""
     expected = pd.read_csv(EXPECTED).set_index(["source", "setting", "method", "estimator"])
     rows = {}
     for m, iwae in beside_iwae(archive):
@@ -178,7 +178,7 @@ def lead_table(archive: AnyArchive = None) -> pd.DataFrame:
 
 
 def sandwich_table(archive: AnyArchive = None) -> pd.DataFrame:
-    """How near the bounds on simulated images are, and how the chains fared on test images."""
+    """The distance of the bounds on simulated images, and the chains on test images."""
     rows = {}
     for m in measured(archive):
         last = m.told["sandwiches"][-1]

@@ -40,7 +40,10 @@ def test_likelihoods_of_one_model_are_of_the_same_images(few):
 def test_as_many_temperatures_are_taken_as_the_bounds_ask_for(few, monkeypatch):
     widths = iter([0.3, 0.01])
     zero = torch.zeros(1, 3)
-    bounds = {"ais": lambda *how: zero, "ais_upper_bound": lambda *how: zero + next(widths)}
+    bounds = {
+        "ais_lower_bound": lambda *how: zero,
+        "ais_upper_bound": lambda *how: zero + next(widths),
+    }
     for name, bound in bounds.items():
         monkeypatch.setattr(
             annealing, name, lambda *how, b=bound: annealing.Annealed(b(*how), zero, zero, zero)

@@ -105,14 +105,15 @@ def networks_apart(archive: Archive, a: Sequence[Record], b: Sequence[Record]):
 
     Image by image, with a standard error over images; NOT_RUN if there are no such seeds.
     """
-    first, second = (
-        {m.record.experiment.seed: m.values["ais"] for m in measured_of(archive, runs)}
-        for runs in (a, b)
-    )
+    first, second = _ais_by_seed(archive, a), _ais_by_seed(archive, b)
     differences = [first[seed] - second[seed] for seed in first if seed in second]
     if not differences:
         return NOT_RUN
     return Estimate.mean_of(np.mean(differences, axis=0), ErrorOf.IMAGES, len(differences))
+
+
+def _ais_by_seed(archive: Archive, runs: Sequence[Record]) -> dict[int, np.ndarray]:
+    return {m.record.experiment.seed: m.values["ais"] for m in measured_of(archive, runs)}
 
 
 def beside_iwae(archive: AnyArchive) -> list[tuple[Measured, Measured]]:

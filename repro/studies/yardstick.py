@@ -210,6 +210,32 @@ def _table(rows: dict, archive: AnyArchive, what: str) -> pd.DataFrame:
     return framed(rows, ["setting", "source", "method"], caption, needed)
 
 
+# Facts for the book's pages
+
+
+def cell(archive: Archive, setting: str, method: str, column: str, whose: str = "ours"):
+    """A cell of ``likelihood_table`` or ``lead_table``; NOT_RUN if it was not measured."""
+    title = SETTING_TITLES[setting.replace(" ", "-")]
+    for table in (likelihood_table(archive), lead_table(archive)):
+        for (where, source, name), row in table.iterrows():
+            if (where, name) == (title, method) and source.startswith(whose) and column in row:
+                return row[column]
+    return NOT_RUN
+
+
+def slack(archive: Archive, family: str) -> str:
+    """The distances of log p-hat from log p(x) over the models of a dataset: lowest to highest."""
+    mine = [m for m in measured(archive) if m.record.experiment.family == family]
+    found = [m.mean("ais", "log_px").value for m in mine]
+    return f"{number(min(found))} to {number(max(found))}" if found else str(NOT_RUN)
+
+
+def widest_sandwich(archive: Archive) -> str:
+    """The largest distance between the bounds on a model's own images."""
+    widths = [m.told["sandwiches"][-1]["width"] for m in measured(archive)]
+    return number(max(widths)) if widths else str(NOT_RUN)
+
+
 # Figure
 
 

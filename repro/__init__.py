@@ -17,12 +17,17 @@ __all__ = ["ReproError", "__version__", "as_path", "first_line", "in_short", "on
 
 # Studies that notebooks import from here
 _STUDIES = ("audit", "figures", "similarity", "tables")
+_VERBS = {"cotangents": "estimators"} | dict.fromkeys(
+    ("ais", "backward", "from_distributions", "log_px", "snr"), "own_models"
+)
 
 
 def __getattr__(name: str):
-    """Import a study when it is first asked for, so that training loads no pandas."""
+    """Import a study or a verb when it is first asked for: who needs no torch waits for none."""
     if name in _STUDIES:
         return importlib.import_module(f"repro.studies.{name}")
+    if name in _VERBS:
+        return getattr(importlib.import_module(f"repro.{_VERBS[name]}"), name)
     raise AttributeError(f"module 'repro' has no attribute '{name}'")
 
 

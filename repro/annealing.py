@@ -55,7 +55,7 @@ class State(NamedTuple):
     slope: Tensor
 
 
-def ais(
+def ais_lower_bound(
     model: Autoencoder,
     x: Tensor,
     seeds: Sequence[int],
@@ -70,7 +70,7 @@ def ais(
     >>> from repro.models import Architecture
     >>> model = Autoencoder(Architecture(hidden=20, latent=2), [0])
     >>> x, z = simulated(model, 3, [0])
-    >>> low = ais(model, x, [0], temperatures=10, chains=4)
+    >>> low = ais_lower_bound(model, x, [0], temperatures=10, chains=4)
     >>> high = ais_upper_bound(model, x, z, [0], temperatures=10, chains=4)
     >>> low.log_px.shape
     torch.Size([1, 3])

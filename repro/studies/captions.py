@@ -1,4 +1,4 @@
-"""What runs are called, and what every exhibit says of where its numbers come from."""
+"""Names of runs, and every exhibit's words on where its numbers come from."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ BETWEEN_SEEDS = (
 
 
 def label(e: Experiment) -> str:
-    """What a run is called in tables and figures, as PIWAE(8,8)."""
+    """The name of a run in tables and figures, as PIWAE(8,8)."""
     if e.protocol == "released":
         return label(replace(e, protocol="paper")) + " as released"
     if e.estimator != "rep":
@@ -61,7 +61,7 @@ def labels(shown: Sequence[Record]) -> list[str]:
 
 
 def length_of_ours(wanted: Iterable[Experiment]) -> str:
-    """What a table calls our own runs: how long they are, or would be."""
+    """The name of our own runs in a table: how long they are, or would be."""
     return "ours, " + " and ".join(dict.fromkeys(str(e.epochs) for e in wanted)) + " epochs"
 
 
@@ -79,7 +79,7 @@ def origin(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
 
 
 def conditions(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
-    """What a reader needs to read a number: profile, data, epochs, seeds, the kind of error."""
+    """The conditions of a number: profile, data, epochs, seeds, the kind of error."""
     if not used:
         return "No records yet."
     several = len({r.experiment.seed for r in used}) > 1

@@ -87,7 +87,7 @@ def sandwiches(model: Autoencoder) -> list[Sandwich]:
     tried = []
     for temperatures in TEMPERATURES:
         how = (STREAM, temperatures, CHAINS)
-        low = annealing.ais(model, x, *how).log_px
+        low = annealing.ais_lower_bound(model, x, *how).log_px
         width = (annealing.ais_upper_bound(model, x, z, *how).log_px - low).flatten()
         se = width.std().item() / len(width) ** 0.5
         apart = width.mean().item()
@@ -101,7 +101,7 @@ def sandwiches(model: Autoencoder) -> list[Sandwich]:
 def likelihoods(
     model: Autoencoder, images: Tensor, temperatures: int, tell: scores.Done = scores.silent
 ) -> dict[str, np.ndarray]:
-    """What is known of each image [n] under a model of one run, in nats, float32."""
+    """Values of each image [n] under a model of one run, in nats, float32."""
 
     def noise(what: str):
         return Streams(STREAM, f"likelihood: {what}", model.device).normal
@@ -111,7 +111,7 @@ def likelihoods(
     )
     few = scores.log_weight_sums(model, x, 64, noise("IWAE-64"))
     many = scores.log_weight_sums(model, x, WEIGHTS_OF_EACH, noise("log_px"))
-    chains = annealing.ais(model, x, STREAM, temperatures, CHAINS, tell)
+    chains = annealing.ais_lower_bound(model, x, STREAM, temperatures, CHAINS, tell)
     values = {
         "ais": chains.log_px,
         "log_px": many["iwae"],

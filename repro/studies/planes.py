@@ -1,4 +1,4 @@
-"""What trained models look like: samples, steps along a latent unit, and posteriors in the plane.
+"""Pictures of trained models: samples, steps along a latent unit, posteriors in the plane.
 
 In two dimensions nothing has to be sampled: a grid gives log p(x), the posterior and its distance
 from the proposal to many digits.

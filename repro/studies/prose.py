@@ -17,7 +17,7 @@ import pandas as pd
 import repro
 from repro import one_of, plural, records
 from repro.catalogue import MODELS, OMNIGLOT
-from repro.records import Archive, Record
+from repro.records import Record
 from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds, pooled
 from repro.studies import (
     audit,
@@ -30,6 +30,7 @@ from repro.studies import (
     reported,
     similarity,
     stacks,
+    yardstick,
 )
 from repro.studies.designs import NETWORKS_OF_ESTIMATORS, SWEPT, offset_title
 from repro.studies.estimator_runs import (
@@ -53,7 +54,7 @@ TRAININGS = {  # as pages name them
 }
 LAST_COUNTS = (64, 256)  # of K, between which rates are given
 ESS_OF_MOST = functools.partial(gradients.effective_samples, layout=SWEPT[-1])
-FACTS: dict[str, Callable[[Archive], str]] = {  # what a study says in words, Markdown or HTML
+FACTS: dict[str, Callable[..., object]] = {  # what a study says in words, Markdown or HTML
     "others": reported.table_of_others,
     "stacks": stacks.table_of_costs,
     "error of costs": stacks.largest_error,
@@ -63,6 +64,9 @@ FACTS: dict[str, Callable[[Archive], str]] = {  # what a study says in words, Ma
     "cost of the test": preregistered.cost,
     "sliders": gradients.sliders,
     "one decoder": log_px_of_one_decoder,
+    "likelihood": yardstick.cell,
+    "slack": yardstick.slack,
+    "widest sandwich": yardstick.widest_sandwich,
 }
 
 
@@ -87,9 +91,9 @@ class Numbers(Evidence):
         """Without the archive: the book's builder keeps a copy of this on disk."""
         return {"results": self.results, "fingerprint": self.fingerprint}
 
-    def fact(self, name: str) -> str:
-        """What a study makes of the records, a name in ``FACTS``."""
-        return FACTS[one_of("fact", name, FACTS)](self.archive)
+    def fact(self, name: str, *asked: object) -> object:
+        """A number or words of a study, a name in ``FACTS``, for what the page asks."""
+        return FACTS[one_of("fact", name, FACTS)](self.archive, *asked)
 
     def cell(self, table: str, row: str, column: str, digits: int = 2) -> Estimate:
         """A cell of a table beside the records: of a curve, or of a setting and a method."""

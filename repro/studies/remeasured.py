@@ -102,7 +102,7 @@ def write_table(
 
 
 def released_log(e: Experiment, folder: str | Path | None = None) -> dict[str, np.ndarray]:
-    """What the released code wrote in each epoch, in nats, each [epochs].
+    """The values that the released code wrote in each epoch, in nats, each [epochs].
 
     ``iwae_64`` and ``log_px`` as it calls them. ``choice`` is log p-hat of the first
     ``CHOICE_BATCHES`` shuffled batches of 20 test images, by which it chooses its best checkpoint.
@@ -141,7 +141,7 @@ def log_blocks(e: Experiment, data: str | Path | None = None) -> list[dict]:
 
 
 def log_checkpoint(e: Experiment, data: str | Path | None = None) -> list[dict]:
-    """How a run ended, and when it saved the checkpoint that the released code calls its best.
+    """The end of a run, and the checkpoint that the released code calls its best.
 
     From its log:
 

@@ -1,4 +1,4 @@
-"""What our runs took; and stacks of them on a GPU, beside what the model of costs says."""
+"""The cost of our runs, and of stacks of them on a GPU, beside the model of costs."""
 
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ def stacks_on_gpu(archive: Archive) -> list[Stack]:
 
 
 def _stack_of(record: Record) -> tuple:
-    """What the records of one stack agree in, and no two stacks."""
+    """The key that records of one stack share, and no two stacks."""
     e = record.experiment
     p = record.provenance
     seeds_apart = 0
@@ -99,5 +99,5 @@ def _our_records(archive: Archive) -> list[Record]:
 
 
 def _hours(record: Record) -> float:
-    """What a run took, its share of a stack."""
+    """The hours of a run, its share of a stack."""
     return sum(record.provenance.seconds.values()) / 3600

@@ -73,11 +73,13 @@ def cotangents(
     beta = 0.5 if beta is None else beta
     beta = torch.as_tensor(beta, dtype=log_w.dtype, device=log_w.device).detach()
     of_runs = beta[:, None] if beta.dim() else beta
-    theta, back_to_theta = torch.func.vjp(partial(applied, objective.theta), log_w, of_runs)
-    _, back_to_phi = torch.func.vjp(partial(applied, objective.phi), log_w, of_runs)
+    theta, pull_back = torch.func.vjp(partial(applied, objective.theta), log_w, of_runs)
     of_mean = torch.full_like(theta, -1 / theta.shape[-1])  # d(loss)/d(bound)
-    for_theta, _ = back_to_theta(of_mean)
-    for_phi, for_beta = back_to_phi(of_mean)
+    for_theta, for_beta = pull_back(of_mean)
+    for_phi = for_theta
+    if objective.phi is not objective.theta:
+        _, pull_back = torch.func.vjp(partial(applied, objective.phi), log_w, of_runs)
+        for_phi, for_beta = pull_back(of_mean)
     if estimator == "drep":
         for_phi = for_phi - _curvature(objective.phi, log_w, of_runs)
     by_sample = (cotangent.flatten(-3, -2) for cotangent in (for_theta, for_phi))

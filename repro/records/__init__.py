@@ -6,6 +6,8 @@ from repro.records.archive import (
     Archive,
     Record,
     Selection,
+    curves_of,
+    frame_of,
     of_any_seed,
     omniglot_of,
     read,
@@ -14,6 +16,6 @@ from repro.records.archive import (
 )
 
 __all__ = [
-    "CURVE", "METRICS", "Archive", "Record", "Selection", "of_any_seed", "omniglot_of", "read",
-    "results_folder", "root",
+    "CURVE", "METRICS", "Archive", "Record", "Selection", "curves_of", "frame_of", "of_any_seed",
+    "omniglot_of", "read", "results_folder", "root",
 ]  # fmt: skip

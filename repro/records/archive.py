@@ -24,7 +24,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
@@ -48,6 +48,7 @@ from repro.words import exhibits
 from repro.words.experiments import (
     PRECISIONS,
     PROFILES,
+    WORDS,
     Experiment,
     is_evaluated,
     profiles_of,
@@ -188,6 +189,44 @@ class Record:
         )
 
 
+def frame_of(found: Iterable[Record]):
+    """Records as a tidy frame: see ``Archive.frame``."""
+    import pandas as pd
+
+    rows = []
+    for record in found:
+        row = _identity(record)
+        for name, metric in record.metrics.items():
+            row |= {name: metric["value"], f"{name}_se": metric["se"]}
+        rows.append(row)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*IDENTITY, *METRICS])
+
+
+def curves_of(found: Iterable[Record]):
+    """The epochs of records as a tidy frame: see ``Archive.curves``."""
+    import pandas as pd
+
+    trained = [record for record in found if len(record.curve)]
+    whose = frame_of(trained)[[*IDENTITY]]
+    if not trained:
+        return whose.reindex(columns=[*IDENTITY, *CURVE[:-1], "beta_now"])
+    epochs = pd.concat([record.curve.assign(run=record.experiment.folder) for record in trained])
+    return whose.merge(epochs.rename(columns={"beta": "beta_now"}), on="run")
+
+
+IDENTITY = ("run", *WORDS, "group", "setting", "device", "commit")
+
+
+def _identity(record: Record) -> dict[str, object]:
+    """What tells a record from others."""
+    e = record.experiment
+    words = asdict(e) | {"beta": math.nan if e.beta is None else e.beta}
+    of_names = {"run": e.folder, "group": e.group, "setting": e.setting}
+    made = {name: record.provenance[name] for name in ("device", "commit")}
+    found = words | of_names | made
+    return {name: found[name] for name in IDENTITY}
+
+
 class Selection(NamedTuple):
     """What an exhibit shows: records of every seed, and the runs that it still wants."""
 
@@ -270,6 +309,38 @@ class Archive:
         """The folders of a profile's records, whole or damaged, in order."""
         found = sorted((self.folder / profile_name).glob("*/*/config.json"))
         return [file.parent for file in found if file.parent.suffix != ".partial"]
+
+    def frame(self, *profile_names: str):
+        """Every record as a row, of some profiles or of all; verified as they are read.
+
+        Columns: ``run``, the record's folder; the words of an ``Experiment`` (method, dataset,
+        model, M, K, beta at the start, seed, epochs, profile, ..., estimator, decoder); group,
+        setting, device and commit; each metric, and its standard error over the test images as
+        ``<metric>_se``. Bounds, ``log_px`` and ``minus_kl`` are in nats. A record that is not as it
+        was written is left out, with a warning.
+
+        >>> full = Archive("results").frame("full")
+        >>> full.groupby("setting").iwae_64.max().round(1).to_dict()
+        {'mnist-reference': -87.4, 'omniglot-reference': -107.5}
+        """
+        return frame_of(self._of_profiles(profile_names))
+
+    def curves(self, *profile_names: str):
+        """Every epoch of every record as a row, of some profiles or of all; verified.
+
+        Columns: those that tell records apart in ``frame``, and those of ``CURVE``, of which beta
+        at that epoch is ``beta_now``. Losses, bounds and ``log_px`` are in nats, errors are over
+        the test images.
+
+        >>> curves = Archive("results").curves("full").dropna(subset=["log_px"])
+        >>> last = curves[curves.epoch == curves.epochs]
+        >>> last[last.method == "vae"].log_px.round(1).tolist()
+        [-89.2, -110.3]
+        """
+        return curves_of(self._of_profiles(profile_names))
+
+    def _of_profiles(self, names: Sequence[str]) -> list[Record]:
+        return [record for name in names or PROFILES for record in self.records(name)]
 
     def write(
         self,

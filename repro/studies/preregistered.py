@@ -8,13 +8,14 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from repro.records import Archive
 from repro.records.estimates import NOT_RUN, number
 from repro.studies.captions import METRIC_TITLES
 from repro.studies.frames import AnyArchive
-from repro.studies.style import COLOURS, GREY, INK, MARKERS, styled_figure
+from repro.studies.style import COLOURS, GREY, INK, styled
 from repro.words.experiments import Experiment, plan
 
 SEEDS = tuple(range(10, 30))
@@ -155,38 +156,44 @@ def interval_of(archive: Archive, method: str, metric: str) -> str:
     return str(NOT_RUN) if missing(archive) else str(family_interval(differences(archive, h)))
 
 
-METHODS_FROM_BELOW = ("vae", "ciwae", "piwae", "miwae")
+METHODS_FROM_ABOVE = ["miwae", "piwae", "ciwae", "vae"]
 
 
+@styled()
 def outcomes(archive: AnyArchive = None):
     """Each hypothesis: the differences of all seeds, their mean's interval, and the margin.
 
     Without all runs the panels have margins alone.
     """
+    import seaborn as sns
+
     archive = Archive.of(archive)
-    whole = missing(archive) == 0
-    with styled_figure(1, 3, (8, 2.6), sharey=True) as (figure, axes):
-        for ax, (metric, title) in zip(axes.flat, METRIC_TITLES.items(), strict=True):
-            for h in HYPOTHESES:
-                if h.metric == metric:
-                    place = METHODS_FROM_BELOW.index(h.method)
-                    ax.vlines(h.margin, place - 0.4, place + 0.4, color=GREY, linestyle=":")
-                    if whole:
-                        _draw_outcome(ax, place, h.method, differences(archive, h))
-            ax.axvline(0, color=GREY, linewidth=0.8)
-            ax.set(title=title, xlabel="nats ahead of IWAE")
-        names = [m.upper() for m in METHODS_FROM_BELOW]
-        axes[0, 0].set_yticks(range(len(names)), names)
-        axes[0, 0].set_ylim(-0.6, len(names) - 0.4)
-    return figure
+    columns = ["method", "metric", "nats"]
+    found = [pd.DataFrame(columns=columns)]
+    for h in () if missing(archive) else HYPOTHESES:
+        of_seeds = pd.DataFrame({"nats": differences(archive, h)})
+        found.append(of_seeds.assign(method=h.method, metric=h.metric))
+    grid = sns.FacetGrid(pd.concat(found), col="metric", col_order=METRIC_TITLES, sharex=False)
+    places = {"x": "nats", "y": "method", "order": METHODS_FROM_ABOVE}
+    of_method = {"hue": "method", "palette": COLOURS, "legend": False}
+    grid.map_dataframe(sns.swarmplot, size=3, alpha=0.6, **places, **of_method)
+    grid.map_dataframe(
+        sns.pointplot, errorbar=_ends, linestyle="none", color=INK, markersize=4, **places
+    )
+    for h in HYPOTHESES:
+        place = METHODS_FROM_ABOVE.index(h.method)
+        ax = grid.axes_dict[h.metric]
+        ax.vlines(h.margin, place - 0.4, place + 0.4, color=GREY, linestyle=":")
+    for metric, ax in grid.axes_dict.items():
+        ax.axvline(0, color=GREY, linewidth=0.8)
+        ax.set(title=METRIC_TITLES[metric], xlabel="nats ahead of IWAE", ylabel="")
+    ax.set_yticks(range(len(METHODS_FROM_ABOVE)), [m.upper() for m in METHODS_FROM_ABOVE])
+    ax.set_ylim(len(METHODS_FROM_ABOVE) - 0.5, -0.5)
+    grid.figure.set_size_inches(8, 2.6)
+    return grid.figure
 
 
-def _draw_outcome(ax, place: int, method: str, found: np.ndarray) -> None:
-    """The seeds one above the other in their order, and the mean with its interval below them."""
-    heights = place + np.linspace(0.0, 0.35, len(found))
-    look = {"color": COLOURS[method], "marker": MARKERS[method]}
-    ax.plot(found, heights, linestyle="none", markersize=3, alpha=0.5, **look)
-    interval = family_interval(found)
-    below = place - 0.2
-    ax.hlines(below, interval.low, interval.high, color=INK, linewidth=2.5)
-    ax.plot(interval.mean, below, markersize=4, **look)
+def _ends(differences: pd.Series) -> tuple[float, float]:
+    """Where the interval of a mean begins and ends, for seaborn."""
+    interval = family_interval(differences.to_numpy())
+    return interval.low, interval.high

@@ -152,7 +152,7 @@ def without_thebe(app, pagename, templatename, context, doctree) -> None:
 
 
 def take_along(app, error) -> None:
-    """Copy what exhibits link to, where ``../results`` and ``../notebooks`` find it.
+    """Copy what exhibits link to, where ``../results``, ``../notebooks`` and ``../repro`` find it.
 
     The script that sets formulas goes to where pages look for it.
     """
@@ -164,6 +164,8 @@ def take_along(app, error) -> None:
         for pattern in ("*/*/*.json", "*/*/*.csv"):
             for path in (project / "results" / profile).glob(pattern):
                 _copy(path, out / path.relative_to(project))
+    for path in (project / "repro" / "studies").glob("*.py"):
+        _copy(path, out / path.relative_to(project))
     for name in NOTEBOOKS:
         notebook = Path("notebooks") / f"{name}.ipynb"
         _copy(Path(app.srcdir) / notebook, out / notebook)

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from repro.records import Archive, Record, Selection, curves_of
+from repro.records import Archive, Record, Selection, curves_of, frame_of
 from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, of_metric, over_seeds
 from repro.studies import style
 from repro.studies.captions import OVER_IMAGES
 from repro.studies.curves import nodes_of, say_what_is_missing, without_the_first_tenth
-from repro.studies.frames import AnyArchive, Rows, by_method, of_ours
+from repro.studies.frames import AnyArchive, Rows, of_ours
 from repro.studies.reported import FIGURE4
 from repro.words.exhibits import KINDS_OF_BETA
 
@@ -21,8 +21,7 @@ def betas(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
     rows: Rows = {}
     end = "learned beta at the end"
     for beta in sorted({e.beta for e in selection.wanted}):
-        of_beta = [r for r in selection.used if r.experiment.beta == beta]
-        runs = {kind: by_method(of_beta, [m])[m] for m, kind in KINDS_OF_BETA.items()}
+        runs = {k: by_beta(selection.used, m).get(beta, []) for m, k in KINDS_OF_BETA.items()}
         row = {kind: over_seeds(found, "iwae_64", selection.used) for kind, found in runs.items()}
         ends = [r.curve.beta.iloc[-1] for r in runs["learned"]]
         rows[(f"{beta:g}",)] = row | {end: f"{np.mean(ends):.2g}" if ends else NOT_RUN}
@@ -37,17 +36,16 @@ def betas(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
 def by_beta(shown: Sequence[Record], method: str) -> dict[float, list[Record]]:
     """A method's records of every seed, by (starting) beta in rising order."""
     found: dict[float, list[Record]] = {}
-    for record in by_method(shown, [method])[method]:
-        found.setdefault(record.experiment.beta, []).append(record)
+    for record in shown:
+        if record.experiment.method == method:
+            found.setdefault(record.experiment.beta, []).append(record)
     return dict(sorted(found.items()))
 
 
 def scores_by_beta(shown: Sequence[Record], method: str) -> np.ndarray:
     """IWAE-64 of a method's runs, the mean over seeds, in the order of beta."""
-    means = []
-    for runs in by_beta(shown, method).values():
-        means.append(np.mean([r.metrics["iwae_64"]["value"] for r in runs]))
-    return np.array(means)
+    runs = frame_of(shown)
+    return runs[runs.method == method].groupby("beta").iwae_64.mean().to_numpy()
 
 
 def chosen_betas(archive: Archive, method: str = "ciwae-chosen") -> list[Record]:
@@ -140,7 +138,7 @@ def chosen_beta(archive: AnyArchive = None):
     _draw_ends(scores, archive.select("figure4").used, ["ciwae"])
     ended = curves[curves.epoch == curves.epochs]
     estimates = [of_metric(r.metrics["iwae_64"]) for r in chosen]
-    style.lines(ended.assign(nats=estimates), "beta_now", "nats", scores)
+    style.lines(ended.assign(nats=estimates), "beta_now", "nats", scores, linestyle="none")
     scores.set(title="IWAE-64 at the end", xlabel="β, fixed or at the end", ylabel="nats")
     named = style.titled({"ciwae": "fixed", "ciwae-chosen": "chosen"})
     scores.legend(handles=style.entries(named))

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from repro.records import Archive
+from repro.records import Archive, frame_of
 from repro.records.estimates import NOT_RUN, number
 from repro.studies.captions import METRIC_TITLES
 from repro.studies.frames import AnyArchive
-from repro.studies.style import COLOURS, GREY, INK, styled
+from repro.studies.style import COLOURS, GREY, INK, nothing, styled
 from repro.words.experiments import Experiment, plan
 
 SEEDS = tuple(range(10, 30))
@@ -110,12 +110,10 @@ def family_interval(differences: np.ndarray) -> Interval:
 
 def differences(archive: Archive, hypothesis: Hypothesis) -> np.ndarray:
     """The method's metric minus IWAE's for each seed, [seed]."""
-
-    def values(method: str) -> np.ndarray:
-        found = map(archive.get, trainings_of(method))
-        return np.array([r.metrics[hypothesis.metric]["value"] for r in found])
-
-    return values(hypothesis.method) - values("iwae")
+    runs = [*trainings_of(hypothesis.method), *trainings_of("iwae")]
+    found = frame_of(map(archive.get, runs))
+    values = found.pivot(index="seed", columns="method", values=hypothesis.metric)
+    return (values[hypothesis.method] - values.iwae).to_numpy()
 
 
 def cost(archive: Archive) -> str:
@@ -156,39 +154,34 @@ def interval_of(archive: Archive, method: str, metric: str) -> str:
     return str(NOT_RUN) if missing(archive) else str(family_interval(differences(archive, h)))
 
 
-METHODS_FROM_ABOVE = ["miwae", "piwae", "ciwae", "vae"]
-
-
 @styled()
 def outcomes(archive: AnyArchive = None):
-    """Each hypothesis: the differences of all seeds, their mean's interval, and the margin.
-
-    Without all runs the panels have margins alone.
-    """
+    """Each hypothesis: the differences of all seeds, their mean's interval, and the margin."""
     import seaborn as sns
 
     archive = Archive.of(archive)
-    columns = ["method", "metric", "nats"]
-    found = [pd.DataFrame(columns=columns)]
-    for h in () if missing(archive) else HYPOTHESES:
-        of_seeds = pd.DataFrame({"nats": differences(archive, h)})
-        found.append(of_seeds.assign(method=h.method, metric=h.metric))
-    grid = sns.FacetGrid(pd.concat(found), col="metric", col_order=METRIC_TITLES, sharex=False)
-    places = {"x": "nats", "y": "method", "order": METHODS_FROM_ABOVE}
-    of_method = {"hue": "method", "palette": COLOURS, "legend": False}
-    grid.map_dataframe(sns.swarmplot, size=3, alpha=0.6, **places, **of_method)
-    grid.map_dataframe(
-        sns.pointplot, errorbar=_ends, linestyle="none", color=INK, markersize=4, **places
-    )
+    if missing(archive):
+        return nothing()
+    of_all = []
     for h in HYPOTHESES:
-        place = METHODS_FROM_ABOVE.index(h.method)
-        ax = grid.axes_dict[h.metric]
-        ax.vlines(h.margin, place - 0.4, place + 0.4, color=GREY, linestyle=":")
+        of_seeds = pd.DataFrame({"nats": differences(archive, h)})
+        of_all.append(of_seeds.assign(method=h.method.upper(), metric=h.metric, is_mean=True))
+    places = {"x": "nats", "y": "method", "order": ["MIWAE", "PIWAE", "CIWAE", "VAE"]}
+    panels = {"col": "metric", "col_order": METRIC_TITLES, "sharex": False}
+    colours = {method.upper(): colour for method, colour in COLOURS.items()}
+    seeds = {"hue": "method", "palette": colours, "legend": False, "size": 3, "alpha": 0.6}
+    grid = sns.catplot(pd.concat(of_all), kind="swarm", **panels, **places, **seeds)
+    below = {"hue": "is_mean", "hue_order": [False, True], "dodge": 0.7, "palette": [INK, INK]}
+    interval = {"errorbar": _ends, "linestyle": "none", "markersize": 4, "legend": False}
+    grid.map_dataframe(sns.pointplot, **places, **below, **interval)
+    grid.refline(x=0, color=GREY, linewidth=0.8, linestyle="-")
+    for h in HYPOTHESES:
+        place = places["order"].index(h.method.upper())
+        margin = {"color": GREY, "linestyle": ":"}
+        grid.axes_dict[h.metric].vlines(h.margin, place - 0.4, place + 0.4, **margin)
     for metric, ax in grid.axes_dict.items():
-        ax.axvline(0, color=GREY, linewidth=0.8)
         ax.set(title=METRIC_TITLES[metric], xlabel="nats ahead of IWAE", ylabel="")
-    ax.set_yticks(range(len(METHODS_FROM_ABOVE)), [m.upper() for m in METHODS_FROM_ABOVE])
-    ax.set_ylim(len(METHODS_FROM_ABOVE) - 0.5, -0.5)
+        ax.margins(x=0.05)
     grid.figure.set_size_inches(8, 2.6)
     return grid.figure
 

@@ -65,12 +65,10 @@ def styled(frame: bool = False):
     import seaborn as sns
 
     there = {*plt.get_fignums()}
-    spines = dict.fromkeys(("axes.spines.right", "axes.spines.top"), frame)
-    inks = dict.fromkeys(INKED, GREY if frame else INK)
+    theme = THEME | dict.fromkeys(INKED, GREY if frame else INK)
+    theme |= dict.fromkeys(("axes.spines.right", "axes.spines.top"), frame)
     with plt.rc_context():
-        sns.set_theme(
-            "paper", "white" if frame else "ticks", color_codes=False, rc=THEME | spines | inks
-        )
+        sns.set_theme("paper", "white" if frame else "ticks", color_codes=False, rc=theme)
         yield
         for number in {*plt.get_fignums()} - there:
             plt.figure(number).set_layout_engine("constrained")
@@ -110,9 +108,9 @@ def lines(data: pd.DataFrame, x: str, y: str, ax=None, opened=OPEN, color=None, 
     if data[y].dtype == object:
         data = _with_ends(data, y)
         how |= {"estimator": "median", "errorbar": ("pi", 100), "err_style": "bars"}
-    is_open = data.get("open", pd.Series(False, data.index)).astype(bool)
-    sns.lineplot(data[~is_open], x=x, y=y, **how)
-    sns.lineplot(data[is_open], x=x, y=y, **how | opened)
+    marks = data.get("open", pd.Series(False, data.index))
+    for is_open, part in data.groupby(marks):
+        sns.lineplot(part, x=x, y=y, **how | (opened if is_open else {}))
 
 
 def _with_ends(data: pd.DataFrame, y: str) -> pd.DataFrame:

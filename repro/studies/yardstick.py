@@ -193,16 +193,21 @@ def _table(rows: dict, archive: AnyArchive, what: str) -> pd.DataFrame:
 @style.styled()
 def what_the_proposal_gave(archive: AnyArchive = None):
     """Leads over IWAE by log p-hat (open) and by AIS (filled), in each setting."""
+    import seaborn as sns
+
     found = []
     for m, iwae in beside_iwae(archive):
         row = {"place": ", ".join(m.place), "model": _name(m), "method": m.record.experiment.method}
         for name in ("log_px", "ais") if row["method"] in METHOD_TITLES else ():
-            found.append(row | {"open": name == "log_px", "nats": lead(m, iwae, name)})
+            nats = lead(m, iwae, name)
+            found.append(row | {"open": name == "log_px", "nats": nats, "value": nats.value})
     if not found:
         return style.nothing()
     points = {"linestyle": "none"}
     facets = {"col": "place", "sharex": False}
     grid = style.faceted(pd.DataFrame(found), (8, 3), "model", "nats", points, **facets)
+    joined = {"units": "model", "estimator": None, "hue": "method", "palette": style.COLOURS}
+    grid.map_dataframe(sns.lineplot, x="model", y="value", legend=False, **joined)
     grid.refline(y=0, color=style.GREY, linewidth=0.8, linestyle=":")
     grid.set_titles("{col_name}", size=8)
     grid.set_axis_labels("", "nats ahead of IWAE")

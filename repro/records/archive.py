@@ -189,6 +189,16 @@ class Record:
         )
 
 
+IDENTITY = ("run", "group", "setting", *WORDS, "device", "commit")  # tells records apart
+
+
+def _identity(record: Record) -> dict[str, object]:
+    e = record.experiment
+    names = {"run": e.folder, "group": e.group, "setting": e.setting}
+    words = asdict(e) | {"beta": math.nan if e.beta is None else e.beta}
+    return names | words | {name: record.provenance[name] for name in ("device", "commit")}
+
+
 def frame_of(found: Iterable[Record]):
     """Records as a tidy frame: see ``Archive.frame``."""
     import pandas as pd
@@ -199,7 +209,7 @@ def frame_of(found: Iterable[Record]):
         for name, metric in record.metrics.items():
             row |= {name: metric["value"], f"{name}_se": metric["se"]}
         rows.append(row)
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*IDENTITY, *METRICS])
+    return pd.DataFrame(rows, columns=None if rows else [*IDENTITY, *METRICS])
 
 
 def curves_of(found: Iterable[Record]):
@@ -212,19 +222,6 @@ def curves_of(found: Iterable[Record]):
         return whose.reindex(columns=[*IDENTITY, *CURVE[:-1], "beta_now"])
     epochs = pd.concat([record.curve.assign(run=record.experiment.folder) for record in trained])
     return whose.merge(epochs.rename(columns={"beta": "beta_now"}), on="run")
-
-
-IDENTITY = ("run", *WORDS, "group", "setting", "device", "commit")
-
-
-def _identity(record: Record) -> dict[str, object]:
-    """What tells a record from others."""
-    e = record.experiment
-    words = asdict(e) | {"beta": math.nan if e.beta is None else e.beta}
-    of_names = {"run": e.folder, "group": e.group, "setting": e.setting}
-    made = {name: record.provenance[name] for name in ("device", "commit")}
-    found = words | of_names | made
-    return {name: found[name] for name in IDENTITY}
 
 
 class Selection(NamedTuple):

@@ -29,7 +29,7 @@ from repro.studies import evidence, style
 from repro.studies.captions import BOUND_TITLES, COUNTING_TRAINING, METRIC_TITLES, OVER_IMAGES
 from repro.studies.designs import AT_T, OF_ESTIMATORS
 from repro.studies.frames import AnyArchive, Rows, framed
-from repro.studies.gradients import LINES, PLACE, at_t, snr_of
+from repro.studies.gradients import LINES, PLACE, at_t, snr_at_t, with_jackknife
 from repro.words.experiments import Experiment
 
 USUAL = "rep"
@@ -259,10 +259,12 @@ def bounds_and_estimators(archive: AnyArchive = None):
     runs = EstimatorRuns(archive, BOTH_NETWORKS)
     trained = {bound.split()[0] for bound in runs.rows.bound}
     methods = [m for m in BOUNDS if m in trained]
+    gradients = at_t(archive, PLACE)
     found = []
     for (place, method), estimator in product(enumerate(methods), LINES):
         at = {"method": method, "x": place + ASIDE[estimator], "open": estimator == DOUBLY}
-        ratio = _ratio(archive, method, estimator)
+        of_phi = "miwae" if method == "piwae" else method  # the bound of the inference network
+        ratio = with_jackknife(gradients, partial(snr_at_t, bound=f"{of_phi} {estimator}"))
         found.append(at | {"panel": "SNR of the inference network's gradient", "y": ratio})
         for metric, title in METRIC_TITLES.items():
             value = runs.value(f"{method} {estimator}", metric)
@@ -280,14 +282,6 @@ def bounds_and_estimators(archive: AnyArchive = None):
     point = {"color": style.GREY, "marker": "o", "linestyle": "none"}
     style.legend_above(grid.figure, {name: point | line for name, line in LINES.items()})
     return grid.figure
-
-
-def _ratio(archive: Archive, method: str, estimator: str) -> Estimate:
-    """SNR of phi's gradient. PIWAE's inference network has MIWAE's bound."""
-    rows = at_t(archive, PLACE)
-    layouts = {layout.method: layout for layout in OF_ESTIMATORS}
-    layout = layouts["miwae" if method == "piwae" else method]
-    return snr_of(rows[rows.estimator == estimator], layout, "phi")
 
 
 @style.styled()

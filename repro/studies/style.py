@@ -69,10 +69,12 @@ def styled(frame: bool = False):
     theme |= dict.fromkeys(("axes.spines.right", "axes.spines.top"), frame)
     with plt.rc_context():
         sns.set_theme("paper", "white" if frame else "ticks", color_codes=False, rc=theme)
-        yield
-        for number in {*plt.get_fignums()} - there:
-            plt.figure(number).set_layout_engine("constrained")
-            plt.close(number)
+        try:
+            yield
+        finally:
+            for number in {*plt.get_fignums()} - there:
+                plt.figure(number).set_layout_engine("constrained")
+                plt.close(number)
 
 
 def subplots(rows: int, columns: int, size: tuple[float, float], **how):

@@ -103,9 +103,9 @@ def leads(profile: str = "best", archive: AnyArchive = None):
     compared = [r for r in shown if r.experiment.method in ("iwae", *LEADERS)]
     ours = _tidy(our_leads(of_same_images(curves_of(shown)))).assign(open=True)
     logged = _tidy(leads_in_logs(archive))
-    grid = style.faceted(
-        logged, (8, 3.2), "last_epoch", "nats", MARKS, col="group", col_order=CURVES_OF
-    )
+    marks = {"markevery": [1, 3, 7, 15, -1]}
+    panels = {"col": "group", "col_order": CURVES_OF}
+    grid = style.faceted(logged, (8, 3.2), "last_epoch", "nats", marks, **panels)
     grid.refline(y=0, color=style.GREY, linewidth=0.8, linestyle=":")
     for setting, ax in grid.axes_dict.items():
         style.lines(ours[ours.setting == setting], "epoch", "nats", ax, linestyle="none")
@@ -161,7 +161,8 @@ def _draw_logs(row, setting: str, archive: Archive, again: Sequence[Record]) -> 
     weights = frame_of(again).assign(epoch=1.03 * last)
     star = {"style": None, "marker": "*", "markersize": 9, "linestyle": "none"}
     for ax, metric in zip(row, METRICS_OF_PANELS, strict=True):
-        style.lines(blocks, "last_epoch", f"{metric}_mean", ax, **MARKS)
+        every = blocks.last_epoch.nunique() // 8
+        style.lines(blocks, "last_epoch", f"{metric}_mean", ax, markevery=every)
         style.lines(weights, "epoch", metric, ax, **star)
         if again:
             said = "★ these weights, measured again"

@@ -234,9 +234,10 @@ def signal_to_noise(archive: AnyArchive = None):
     style.counts_below(sweep, designs.COUNTS)
     sweep.set(xlabel="K of IWAE, M = 1")
     methods.set(xlabel="method, T = 64")
-    iwae = style.look("iwae")
-    looks = {"generative": iwae, "inference": iwae | OF_PHI}
-    named = {f"gradient of the {network} network": line for network, line in looks.items()}
+    named = {
+        "gradient of the generative network": style.look("iwae"),
+        "gradient of the inference network": style.look("iwae") | OF_PHI,
+    }
     style.legend_above(figure, named)
     return figure
 

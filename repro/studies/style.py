@@ -99,7 +99,7 @@ def faceted(data: pd.DataFrame, size: tuple[float, float], x: str, y: str, line=
 
 
 def lines(data: pd.DataFrame, x: str, y: str, ax=None, opened=OPEN, color=None, **words) -> None:
-    """A line for each method of a tidy frame; ``Estimate``s have bars of a standard error.
+    """A line for each method of a tidy frame; an ``Estimate`` has a bar of a standard error.
 
     Where a column ``open`` is true, the line has open marks, or what ``opened`` says. Other words
     are seaborn.lineplot's; they may replace those ``BY_METHOD``.

@@ -97,7 +97,7 @@ def test_unclear_comparisons_are_weighed(values, margin, outcome):
     settings = ("mnist reference", "mnist larger")
     found = []
     for setting, value in zip(settings, values, strict=False):
-        found.append(Difference(released, setting, "miwae", Estimate(value, 0.1)))
+        found.append(Difference(released, setting, "miwae", Estimate(value, 0.1), "log_px"))
     assert claims.weighed(found, margin) is outcome
 
 
@@ -107,7 +107,7 @@ def reference(*values, method="miwae", released=True):
     found = []
     for setting, value in zip(("mnist", "omniglot", "digits"), values, strict=False):
         estimate = Estimate(value, 0.1, 50, error_of=ErrorOf.SEEDS)
-        found.append(Difference(source, f"{setting} reference", method, estimate))
+        found.append(Difference(source, f"{setting} reference", method, estimate, "log_px"))
     return found
 
 
@@ -136,7 +136,8 @@ def test_what_is_put_together_is_of_one_method_trained_as_it_says_in_one_model()
     ours = {"released": False}
     found = [*reference(0.1, 0.2), *reference(0.3, **ours), *reference(0.4, method="piwae")]
     found += reference(0.5, method="piwae", **ours)
-    found.append(Difference(Source(None, whole=True), "mnist larger", "miwae", Estimate(0.6, 0.1)))
+    larger = (Source(None, whole=True), "mnist larger", "miwae", Estimate(0.6, 0.1), "log_px")
+    found.append(Difference(*larger))
     kinds = {kind: [e.value for e in mine] for kind, mine in claims.by_kind(found).items()}
     assert kinds == {
         "MIWAE with the reference model": [0.1, 0.2, 0.3],

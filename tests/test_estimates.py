@@ -11,8 +11,8 @@ from repro.records.estimates import (
     ErrorOf,
     Estimate,
     added_errors,
+    estimate_of,
     number,
-    of_metric,
     over_seeds,
     paired_difference,
     seed_spread,
@@ -318,7 +318,7 @@ def test_nothing_is_beyond_by_nothing():
 
 
 def test_a_metrics_error_is_over_images():
-    found = of_metric({"value": -86.1, "se": 0.2, "sd": 20.0})
+    found = estimate_of({"value": -86.1, "se": 0.2, "sd": 20.0})
     assert found == Estimate(-86.1, 0.2, error_of=ErrorOf.IMAGES)
 
 

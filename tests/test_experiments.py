@@ -21,7 +21,7 @@ from repro.words.experiments import (
     WORDS,
     commands,
     plan,
-    profile,
+    profile_called,
     told_apart,
     words_in,
 )
@@ -65,7 +65,7 @@ def test_lists_layouts_and_departures_show_in_the_name():
     ]
     assert names(method="ciwae", beta=0) == ["ciwae-M1-K64-beta0-seed0"]
     assert len(names(method="all,ciwae-learned,vae")) == 6
-    assert plan("vae", init="burda", profile="short")[0].group == "mnist-reference-burda"
+    assert plan("vae", init="burda", profile="short")[0].setting_folder == "mnist-reference-burda"
     assert names(method="vae", batch_size="50") == ["vae-M64-K1-seed0-batch50"]
 
 
@@ -114,14 +114,14 @@ def test_what_is_wrong_is_one_line(words, line):
 def test_auto_is_smoke_without_an_accelerator(monkeypatch):
     monkeypatch.delenv("REPRO_PROFILE", raising=False)
     monkeypatch.setattr("repro.words.experiments._has_accelerator", lambda: False)
-    assert profile().name == "smoke"
+    assert profile_called().name == "smoke"
     monkeypatch.setattr("repro.words.experiments._has_accelerator", lambda: True)
     assert plan(device="cpu")[0].profile == "smoke"
-    assert profile().name == "full"
+    assert profile_called().name == "full"
     monkeypatch.setenv("REPRO_PROFILE", "short")
-    assert profile().name == "short"
+    assert profile_called().name == "short"
     with pytest.raises(ReproError, match=r"unknown profile 'shrt'; did you mean 'short'\?"):
-        profile("shrt")
+        profile_called("shrt")
 
 
 def test_the_printed_command_makes_the_same_experiment():
@@ -224,7 +224,7 @@ open("runs.yaml", "w").write("- {profile: smoke, method: vae, dropout: 7}")
 assert listed_runs("runs.yaml") == [e]
 notebook = json.load(open("train.ipynb"))
 given = {"profile": "smoke", "method": "vae", "dropout": 7}
-assert checked_name(notebook, given) == f"smoke-{e.group}-{e.name}"
+assert checked_name(notebook, given) == f"smoke-{e.setting_folder}-{e.name}"
 main(["train", "--help"])
 """
 

@@ -138,7 +138,7 @@ def test_curves_are_the_records_and_gaps_are_marked(results):
 def test_logged_curves_are_the_committed_summary(results):
     figure = figures.draw("figure3", "short", results)
     blocks = blocks_of_logs(Archive(results))
-    of_vae = blocks[(blocks.group == "mnist-larger") & (blocks.method == "vae")]
+    of_vae = blocks[(blocks.setting == "mnist-larger") & (blocks.method == "vae")]
     drawn = curves(figure.axes[1])[COLOURS["vae"]].get_ydata()
     assert drawn.tolist() == of_vae.log_px_mean.tolist()
 

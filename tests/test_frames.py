@@ -23,7 +23,7 @@ def archive(tmp_path):
 
 def test_a_frame_has_every_record_with_its_words_and_metrics(archive):
     frame = archive.frame()
-    assert {*WORDS, "run", "group", "setting", "device", "commit"} < {*frame.columns}
+    assert {*WORDS, "run", "setting", "setting_folder", "device", "commit"} < {*frame.columns}
     assert {*METRICS} | {f"{name}_se" for name in METRICS} < {*frame.columns}
     by_method = frame.set_index("method")
     assert by_method.iwae_64.to_dict() == {"vae": -92.0, "ciwae": -91.0, "iwae": -90.0}

@@ -471,13 +471,13 @@ def test_the_run_with_beta_fixed_at_a_half_takes_the_longer_runs_first_steps_aga
 @pytest.fixture(scope="module")
 def checkpoints(n):
     """The table of best checkpoints, by setting and method."""
-    return n.archive.table("checkpoints")[0].set_index(["group", "method"])
+    return n.archive.table("checkpoints")[0].set_index(["setting", "method"])
 
 
 @pytest.fixture(scope="module")
 def of_one_batch(checkpoints):
     """The logs on MNIST whose choice is of one batch of twenty images."""
-    on_mnist = checkpoints.index.get_level_values("group") != "omniglot-reference"
+    on_mnist = checkpoints.index.get_level_values("setting") != "omniglot-reference"
     return checkpoints[on_mnist & (checkpoints.batches == 1)]
 
 
@@ -562,7 +562,7 @@ def test_the_choice_by_one_batch_has_a_noise_of_five_nats_and_of_nine_on_omniglo
 def test_the_noise_of_one_batch_is_more_than_training_gains_after_its_first_tenth(n, checkpoints):
     blocks = curves.blocks_of_logs(n.archive)
     for (group, method), mine in checkpoints[checkpoints.batches == 1].iterrows():
-        of_run = blocks[(blocks.group == group) & (blocks.method == method)]
+        of_run = blocks[(blocks.setting == group) & (blocks.method == method)]
         log_px = of_run.set_index("last_epoch").log_px_mean
         after_a_tenth = log_px[log_px.index > mine.epochs / 10].iloc[0]
         assert mine.log_px_end - after_a_tenth < mine.choice_sd
@@ -1148,10 +1148,10 @@ def test_with_the_mixture_for_both_networks_the_chosen_beta_does_as_well_as_the_
 def test_most_images_have_tails_too_heavy_and_iwae_the_heaviest(n):
     found = n.archive.table("proposals")[0]
     assert (found.khat_above > 0.8).all()
-    for _, of_setting in found.groupby("group"):
+    for _, of_setting in found.groupby("setting"):
         medians = of_setting.set_index("method").khat_median
         assert medians.idxmax() == "iwae"
-    of_method = found.pivot(index="method", columns="group", values="khat_median")
+    of_method = found.pivot(index="method", columns="setting", values="khat_median")
     assert (of_method["omniglot-reference"] > of_method["mnist-reference"]).all()
 
 
@@ -1160,7 +1160,7 @@ def test_log_px_rises_with_samples_by_several_times_what_the_variance_predicts(n
     found = n.archive.table("proposals")[0]
     assert (found.rise > 0.08).all()
     assert (found.rise > 2.9 * found.predicted).all()
-    for _, of_setting in found.groupby("group"):
+    for _, of_setting in found.groupby("setting"):
         highest, lowest = (
             of_setting.loc[of_setting.rise.idxmax()],
             of_setting.loc[of_setting.rise.idxmin()],
@@ -1178,7 +1178,7 @@ def test_nine_statements_hold_and_one_is_refuted(n):
 
 
 def test_ciwaes_statement_on_log_px_holds_with_less_room_than_the_scores_bias(n):
-    rises = n.archive.table("proposals")[0].set_index("group").rise["mnist-reference"]
+    rises = n.archive.table("proposals")[0].set_index("setting").rise["mnist-reference"]
     room = {}
     for h in preregistered.HYPOTHESES:
         if h.metric == "log_px":

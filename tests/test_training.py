@@ -429,7 +429,8 @@ def test_gradients_are_measured_at_milestones_and_kept(small, tmp_path, monkeypa
         ("epoch 1", "ciwae", "drep"),
     }
     path = tmp_path / "gradients.csv"
-    archive._write_gradients(path, fit.curves[1])
+    rows = [row for line in fit.curves[1] for row in line.get("gradients", ())]
+    archive._write_csv(path, rows[0], rows)
     assert pd.read_csv(path).phi_noise.tolist() == pytest.approx([r["phi_noise"] for r in rows])
 
 

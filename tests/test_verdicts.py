@@ -7,7 +7,7 @@ import pytest
 
 from repro import ReproError
 from repro.records.estimates import NOT_RUN, Estimate
-from repro.studies import claims
+from repro.studies import claims, evidence
 from repro.studies.audit import CellVerdict
 from repro.studies.claims import NO_RECORDS, Claim, Difference, Outcome, Verdict
 from repro.studies.designs import COUNTS
@@ -113,6 +113,26 @@ def test_ahead_is_asked_in_the_settings_that_a_claim_names():
     outcome, said = claims.ahead(Planted(TWO), "iwae_64", ("miwae",), ["mnist larger"])
     assert outcome is Outcome.HOLDS
     assert said.endswith("released models, one training each: 0.60 ± 0.10 (MIWAE, MNIST, larger)")
+
+
+def test_generative_networks_are_judged_by_log_px_where_no_other_measure_is_there():
+    class Measured(Planted):
+        def apart(self, setting, a, b, metric, whose="weights"):
+            of_metric = evidence.LOG_P if whose == "ours" else "log_px"
+            return super().apart(setting, a, b, metric, whose) if metric == of_metric else NOT_RUN
+
+    planted = {("weights", "mnist larger", "piwae"): Estimate(0.5, 0.1)}
+    ours = ("ours", "mnist reference", "piwae")
+    planted[ours] = Estimate(0.4, 0.1)
+    outcome, said = claims.ahead(Measured(planted), evidence.LOG_P, ("piwae",))
+    assert outcome is Outcome.HOLDS
+    assert said == (
+        "log p(x) by annealed importance sampling minus IWAE's, released models, one training "
+        "each: 0.50 ± 0.10 (PIWAE, MNIST, larger, log p̂); our runs of 3280 epochs, one training "
+        f"each: 0.40 ± 0.10 (PIWAE, MNIST){CAUTION}"
+    )
+    _, said = claims.ahead(Measured({ours: planted[ours]}), evidence.LOG_P, ("piwae",))
+    assert "log p̂" not in said
 
 
 def test_as_good_as_tells_what_is_no_test_and_does_not_count_it():
@@ -268,18 +288,16 @@ def test_comparable_ssim_holds_only_where_nothing_tells_methods_apart():
 
 
 class PlantedLogPx:
-    """Evidence of log p-hat with the two models on MNIST."""
+    """Evidence of a metric with the two models on MNIST."""
 
     archive = None
 
-    def __init__(self, reference, larger):
+    def __init__(self, reference, larger, metric="log_px"):
         self.values = {"mnist reference": reference, "mnist larger": larger}
+        self.metric = metric
 
-    def runs(self, setting):
-        return [
-            record(method, setting, metrics={"log_px": {"value": value}})
-            for method, value in self.values[setting].items()
-        ]
+    def of_released(self, setting, metric):
+        return self.values[setting] if metric == self.metric else {}
 
 
 def of_methods(*values):
@@ -303,6 +321,10 @@ def test_a_larger_model_is_compared_with_the_distances_between_methods():
     assert claims.larger_model(PlantedLogPx(reference, more)).outcome is Outcome.HOLDS
     without_one = {m: v for m, v in reference.items() if m != "vae"}
     assert claims.larger_model(PlantedLogPx(reference, without_one)) == NO_RECORDS
+    outcome, said = claims.larger_model(PlantedLogPx(reference, more, evidence.LOG_P))
+    assert outcome is Outcome.HOLDS
+    assert "log p(x) by annealed importance sampling gains 3.10 to 3.10 nats" in said
+    assert "log p̂" not in said
 
 
 def test_printed_cells_are_counted_for_their_metric(monkeypatch):
@@ -587,7 +609,7 @@ def test_a_difference_is_on_a_side_beyond_three_standard_errors(value, margin, o
 
 
 def one_difference(estimate):
-    return Difference(Source(None, whole=True), "mnist reference", "piwae", estimate)
+    return Difference(Source(None, whole=True), "mnist reference", "piwae", estimate, "log_px")
 
 
 def test_more_is_asked_than_not_to_be_behind_unless_it_is_said():

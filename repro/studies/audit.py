@@ -15,8 +15,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from repro.records import Archive, Record, of_any_seed
-from repro.records.estimates import CLEAR, NOT_RUN, ErrorOf, Estimate, number, of_metric, over_seeds
+from repro.records import Archive, Record, records_of_any_seed
+from repro.records.estimates import (
+    CLEAR,
+    NOT_RUN,
+    ErrorOf,
+    Estimate,
+    estimate_of,
+    number,
+    over_seeds,
+)
 from repro.studies import evidence, similarity, style
 from repro.studies.captions import (
     COUNTING_TRAINING,
@@ -177,7 +185,7 @@ def _shown(cell: Cell) -> dict[str, object]:
         shown |= {
             "95 % from": Estimate(low),
             "95 % to": Estimate(high),
-            "corrected": of_metric(cell.record.metrics[cell.metric]),
+            "corrected": estimate_of(cell.record.metrics[cell.metric]),
             "z": Estimate(cell.z, digits=1),
             "verdict": cell.verdict,
         }
@@ -205,7 +213,7 @@ def closeness(archive: AnyArchive = None) -> pd.DataFrame:
         cells = [NOT_RUN] * len(titles)
         if record := released.get((dataset, model, method)):
             elbo, ess, units = (
-                of_metric(record.metrics[k]) for k in ("elbo", "ess", "active_units")
+                estimate_of(record.metrics[k]) for k in ("elbo", "ess", "active_units")
             )
             apart = record.images["elbo"] - record.images["log_px"]
             cells = [elbo, Estimate.mean_of(apart, ErrorOf.IMAGES), ess, units.shown_with(0)]
@@ -249,7 +257,7 @@ def _twins(archive: Archive, profile: str) -> tuple[dict[str, tuple], list[Exper
     missing: list[Experiment] = []
     for released in plan("all", profile=profile, protocol="released"):
         pair = (*plan(released.method, profile=profile), released)
-        runs[released.method] = tuple(of_any_seed(e, found) for e in pair)
+        runs[released.method] = tuple(records_of_any_seed(e, found) for e in pair)
         missing += [e for e in pair if not archive.holds(e)]
     return runs, missing
 
@@ -272,7 +280,7 @@ def gaps(archive: AnyArchive = None) -> pd.DataFrame:
     """The logged "-KL" over each whole run: its mean, its spread, how often it is above 0."""
     rows: Rows = {}
     blocks = blocks_of_logs(Archive.of(archive))
-    for (setting, method), mine in blocks.groupby(["group", "method"], sort=False):
+    for (setting, method), mine in blocks.groupby(["setting", "method"], sort=False):
         mean = mine.gap_mean
         spread = float(np.sqrt((mine.gap_sd**2).mean() + mean.var()))  # of single epochs
         se = spread / (LOG_BLOCK * len(mine)) ** 0.5
@@ -330,9 +338,8 @@ def proposals(archive: AnyArchive = None) -> pd.DataFrame:
     for of_model in found.to_dict("records"):
         for title, (value, error, digits) in PROPOSALS.items():
             cell = Estimate(of_model[value], of_model.get(error), digits=digits)
-            rows[of_model["group"].replace("-", " "), title][METHOD_TITLES[of_model["method"]]] = (
-                cell
-            )
+            setting = of_model["setting"].replace("-", " ")
+            rows[setting, title][METHOD_TITLES[of_model["method"]]] = cell
     first = found.iloc[0]
     caption = (
         f"k̂ of 5,000 weights each of {first.images} test images; the rise of {first.deep_images} "
@@ -375,7 +382,7 @@ def _share(tests: Iterable[bool]) -> str:
 
 def _of_printed_and_logged(cells: Sequence[Cell], blocks: pd.DataFrame) -> list[str]:
     """Whether the printed table is the logs, and what the logged gap is."""
-    per_log = blocks.groupby(["group", "method"]).gap_mean.agg(["mean", "sem"])
+    per_log = blocks.groupby(["setting", "method"]).gap_mean.agg(["mean", "sem"])
     return [
         f"{_share(abs(c.printed - c.logged) < 0.0051 for c in cells)} printed cells of Table 1 "
         f"are, to the printed digit, the mean of the last {LOG_BLOCK} epochs of the released logs.",
@@ -392,7 +399,7 @@ def _of_measured(cells: Sequence[Cell]) -> list[str]:
     log_px = [c for c in cells if c.metric == "log_px"]
     iwae_64 = [c for c in cells if c.metric == "iwae_64"]
     minus_kl = [c for c in cells if c.metric == "minus_kl"]
-    gaps_measured = [of_metric(c.record.metrics["minus_kl"]) for c in minus_kl]
+    gaps_measured = [estimate_of(c.record.metrics["minus_kl"]) for c in minus_kl]
     values = [gap.value for gap in gaps_measured]
     return [
         f"{_share(c.inside for c in cells)} lie in the interval where the released evaluation of "
@@ -419,7 +426,7 @@ def _of_omniglot(archive: Archive) -> list[str]:
     for method, record in models.items():
         block = last_block(blocks, "omniglot-reference", method)
         off.append(abs(record.metrics["log_px"]["value"] - block.log_px_mean))
-    version = models["iwae"].provenance["data"]["variant"]
+    version = models["iwae"].provenance.data["variant"]
     return [
         f"On Omniglot these weights, measured on {version}, have log p̂ within **{max(off):.2f} "
         "nats** of the released logs, all five; how its drawings are resized was chosen with a "
@@ -507,14 +514,14 @@ def logged_gaps(archive: AnyArchive = None):
     blocks = blocks_of_logs(archive)
     dots = {"linestyle": "none", "markersize": 2.5, "alpha": 0.6}
     models = {f"mnist-{model}": model for model in TABLE1["report"]}
-    of_mnist = blocks[blocks.group.isin(models)]
-    grid = style.faceted(of_mnist, (8, 3), "last_epoch", "gap_mean", dots, col="group")
-    for group, ax in grid.axes_dict.items():
-        if iwae := archive.released.get(("mnist", models[group], "iwae")):
+    of_mnist = blocks[blocks.setting.isin(models)]
+    grid = style.faceted(of_mnist, (8, 3), "last_epoch", "gap_mean", dots, col="setting")
+    for setting, ax in grid.axes_dict.items():
+        if iwae := archive.released.get(("mnist", models[setting], "iwae")):
             error = 2 * subset_error(iwae)
             ax.axhspan(-error, error, color=style.GREY, alpha=0.2, linewidth=0)
         ax.axhline(0, color=style.GREY, linewidth=0.8)
-        ax.set_title(models[group])
+        ax.set_title(models[setting])
     grid.set_axis_labels("epoch", "nats")
     style.legend_above(grid.figure, style.titled(METHOD_TITLES))
     return grid.figure

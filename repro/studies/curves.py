@@ -20,13 +20,13 @@ from repro.words.experiments import Experiment
 
 
 def blocks_of_logs(archive: Archive) -> pd.DataFrame:
-    """Means and standard deviations of blocks of 20 epochs; ``group`` names the setting."""
+    """Means and standard deviations of blocks of 20 epochs, by setting and method."""
     return archive.table("logs")[0]
 
 
 def last_block(blocks: pd.DataFrame, setting: str, method: str) -> pd.Series:
     """The last 20 epochs of a run's log."""
-    mine = blocks[(blocks.group == setting) & (blocks.method == method)]
+    mine = blocks[(blocks.setting == setting) & (blocks.method == method)]
     return mine.loc[mine.last_epoch.idxmax()]
 
 
@@ -39,7 +39,7 @@ def leads_in_logs(archive: Archive) -> pd.DataFrame:
     """PIWAE's and MIWAE's logged log p-hat minus IWAE's, by setting and last epoch of 20."""
     blocks = blocks_of_logs(archive)
     return _leads(
-        blocks.pivot(index=["group", "last_epoch"], columns="method", values="log_px_mean")
+        blocks.pivot(index=["setting", "last_epoch"], columns="method", values="log_px_mean")
     )
 
 
@@ -73,7 +73,7 @@ def nodes_of(curve: pd.Series) -> dict[float, float]:
 
 def checkpoint_of(e: Experiment, archive: Archive) -> pd.Series:
     """A released run's row in the table of best checkpoints."""
-    found = archive.table("checkpoints")[0].set_index(["group", "method"])
+    found = archive.table("checkpoints")[0].set_index(["setting", "method"])
     return found.loc[e.setting, e.method]
 
 
@@ -82,11 +82,11 @@ def logged_log_px(archive: AnyArchive = None):
     """The logs' log p-hat by epoch, in means of 20 epochs: which methods lie together."""
     blocks = blocks_of_logs(Archive.of(archive))
     apart = {"sharex": False, "sharey": False}
-    grid = style.faceted(blocks, (8, 3), "last_epoch", "log_px_mean", MARKS, col="group", **apart)
-    for group, ax in grid.axes_dict.items():
-        run = blocks[blocks.group == group]
+    grid = style.faceted(blocks, (8, 3), "last_epoch", "log_px_mean", MARKS, col="setting", **apart)
+    for setting, ax in grid.axes_dict.items():
+        run = blocks[blocks.setting == setting]
         late = run[run.last_epoch > run.last_epoch.max() / 10].log_px_mean
-        ax.set(title=group.replace("-", ", "), ylim=(late.min(), late.max() + 0.5))
+        ax.set(title=setting.replace("-", ", "), ylim=(late.min(), late.max() + 0.5))
     grid.set_axis_labels("epoch", "nats")
     style.legend_above(grid.figure, style.titled(METHOD_TITLES))
     return grid.figure
@@ -104,7 +104,7 @@ def leads(profile: str = "best", archive: AnyArchive = None):
     ours = _tidy(our_leads(of_same_images(curves_of(shown)))).assign(open=True)
     logged = _tidy(leads_in_logs(archive))
     marks = {"markevery": [1, 3, 7, 15, -1]}
-    panels = {"col": "group", "col_order": CURVES_OF}
+    panels = {"col": "setting", "col_order": CURVES_OF}
     grid = style.faceted(logged, (8, 3.2), "last_epoch", "nats", marks, **panels)
     grid.refline(y=0, color=style.GREY, linewidth=0.8, linestyle=":")
     for setting, ax in grid.axes_dict.items():
@@ -156,7 +156,7 @@ def training_curves(name: str, profile: str = "best", archive: AnyArchive = None
 def _draw_logs(row, setting: str, archive: Archive, again: Sequence[Record]) -> None:
     """The report's logs, and stars for the released weights measured ``again``."""
     blocks = blocks_of_logs(archive)
-    blocks = blocks[blocks.group == setting]
+    blocks = blocks[blocks.setting == setting]
     last = blocks.last_epoch.max()
     weights = frame_of(again).assign(epoch=1.03 * last)
     star = {"style": None, "marker": "*", "markersize": 9, "linestyle": "none"}

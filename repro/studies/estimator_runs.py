@@ -42,7 +42,7 @@ GROUPED = {"miwae": "MIWAE", "piwae": "PIWAE"}
 GROUPS = (1, 2, 4, 8, 16, 32, 64)  # of T samples, that a bound may be the mean of
 
 
-class Setting(NamedTuple):
+class Regime(NamedTuple):
     """Runs that are compared: whose decoder they train for, for how many epochs, how exactly."""
 
     decoder: str
@@ -52,11 +52,11 @@ class Setting(NamedTuple):
     about: str = "Both networks trained on MNIST, in TensorFloat-32."
 
 
-BOTH_NETWORKS = Setting("own", 40, "tf32")
-BOTH_EARLIER = Setting("own", 13, about="Both networks trained on MNIST.")
-BOTH_LONGER = Setting("own", 364, "tf32", "full")
+BOTH_NETWORKS = Regime("own", 40, "tf32")
+BOTH_EARLIER = Regime("own", 13, about="Both networks trained on MNIST.")
+BOTH_LONGER = Regime("own", 364, "tf32", "full")
 ALONE = "Encoders alone, trained on MNIST for the decoder of the report's IWAE."
-ENCODER_ALONE = Setting("iwae", 4, "tf32", about=ALONE)
+ENCODER_ALONE = Regime("iwae", 4, "tf32", about=ALONE)
 
 
 def _bound(e: Experiment) -> str:
@@ -84,20 +84,21 @@ def _with_groups(method: str, M: int) -> str:
     return f"{name} {USUAL}"
 
 
-def _after(record: Record, setting: Setting) -> dict[str, float] | None:
-    """A run's metrics after a setting's epochs; None if it is not of the setting.
+def _after(record: Record, regime: Regime) -> dict[str, float] | None:
+    """A run's metrics after a regime's epochs; None if it is not of the regime.
 
     Or if log p-hat was not measured then, of all test images.
     """
     e = record.experiment
-    usual = (e.group, e.precision, e.protocol) == ("mnist-reference", setting.precision, "paper")
+    asked = ("mnist-reference", regime.precision, "paper")
+    usual = (e.setting_folder, e.precision, e.protocol) == asked
     if not usual or e.method not in BOUNDS:
         return None
-    if e.decoder != setting.decoder or e.epochs < setting.epochs:
+    if e.decoder != regime.decoder or e.epochs < regime.epochs:
         return None
-    if e.epochs == setting.epochs:
+    if e.epochs == regime.epochs:
         return {name: record.metrics[name]["value"] for name in METRIC_TITLES}
-    line = record.curve.set_index("epoch").loc[setting.epochs]
+    line = record.curve.set_index("epoch").loc[regime.epochs]
     if pd.isna(line.log_px) or line.log_px_images > 0:
         return None
     gap = line.iwae_64 - line.log_px
@@ -116,22 +117,22 @@ def log_px_of_one_decoder(archive: Archive) -> str:
 
 
 class EstimatorRuns:
-    """The runs of a setting after its epochs, and what can be said of them.
+    """The runs of a regime after its epochs, and what can be said of them.
 
     A bound under an estimator is named as "iwae drep" or "miwae(4,16) rep".
     """
 
-    def __init__(self, archive: Archive, setting: Setting):
+    def __init__(self, archive: Archive, regime: Regime):
         self.archive = archive
-        self.setting = setting
-        self.ended: dict[str, list[Record]] = {}  # after just the setting's epochs
+        self.regime = regime
+        self.ended: dict[str, list[Record]] = {}  # after just the regime's epochs
         rows = {}
-        for record in archive.records(setting.profile):
-            if values := _after(record, setting):
+        for record in archive.records(regime.profile):
+            if values := _after(record, regime):
                 e = record.experiment
                 bound = _bound(e)
                 rows[bound, e.seed] = {"bound": bound, "seed": e.seed} | values
-                if e.epochs == setting.epochs:
+                if e.epochs == regime.epochs:
                     self.ended.setdefault(bound, []).append(record)
         self.rows = pd.DataFrame([*rows.values()], columns=["bound", "seed", *METRIC_TITLES])
 
@@ -206,9 +207,9 @@ class EstimatorRuns:
         return share_of(reached - start, end - start)
 
 
-def _table(archive: AnyArchive = None, *, setting: Setting) -> pd.DataFrame:
+def _table(archive: AnyArchive = None, *, regime: Regime) -> pd.DataFrame:
     """What training makes of each bound under both estimators, and what the other one gains."""
-    runs = EstimatorRuns(Archive.of(archive), setting)
+    runs = EstimatorRuns(Archive.of(archive), regime)
     rows: Rows = {}
     for metric, title in METRIC_TITLES.items():
         for method, bound in BOUNDS.items():
@@ -218,14 +219,14 @@ def _table(archive: AnyArchive = None, *, setting: Setting) -> pd.DataFrame:
     error = f"one training each; {OVER_IMAGES}, and for differences {COUNTING_TRAINING}"
     if runs.spread("iwae_64")[1]:
         error = f"± standard error between trainings, pooled where fewer than {ENOUGH + 1} tell it"
-    caption = f"{setting.about} After {setting.epochs} epochs, in nats; {error}."
+    caption = f"{regime.about} After {regime.epochs} epochs, in nats; {error}."
     return framed(rows, ["metric", "bound"], caption)
 
 
-trained_estimators = partial(_table, setting=BOTH_NETWORKS)
-trained_estimators_earlier = partial(_table, setting=BOTH_EARLIER)
-trained_estimators_longer = partial(_table, setting=BOTH_LONGER)
-encoders_alone = partial(_table, setting=ENCODER_ALONE)
+trained_estimators = partial(_table, regime=BOTH_NETWORKS)
+trained_estimators_earlier = partial(_table, regime=BOTH_EARLIER)
+trained_estimators_longer = partial(_table, regime=BOTH_LONGER)
+encoders_alone = partial(_table, regime=ENCODER_ALONE)
 
 
 def trained_groups(archive: AnyArchive = None) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from repro.records import Archive, Record, Selection, curves_of, frame_of
-from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, of_metric, over_seeds
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, estimate_of, over_seeds
 from repro.studies import style
 from repro.studies.captions import OVER_IMAGES
 from repro.studies.curves import nodes_of, say_what_is_missing, without_the_first_tenth
@@ -59,7 +59,7 @@ def chosen_betas(archive: Archive, method: str = "ciwae-chosen") -> list[Record]
     found = []
     for record in archive.records("short"):
         e = record.experiment
-        kind = (e.method, e.group, e.decoder)
+        kind = (e.method, e.setting_folder, e.decoder)
         if kind == (method, "mnist-reference", "own") and e.epochs in lengths:
             found.append(record)
     return sorted(found, key=lambda r: r.experiment.seed)
@@ -137,7 +137,7 @@ def chosen_beta(archive: AnyArchive = None):
     style.whole_epochs(values)
     _draw_ends(scores, archive.select("figure4").used, ["ciwae"])
     ended = curves[curves.epoch == curves.epochs]
-    estimates = [of_metric(r.metrics["iwae_64"]) for r in chosen]
+    estimates = [estimate_of(r.metrics["iwae_64"]) for r in chosen]
     style.lines(ended.assign(nats=estimates), "beta_now", "nats", scores, linestyle="none")
     scores.set(title="IWAE-64 at the end", xlabel="β, fixed or at the end", ylabel="nats")
     named = style.titled({"ciwae": "fixed", "ciwae-chosen": "chosen"})

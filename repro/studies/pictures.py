@@ -15,12 +15,12 @@ PIXELS_ACROSS = 28
 
 
 def drawn_samples(archive: AnyArchive = None):
-    """What the generative networks draw: a row for each method."""
+    """Samples of the generative networks: a row for each method."""
     return _strips("samples", archive)
 
 
 def along_a_unit(archive: AnyArchive = None):
-    """What they draw as one latent unit goes from -2 to 2: a row for each method."""
+    """Images along one latent unit, from -2 to 2: a row for each method."""
     return _strips("traversals", archive)
 
 

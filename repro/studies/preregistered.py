@@ -56,7 +56,7 @@ HYPOTHESES = (
 
 
 class Fate(StrEnum):
-    """What becomes of a hypothesis."""
+    """The fate of a hypothesis."""
 
     HOLDS = "holds"
     REFUTED = "refuted"
@@ -71,7 +71,7 @@ class Interval(NamedTuple):
     high: float
 
     def fate(self, margin: float) -> Fate:
-        """Where the interval lies: above the margin, below it, or across."""
+        """The place of the interval: above the margin, below it, or across."""
         if self.low > margin:
             return Fate.HOLDS
         return Fate.REFUTED if self.high < margin else Fate.UNDECIDED
@@ -92,7 +92,7 @@ def all_trainings() -> list[Experiment]:
 
 
 def missing(archive: Archive) -> int:
-    """How many of all these runs have no record yet."""
+    """The number of these runs that have no record yet."""
     return sum(not archive.holds(e) for e in all_trainings())
 
 
@@ -117,14 +117,14 @@ def differences(archive: Archive, hypothesis: Hypothesis) -> np.ndarray:
 
 
 def cost(archive: Archive) -> str:
-    """How long training and evaluation of all these runs took, and on what."""
+    """The time that training and evaluation of these runs took, and the device."""
     runs = [archive.get(e) for e in all_trainings() if archive.holds(e)]
     if not runs:
         return "no time yet"
-    devices = " and ".join(sorted({r.provenance["device"] for r in runs}))
+    devices = " and ".join(sorted({r.provenance.device for r in runs}))
     said = []
     for part in PARTS:
-        seconds = sum(r.provenance["seconds"][part] for r in runs)
+        seconds = sum(r.provenance.seconds[part] for r in runs)
         said.append(f"{seconds / 60:.1f} minutes of {part}")
     return f"{' and '.join(said)} on {devices}"
 

@@ -120,7 +120,7 @@ def best_checkpoints(archive: Archive) -> dict[tuple[str, str, str], Estimate]:
         return {}
     found = {}
     for row in archive.table("best")[0].to_dict("records"):
-        dataset, model = row["group"].split("-")
+        dataset, model = row["setting"].split("-")
         for column in ("ssim", "ssim_elsewhere") if model == "reference" else ():
             value, sd = row[column], row[f"{column}_sd"]
             spread = Estimate(value, sd, error_of=ErrorOf.SPREAD, digits=3)

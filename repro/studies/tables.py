@@ -8,7 +8,7 @@ from itertools import product
 import pandas as pd
 
 from repro.records import Archive, Record
-from repro.records.estimates import ENOUGH, of_metric, over_seeds
+from repro.records.estimates import ENOUGH, estimate_of, over_seeds
 from repro.studies import evidence
 from repro.studies.captions import (
     COUNTING_TRAINING,
@@ -132,7 +132,7 @@ def metrics(shown: Sequence[Record]) -> pd.DataFrame:
     }
     columns = {}
     for name, record in zip(labels(shown), shown, strict=True):
-        column = {title: of_metric(record.metrics[k]) for k, title in titles.items()}
+        column = {title: estimate_of(record.metrics[k]) for k, title in titles.items()}
         column["SSIM"] = column["SSIM"].shown_with(3)
         columns[name] = column
     return as_strings(pd.DataFrame(columns))

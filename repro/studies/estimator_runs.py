@@ -269,7 +269,7 @@ def bounds_and_estimators(archive: AnyArchive = None):
         found.append(at | {"panel": "SNR of the inference network's gradient", "y": ratio})
         for metric, title in METRIC_TITLES.items():
             value = runs.value(f"{method} {estimator}", metric)
-            found.append(at | {"panel": f"{title} after {runs.setting.epochs} epochs", "y": value})
+            found.append(at | {"panel": f"{title} after {runs.regime.epochs} epochs", "y": value})
     if not found:
         return style.nothing()
     shown = pd.DataFrame([row for row in found if row["y"]])

@@ -9,15 +9,16 @@ import pytest
 from IPython.core.pylabtools import print_figure
 
 from repro import ReproError, figures, records
-from repro.records import Archive
+from repro.records import Archive, curves_of
 from repro.studies.curves import (
     WINDOWS,
     blocks_of_logs,
-    draw_by_epoch,
     leads_in_logs,
     of_same_images,
+    over_seeds_by_epoch,
+    rolling,
 )
-from repro.studies.style import COLOURS, MARKERS, STYLE, look
+from repro.studies.style import COLOURS, MARKERS, STYLE
 from repro.verify import looks_the_same
 from repro.words import exhibits
 from repro.words.experiments import plan
@@ -146,11 +147,8 @@ def test_the_reports_rolling_window_is_used_on_runs_long_enough(results):
     (e,) = plan("vae", profile="full")
     record = records.read(write_record(results, e))
     record.curve["iwae_64"] = -100.0 + (record.curve.epoch % 10)
-    ax = plt.figure().subplots()
-    draw_by_epoch(ax, [record], "iwae_64", WINDOWS["figure1"], look("vae"))
-    drawn = ax.get_lines()[0].get_ydata()
-    plt.close()
-    assert drawn[9:] == pytest.approx(-95.5)
+    drawn = rolling(curves_of([record]), "iwae_64", WINDOWS["figure1"]).iwae_64
+    assert drawn[9:].tolist() == pytest.approx([-95.5] * 3271)
     assert drawn[0] == -99
 
 
@@ -172,12 +170,10 @@ def test_at_each_epoch_the_seeds_that_have_it_are_drawn_and_counted(results):
     (record,) = (r for r in Archive(results).records("short") if r.path == path)
     record.__dict__["curve"] = curve
     runs = [r for r in Archive(results).records("short") if r.path != path]
-    figure, ax = plt.subplots()
-    counts = draw_by_epoch(ax, [*runs, record], "log_px", 1, look("vae"))
-    drawn = ax.get_lines()[0].get_ydata()
-    assert counts == [2] * 39 + [3]
-    assert drawn.tolist() == [-91.0] * 39 + [-93.0]
-    plt.close(figure)
+    by_epoch = over_seeds_by_epoch(curves_of([*runs, record]), "log_px")
+    assert by_epoch.seeds.tolist() == [2] * 39 + [3]
+    assert [e.value for e in by_epoch.log_px] == [-91.0] * 39 + [-93.0]
+    assert [e.se for e in by_epoch.log_px[:39]] == pytest.approx([1.0] * 39)
 
 
 @pytest.fixture
@@ -200,8 +196,7 @@ def test_leads_are_the_logs_and_beside_them_ours_in_pairs(leads):
 
 def test_without_records_there_are_no_leads_of_ours(leads):
     (_, _, larger), _ = leads
-    ours = [line for line in larger.get_lines() if line.get_linestyle() == "None"]
-    assert [len(line.get_xdata()) for line in ours] == [0, 0]
+    assert [line for line in larger.get_lines() if line.get_linestyle() == "None"] == []
 
 
 def test_fixed_and_learned_betas_are_told_apart(results):
@@ -262,11 +257,9 @@ def test_a_rolling_window_counts_epochs_and_not_rows(results):
     (e,) = plan("vae", profile="short", seed=3, epochs=30)
     record = Archive(results).read(write_record(results, e))
     with_curve(record, iwae_64={10: -90.0, 18: -88.0, 26: -84.0})
-    _, ax = plt.subplots()
-    draw_by_epoch(ax, [record], "iwae_64", 10, look("vae"))
-    line = ax.lines[0]
-    assert line.get_xdata().tolist() == [10, 18, 26]
-    assert line.get_ydata().tolist() == [-90, -89, -86]
+    means = rolling(curves_of([record]), "iwae_64", 10)
+    assert means.epoch.tolist() == [10, 18, 26]
+    assert means.iwae_64.tolist() == [-90, -89, -86]
 
 
 def test_no_epoch_mixes_log_px_of_different_numbers_of_images(results):
@@ -276,11 +269,12 @@ def test_no_epoch_mixes_log_px_of_different_numbers_of_images(results):
     old, *new = [archive.read(write_record(results, e)) for e in runs]
     for record in new:
         with_curve(record, log_px_images={1: 1000, 4: 1000}, log_px={1: -90, 4: -89, 5: -88})
-    of_three = of_same_images([old, *new])
-    measured = [r.curve.set_index("epoch").log_px.dropna().index.tolist() for r in of_three]
-    assert measured == [[2, 3, 5], [1, 4, 5], [1, 4, 5]]
-    assert old.curve.log_px.notna().all()
-    of_two = of_same_images([old, new[0]])
-    measured = [r.curve.set_index("epoch").log_px.dropna().index.tolist() for r in of_two]
-    assert measured == [[1, 2, 3, 4, 5], [5]]
-    assert of_same_images([]) == []
+    measured = [1, 2, 3, 4, 5]
+    assert epochs_of(of_same_images(curves_of([old, *new]))) == [[2, 3, 5], [1, 4, 5], [1, 4, 5]]
+    assert epochs_of(of_same_images(curves_of([old, new[0]]))) == [measured, [5]]
+    assert of_same_images(curves_of([])).empty
+
+
+def epochs_of(curves):
+    """The epochs with log p-hat of each seed."""
+    return [run.epoch.tolist() for _, run in curves.dropna(subset=["log_px"]).groupby("seed")]

@@ -161,6 +161,8 @@ def take_along(app, error) -> None:
         for pattern in ("*/*/*.json", "*/*/*.csv"):
             for path in (project / "results" / profile).glob(pattern):
                 _copy(path, out / path.relative_to(project))
+    for path in (project / "repro" / "studies").glob("*.py"):
+        _copy(path, out / path.relative_to(project))
     for name in NOTEBOOKS:
         notebook = Path("notebooks") / f"{name}.ipynb"
         _copy(Path(app.srcdir) / notebook, out / notebook)

@@ -6,6 +6,8 @@ from repro.records.archive import (
     Archive,
     Record,
     Selection,
+    curves_of,
+    frame_of,
     omniglot_of,
     read,
     records_of_any_seed,
@@ -14,6 +16,6 @@ from repro.records.archive import (
 )
 
 __all__ = [
-    "CURVE", "METRICS", "Archive", "Record", "Selection", "omniglot_of", "read",
-    "records_of_any_seed", "results_folder", "root",
+    "CURVE", "METRICS", "Archive", "Record", "Selection", "curves_of", "frame_of", "omniglot_of",
+    "read", "records_of_any_seed", "results_folder", "root",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
@@ -49,6 +49,7 @@ from repro.words import exhibits
 from repro.words.experiments import (
     PRECISIONS,
     PROFILES,
+    WORDS,
     Experiment,
     is_evaluated,
     profiles_of,
@@ -190,6 +191,41 @@ class Record:
         )
 
 
+IDENTITY = ("run", "setting", "setting_folder", *WORDS, "device", "commit")  # tells records apart
+
+
+def _identity(record: Record) -> dict[str, object]:
+    e = record.experiment
+    names = {"run": e.folder, "setting": e.setting, "setting_folder": e.setting_folder}
+    words = asdict(e) | {"beta": math.nan if e.beta is None else e.beta}
+    return names | words | {name: getattr(record.provenance, name) for name in ("device", "commit")}
+
+
+def frame_of(found: Iterable[Record]):
+    """Records as a tidy frame: see ``Archive.frame``."""
+    import pandas as pd
+
+    rows = []
+    for record in found:
+        row = _identity(record)
+        for name, metric in record.metrics.items():
+            row |= {name: metric["value"], f"{name}_se": metric["se"]}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=None if rows else [*IDENTITY, *METRICS])
+
+
+def curves_of(found: Iterable[Record]):
+    """The epochs of records as a tidy frame: see ``Archive.curves``."""
+    import pandas as pd
+
+    trained = [record for record in found if len(record.curve)]
+    whose = frame_of(trained)[[*IDENTITY]]
+    if not trained:
+        return whose.reindex(columns=[*IDENTITY, *CURVE[:-1], "beta_now"])
+    epochs = pd.concat([record.curve.assign(run=record.experiment.folder) for record in trained])
+    return whose.merge(epochs.rename(columns={"beta": "beta_now"}), on="run")
+
+
 class Selection(NamedTuple):
     """Records that an exhibit shows, of every seed, and the runs that it still lacks."""
 
@@ -272,6 +308,39 @@ class Archive:
         """The folders of a profile's records, whole or damaged, in order."""
         found = sorted((self.folder / profile).glob("*/*/config.json"))
         return [file.parent for file in found if file.parent.suffix != ".partial"]
+
+    def frame(self, *profiles: str):
+        """Every record as a row, of some profiles or of all; verified as they are read.
+
+        Columns: ``run``, the record's folder; the words of an ``Experiment`` (method, dataset,
+        model, M, K, beta at the start, seed, epochs, profile, ..., estimator, decoder); setting,
+        setting_folder, device and commit; each metric, and its standard error over the test images
+        as ``<metric>_se``. Bounds, ``log_px`` and ``minus_kl`` are in nats. A record that is not as
+        it was written is left out, with a warning.
+
+        >>> full = Archive("results").frame("full")
+        >>> of_vae = full.query("method == 'vae' and seed == 0").set_index("setting")
+        >>> of_vae.iwae_64.round(1).to_dict()
+        {'mnist-reference': -89.8, 'omniglot-reference': -111.3}
+        """
+        return frame_of(self._of_profiles(profiles))
+
+    def curves(self, *profiles: str):
+        """Every epoch of every record as a row, of some profiles or of all; verified.
+
+        Columns: those that tell records apart in ``frame``, and those of ``CURVE``, of which beta
+        at that epoch is ``beta_now``. Losses, bounds and ``log_px`` are in nats, errors are over
+        the test images.
+
+        >>> curves = Archive("results").curves("full")
+        >>> of_vae = curves.query("method == 'vae' and seed == 0 and epoch == epochs")
+        >>> of_vae.set_index("setting").log_px.round(1).to_dict()
+        {'mnist-reference': -89.2, 'omniglot-reference': -110.3}
+        """
+        return curves_of(self._of_profiles(profiles))
+
+    def _of_profiles(self, names: Sequence[str]) -> list[Record]:
+        return [record for name in names or PROFILES for record in self.records(name)]
 
     def write(
         self,

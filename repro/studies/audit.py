@@ -25,7 +25,7 @@ from repro.records.estimates import (
     number,
     over_seeds,
 )
-from repro.studies import evidence, similarity
+from repro.studies import evidence, similarity, style
 from repro.studies.captions import (
     COUNTING_TRAINING,
     METHOD_TITLES,
@@ -47,7 +47,6 @@ from repro.studies.frames import (
     show_origins,
 )
 from repro.studies.reported import TABLE1
-from repro.studies.style import COLOURS, GREY, INK, MARKERS, error_bars, legend_above, styled_figure
 from repro.studies.tables import paired_differences
 from repro.words.exhibits import LOG_BLOCK, SETTINGS
 from repro.words.experiments import TABLE_METHODS, Experiment, commands, plan
@@ -472,58 +471,57 @@ def _of_the_papers_claim(archive: Archive) -> list[str]:
     return said
 
 
+BESIDE = {"report": -0.2, "paper": 0.2}  # a method's place
+
+
+@style.styled()
 def printed_and_corrected(archive: AnyArchive = None):
     """Table 1's printed values, the released weights measured again, and the paper's values."""
-    cells = cells_of_table1(Archive.of(archive))
-    with styled_figure(2, 3, (8, 4.6), sharex=True) as (figure, axes):
-        panels = [(model, metric) for model in TABLE1["report"] for metric in METRIC_TITLES]
-        for ax, (model, metric) in zip(axes.flat, panels, strict=True):
-            of_panel = [c for c in cells if (c.model, c.metric) == (model, metric)]
-            for place, cell in enumerate(of_panel):
-                _draw_cell(ax, place, cell)
-            if metric == "minus_kl":
-                ax.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
-            names = [m.upper() for m in TABLE_METHODS]
-            title = f"{METRIC_TITLES[metric]}, {model}"
-            ax.set(title=title, xticks=range(len(names)), xticklabels=names)
-            ax.tick_params(axis="x", labelsize=7)
-        for row in axes:
-            row[0].set_ylabel("nats")
-        again = {"label": "the same weights, measured again", "linestyle": "none"}
-        axes[0, 0].plot([], [], "o", color=INK, **again)
-        legend_above(figure, axes[0, 0], 3)
-    return figure
+    found = []
+    for cell in cells_of_table1(Archive.of(archive)):
+        shown = {"report": Estimate(cell.printed), "paper": cell.paper}
+        if cell.record:
+            value = cell.record.metrics[cell.metric]["value"]
+            shown[cell.method] = Estimate(value, cell.error)
+        for look, nats in shown.items():
+            x = TABLE_METHODS.index(cell.method) + BESIDE.get(look, 0.0)
+            row = {"model": cell.model, "metric": METRIC_TITLES[cell.metric], "x": x}
+            found.append(row | {"look": look, "nats": nats, "open": look == "report"})
+    point = {"color": style.GREY, "marker": "o", "linestyle": "none"}
+    looks = {"report": point, "paper": point | {"marker": "X"}}
+    looks |= {m: style.look(m) for m in TABLE_METHODS}
+    points = style.each_in_its("look", looks) | {"linestyle": "none", "markersize": 5}
+    facets = {"row": "model", "col": "metric", "sharey": False}
+    grid = style.faceted(pd.DataFrame(found).dropna(), (8, 4.6), "x", "nats", points, **facets)
+    for (_, metric), ax in grid.axes_dict.items():
+        ax.set_xticks(range(len(TABLE_METHODS)), [m.upper() for m in TABLE_METHODS], fontsize=7)
+        if metric == METRIC_TITLES["minus_kl"]:
+            ax.axhline(0, color=style.GREY, linewidth=0.8, linestyle=":")
+    grid.set_axis_labels("", "nats")
+    named = {
+        "report, as printed": looks["report"] | style.OPEN,
+        "the same weights, measured again": point | {"color": style.INK},
+        "paper": looks["paper"],
+    }
+    style.legend_above(grid.figure, named)
+    return grid.figure
 
 
-def _draw_cell(ax, place: int, cell: Cell) -> None:
-    """A printed value, the same weights measured again, and the paper's value."""
-    hollow = {"color": GREY, "markerfacecolor": "none"}
-    ax.plot(place - 0.2, cell.printed, "o", label="report, as printed", **hollow)
-    if cell.record:
-        value = cell.record.metrics[cell.metric]["value"]
-        marks = {"fmt": MARKERS[cell.method], "color": COLOURS[cell.method]}
-        error_bars(ax, [place], [Estimate(value, cell.error)], **marks)
-    if cell.paper:
-        error_bars(ax, [place + 0.2], [cell.paper], fmt="x", color=GREY, label="paper")
-
-
+@style.styled()
 def logged_gaps(archive: AnyArchive = None):
     """The logged gaps, in means of 20 epochs, with two standard deviations of the subset's."""
     archive = Archive.of(archive)
     blocks = blocks_of_logs(archive)
-    with styled_figure(1, 2, (8, 3), sharey=True) as (figure, axes):
-        for ax, model in zip(axes.flat, TABLE1["report"], strict=True):
-            for m in TABLE_METHODS:
-                mine = blocks[(blocks.setting == f"mnist-{model}") & (blocks.method == m)]
-                points = {"color": COLOURS[m], "markersize": 2.5, "alpha": 0.6}
-                ax.plot(mine.last_epoch, mine.gap_mean, MARKERS[m], label=m.upper(), **points)
-            iwae = archive.released.get(("mnist", model, "iwae"))
-            if iwae:
-                error = 2 * subset_error(iwae)
-                ax.axhspan(-error, error, color=GREY, alpha=0.2, linewidth=0)
-            ax.axhline(0, color=GREY, linewidth=0.8)
-            ax.set(xlabel="epoch", title=model)
-        axes[0, 0].set_ylabel("nats")
-        spacing = {"handletextpad": 0.1, "columnspacing": 0.8}
-        axes[0, 1].legend(frameon=False, fontsize=7, ncols=5, loc="lower right", **spacing)
-    return figure
+    dots = {"linestyle": "none", "markersize": 2.5, "alpha": 0.6}
+    models = {f"mnist-{model}": model for model in TABLE1["report"]}
+    of_mnist = blocks[blocks.setting.isin(models)]
+    grid = style.faceted(of_mnist, (8, 3), "last_epoch", "gap_mean", dots, col="setting")
+    for setting, ax in grid.axes_dict.items():
+        if iwae := archive.released.get(("mnist", models[setting], "iwae")):
+            error = 2 * subset_error(iwae)
+            ax.axhspan(-error, error, color=style.GREY, alpha=0.2, linewidth=0)
+        ax.axhline(0, color=style.GREY, linewidth=0.8)
+        ax.set_title(models[setting])
+    grid.set_axis_labels("epoch", "nats")
+    style.legend_above(grid.figure, style.titled(METHOD_TITLES))
+    return grid.figure

@@ -6,6 +6,7 @@ else by the spread that is pooled over all bounds and estimators with several.
 """
 
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import pandas as pd
@@ -28,7 +29,7 @@ from repro.studies import evidence, style
 from repro.studies.captions import BOUND_TITLES, COUNTING_TRAINING, METRIC_TITLES, OVER_IMAGES
 from repro.studies.designs import AT_T, OF_ESTIMATORS
 from repro.studies.frames import AnyArchive, Rows, framed
-from repro.studies.gradients import LINES, PLACE, at_t, snr_of
+from repro.studies.gradients import LINES, PLACE, at_t, snr_at_t, with_jackknife
 from repro.words.experiments import Experiment
 
 USUAL = "rep"
@@ -37,6 +38,7 @@ BOUNDS = {
     method: BOUND_TITLES[method] for method in ("iwae", "piwae", "miwae", "u-miwae", "ciwae", "vae")
 }
 USUAL_LAYOUTS = {layout.method: (layout.M, layout.K) for layout in (*AT_T, *OF_ESTIMATORS)}
+GROUPED = {"miwae": "MIWAE", "piwae": "PIWAE"}
 GROUPS = (1, 2, 4, 8, 16, 32, 64)  # of T samples, that a bound may be the mean of
 
 
@@ -231,11 +233,11 @@ def trained_groups(archive: AnyArchive = None) -> pd.DataFrame:
     """What 40 epochs of training make of MIWAE and PIWAE with other numbers of groups."""
     runs = EstimatorRuns(Archive.of(archive), BOTH_NETWORKS)
     rows: Rows = {}
-    for method in ("miwae", "piwae"):
+    for method in GROUPED:
         found = {title: runs.by_groups(method, m) for m, title in METRIC_TITLES.items()}
         for M in GROUPS:
             row = {title: values.get(M, NOT_RUN) for title, values in found.items()}
-            rows[method.upper(), f"{M} × {T // M}"] = row
+            rows[GROUPED[method], f"{M} × {T // M}"] = row
     caption = (
         "M × K: groups, and samples in a group. One group is IWAE, and MIWAE with 64 groups is the "
         f"VAE. After {BOTH_NETWORKS.epochs} epochs on MNIST, in TensorFloat-32, in "
@@ -247,6 +249,7 @@ def trained_groups(archive: AnyArchive = None) -> pd.DataFrame:
 ASIDE = {USUAL: -0.13, DOUBLY: 0.13}  # of a method's place
 
 
+@style.styled()
 def bounds_and_estimators(archive: AnyArchive = None):
     """Each bound under two estimators: its gradient's SNR, and what training makes of it.
 
@@ -257,54 +260,47 @@ def bounds_and_estimators(archive: AnyArchive = None):
     runs = EstimatorRuns(archive, BOTH_NETWORKS)
     trained = {bound.split()[0] for bound in runs.rows.bound}
     methods = [m for m in BOUNDS if m in trained]
-    with style.styled_figure(2, 2, (8, 5.6)) as (figure, axes):
-        _draw_ratios(axes[0, 0], archive, methods)
-        for ax, (metric, title) in zip(axes.flat[1:], METRIC_TITLES.items(), strict=True):
-            for name in LINES:
-                _draw(ax, methods, [runs.value(f"{m} {name}", metric) for m in methods], name)
-            ax.set(title=f"{title} after {BOTH_NETWORKS.epochs} epochs", ylabel="nats")
-        for ax in axes.flat:
-            ax.set_xticks(range(len(methods)), [m.upper() for m in methods], fontsize=7)
-        for name, line in LINES.items():
-            axes[0, 0].plot([], [], "o", color=style.GREY, label=name, **line)
-        style.legend_above(figure, axes[0, 0], len(LINES))
-    return figure
+    gradients = at_t(archive, PLACE)
+    found = []
+    for (place, method), estimator in product(enumerate(methods), LINES):
+        at = {"method": method, "x": place + ASIDE[estimator], "open": estimator == DOUBLY}
+        of_phi = "miwae" if method == "piwae" else method  # the bound of the inference network
+        ratio = with_jackknife(gradients, partial(snr_at_t, bound=f"{of_phi} {estimator}"))
+        found.append(at | {"panel": "SNR of the inference network's gradient", "y": ratio})
+        for metric, title in METRIC_TITLES.items():
+            value = runs.value(f"{method} {estimator}", metric)
+            found.append(at | {"panel": f"{title} after {runs.regime.epochs} epochs", "y": value})
+    if not found:
+        return style.nothing()
+    shown = pd.DataFrame([row for row in found if row["y"]])
+    apart = {"col_wrap": 2, "sharex": False, "sharey": False}
+    grid = style.faceted(shown, (8, 5.6), "x", "y", {"linestyle": "none"}, col="panel", **apart)
+    for ax in grid.axes:
+        ax.set(xlabel="", ylabel="nats")
+        ax.set_xticks(range(len(methods)), [m.upper() for m in methods], fontsize=7)
+    grid.axes[0].set(ylabel="SNR")
+    style.plain_ticks(grid.axes[0], 1, 2, 5)
+    point = {"color": style.GREY, "marker": "o", "linestyle": "none"}
+    style.legend_above(grid.figure, {name: point | line for name, line in LINES.items()})
+    return grid.figure
 
 
-def _draw_ratios(ax, archive: Archive, methods: list[str]) -> None:
-    """SNR of phi's gradient. PIWAE's inference network has MIWAE's bound."""
-    rows = at_t(archive, PLACE)
-    layouts = {layout.method: layout for layout in OF_ESTIMATORS}
-    layouts["piwae"] = layouts["miwae"]
-    for name in LINES:
-        of_estimator = rows[rows.estimator == name]
-        _draw(ax, methods, [snr_of(of_estimator, layouts[m], "phi") for m in methods], name)
-    ax.set(title="SNR of the inference network's gradient", ylabel="SNR")
-    style.plain_ticks(ax, 1, 2, 5)
-
-
-def _draw(ax, methods: list[str], points: list, estimator: str) -> None:
-    """One estimator's points, with bars where the error is known."""
-    for place, (method, point) in enumerate(zip(methods, points, strict=True)):
-        if point:
-            line = style.look(method) | LINES[estimator]
-            style.error_bars(ax, [place + ASIDE[estimator]], [point], **line)
-
-
+@style.styled()
 def by_groups(archive: AnyArchive = None):
     """MIWAE and PIWAE with M groups of the 64 samples, from IWAE's bound on the left to the VAE's.
 
     Bars: standard errors between trainings.
     """
     runs = EstimatorRuns(Archive.of(archive), BOTH_NETWORKS)
-    with style.styled_figure(1, 3, (8, 3.2)) as (figure, (axes,)):
-        for ax, (metric, title) in zip(axes, METRIC_TITLES.items(), strict=True):
-            for method in ("miwae", "piwae"):
-                found = runs.by_groups(method, metric)
-                name = method.upper()
-                style.error_bars(ax, [*found], [*found.values()], **style.look(method), label=name)
-            ax.set(xlabel="M", title=title)
-            style.counts_below(ax, GROUPS)
-        axes[0].set(ylabel=f"nats, after {BOTH_NETWORKS.epochs} epochs")
-        style.legend_above(figure, axes[0], 2)
-    return figure
+    found = []
+    for (metric, title), method in product(METRIC_TITLES.items(), GROUPED):
+        for M, value in runs.by_groups(method, metric).items():
+            found.append({"panel": title, "method": method, "M": M, "nats": value})
+    if not found:
+        return style.nothing()
+    grid = style.faceted(pd.DataFrame(found), (8, 3.2), "M", "nats", col="panel", sharey=False)
+    for ax in grid.axes.flat:
+        style.counts_below(ax, GROUPS)
+    grid.set_ylabels(f"nats, after {BOTH_NETWORKS.epochs} epochs")
+    style.legend_above(grid.figure, style.titled(GROUPED))
+    return grid.figure

@@ -239,26 +239,26 @@ def widest_sandwich(archive: Archive) -> str:
 # Figure
 
 
+@style.styled()
 def what_the_proposal_gave(archive: AnyArchive = None):
     """Leads over IWAE by log p-hat (open) and by AIS (filled), in each setting."""
-    pairs = [
-        (m, iwae) for m, iwae in beside_iwae(archive) if m.record.experiment.method in METHOD_TITLES
-    ]
-    if not pairs:
+    import seaborn as sns
+
+    found = []
+    for m, iwae in beside_iwae(archive):
+        row = {"place": ", ".join(m.place), "model": _name(m), "method": m.record.experiment.method}
+        for name in ("log_px", "ais") if row["method"] in METHOD_TITLES else ():
+            nats = lead(m, iwae, name)
+            found.append(row | {"open": name == "log_px", "nats": nats, "value": nats.value})
+    if not found:
         return style.nothing()
-    places = list(dict.fromkeys(m.place for m, _ in pairs))
-    with style.styled_figure(1, len(places), (8, 3), sharey=True) as (figure, axes):
-        for ax, place in zip(axes.flat, places, strict=True):
-            here = [(m, iwae) for m, iwae in pairs if m.place == place]
-            for at, (m, iwae) in enumerate(here):
-                both = [lead(m, iwae, name) for name in ("log_px", "ais")]
-                line = style.look(m.record.experiment.method)
-                ax.plot([at, at], [e.value for e in both], color=line["color"])
-                style.error_bars(ax, [at], both[:1], **line | {"markerfacecolor": "none"})
-                style.error_bars(ax, [at], both[1:], **line)
-            ax.axhline(0, color=style.GREY, linewidth=0.8, linestyle=":")
-            ax.set_xticks(range(len(here)), [_name(m) for m, _ in here], rotation=90, fontsize=7)
-            ax.set_xlim(-0.5, len(here) - 0.5)
-            ax.set_title(", ".join(place), fontsize=8)
-        axes[0, 0].set_ylabel("nats ahead of IWAE")
-    return figure
+    points = {"linestyle": "none"}
+    facets = {"col": "place", "sharex": False}
+    grid = style.faceted(pd.DataFrame(found), (8, 3), "model", "nats", points, **facets)
+    joined = {"units": "model", "estimator": None, "hue": "method", "palette": style.COLOURS}
+    grid.map_dataframe(sns.lineplot, x="model", y="value", legend=False, **joined)
+    grid.refline(y=0, color=style.GREY, linewidth=0.8, linestyle=":")
+    grid.set_titles("{col_name}", size=8)
+    grid.set_axis_labels("", "nats ahead of IWAE")
+    grid.tick_params("x", rotation=90, labelsize=7)
+    return grid.figure

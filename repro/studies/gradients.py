@@ -123,8 +123,9 @@ def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
     measured, p = Archive.of(archive).table("estimators")
     rows: Rows = {}
     for place, of_place in measured.groupby("where", sort=False):
+        by_estimator = {name: of_place[of_place.estimator == name] for name in ESTIMATORS}
         for layout in designs.OF_ESTIMATORS:
-            rows[place, BOUND_TITLES[layout.method]] = _ratios_by_estimator(of_place, layout)
+            rows[place, BOUND_TITLES[layout.method]] = _ratios_by_estimator(by_estimator, layout)
     caption = (
         f"± standard error, by jackknife over {p['batches']} batches of {p['batch_size']} "
         f"training images, {p['replicates']} estimates each. β = {p['beta']:g}. {made_by(p)}."
@@ -132,12 +133,13 @@ def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
     return framed(rows, ["where", "bound"], caption)
 
 
-def _ratios_by_estimator(rows: pd.DataFrame, layout: Layout) -> dict[str, Estimate]:
+def _ratios_by_estimator(
+    by_estimator: dict[str, pd.DataFrame], layout: Layout
+) -> dict[str, Estimate]:
     """Cells of a row: the SNR of theta's gradient, and of phi's under each estimator."""
-    usual = rows[rows.estimator == "rep"]
-    cells = {"generative": snr_of(usual, layout, "theta").shown_with(2)}
-    for name, mine in rows.groupby("estimator", sort=False):
-        cells[f"inference, {name}"] = snr_of(mine, layout, "phi").shown_with(2)
+    cells = {"generative": snr_of(by_estimator["rep"], layout, "theta").shown_with(2)}
+    for name, rows in by_estimator.items():
+        cells[f"inference, {name}"] = snr_of(rows, layout, "phi").shown_with(2)
     return cells
 
 
@@ -202,8 +204,9 @@ def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
         layout = Layout(e.method, e.M, e.K)
         ess = partial(effective_samples, layout=layout)
         for epoch, measured in record.gradients.groupby("where", sort=False):
+            by_estimator = dict(list(measured.groupby("estimator")))
             row = {"ESS": with_jackknife(measured, ess, digits=1)}
-            row |= _ratios_by_estimator(measured, layout)
+            row |= _ratios_by_estimator(by_estimator, layout)
             rows[f"{label(e)}, seed {e.seed}", epoch] = row
     caption = (
         f"Ours: {conditions(runs, 'standard error, by jackknife over batches of images')} The "

@@ -325,7 +325,7 @@ def test_the_command_writes_the_table_once(tmp_path, monkeypatch, capsys):
     table, origin = Archive(tmp_path).table("gradients")
     assert [*table["where"].unique()] == [*PLACES]
     (weights,) = origin["weights"].values()
-    assert weights in map(released_files.origin_of_weights, released_runs())
+    assert weights in map(released_files.provenance_of_weights, released_runs())
     _, origin = Archive(tmp_path).table("estimators")
     assert [*origin["weights"]] == [*NETWORKS_OF_ESTIMATORS][1:]
     assert origin["weights"]["Omniglot, our IWAE"]["record"].endswith(full.name)

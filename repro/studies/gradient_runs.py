@@ -94,7 +94,7 @@ def network(
     wanted = (f"{dataset}-reference", method)
     (e,) = (e for e in exhibits.released_runs() if (e.setting_folder, e.method) == wanted)
     weights = released_files.released_weights(e, data)
-    return model_of(e, weights), released_files.origin_of_weights(e)
+    return model_of(e, weights), released_files.provenance_of_weights(e)
 
 
 def _of_full_length(archive: Archive, dataset: str, method: str) -> Record:

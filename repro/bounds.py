@@ -224,4 +224,13 @@ METHODS = {
     "vr-iwae": both(vr_iwae, M=1),
     "u-miwae": both(u_miwae),
 }
+USUAL_GROUPS = 8  # of a method that leaves the choice
+
+
+def usual_layout(method: str) -> Layout:
+    """T samples of a method as it usually has them: in its own M groups, or in eight."""
+    M = getattr(METHODS.get(method), "M", None) or USUAL_GROUPS
+    return Layout(method, M, T // M)
+
+
 SHIPPED = dict(METHODS)  # the tests try these; one that is added below is tried before training

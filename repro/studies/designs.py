@@ -6,19 +6,13 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from repro.bounds import USUAL_BETA, Layout, T
+from repro.bounds import USUAL_BETA, Layout, usual_layout
 from repro.catalogue import OMNIGLOT
-from repro.words.experiments import ESTIMATORS
+from repro.words.experiments import ESTIMATORS, TABLE_METHODS
 
 COUNTS = (1, 4, 16, 64, 256)  # K of IWAE
 IWAE_SWEPT = tuple(Layout("iwae", 1, K) for K in COUNTS)
-AT_T = (
-    Layout("iwae", 1, T),
-    Layout("piwae", 8, 8),
-    Layout("miwae", 8, 8),
-    Layout("ciwae", 1, T),
-    Layout("vae", T, 1),
-)
+AT_T = tuple(map(usual_layout, TABLE_METHODS))
 LAYOUTS = tuple(dict.fromkeys(IWAE_SWEPT + AT_T))
 
 LINEAR_GAUSSIAN = {  # place -> offset from the best parameters, and replicates
@@ -51,14 +45,8 @@ GRADIENT_BATCHES = 5  # in networks
 GRADIENT_BATCH_SIZE = 20
 REPLICATES = 60
 
-OF_ESTIMATORS = (  # bounds whose gradient is estimated in every way, at T samples
-    Layout("iwae", 1, T),
-    Layout("miwae", 8, 8),
-    Layout("u-miwae", 8, 8),
-    Layout("ciwae", 1, T),
-    Layout("vr-iwae", 1, T),
-    Layout("vae", T, 1),
-)
+# Bounds whose gradient is estimated in every way, at T samples
+OF_ESTIMATORS = tuple(map(usual_layout, ("iwae", "miwae", "u-miwae", "ciwae", "vr-iwae", "vae")))
 
 OFFSETS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)  # in the linear Gaussian model, of the sweep
 
@@ -114,5 +102,5 @@ DESIGNS = {  # by the name of the table
 
 # Pictures of trained models with two latent variables
 
-PLANE_LAYOUTS = (Layout("vae", T, 1), Layout("miwae", 8, 8), Layout("iwae", 1, T))
+PLANE_LAYOUTS = tuple(map(usual_layout, ("vae", "miwae", "iwae")))
 PLANE_IMAGES = 4  # of the test set, whose posteriors are drawn

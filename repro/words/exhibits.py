@@ -1,6 +1,7 @@
 """The runs that each table and figure is made of."""
 
 from repro import ReproError, one_of
+from repro.bounds import usual_layout
 from repro.catalogue import OMNIGLOT
 from repro.words.experiments import PROFILES, SETTINGS, TABLE_METHODS, Experiment, plan
 
@@ -73,13 +74,12 @@ def wanted(profile: str) -> list[Experiment]:
 
 def released_runs(omniglot: str = OMNIGLOT) -> list[Experiment]:
     """The fifteen runs whose weights were released, to be measured on a version of Omniglot."""
-    layouts = {"iwae": (1, 64), "ciwae": (1, 64), "vae": (64, 1)}
     runs = []
     for family, model in SETTINGS.values():
         dataset = {"omniglot": omniglot}.get(family, family)
         epochs = PROFILES["published"].epochs_on(dataset)
         for method in TABLE_METHODS:
-            M, K = layouts.get(method, (8, 8))
+            _, M, K = usual_layout(method)
             beta = 0.5 if method == "ciwae" else None
             runs.append(Experiment(method, dataset, model, M, K, beta, 0, epochs, "published"))
     return runs

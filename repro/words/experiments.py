@@ -14,7 +14,7 @@ from functools import partial
 from itertools import product
 
 from repro import ReproError, one_of, own
-from repro.bounds import METHODS, SHIPPED, USUAL_BETA, Objective, T
+from repro.bounds import METHODS, SHIPPED, USUAL_BETA, Objective, T, usual_layout
 from repro.catalogue import DATASETS, ESTIMATORS, MODELS
 
 TABLE_METHODS = ("iwae", "piwae", "miwae", "ciwae", "vae")  # in the order of the report's Table 1
@@ -253,8 +253,7 @@ class Experiment:
     @property
     def usual(self) -> dict[str, object]:
         """The words that go without saying where such a run is planned."""
-        fixed = getattr(METHODS.get(self.method), "M", None)
-        layout = (fixed, T // fixed) if fixed else (8, 8)
+        _, *layout = usual_layout(self.method)
         if self.protocol == "released":
             layout = LAYOUTS_AS_RELEASED.get(self.method, layout)
         usual = {name: word.usual for name, word in WORDS.items()}
@@ -458,7 +457,7 @@ def _layout(method: str, M: int | None, K: int | None) -> tuple[int, int]:
     given = " and ".join(f"{name} = {v}" for name, v in (("M", M), ("K", K)) if v is not None)
     fixed = METHODS[method].M
     if M is None:
-        M = fixed or (T // K if K else 8)
+        M = T // K if K and not fixed else usual_layout(method).M
     if K is None:
         K = T // M
     if M * K != T:

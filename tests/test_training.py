@@ -270,8 +270,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_and_the_good_state_
 ):
     monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
     tried = [1.0] * TRIED  # calls of the bound before any training
-    good = [1.0] * 8  # a step calls it for theta and for phi, so these are four steps
-    factors = iter(tried + good + [math.nan] * 2)
+    good = [1.0] * 4  # a step calls a bound that both networks share once
+    factors = iter(tried + good + [math.nan])
     broken = bounds.both(lambda log_w: log_w.mean((-3, -2)) * next(factors))
     monkeypatch.setitem(bounds.METHODS, "broken", broken)
     line = r"the loss of broken-\S+ is nan at epoch 1, step 5; the last good state is kept"

@@ -17,9 +17,7 @@ from repro.records.estimates import (
     share_of,
 )
 from repro.studies import evidence
-from repro.studies.captions import METRIC_TITLES
 from repro.studies.evidence import Deviation, counting_training, training_noise
-from repro.studies.prose import Numbers
 from repro.studies.reported import TABLE1
 from repro.words.experiments import plan
 from tests.helpers import write_record
@@ -81,33 +79,6 @@ def test_of_ours_it_is_ours_however_large_the_papers_is(archive, printed):
 def test_without_trainings_of_ours_it_is_the_papers(tmp_path, printed):
     noise = training_noise(Archive(tmp_path), "piwae", "iwae", "iwae_64")
     assert noise == (pytest.approx(2**0.5 * 12.5**0.5), 6)
-
-
-def test_each_difference_has_the_noise_of_its_own_pipeline():
-    """Of the committed records, whatever their images add."""
-    n = Numbers()
-    for metric in ("iwae_64", "log_px", "minus_kl"):
-        for whose in ("ours", "weights"):
-            asked = ("piwae", "iwae", metric)
-            noise = training_noise(n.archive, *asked, released=whose == "weights")
-            apart = n.apart("mnist reference", *asked, whose)
-            assert noise.sd < apart.se < 1.3 * noise.sd
-            assert noise.dof == (15 if whose == "weights" else 19)
-
-
-def test_the_papers_errors_of_the_gap_are_those_of_two_independent_scores():
-    """Its ± of both scores, added as if they were independent, to the digit that is printed."""
-    printed = TABLE1["paper"]["reference"]
-    for method, gap in printed["minus_kl"].items():
-        added = math.hypot(printed["iwae_64"][method].se, printed["log_px"][method].se)
-        assert gap.se == pytest.approx(added, abs=0.0101)
-
-
-@pytest.mark.parametrize("method", ["piwae", "miwae", "ciwae", "vae"])
-def test_in_our_runs_the_gap_is_steadier_than_either_score(method):
-    archive = Numbers().archive
-    spread = {m: training_noise(archive, method, "iwae", m).sd for m in METRIC_TITLES}
-    assert spread["minus_kl"] < min(spread["iwae_64"], spread["log_px"])
 
 
 @pytest.mark.filterwarnings("error")

@@ -46,15 +46,10 @@ def test_the_swapped_loss_is_miwaes_with_m_and_k_exchanged(M, K):
     """With 8 x 8 independent samples, which group a sample is in does not matter."""
     log_w = log_weights(M, K)
     found = gradient(swapped_loss, log_w)
-    exchanged = gradient(bound_of("miwae"), log_w.mT).mT
-    torch.testing.assert_close(found, exchanged)
-
-
-def test_with_one_group_the_swapped_loss_trains_a_vae_instead_of_an_iwae():
-    log_w = log_weights(1, 64)
-    found = gradient(swapped_loss, log_w)
-    torch.testing.assert_close(found, gradient(bound_of("vae"), log_w))
-    assert not torch.allclose(found, gradient(bound_of("iwae"), log_w), rtol=0.1)
+    torch.testing.assert_close(found, gradient(bound_of("miwae"), log_w.mT).mT)
+    if M == 1:  # a VAE instead of an IWAE
+        torch.testing.assert_close(found, gradient(bound_of("vae"), log_w))
+        assert not torch.allclose(found, gradient(bound_of("iwae"), log_w), rtol=0.1)
 
 
 @pytest.mark.parametrize(("M", "K"), [(3, 5), (1, 64)])

@@ -424,7 +424,7 @@ def test_short_trainings_are_not_told_together():
     assert "together" not in said
 
 
-def test_short_runs_are_told_beside_what_counts(tmp_path):
+def test_short_runs_are_told_and_do_not_count(tmp_path):
     copy_published(tmp_path)
     for method, value in (("iwae", -90.0), ("piwae", -95.0), ("miwae", -95.0)):
         write_record(tmp_path, plan(method, profile="short")[0], value)

@@ -1,1 +1,1 @@
-"""How fast the engine is beside others, and what its precisions do to the results."""
+"""Speed of the engine beside others, and effects of its precisions on the results."""

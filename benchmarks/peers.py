@@ -19,10 +19,7 @@ Step = Callable[[], object]
 
 
 class Batches:
-    """Batches of freshly binarised images.
-
-    They are as a data loader would give them, but at no cost of its own.
-    """
+    """Batches of freshly binarised images, as from a data loader but at no cost of its own."""
 
     def __init__(self, images: Tensor, size: int, device: str):
         self.images = images.to(device)
@@ -36,10 +33,7 @@ class Batches:
 
 
 class PlainNetworks(nn.Module):
-    """Encoder and decoder from torch.nn and torch.distributions.
-
-    They are as in the code that is saved with the report's weights.
-    """
+    """Encoder and decoder from torch.nn and torch.distributions, as in the report's code."""
 
     def __init__(self, shape: Architecture):
         super().__init__()
@@ -78,10 +72,7 @@ LAYOUTS = {
 
 
 def plain(method: str, images: Tensor, shape: Architecture, batch: int, device: str) -> Step:
-    """An eager loop in the style of the report's code.
-
-    PIWAE takes two passes with two optimisers there.
-    """
+    """An eager loop in the style of the report's code, where PIWAE takes two passes."""
     net = PlainNetworks(shape).to(device)
     batches = Batches(images, batch, device)
     networks = [net.encoder, net.decoder] if method == "piwae" else [net]

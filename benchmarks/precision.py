@@ -1,22 +1,20 @@
-"""What a precision of training does to IWAE-64.
+"""Effect of a precision of training on IWAE-64.
 
     python -m benchmarks.precision --profile short --epochs 1 --method iwae,piwae --seed 0,1,2
 
 Pairs of runs share seed, order, binarisation and noise. Rounding alone sends two trainings apart.
-So the same is done with another engine in the same precision: what a difference means is seen
-beside that.
+So a difference is printed beside that of another engine in the same precision.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click
+import pandas as pd
 
 from repro import datasets
 from repro.datasets import Dataset
@@ -35,18 +33,11 @@ def ends(runs: Sequence[Experiment], dataset: Dataset, device: str, engine: str)
 
 
 def by_method(runs: Sequence[Experiment], differences: Sequence[float]) -> dict[str, dict]:
-    """For each method the paired differences, their mean, and its standard error over seeds."""
-    found: dict[str, list[float]] = {}
-    for e, difference in zip(runs, differences, strict=True):
-        found.setdefault(e.method, []).append(difference)
-    return {
-        method: {
-            "mean": statistics.mean(mine),
-            "se": statistics.stdev(mine) / math.sqrt(len(mine)),
-            "differences": mine,
-        }
-        for method, mine in found.items()
-    }
+    """Paired differences of each method, their mean, and its standard error over seeds."""
+    found = {}
+    for method, mine in pd.Series(differences).groupby([e.method for e in runs], sort=False):
+        found[method] = {"mean": mine.mean(), "se": mine.sem(), "differences": mine.tolist()}
+    return found
 
 
 @click.command()

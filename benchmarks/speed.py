@@ -1,12 +1,12 @@
-"""How fast a training step and an evaluation are, beside others and what the machine could do.
+"""Speed of a training step and of an evaluation, beside others and the machine's limits.
 
     python -m benchmarks.speed            # a few minutes
     python -m benchmarks.speed --grid     # runs 1, 5, 20, batch 20, 100, reference and larger
 
-Everything is timed in one process, in blocks that take turns, so that what else the machine does
+Everything is timed in one process, in blocks that take turns, so that other load of the machine
 falls on all alike. Times are medians over the blocks; a ratio is the median of the ratios of blocks
-beside one another. Peers that are not installed (``pip install -e .[bench]``) are left out, and
-named.
+beside one another. Peers that are not installed (``pip install -e .[bench]``) are left out, with
+a line that says so.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,17 +37,17 @@ from repro.training.program import Program
 from repro.training.run import pick_device
 from repro.words.experiments import TABLE_METHODS, plan
 
-Calls = dict[str, Callable[[], object]]  # what is timed, by name
+Calls = dict[str, Callable[[], object]]  # timed calls, by name
 
 FACTOR = "faster than plain"
 LOG_PX_SAMPLES = 5000
-EVALUATED = 20  # images, of
+EVALUATED = 20  # images
 TEST_IMAGES = 10_000
 
 
 @dataclass(frozen=True)
 class Clock:
-    """How calls are timed: ``rounds`` blocks of ``block`` seconds each."""
+    """Timing of calls in ``rounds`` blocks of ``block`` seconds each."""
 
     device: str
     rounds: int
@@ -87,13 +85,13 @@ def fast(device: str) -> str:
     return "compiled" if device == "cpu" else "compiled-graph"
 
 
-# What the machine could do
+# The limits of the machine
 
 
 def floor(shape: Architecture, batch: int, dtype: torch.dtype, clock: Clock) -> dict[str, float]:
-    """The least time that a step of one run could take.
+    """The least time of a step of one run: that of its operations, or of its bytes.
 
-    It is that of its operations, or of its bytes, at what this machine reaches on large arrays.
+    Both are timed on large arrays.
     """
     side = 2048
     a, b = (torch.randn(side, side, device=clock.device).to(dtype) for _ in range(2))
@@ -115,7 +113,7 @@ def floor(shape: Architecture, batch: int, dtype: torch.dtype, clock: Clock) -> 
 
 
 def _operations_and_bytes(shape: Architecture, batch: int) -> tuple[int, int]:
-    """Of a step: the decoder sees T samples of each image, the encoder each image once."""
+    """Count those of a step: the decoder sees T samples of an image, the encoder one image."""
     h, latent, pixels = shape.hidden, shape.latent, shape.pixels
     encoder = pixels * h + h * h + 2 * h * latent
     decoder = latent * h + h * h + h * pixels
@@ -130,7 +128,7 @@ def _operations_and_bytes(shape: Architecture, batch: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained: every method, with as many seeds as make up the number of runs."""
+    """A training: every method, with as many seeds as make up the number of runs."""
 
     model: str
     batch: int
@@ -205,7 +203,7 @@ def _ours_with_every_engine(case: Case, dataset: Dataset, device: str) -> Calls:
 def _peers(
     case: Case, dataset: Dataset, device: str, skip: set[str]
 ) -> tuple[Calls, dict[str, float]]:
-    """The steps of others, and by what a call's time is multiplied to be that of all runs."""
+    """The steps of others, and the factors of their times for a step of all runs."""
     shape = MODELS[case.model]
     calls: Calls = {}
     scale: dict[str, float] = {}
@@ -226,10 +224,7 @@ def _peers(
 
 
 def time_case(case: Case, dataset: Dataset, clock: Clock, skip: set[str]) -> list[dict]:
-    """Milliseconds a step, all runs together, of ours and of every peer.
-
-    Also how many times faster than the plain loop each is.
-    """
+    """Time a step of all runs in milliseconds, of ours and of every peer, beside the plain loop."""
     others, scale = _peers(case, dataset, clock.device, skip)
     calls = _ours_with_every_engine(case, dataset, clock.device) | others
     times = {}
@@ -272,10 +267,7 @@ def evaluation_of(what: str, dataset: Dataset, device: str) -> Callable[[], obje
 
 
 def time_evaluation(dataset: Dataset, clock: Clock) -> list[dict]:
-    """Seconds that log p-hat of ``TEST_IMAGES`` images takes, from ``EVALUATED`` images.
-
-    Also the peak memory of a process that does it.
-    """
+    """Time log p-hat of ``TEST_IMAGES`` images, by ``EVALUATED`` of them."""
     names = ("plain", "ours, eager", f"ours, {fast(clock.device)}")
     calls = {name: evaluation_of(name, dataset, clock.device) for name in names}
     times = replace(clock, rounds=max(3, clock.rounds // 2), block=0.0).in_turns(calls)
@@ -287,96 +279,15 @@ def time_evaluation(dataset: Dataset, clock: Clock) -> list[dict]:
             "seconds": TEST_IMAGES / EVALUATED * median(blocks),
             FACTOR: times_faster(times["plain"], blocks),
         }
-        if clock.device == "cpu" and Path("/proc/self/status").exists():
-            again = [sys.executable, "-m", "benchmarks.speed", "--memory", name]
-            done = subprocess.run(again, capture_output=True, text=True, check=True)
-            row["peak memory, MB"] = float(done.stdout)
         rows.append(row)
     return rows
 
 
-def peak_memory(what: str) -> float:
-    """Peak resident memory in MB of this process after one evaluation."""
-    evaluation_of(what, datasets.load("digits"), "cpu")()
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
-    return int(peak) / 1024
-
-
-# How the cost of a step grows
-
-
-def growth(dataset: Dataset, clock: Clock) -> list[dict]:
-    """Milliseconds a step of ours as one thing grows: runs, images in a batch, or samples K."""
-    engine = fast(clock.device)
-    of_runs: Calls = {}
-    for runs in (1, 2, 5, 10, 20):
-        of_runs[str(runs)] = ours(replace(IWAE, runs=runs), dataset, clock.device, engine)
-    of_batch: Calls = {}
-    for batch in (5, 10, 20, 50, 100):
-        of_batch[str(batch)] = ours(replace(IWAE, batch=batch), dataset, clock.device, engine)
-    of_samples: Calls = {}
-    for K in (16, 32, 64, 128, 256):
-        of_samples[str(K)] = _gradient(dataset, clock.device, K)
-    growing = {"runs": of_runs, "batch": of_batch, "K, gradient only": of_samples}
-    rows = []
-    for what, calls in growing.items():
-        for size, blocks in clock.in_turns(calls).items():
-            rows.append({"grows": what, "to": int(size), "ms": 1e3 * median(blocks)})
-    return rows
-
-
-def _gradient(dataset: Dataset, device: str, K: int) -> Callable[[], object]:
-    """IWAE's gradient with K samples, compiled."""
-    model = Autoencoder(MODELS["reference"], [0]).to(device)
-    model.prepare = compiled
-    x = dataset.train[None, :20].round().to(device)
-    g = torch.Generator(device).manual_seed(0)
-    eps = torch.randn(1, K, 20, model.shape.latent, device=device, generator=g)
-
-    def gradient() -> tuple[torch.Tensor, ...]:
-        forward = model.forward_with_layers(x, eps)
-        of_both = -forward.log_w.softmax(1) / 20
-        return model.pull_back(forward, of_both, of_both)
-
-    return gradient
-
-
-# What a user sees
-
-
-def draw(result: dict, path: Path) -> None:
-    """A bar chart of one run of IWAE and one of PIWAE: milliseconds a step, with the floor."""
-    import matplotlib.pyplot as plt
-
-    rows = []
-    for row in result["steps"]:
-        if (row["model"], row["batch"], row["runs"]) == (IWAE.model, IWAE.batch, IWAE.runs):
-            rows.append(row)
-    names = list(dict.fromkeys(r["what"] for r in rows))
-    figure, axis = plt.subplots(figsize=(7, 0.42 * len(names) + 1.1), layout="constrained")
-    for offset, method, colour in ((-0.2, "iwae", "#0173b2"), (0.2, "piwae", "#de8f05")):
-        mine = [r for r in rows if r["methods"] == method]
-        places = [names.index(r["what"]) + offset for r in mine]
-        times = [r["ms"] for r in mine]
-        bars = axis.barh(places, times, 0.38, color=colour, label=method.upper())
-        axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
-    least = 1e3 * result["floor"]["float32"]["seconds"]
-    axis.axvline(least, color="0.4", linestyle=":", label="least, float32")
-    device = result["provenance"]["device"]
-    axis.set(
-        yticks=range(len(names)),
-        yticklabels=names,
-        xlabel=f"milliseconds a step, batch 20, reference model; {device}",
-    )
-    axis.invert_yaxis()
-    axis.legend(frameon=False)
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+# Printing
 
 
 def print_floor(name: str, f: dict[str, float]) -> None:
-    """The least time of a step, and what it comes from."""
+    """Print the least time of a step, and its operations."""
     print(
         f"least time of an IWAE step, {name}: {1e3 * f['seconds']:.2f} ms = "
         f"{f['operations'] / 1e9:.2f} GFLOP at {f['GFLOP/s']:.0f} GFLOP/s"
@@ -384,7 +295,7 @@ def print_floor(name: str, f: dict[str, float]) -> None:
 
 
 def print_step(row: dict) -> None:
-    """One line of a case."""
+    """Print one line of a case."""
     line = f"  {row['what']:34}{row['ms']:10.3f} ms a step"
     line += f"{1e3 * row['runs'] / row['ms']:10.1f} steps/s in all"
     if FACTOR in row:
@@ -393,10 +304,8 @@ def print_step(row: dict) -> None:
 
 
 def print_evaluation(row: dict) -> None:
-    """One line of the evaluation's table."""
+    """Print one line of the evaluation's table."""
     line = f"  {row['what']:34}{row['seconds']:10.1f} s   {row[FACTOR]:6.2f}x plain"
-    if "peak memory, MB" in row:
-        line += f"   {row['peak memory, MB']:.0f} MB"
     print(line, flush=True)
 
 
@@ -418,22 +327,12 @@ def left_out(without: str) -> set[str]:
 @click.option("--block", default=0.5, show_default=True, help="Seconds in a block.")
 @click.option("--grid", is_flag=True, help="Every combination of runs, batch and model.")
 @click.option("--without", default="", help="Peers to leave out: plain, pythae, jax.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for speed.json and speed.svg.")
-@click.option("--memory", hidden=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for speed.json.")
 def main(
-    device: str,
-    rounds: int,
-    block: float,
-    grid: bool,
-    without: str,
-    out: Path | None,
-    memory: str | None,
+    device: str, rounds: int, block: float, grid: bool, without: str, out: Path | None
 ) -> None:
     """Time everything and print the tables."""
-    if memory:
-        print(peak_memory(memory))
-        return
-    torch._dynamo.config.recompile_limit = 64  # ``growth`` meets many shapes in one process
+    torch._dynamo.config.recompile_limit = 64  # a grid meets many shapes in one process
     clock = Clock(pick_device(device), rounds, block)
     dataset = datasets.load("digits")
     skip = left_out(without)
@@ -457,15 +356,9 @@ def main(
     for row in result["evaluation"]:
         print_evaluation(row)
 
-    print("\nhow the cost of a step grows", flush=True)
-    result["growth"] = growth(dataset, clock)
-    for row in result["growth"]:
-        print(f"  {row['grows']:18}{row['to']:6}{row['ms']:10.2f} ms")
-
     if out:
         out.mkdir(parents=True, exist_ok=True)
         (out / "speed.json").write_text(json.dumps(result, indent=1) + "\n")
-        draw(result, out / "speed.svg")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 
 from repro.catalogue import Architecture
 
-# The places in ``bounds`` of what theta and phi ascend.
+# The places in ``bounds`` of theta's and phi's bound.
 PLACES = {"iwae": (0, 0), "piwae": (0, 1), "miwae": (1, 1), "vae": (2, 2), "ciwae": (3, 3)}
 ENCODER_LAYERS = 4
 
@@ -54,10 +54,7 @@ def log_weights(parameters, x, eps):
 
 
 def bounds(log_w):
-    """IWAE's, MIWAE's, the VAE's and CIWAE's bound of log w [64, batch], each without a constant.
-
-    They are means over the batch.
-    """
+    """Mean bounds of log w [64, batch], without a constant: IWAE, MIWAE, VAE and CIWAE."""
     iwae = jax.nn.logsumexp(log_w, 0).mean()
     miwae = jax.nn.logsumexp(log_w.reshape(8, 8, -1), 1).mean()
     vae = log_w.mean()
@@ -65,7 +62,7 @@ def bounds(log_w):
 
 
 def loss_and_gradient(parameters, x, eps, places, two_passes: bool):
-    """Theta's loss, and the gradient of what theta and phi descend.
+    """Theta's loss, and the gradients of both losses.
 
     ``places`` names their bounds. Without ``two_passes`` theta's is phi's, too.
     """

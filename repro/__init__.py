@@ -1,10 +1,10 @@
 """A reproduction of "Tighter Variational Bounds are Not Necessarily Better".
 
 The paper is by Rainforth et al., ICML 2018. The files beside this one are a library of models,
-bounds and scores, which knows no experiment, record or report. ``words`` are what a user may say,
-``records`` what is kept, ``training`` makes them, ``ops`` looks after machines and many runs, and
-``studies`` hold what is measured, shown and judged. ``from repro import tables, figures, audit``
-finds those studies.
+bounds and scores, which knows no experiment, record or report. ``words`` turn what a user says into
+experiments, ``training`` makes ``records`` of them, ``ops`` looks after machines and many runs, and
+``studies`` measure, show and judge. ``from repro import tables, figures, audit`` finds those
+studies.
 """
 
 import difflib
@@ -17,12 +17,17 @@ __all__ = ["ReproError", "__version__", "as_path", "first_line", "in_short", "on
 
 # Studies that notebooks import from here
 _STUDIES = ("audit", "figures", "similarity", "tables")
+_VERBS = {"cotangents": "estimators"} | dict.fromkeys(
+    ("ais", "backward", "from_distributions", "log_px", "snr"), "own_models"
+)
 
 
 def __getattr__(name: str):
-    """Import a study when it is first asked for, so that training loads no pandas."""
+    """Import a study or a verb when it is first asked for: who needs no torch waits for none."""
     if name in _STUDIES:
         return importlib.import_module(f"repro.studies.{name}")
+    if name in _VERBS:
+        return getattr(importlib.import_module(f"repro.{_VERBS[name]}"), name)
     raise AttributeError(f"module 'repro' has no attribute '{name}'")
 
 
@@ -31,7 +36,14 @@ class ReproError(Exception):
 
 
 def one_of(what: str, value: object, known: Iterable[str]) -> str:
-    """Return ``value`` if it is one of ``known``; otherwise raise with the nearest name."""
+    """Return ``value`` if it is one of ``known``; otherwise raise with the nearest name.
+
+    >>> one_of("method", "iwae", ["iwae", "vae"])
+    'iwae'
+    >>> one_of("method", "iwea", ["iwae", "vae"])
+    Traceback (most recent call last):
+    repro.ReproError: unknown method 'iwea'; did you mean 'iwae'?
+    """
     known = list(known)
     if value in known:
         return str(value)
@@ -54,12 +66,12 @@ def as_path(what: str, given: object) -> Path:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says in its first line; nothing if it says nothing."""
+    """The first line of an error's message; nothing if it has none."""
     return next(iter(str(error).strip().splitlines()), "")[:200]
 
 
 def in_short(error: BaseException) -> str:
-    """An error's name and what it says in its first line: ``ValueError: too many``."""
+    """An error's name and the first line of its message: ``ValueError: too many``."""
     return f"{type(error).__name__}: {first_line(error)}"
 
 

@@ -1,11 +1,11 @@
 """Annealed importance sampling: log p(x) from below, and from above where z is known.
 
-An importance sampler's log p-hat is a bound whose slack depends on q. Here q is only where chains
-begin: each passes through the distributions f_t, proportional to q(z|x)^(1 - b_t) p(x, z)^b_t, with
-b from 0 to 1, by Hamiltonian moves that leave each f_t as it is, and its weight is the product of
-f_t / f_(t-1) on the way. Its mean is p(x), whatever q and however well the chains mix (Neal 2001;
-Wu, Burda, Salakhutdinov and Grosse 2017, section 3), so that the log of a mean of weights is a
-bound in expectation, and a tight one if the path is long.
+An importance sampler's log p-hat is a bound whose slack depends on q. Here chains only begin at q.
+Each passes through the distributions f_t, proportional to q(z|x)^(1 - b_t) p(x, z)^b_t, with b from
+0 to 1, by Hamiltonian moves that leave f_t invariant. Its weight is the product of f_t / f_(t-1) on
+the way. The weight's mean is p(x), whatever q and however well the chains mix (Neal 2001; Wu,
+Burda, Salakhutdinov and Grosse 2017, section 3). So the log of a mean of weights is a bound in
+expectation, and a tight one if the path is long.
 
 A chain that begins at a z of the true posterior and goes the same way back has a mean weight of
 1 / p(x), which gives an upper bound (Grosse, Ghahramani and Adams 2015). Such a z is known of
@@ -39,7 +39,7 @@ STEEPNESS = 4.0  # of the sigmoid whose equal distances are the temperatures, as
 
 
 class Annealed(NamedTuple):
-    """What chains say of each image, each [run, n]."""
+    """Estimates from the chains of each image, each [run, n]."""
 
     log_px: Tensor  # log of the mean weight: a stochastic bound
     spread: Tensor  # standard deviation of the chains' log-weights
@@ -48,14 +48,14 @@ class Annealed(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where chains are: u, log w and its gradient at u."""
+    """Places of chains: u, log w and its gradient at u."""
 
     u: Tensor
     log_w: Tensor
     slope: Tensor
 
 
-def ais(
+def ais_lower_bound(
     model: Autoencoder,
     x: Tensor,
     seeds: Sequence[int],
@@ -70,7 +70,7 @@ def ais(
     >>> from repro.models import Architecture
     >>> model = Autoencoder(Architecture(hidden=20, latent=2), [0])
     >>> x, z = simulated(model, 3, [0])
-    >>> low = ais(model, x, [0], temperatures=10, chains=4)
+    >>> low = ais_lower_bound(model, x, [0], temperatures=10, chains=4)
     >>> high = ais_upper_bound(model, x, z, [0], temperatures=10, chains=4)
     >>> low.log_px.shape
     torch.Size([1, 3])
@@ -98,7 +98,7 @@ def ais_upper_bound(
 
 @torch.no_grad()
 def simulated(model: Autoencoder, n: int, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Images of the model's own and the z that they come from, [run, n, pixels and latent]."""
+    """Draw images from a model, and give the z that they come from: [run, n, pixels and latent]."""
     z = Streams(seeds, "simulate: z", model.device).normal((n, model.shape.latent))
     means = model.decoder(z).sigmoid()
     uniform = Streams(seeds, "simulate: x", model.device).uniform(means.shape[1:])
@@ -107,7 +107,7 @@ def simulated(model: Autoencoder, n: int, seeds: Sequence[int]) -> tuple[Tensor,
 
 @torch.no_grad()
 def _by_chunks(model, x, seeds, temperatures, chains, z, tell) -> Annealed:
-    """Chains of a few images after the other; upwards from q, or down from z."""
+    """Run chains for a few images at a time; upwards from q, or down from z."""
     kind = "up" if z is None else "down"
     streams = Streams(seeds, f"annealing: {kind}", model.device)
     parts = []
@@ -149,9 +149,9 @@ def anneal(
     chains: int,
     exact: Tensor | None = None,
 ) -> Annealed:
-    """Chains for images whose u has the ``shape`` [run, n, latent], with any model's log w.
+    """Run chains for images whose u has the ``shape`` [run, n, latent], with any model's log w.
 
-    From N(0, 1), which is q, upwards; or down from an ``exact`` u of the posterior.
+    They go from N(0, 1), which is q, upwards; or down from an ``exact`` u of the posterior.
     """
     runs, n, latent = shape
     inverse = inverse_temperatures(temperatures).tolist()
@@ -173,7 +173,7 @@ def anneal(
 
 
 def _of_weights(log_w: Tensor, of_px: bool, accepted: Tensor) -> Annealed:
-    """What chains' weights [run, chains, n] say, whose mean is p(x), or else its reciprocal."""
+    """Summarise chains' weights [run, chains, n], whose mean is p(x) or else its reciprocal."""
     log_mean = log_w.logsumexp(1) - math.log(log_w.shape[1])
     log_px = log_mean if of_px else -log_mean
     ess = (2 * log_w.logsumexp(1) - (2 * log_w).logsumexp(1)).exp()
@@ -205,9 +205,9 @@ def _steps_of_pilots(
 def move(
     state: State, log_weight: LogWeight, b: float, step: Tensor, streams: Streams
 ) -> tuple[State, Tensor]:
-    """A Hamiltonian move of each chain at exp(-u^2 / 2 + b log w), and its probability.
+    """Move each chain by Hamiltonian dynamics at exp(-u^2 / 2 + b log w).
 
-    ``step`` [run, 1, n] is of each image. The probability of acceptance is [run, chains, n].
+    ``step`` [run, 1, n] is each image's. Also returns the acceptance probability, [run, chains, n].
     """
     velocity = streams.normal(state.u.shape[1:])
     before = _log_density(state, b, velocity)
@@ -229,5 +229,5 @@ def move(
 
 
 def _log_density(state: State, b: float, velocity: Tensor) -> Tensor:
-    """That of u and a velocity, up to a constant: [run, chains, n]."""
+    """Log density of u and a velocity, up to a constant: [run, chains, n]."""
     return b * state.log_w - (state.u.square() + velocity.square()).sum(-1) / 2

@@ -1,7 +1,7 @@
-"""A beta that is chosen while training goes on, for what it does to the inference network.
+"""A beta that is chosen during training, by its effect on the inference network.
 
-CIWAE's own bound cannot choose it: its slope in beta is VAE - IWAE, which is never positive, so
-that a beta that ascends it dies. Here beta is chosen so that a step of the inference network, of a
+CIWAE's own bound cannot choose it: its slope in beta is VAE - IWAE, which is never positive, so a
+beta that ascends it goes to 0. Here beta is chosen so that a step of the inference network, of a
 given length, raises IWAE's bound most.
 """
 
@@ -13,9 +13,9 @@ SINGULAR = 1e-6  # relative determinant below which the two gradients are one
 
 
 def descents(log_w: Tensor) -> tuple[Tensor, Tensor]:
-    """What each sample counts in the doubly reparameterised gradients of both losses.
+    """Phi's cotangents of the VAE's and IWAE's loss, under ``drep``.
 
-    log_w [run, T, batch] -> two of the same shape, for the VAE's bound and for IWAE's.
+    log_w [run, T, batch] -> two of the same shape.
     """
     _, T, batch = log_w.shape
     of_vae = torch.full_like(log_w, -1 / (T * batch))

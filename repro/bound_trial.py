@@ -1,6 +1,6 @@
-"""Whether a bound that somebody wrote can be trained: tried before a run begins.
+"""Trial of a bound that somebody wrote, before a run begins.
 
-What is wrong with it is said in one line, while there is nothing to lose yet.
+A fault is said in one line, while there is nothing to lose yet.
 """
 
 import re
@@ -13,7 +13,7 @@ from repro import ReproError, in_short
 from repro.bounds import Bound, Objective, T, applied
 
 TRIAL_BATCH = 20  # images, as in training
-TRIAL_M = 16  # groups, unlike K and the batch
+TRIAL_M = 16  # unlike K and the batch
 NODES = 48  # of the quadrature along a segment in ``check_smooth``
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 TAKEN = ("all", "learned")  # words with a meaning of their own
@@ -49,7 +49,7 @@ def check(name: str, objective: object) -> None:
 
 
 class _Trial:
-    """A bound, what it is called in a message, and log-weights to try it on."""
+    """A bound, its name in a message, and log-weights to try it on."""
 
     def __init__(self, called: str, bound: Bound, M: int):
         self.called = called
@@ -120,7 +120,7 @@ class _Trial:
 
 
 def check_smooth(name: str, bound: Bound) -> None:
-    """Try whether a bound of log-weights is twice differentiable, as ``drep`` needs it.
+    """Try that a bound of log-weights is twice differentiable, as ``drep`` needs it.
 
     On a segment from u to v, the integral of the gradient is the bound's difference and that of
     the Hessian the gradient's. Raises ReproError, one line, if one is not: the bound then has a

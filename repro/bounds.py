@@ -152,7 +152,7 @@ def _random_partitions(M: int, K: int) -> list:
 
 @dataclass(frozen=True)
 class Objective:
-    """What each network ascends.
+    """A method: the bound that each network ascends.
 
     ``M`` is given if the method leaves no choice (VAE: K = 1; IWAE and CIWAE: M = 1) and is None if
     it does. With ``learns_beta``, beta = sigmoid(b) ascends phi's bound together with the networks.
@@ -224,4 +224,4 @@ METHODS = {
     "vr-iwae": both(vr_iwae, M=1),
     "u-miwae": both(u_miwae),
 }
-SHIPPED = dict(METHODS)  # which the tests try; what is added below is tried before it is trained
+SHIPPED = dict(METHODS)  # the tests try these; one that is added below is tried before training

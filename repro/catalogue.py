@@ -1,4 +1,4 @@
-"""Names of datasets and models, and what they stand for. No PyTorch is needed to read them."""
+"""Datasets, models and estimators by name. No PyTorch is needed to read them."""
 
 from dataclasses import dataclass
 
@@ -44,3 +44,7 @@ MODELS = {
     "reference": Architecture(hidden=200, latent=50),
     "larger": Architecture(hidden=400, latent=20),
 }
+
+# Of phi's gradient: in full, sticking the landing (q's own parameters are held still where log w
+# is differentiated), and doubly reparameterised, for any smooth bound.
+ESTIMATORS = ("rep", "stl", "drep")

@@ -17,7 +17,7 @@ UNFINISHED = 3  # exit status of a training that stopped before its end, with it
 
 
 def _existing(context: click.Context, option: click.Parameter, results: str | None) -> Archive:
-    """The archive to read from. Raises ReproError if the folder that was named is not there."""
+    """The archive to read from. Raises ReproError if the folder is not there."""
     if results is not None and not Path(results).is_dir():
         raise ReproError(f"there is no folder {results}; name the one with the records")
     return Archive(results)
@@ -47,10 +47,10 @@ def word_options(command):
     return command
 
 
-OF_CLICK = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
 
-@click.group(context_settings=OF_CLICK, invoke_without_command=True)
+@click.group(context_settings=CONTEXT, invoke_without_command=True)
 @click.pass_context
 def repro_command(context: click.Context) -> None:
     """Reproduce "Tighter Variational Bounds are Not Necessarily Better"."""
@@ -112,7 +112,7 @@ def _status_of_training(runs: list[experiments.Experiment], *how) -> int:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--job", help="Train this job's runs. Default: print the jobs and what they take.")
 @click.option(
-    "--device", default="cpu", help=f"Jobs are packed for it: {', '.join(costs.MACHINES)}."
+    "--device", default="cpu", help=f"Jobs are packed for it: {', '.join(costs.DEVICE_COSTS)}."
 )
 @click.option("--slot", type=float, default=60, help="Minutes of a job.")
 @click.option("--memory", type=float, default=16, help="GB of a job.")
@@ -146,8 +146,8 @@ def status_command(profile: str, archive: Archive) -> None:
     for name in [*names, "published"]:
         for record in archive.records(name):
             e = record.experiment
-            date = record.provenance["date"][:10]
-            commit = (record.provenance["commit"] or "unknown")[:10]
+            date = record.provenance.date[:10]
+            commit = (record.provenance.commit or "unknown")[:10]
             print(f"there    {e.folder}  ({e.epochs} epochs, {date}, commit {commit})")
     if profile == "best":
         missing = [e for name in exhibits.EXHIBITS for e in archive.select(name).missing]
@@ -300,7 +300,7 @@ def gradients_command(data, archive: Archive, device: str) -> None:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether measurements have been written; then it is said."""
+    """True if measurements have been written; then it says so."""
     there = path.exists()
     if there:
         print(f"{path} is there already; make it again with --results ELSEWHERE")

@@ -43,8 +43,8 @@ class Dataset:
         return digest.hexdigest()
 
     @property
-    def origin(self) -> dict[str, str]:
-        """What a record says of its data."""
+    def provenance(self) -> dict[str, str]:
+        """Name, variant and hash, as records keep them."""
         return {"name": self.name, "variant": self.variant, "sha256": self.sha256}
 
 
@@ -123,7 +123,7 @@ def _mnist(folder) -> Split:
 
 def _mnist_images(sha256: str, path: Path) -> np.ndarray:
     with gzip.open(path) as file:
-        payload = file.read(MNIST_BYTES + 1)  # no more, whatever it would unpack to
+        payload = file.read(MNIST_BYTES + 1)  # no more, however large it unpacks
     _check_hash(hashlib.sha256(payload).hexdigest(), sha256)
     return np.frombuffer(payload, np.uint8, offset=16).reshape(-1, 784) / np.float32(255)
 
@@ -245,7 +245,7 @@ def verified_file(
 ):
     """``read`` the file ``dataset/name`` from the first place that has it, or fetch it first.
 
-    ``read`` verifies the contents; ``expected`` says what they should be.
+    ``read`` verifies the contents; ``expected`` describes them.
     """
     given = os.environ.get("REPRO_DATA_DIR") if folder is None else as_path("data", folder)
     path = Path(given or _pooch().os_cache("repro")) / dataset / name
@@ -263,7 +263,7 @@ def verified_file(
         raise ReproError(
             f"{path} may not be read; change its permissions, or name another folder"
         ) from None
-    except Exception as error:  # whatever a reader makes of a file that is not what it should be
+    except Exception as error:  # a reader may raise anything at a damaged file
         again = f"delete it, {by_hand}" if given else "delete it, and it is fetched again"
         raise ReproError(f"{path} is damaged ({first_line(error)}); {again}") from None
 

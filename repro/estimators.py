@@ -1,7 +1,7 @@
-"""From log-weights and a method to what each sample's log w counts for theta and for phi.
+"""Cotangents: the derivatives of a method's two losses at each sample's log w.
 
-This is all that a method is to an optimiser. With ``log_w`` [T, batch] of your own model, drawn
-with reparameterised samples, ::
+An optimiser needs nothing else of a method. With ``log_w`` [T, batch] of your own model, drawn with
+reparameterised samples, ::
 
     counts = cotangents(log_w, "piwae", M=8, K=8)
     of_theta = torch.autograd.grad(log_w, theta, counts.theta, retain_graph=True)
@@ -18,18 +18,16 @@ from torch import Tensor
 
 from repro import ReproError, one_of
 from repro.bounds import METHODS, Bound, Objective, applied
+from repro.catalogue import ESTIMATORS
 
 DIRECTIONS = 64  # at once, in which second derivatives are taken
-
-# What phi's cotangent takes of the first and of the second derivative of its loss.
-SHARES = {"rep": (1, 0), "stl": (1, 0), "drep": (1, -1)}
 
 
 class Cotangents(NamedTuple):
     """Derivatives of two losses, each the negative of a bound's mean over the batch."""
 
     theta: Tensor  # d(theta's loss)/d(log w), [..., T, batch]
-    phi: Tensor  # what phi's estimator multiplies each sample's gradient by, [..., T, batch]
+    phi: Tensor  # the factor of each sample's gradient under phi's estimator, [..., T, batch]
     beta: Tensor  # d(phi's loss)/d(beta), as beta; 0 where phi's bound has none
     loss: Tensor  # theta's, in nats, [...]
 
@@ -42,7 +40,7 @@ def cotangents(
     estimator: str = "rep",
     beta: Tensor | float | None = None,
 ) -> Cotangents:
-    """What the log w of each of M K samples counts in both networks' gradients.
+    """Differentiate both networks' losses at the log w of each of M K samples.
 
     ``log_w`` [..., T, batch] holds log p(x, z) - log q(z|x) in nats, T = M K, with the K samples of
     a group side by side; a leading axis may hold runs. With the loss L = -(1/batch) sum bound, the
@@ -66,27 +64,30 @@ def cotangents(
     tensor([[-0.0362, -0.2672, -0.0362, -0.2672]])
     """
     objective = METHODS[one_of("method", method, METHODS)] if isinstance(method, str) else method
-    of_slope, of_curvature = SHARES[one_of("estimator", estimator, SHARES)]
+    one_of("estimator", estimator, ESTIMATORS)
     if log_w.dim() < 2 or log_w.shape[-2] != M * K:
         raise ReproError(f"log_w is {[*log_w.shape]}; it must be [..., M K, batch], M K = {M * K}")
     if beta is None and objective.takes_beta:
         raise ReproError("the method has a beta, the weight of the VAE's bound; give it a number")
-    layout = log_w.detach().unflatten(-2, (M, K))
+    log_w = log_w.detach().unflatten(-2, (M, K))
     beta = 0.5 if beta is None else beta
     beta = torch.as_tensor(beta, dtype=log_w.dtype, device=log_w.device).detach()
     of_runs = beta[:, None] if beta.dim() else beta
-    theta, back_to_theta = torch.func.vjp(partial(applied, objective.theta), layout, of_runs)
-    _, back_to_phi = torch.func.vjp(partial(applied, objective.phi), layout, of_runs)
+    theta, pull_back = torch.func.vjp(partial(applied, objective.theta), log_w, of_runs)
     of_mean = torch.full_like(theta, -1 / theta.shape[-1])  # d(loss)/d(bound)
-    a, _ = back_to_theta(of_mean)
-    b, of_beta = back_to_phi(of_mean)
-    if of_curvature:
-        b = of_slope * b + of_curvature * _curvature(objective.phi, layout, of_runs)
-    return Cotangents(a.flatten(-3, -2), b.flatten(-3, -2), of_beta.view_as(beta), -theta.mean(-1))
+    for_theta, for_beta = pull_back(of_mean)
+    for_phi = for_theta
+    if objective.phi is not objective.theta:
+        _, pull_back = torch.func.vjp(partial(applied, objective.phi), log_w, of_runs)
+        for_phi, for_beta = pull_back(of_mean)
+    if estimator == "drep":
+        for_phi = for_phi - _curvature(objective.phi, log_w, of_runs)
+    by_sample = (cotangent.flatten(-3, -2) for cotangent in (for_theta, for_phi))
+    return Cotangents(*by_sample, for_beta.view_as(beta), -theta.mean(-1))
 
 
 def holds_q_still(estimator: str) -> bool:
-    """Whether log w is differentiated through z alone, with q's own parameters held still."""
+    """True if log w is differentiated through z alone, with q's own parameters held still."""
     return estimator != "rep"
 
 

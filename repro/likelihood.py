@@ -37,20 +37,20 @@ class LogLikelihood(torch.autograd.Function):
         return log_p, log_p.clone()
 
     @staticmethod
-    def backward(ctx, a, b):
+    def backward(ctx, for_theta, for_phi):
         """The derivatives of theta's and phi's bound -> gradients at z and at each parameter."""
         layers = ctx.saved_tensors
         of_each = gradients_of_each(layers)
-        of_z = of_each[-1].view(*b.shape, -1) * b[..., None]
-        of_last = last_layer_gradients(a, layers)
-        return None, of_z, *other_layers_gradients(a, layers, of_each), *of_last
+        of_z = of_each[-1].view(*for_phi.shape, -1) * for_phi[..., None]
+        of_last = last_layer_gradients(for_theta, layers)
+        return None, of_z, *other_layers_gradients(for_theta, layers, of_each), *of_last
 
 
 def log_px_z_and_layers(dtype, x, z, decoder) -> tuple[Tensor, ...]:
-    """log p(x|z) [run, T, batch], and what the gradients need of the decoder's layers.
+    """log p(x|z) [run, T, batch], and the decoder's layers for the gradients.
 
     x [run, batch, pixels], z [run, T, batch, latent]; ``decoder`` holds the weights and biases of
-    its three layers. Matrix products take and give ``dtype``. The last of what is returned is
+    its three layers. Matrix products take and give ``dtype``. The last tensor returned is
     x - sigmoid(logits) [run, n, pixels], the gradient at the logits.
     """
     w1, b1, w2, b2, w3, b3 = decoder
@@ -68,11 +68,10 @@ def log_px_z_and_layers(dtype, x, z, decoder) -> tuple[Tensor, ...]:
     return log_p, w1, w2, w3, rows, h1, h2, residual
 
 
-# The gradient of each sample's log p is carried back unscaled. Its rows are weighed by a where a
-# parameter's gradient is summed, and by b where it reaches z, both [run, T, batch]. In training a
-# is d(theta's loss)/d(log p), and b what phi's estimator gives each sample (``Cotangents``). No
-# ratio of weights is formed, and what needs no weights can be computed while the bounds are
-# differentiated.
+# The gradient of each sample's log p is carried back unscaled. Its rows are multiplied by theta's
+# cotangent where a parameter's gradient is summed, and by phi's where it reaches z, both
+# [run, T, batch] (``estimators.Cotangents``). No ratio of weights is formed, and what needs no
+# cotangent can be computed while the bounds are differentiated.
 
 
 def gradients_of_each(layers) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,33 +87,33 @@ def gradients_of_each(layers) -> tuple[Tensor, Tensor, Tensor]:
     return d2, d1, product(d1, w1)
 
 
-def last_layer_gradients(a, layers) -> tuple[Tensor, Tensor]:
+def last_layer_gradients(cotangent, layers) -> tuple[Tensor, Tensor]:
     """The gradients at the last layer's weight and bias."""
     *_, h2, residual = layers
-    return _layer_gradients(a, residual, h2)
+    return _layer_gradients(cotangent, residual, h2)
 
 
-def other_layers_gradients(a, layers, of_each) -> tuple[Tensor, ...]:
+def other_layers_gradients(cotangent, layers, of_each) -> tuple[Tensor, ...]:
     """The gradients at the weights and biases of the first two layers."""
     _, _, _, rows, h1, _, _ = layers
     d2, d1, _ = of_each
-    return *_layer_gradients(a, d1, rows), *_layer_gradients(a, d2, h1)
+    return *_layer_gradients(cotangent, d1, rows), *_layer_gradients(cotangent, d2, h1)
 
 
 ALIGNED = 8  # matrix products are fastest if the number of columns is a multiple of this
 
 
-def _layer_gradients(a, delta, inputs) -> tuple[Tensor, Tensor]:
+def _layer_gradients(cotangent, delta, inputs) -> tuple[Tensor, Tensor]:
     """The gradients at a weight [run, out, in] and a bias [run, out], in one product.
 
     delta [run, n, out] is each sample's gradient after the layer, inputs [run, n, in] are before
     it. The bias has inputs of one, in as many columns as alignment asks for.
     """
     fan_in = inputs.shape[-1]
-    a = a.flatten(1)[..., None]
-    ones = a.expand(-1, -1, ALIGNED - fan_in % ALIGNED)
-    weighed = torch.cat([a * inputs, ones], -1).to(inputs.dtype)
-    gradients = product(delta.mT, weighed).to(a.dtype)
+    of_row = cotangent.flatten(1)[..., None]
+    ones = of_row.expand(-1, -1, ALIGNED - fan_in % ALIGNED)
+    scaled = torch.cat([of_row * inputs, ones], -1).to(inputs.dtype)
+    gradients = product(delta.mT, scaled).to(cotangent.dtype)
     return gradients[..., :fan_in], gradients[..., fan_in]
 
 

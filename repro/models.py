@@ -20,7 +20,7 @@ from repro.randomness import generator
 Preparation = Callable[[Callable], Callable]  # a function of tensors -> the same, ready to run
 Noise = Callable[[Sequence[int]], Tensor]  # shape -> standard normal [run, *shape]
 
-# By ``init``: how sigma comes from the encoder's last layer, and what Adam adds to its denominator.
+# By ``init``: how sigma comes from the encoder's last layer, and the eps of Adam.
 POSITIVE = {"default": F.softplus, "burda": torch.exp}
 ADAM_EPS = {"default": 1e-8, "burda": 1e-4}
 
@@ -33,10 +33,10 @@ def eager(function: Callable) -> Callable:
 class Linear(nn.Module):
     """x [run, n, in] -> [run, n, out], one affine map for each run."""
 
-    def __init__(self, runs: int, fan_in: int, fan_out: int):
+    def __init__(self, count: int, fan_in: int, fan_out: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(runs, fan_out, fan_in))
-        self.bias = nn.Parameter(torch.empty(runs, fan_out))
+        self.weight = nn.Parameter(torch.empty(count, fan_out, fan_in))
+        self.bias = nn.Parameter(torch.empty(count, fan_out))
 
     def forward(self, x: Tensor) -> Tensor:
         """W x + b."""
@@ -60,12 +60,12 @@ class Linear(nn.Module):
 class Encoder(nn.Module):
     """q(z|x): x [run, batch, pixels] -> mu, sigma [run, batch, latent]."""
 
-    def __init__(self, runs: int, shape: Architecture, positive: Callable[[Tensor], Tensor]):
+    def __init__(self, count: int, shape: Architecture, positive: Callable[[Tensor], Tensor]):
         super().__init__()
-        self.hidden1 = Linear(runs, shape.pixels, shape.hidden)
-        self.hidden2 = Linear(runs, shape.hidden, shape.hidden)
-        self.mu = Linear(runs, shape.hidden, shape.latent)
-        self.sigma = Linear(runs, shape.hidden, shape.latent)
+        self.hidden1 = Linear(count, shape.pixels, shape.hidden)
+        self.hidden2 = Linear(count, shape.hidden, shape.hidden)
+        self.mu = Linear(count, shape.hidden, shape.latent)
+        self.sigma = Linear(count, shape.hidden, shape.latent)
         self.positive = positive
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,18 +87,18 @@ def encoder_layers(x, encoder) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return h1, h2, *both.chunk(2, -1)
 
 
-def draw_z(positive, mu, raw_sigma, eps, path=None) -> tuple[Tensor, Tensor]:
+def draw_z(positive, mu, raw_sigma, eps, still=None) -> tuple[Tensor, Tensor]:
     """z = mu + sigma eps [run, T, batch, latent], and log p(z) - log q(z|x) [run, T, batch].
 
-    In the runs for which ``path`` [run, 1, 1, 1] is true, the second depends on mu and sigma
-    through z alone: those in the density of q are held still.
+    In the runs for which ``still`` [run, 1, 1, 1] is true, the density of q is held still: the
+    second depends on mu and sigma through z alone.
     """
     mu = mu[:, None]
     sigma = positive(raw_sigma)[:, None]
     z = mu + sigma * eps
-    if path is not None:
-        mu = torch.where(path, mu.detach(), mu)
-        sigma = torch.where(path, sigma.detach(), sigma)
+    if still is not None:
+        mu = torch.where(still, mu.detach(), mu)
+        sigma = torch.where(still, sigma.detach(), sigma)
         eps = (z - mu) / sigma
     return z, (0.5 * (eps * eps - z * z) + sigma.log()).sum(-1)
 
@@ -109,19 +109,19 @@ def sample(positive, x, eps, encoder) -> tuple[Tensor, Tensor]:
     return draw_z(positive, mu, raw_sigma, eps)
 
 
-def encoder_gradient(positive, b, path, x, eps, encoder, layers, at_z) -> Tensor:
-    """The gradient at all of the encoder's parameters.
+def encoder_gradient(positive, cotangent, still, x, eps, encoder, layers, at_z) -> Tensor:
+    """The gradient at all of the encoder's parameters, as a function of tensors.
 
-    b [run, T, batch] is what each sample's log w counts for, ``at_z`` [run, n, latent] the gradient
-    of its log p(x|z), and ``layers`` what ``encoder_layers`` returned.
+    The cotangent [run, T, batch] is phi's, ``at_z`` [run, n, latent] the gradient of each sample's
+    log p(x|z), and ``layers`` come from ``encoder_layers``.
     """
     _, _, w2, _, w_mu, _, w_sigma, _ = encoder
     h1, h2, mu, raw_sigma = layers
     _, pull_back = torch.func.vjp(
-        lambda *moments: draw_z(positive, *moments, eps, path), mu, raw_sigma
+        lambda *moments: draw_z(positive, *moments, eps, still), mu, raw_sigma
     )
-    weighed = at_z.view(*b.shape, -1) * b[..., None]
-    both = torch.cat(pull_back((weighed, b)), -1)
+    scaled = at_z.view(*cotangent.shape, -1) * cotangent[..., None]
+    both = torch.cat(pull_back((scaled, cotangent)), -1)
     d2 = product(both, torch.cat([w_mu, w_sigma], 1)) * (1 - h2**2)
     d1 = product(d2, w2) * (1 - h1**2)
     of_mu, of_sigma = product(both.mT, h2).chunk(2, 1)
@@ -134,11 +134,11 @@ def encoder_gradient(positive, b, path, x, eps, encoder, layers, at_z) -> Tensor
 class Decoder(nn.Module):
     """p(x|z): z [run, n, latent] -> logits [run, n, pixels]."""
 
-    def __init__(self, runs: int, shape: Architecture):
+    def __init__(self, count: int, shape: Architecture):
         super().__init__()
-        self.hidden1 = Linear(runs, shape.latent, shape.hidden)
-        self.hidden2 = Linear(runs, shape.hidden, shape.hidden)
-        self.logits = Linear(runs, shape.hidden, shape.pixels)
+        self.hidden1 = Linear(count, shape.latent, shape.hidden)
+        self.hidden2 = Linear(count, shape.hidden, shape.hidden)
+        self.logits = Linear(count, shape.hidden, shape.pixels)
 
     def forward(self, z: Tensor) -> Tensor:
         """Logits of the pixels at z."""
@@ -152,7 +152,7 @@ def _log_w(positive, x, eps, encoder, decoder) -> Tensor:
 
 
 def _log_w_and_layers(positive, dtype, x, eps, encoder, decoder) -> tuple[Tensor, tuple, tuple]:
-    """log w [run, T, batch], and what the gradients need of the encoder's and decoder's layers."""
+    """log w [run, T, batch], and the layers of encoder and decoder for the gradients."""
     of_encoder = encoder_layers(x, encoder)
     _, _, mu, raw_sigma = of_encoder
     z, log_ratio = draw_z(positive, mu, raw_sigma, eps)
@@ -160,8 +160,8 @@ def _log_w_and_layers(positive, dtype, x, eps, encoder, decoder) -> tuple[Tensor
     return log_px_z + log_ratio, of_encoder, tuple(of_decoder)
 
 
-def _decoder_gradient(a, layers, of_each, of_last) -> Tensor:
-    return _flat([*likelihood.other_layers_gradients(a, layers, of_each), *of_last])
+def _decoder_gradient(cotangent, layers, of_each, of_last) -> Tensor:
+    return _flat([*likelihood.other_layers_gradients(cotangent, layers, of_each), *of_last])
 
 
 def _flat(gradients: Sequence[Tensor]) -> Tensor:
@@ -169,7 +169,7 @@ def _flat(gradients: Sequence[Tensor]) -> Tensor:
 
 
 class Pass(NamedTuple):
-    """The log-weights of a forward pass, and what the pull-back needs of it."""
+    """The log-weights of a forward pass, and its tensors for the pull-back."""
 
     log_w: Tensor  # in nats, [run, T, batch]
     x: Tensor  # [run, batch, pixels]
@@ -216,7 +216,7 @@ class Autoencoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its parameters are."""
+        """The device that holds its parameters."""
         return self.decoder.logits.bias.device
 
     def forward(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
@@ -247,35 +247,38 @@ class Autoencoder(nn.Module):
         return Pass(log_w, x, eps, encoder, of_encoder, of_decoder)
 
     def pull_back(
-        self, forward: Pass, a: Tensor, b: Tensor, path: Tensor | None = None
+        self, forward: Pass, for_theta: Tensor, for_phi: Tensor, still: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The gradients at the encoder's and at the decoder's parameters, each [run, parameters].
 
-        a and b [run, T, batch] are what each sample's log w counts for theta and for phi
-        (``estimators.cotangents``). For phi it is differentiated through z alone in the runs for
-        which ``path`` [run, 1, 1, 1] is true. ``Program.pull_back`` does the same on two streams.
+        Both cotangents are [run, T, batch], from ``estimators.cotangents``. For phi, log w is
+        differentiated through z alone in the runs for which ``still`` [run, 1, 1, 1] is true.
+        ``Program.pull_back`` does the same on two streams.
         """
-        of_each = self.of_each_sample(forward)
-        of_last = self.at_last_layer(forward, a)
-        at_decoder = self.at_decoder(forward, a, of_each, of_last)
-        return self.at_encoder(forward, b, of_each, path), at_decoder
+        of_each = self.sample_gradients(forward)
+        of_last = self.last_layer_gradients(forward, for_theta)
+        at_decoder = self.decoder_gradient(forward, for_theta, of_each, of_last)
+        return self.encoder_gradient(forward, for_phi, of_each, still), at_decoder
 
-    def of_each_sample(self, forward: Pass) -> tuple[Tensor, ...]:
-        """The gradients of every sample's log p(x|z), which need no weights."""
+    def sample_gradients(self, forward: Pass) -> tuple[Tensor, ...]:
+        """The gradients of every sample's log p(x|z), which need no cotangent."""
         return self.prepare(likelihood.gradients_of_each)(forward.of_decoder)
 
-    def at_last_layer(self, forward: Pass, a: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients at the decoder's last layer, which need the weights alone."""
-        return self.prepare(likelihood.last_layer_gradients)(a, forward.of_decoder)
+    def last_layer_gradients(self, forward: Pass, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients at the decoder's last layer, which need the cotangent alone."""
+        return self.prepare(likelihood.last_layer_gradients)(cotangent, forward.of_decoder)
 
-    def at_decoder(self, forward: Pass, a: Tensor, of_each, of_last) -> Tensor:
+    def decoder_gradient(self, forward: Pass, cotangent: Tensor, of_each, of_last) -> Tensor:
         """The gradient at all of the decoder's parameters, from both of the above."""
-        return self.prepare(_decoder_gradient)(a, forward.of_decoder, of_each, of_last)
+        return self.prepare(_decoder_gradient)(cotangent, forward.of_decoder, of_each, of_last)
 
-    def at_encoder(self, forward: Pass, b: Tensor, of_each, path: Tensor | None = None) -> Tensor:
-        """The gradient at the encoder's parameters."""
+    def encoder_gradient(
+        self, forward: Pass, cotangent: Tensor, of_each, still: Tensor | None = None
+    ) -> Tensor:
+        """The gradient at all of the encoder's parameters."""
+        function = self.prepare(encoder_gradient)
         layers = (forward.x, forward.eps, forward.encoder, forward.of_encoder)
-        return self.prepare(encoder_gradient)(self.encoder.positive, b, path, *layers, of_each[-1])
+        return function(self.encoder.positive, cotangent, still, *layers, of_each[-1])
 
     def hold_decoder(self, state: dict[str, Tensor]) -> None:
         """Give every run the decoder in ``run_state``'s dictionary."""

@@ -1,8 +1,8 @@
-"""What a user brings in a file: a bound of one's own, and a dataset of one's own.
+"""A user's own bound and own dataset, each in a file.
 
-Each gets a name that ends in the first digits of a hash of its content. So a record never speaks of
-something else than it was made with, and a changed file makes other records. A bound's file is
-Python and is executed, as its author means it to be; nothing is ever executed from a record.
+Its name ends in the first digits of a hash of its content, so that a changed file makes other
+records. A bound's file is Python and is executed, as its author means it to be; nothing is ever
+executed from a record.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from repro.bounds import METHODS, Objective, both
 from repro.catalogue import PIXELS
 
 HASHED = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)-[0-9a-f]{8}")
-LEAST = {"train": 20, "test": 64}  # images: a batch, and what figures show
+LEAST = {"train": 20, "test": 64}  # images: a batch, and those of figures
 
 
 class Images(NamedTuple):
@@ -33,18 +33,26 @@ _images: dict[str, Images] = {}  # dataset -> its images
 
 
 def is_own(name: str) -> bool:
-    """True of the name that a bound or a dataset of somebody's own has."""
+    """True of the name of a bound or a dataset of somebody's own.
+
+    >>> is_own("renyi-0123abcd"), is_own("iwae")
+    (True, False)
+    """
     return HASHED.fullmatch(name) is not None
 
 
 def without_hash(name: str) -> str:
-    """The name without the digits at its end, if it has them."""
+    """The name without the digits at its end, if it has them.
+
+    >>> without_hash("renyi-0123abcd")
+    'renyi'
+    """
     match = HASHED.fullmatch(name)
     return match.group(1) if match else name
 
 
-def source_of(method: str) -> str | None:
-    """The text of the file that an own bound came from; None of the project's methods."""
+def text_of_bound(method: str) -> str | None:
+    """The text of an own bound's file; None of the project's methods."""
     return _sources.get(method)
 
 
@@ -128,6 +136,6 @@ def _existing(file: str, what: str) -> Path:
 
 
 def _name(words: str, content: bytes) -> str:
-    """A name for a folder: what somebody called it, and eight digits of its content's hash."""
+    """A name for a folder: the user's words, and eight digits of its content's hash."""
     plain = re.sub("[^a-z0-9]+", "-", words.lower()).strip("-") or "own"
     return f"{plain}-{hashlib.sha256(content).hexdigest()[:8]}"

@@ -1,9 +1,8 @@
-"""How good a trained model is.
+"""Scores of a trained model: bounds, log p-hat, the gap, SSIM, ESS and active units.
 
-The bounds, log p-hat, the gap, SSIM, effective sample size and active units. All sums over samples
-are streamed in float64 over chunks, of one size for each kind of device. So memory does not grow
-with K, and with the test set only by the images themselves and a few numbers for each; and a run's
-numbers depend on its seed alone. Log-likelihoods are in nats.
+All sums over samples are streamed in float64 over chunks, of one size for each kind of device. So
+memory does not grow with K, and with the test set only by the images and a few numbers for each; a
+run's numbers depend on its seed alone. Log-likelihoods are in nats.
 """
 
 import math
@@ -21,11 +20,11 @@ from repro.randomness import Streams
 CHUNK_IMAGES = {"cpu": 20, "cuda": 1000}
 CHUNK_SAMPLES = 64
 
-Done = Callable[[float], None]  # told the fraction that is done
+Done = Callable[[float], None]  # receives the fraction that is done
 
 
 def silent(done: float) -> None:
-    """Tell nobody."""
+    """Ignore the progress."""
 
 
 @torch.no_grad()
@@ -108,7 +107,7 @@ def evaluate(
     log_px_samples: int = 5000,
     tell: Done = silent,
 ) -> list[dict[str, dict[str, float]]]:
-    """For each run, every metric's value and standard error over the images; see ``measure``.
+    """Every metric's value and standard error over the images, for each run; see ``measure``.
 
     >>> from repro import datasets
     >>> from repro.models import Architecture
@@ -128,7 +127,7 @@ def measure(
     log_px_samples: int = 5000,
     tell: Done = silent,
 ) -> list[dict[str, np.ndarray]]:
-    """For each run, every metric of every image [n], and ``mu`` [n, latent].
+    """Every metric of every image [n], and ``mu`` [n, latent], for each run.
 
     ``elbo``, ``iwae_64`` and ``ess`` (of 64 weights) come from one set of samples; ``log_px``
     (log p-hat) and ``log_px_variance`` (of its Monte Carlo error) from ``log_px_samples`` others.
@@ -218,14 +217,14 @@ def over_images(values: np.ndarray) -> dict[str, float]:
 
 
 def ssim_here(model: Autoencoder, images: Tensor, seeds: Sequence[int]) -> list[dict[str, float]]:
-    """For each run, SSIM as ``measure`` takes it, on the same binarised images and samples."""
+    """SSIM of each run as ``measure`` takes it, on the same binarised images and samples."""
     return ssim_elsewhere(model, images, seeds, "evaluate")
 
 
 def ssim_elsewhere(
     model: Autoencoder, images: Tensor, seeds: Sequence[int], purpose: str = "other"
 ) -> list[dict[str, float]]:
-    """For each run, SSIM over images of a dataset that it was not trained on."""
+    """SSIM of each run over images of a dataset that it was not trained on."""
     x = _binarised(model, images, seeds, f"{purpose}: binarise")
     noise = Streams(seeds, f"{purpose}: reconstruct", model.device).normal
     return [over_images(values) for values in ssim_of_reconstructions(model, x, noise)]
@@ -247,7 +246,7 @@ def ssim_of_reconstructions(model: Autoencoder, x: Tensor, noise) -> np.ndarray:
 def other_binarisations(
     model: Autoencoder, images: Tensor, seeds: Sequence[int], count: int
 ) -> list[dict[str, float]]:
-    """For each run, the standard deviation of IWAE-64 and SSIM between binarisations."""
+    """Standard deviation of IWAE-64 and SSIM between binarisations, for each run."""
     means: dict[str, list[np.ndarray]] = {"iwae_64": [], "ssim": []}
     for i in range(count):
         purpose = f"binarisation {i}"
@@ -262,7 +261,7 @@ def other_binarisations(
 def active_units(
     mu: np.ndarray, seed: int = 0, threshold: float = 1e-2, resamples: int = 200
 ) -> dict[str, float]:
-    """How many latent units have Var over x of E_q[z] > 1e-2: mu [n, latent].
+    """Count the latent units with Var over x of E_q[z] > 1e-2: mu [n, latent].
 
     Burda et al., section 5.1. The standard error is the standard deviation over bootstrap
     resamples of the images.
@@ -294,7 +293,7 @@ def ssim(x: np.ndarray, y: np.ndarray, chunk: int = 200) -> np.ndarray:
 
 
 def _ssim_of_chunk(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The images stand below one another with their padding, for one call on all of them."""
+    """SSIM in one call: the images stand below one another, with their padding."""
     from skimage.metrics import structural_similarity
 
     side = math.isqrt(x.shape[1])

@@ -103,13 +103,13 @@ def network_gradients(
     The gradient at all of theta and at all of phi, each [parameters].
     """
     eps = noise((layout.M * layout.K, x.shape[1], model.shape.latent))
-    path = None
+    still = None
     if holds_q_still(estimator):
-        path = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=x.device)
+        still = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=x.device)
     with torch.no_grad():
         forward = model.forward_with_layers(x, eps)
         counts = cotangents(forward.log_w, *layout, estimator, beta_of_bound)
-        of_phi, of_theta = model.pull_back(forward, -counts.theta, -counts.phi, path)
+        of_phi, of_theta = model.pull_back(forward, -counts.theta, -counts.phi, still)
     ess = effective_sample_size(forward.log_w.unflatten(1, (layout.M, layout.K)))
     return of_theta[0], of_phi[0], ess.mean()
 
@@ -120,26 +120,26 @@ def effective_sample_size(log_w: Tensor) -> Tensor:
     return (2 * log_w.logsumexp((-3, -2)) - (2 * log_w).logsumexp((-3, -2))).exp()
 
 
-def signal_and_noise(estimates: Tensor) -> tuple[float, float]:
-    """The squared norm of E Delta and the trace of Cov Delta, from estimates [n, D].
+def signal_and_noise(gradients: Tensor) -> tuple[float, float]:
+    """The squared norm of E Delta and the trace of Cov Delta, from estimates [n, D] of a gradient.
 
     Without bias: the squared norm of a mean of n estimates exceeds that of the expectation by
     their variance / n, which is subtracted.
     """
-    variance, mean = torch.var_mean(estimates.double(), 0)
+    variance, mean = torch.var_mean(gradients.double(), 0)
     noise = variance.sum()
-    signal = mean.square().sum() - noise / len(estimates)
+    signal = mean.square().sum() - noise / len(gradients)
     return float(signal), float(noise)
 
 
-def row(where: str, layout: Layout, draw: int, estimates: Sequence[Tensor]) -> dict:
+def row(where: str, layout: Layout, draw: int, measured: Sequence[Tensor]) -> dict:
     """A measurement, from estimates [n, parameters] of both gradients and the weights' ESS."""
-    *of_networks, ess = estimates
-    measured = {"where": where, **layout._asdict(), "draw": draw}
+    *of_networks, ess = measured
+    numbers = {"where": where, **layout._asdict(), "draw": draw}
     for network, of_network in zip(("theta", "phi"), of_networks, strict=True):
         signal, noise = signal_and_noise(of_network)
-        measured |= {f"{network}_signal": signal, f"{network}_noise": noise}
-    return measured | {"ess": float(ess.mean())}
+        numbers |= {f"{network}_signal": signal, f"{network}_noise": noise}
+    return numbers | {"ess": float(ess.mean())}
 
 
 @cache

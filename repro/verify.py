@@ -1,7 +1,7 @@
-"""Is what is committed still true?
+"""Verification of what is committed.
 
 Every record is read and checked again; every exhibit notebook is executed again and compared; the
-pictures of pages are drawn again; and git is asked what is missing or was changed.
+pictures of pages are drawn again; and git tells what is missing or was changed.
 """
 
 import base64
@@ -33,7 +33,7 @@ UNKNOWN_CODE = "it does not say which committed code made it"
 
 
 def checked_records(archive: Archive) -> Iterator[tuple[str, str]]:
-    """For each table and record, its name and what is wrong with it, or an empty string.
+    """Check each table and record, and yield its name and its fault, or an empty string.
 
     Files and hashes, schema, finite numbers (``records.read``), provenance, and the gap's sign.
     """
@@ -57,7 +57,7 @@ def _fault_of_record(path: Path, archive: Archive) -> str:
     gap = record.metrics["minus_kl"]
     if gap["value"] > CLEARLY_POSITIVE * gap["se"]:
         return f"-KL is {gap['value']:.3f} +- {gap['se']:.3f}; it cannot be positive"
-    if not _is_committed(record.provenance):
+    if not _are_committed(record.provenance.codes):
         return UNKNOWN_CODE
     for metric, values in images.items():
         recorded = record.metrics.get(metric, {}).get("value", np.nan)
@@ -67,22 +67,22 @@ def _fault_of_record(path: Path, archive: Archive) -> str:
 
 
 def _fault_of(read: Callable[[str], tuple], name: str) -> str:
-    """What is wrong with a table or arrays, which ``read`` reads with their provenance."""
+    """Name the fault of a table or arrays, which ``read`` reads with their provenance."""
     try:
-        _, origin = read(name)
+        _, provenance = read(name)
     except ReproError as error:
         return str(error)
-    return "" if _is_committed(origin) else UNKNOWN_CODE
+    code = code_of(provenance["commit"], provenance["dirty"])
+    return "" if _are_committed([code]) else UNKNOWN_CODE
 
 
-def _is_committed(origin: dict) -> bool:
-    """Whether a provenance names committed code, and nothing else."""
-    codes = [code_of(origin), *origin.get("trained_by", [])]
+def _are_committed(codes: list[str]) -> bool:
+    """True if a provenance names committed code, and nothing else."""
     return not any(code == "unknown" or code.endswith(CHANGES) for code in codes)
 
 
 def fault_of_notebook(path: Path, archive: Archive) -> str:
-    """What differs when a committed notebook is executed again, in a line; empty if nothing."""
+    """Execute a committed notebook again, and say in a line what differs; empty if nothing."""
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -104,7 +104,7 @@ def fault_of_notebook(path: Path, archive: Archive) -> str:
 
 
 def fault_of_picture(path: Path, drawn: str) -> str:
-    """What is wrong with a picture that a page shows, given what would be drawn today."""
+    """Name the fault of a page's picture, given the drawing of today."""
     if not path.exists():
         return "it is missing; run: make notebooks"
     if not same_drawing(path.read_text(), drawn):
@@ -113,7 +113,7 @@ def fault_of_picture(path: Path, drawn: str) -> str:
 
 
 def exhibits_again(archive: Archive, project: Path) -> Iterator[tuple[str, str]]:
-    """Each exhibit's notebook and each picture of a page, and what is wrong with it."""
+    """Make each picture of a page and each exhibit's notebook again, and yield it and its fault."""
     from repro.studies.figures import IN_PAGES, draw
     from repro.studies.style import save
 
@@ -160,14 +160,14 @@ def unknown_commits(project: Path, archive: Archive) -> Iterator[tuple[str, str]
     if git_says(project, "rev-parse", "--is-shallow-repository") != "false":
         return
     for record in [r for profile in KEPT_PROFILES for r in archive.records(profile)]:
-        codes = [record.provenance["commit"], *record.provenance.get("trained_by", [])]
-        for code in dict.fromkeys(codes):
+        provenance = record.provenance
+        for code in dict.fromkeys([provenance.commit, *(provenance.trained_by or [])]):
             if git_says(project, "rev-parse", "--verify", f"{code}^{{commit}}") is None:
                 yield str(record.path), f"its code {code} is no commit of this repository"
 
 
 def _same_outputs(committed: list, fresh: list) -> bool:
-    """Whether two cells show the same."""
+    """True if two cells show the same."""
     was, now = _shown(committed), _shown(fresh)
     if [mime for mime, _ in was] != [mime for mime, _ in now]:
         return False
@@ -175,7 +175,7 @@ def _same_outputs(committed: list, fresh: list) -> bool:
 
 
 def _shown(outputs: list) -> list[tuple[str, str]]:
-    """What outputs say, each by the kinds in which it can be shown."""
+    """The contents of outputs, each in all its forms."""
     found: list[tuple[str, str]] = []
     for output in outputs:
         found += sorted(output.get("data", {"text": output.get("text")}).items())
@@ -183,7 +183,7 @@ def _shown(outputs: list) -> list[tuple[str, str]]:
 
 
 def looks_the_same(mime: str, committed: str, fresh: str) -> bool:
-    """Whether two outputs say the same: text to the letter, images to the eye."""
+    """True if two outputs say the same: text to the letter, images to the eye."""
     if mime == "image/svg+xml":
         return same_drawing(committed, fresh)
     if mime != "image/png":
@@ -198,7 +198,11 @@ def looks_the_same(mime: str, committed: str, fresh: str) -> bool:
 
 
 def same_drawing(committed: str, fresh: str) -> bool:
-    """Whether two SVG pictures have the same parts, and no number further apart than a pixel."""
+    """True if two SVG pictures have the same parts, and no number differs by a pixel.
+
+    >>> same_drawing('<path d="M 1.5 2.5"/>', '<path d="M 1.6 2.5"/>')
+    True
+    """
     if NUMBER.split(committed) != NUMBER.split(fresh):
         return False
     before, after = (np.array(NUMBER.findall(p), float) for p in (committed, fresh))

@@ -11,6 +11,7 @@ import torch
 from repro import datasets
 from repro.catalogue import Architecture
 from repro.records import METRICS, Archive, Record
+from repro.records.schema import Provenance
 from repro.studies.designs import LAYOUTS
 from repro.training import loop
 
@@ -46,12 +47,13 @@ def write_record(results, experiment, value=-90.0, se=0.1, also=None, weights=No
     kept = ("iwae_64", "log_px", "elbo", "ssim")
     images = {name: value + np.arange(-1.0, 2.0) for name in kept}
     weights = weights or {"w": torch.ones(2)}
-    return Archive(results).write(experiment, curve, metrics, grids, images, weights, PROVENANCE)
+    provenance = Provenance(**PROVENANCE)
+    return Archive(results).write(experiment, curve, metrics, grids, images, weights, provenance)
 
 
 def record_in_memory(experiment=None, metrics=None, images=None):
     """A record with these metrics and single images, of no file."""
-    record = Record(None, experiment, metrics or {}, {})
+    record = Record(None, experiment, metrics or {}, Provenance(**PROVENANCE))
     record.__dict__["images"] = images or {}
     return record
 

@@ -60,8 +60,8 @@ def test_train_evaluate_tables_and_status(here):
     assert str(path) in done.stdout
     assert not list(here.rglob("unfinished-*"))
     provenance = records.read(path).provenance
-    assert provenance["data"]["sha256"]
-    assert provenance["seconds"]["training"] > 0
+    assert provenance.data["sha256"]
+    assert provenance.seconds["training"] > 0
 
     again = repro("train", "--method", "vae", "--epochs", 1, "--profile", "smoke", cwd=here)
     assert again.returncode == 0

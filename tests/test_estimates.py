@@ -18,8 +18,8 @@ from repro.records.estimates import (
     Estimate,
     Share,
     added_errors,
+    estimate_of,
     number,
-    of_metric,
     over_seeds,
     paired_difference,
     pooled,
@@ -183,7 +183,7 @@ def planted(method, seeds, value=-90.0, se=0.3, images=None):
 
 def test_a_metrics_error_and_that_of_one_seed_are_over_images():
     metric = {"value": -86.1, "se": 0.2, "sd": 20.0}
-    assert of_metric(metric) == Estimate(-86.1, 0.2, error_of=IMAGES)
+    assert estimate_of(metric) == Estimate(-86.1, 0.2, error_of=IMAGES)
     assert over_seeds(planted("iwae", [0]), "iwae_64") == Estimate(-90.0, 0.3, error_of=IMAGES)
 
 

@@ -52,10 +52,6 @@ def of_bounds(method, estimator, log_w, layout=(M, K)):
     return -log_w.shape[-1] * found.theta, -log_w.shape[-1] * found.phi
 
 
-def test_a_user_may_say_each_estimator_that_there_is():
-    assert list(ESTIMATORS) == list(estimators.SHARES)
-
-
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_cotangents_carry_the_gradients_of_a_model_of_ones_own(estimator):
     """A linear Gaussian model: theta is its mean, phi that of q and its standard deviation's log.

@@ -21,7 +21,7 @@ from repro.words.experiments import (
     WORDS,
     commands,
     plan,
-    profile,
+    profile_called,
     told_apart,
     words_in,
 )
@@ -84,7 +84,7 @@ def test_defaults_are_the_papers():
 def test_lists_layouts_and_departures_show_in_the_name(words, expected):
     assert names(**words) == expected
     assert len(names(method="all,ciwae-learned,vae")) == 6
-    assert plan("vae", init="burda", profile="short")[0].group == "mnist-reference-burda"
+    assert plan("vae", init="burda", profile="short")[0].setting_folder == "mnist-reference-burda"
 
 
 @pytest.mark.parametrize(
@@ -132,14 +132,14 @@ def test_what_is_wrong_is_one_line(words, line):
 def test_auto_is_smoke_without_an_accelerator(monkeypatch):
     monkeypatch.delenv("REPRO_PROFILE", raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert profile().name == "smoke"
+    assert profile_called().name == "smoke"
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert plan(device="cpu")[0].profile == "smoke"
-    assert profile().name == "full"
+    assert profile_called().name == "full"
     monkeypatch.setenv("REPRO_PROFILE", "short")
-    assert profile().name == "short"
+    assert profile_called().name == "short"
     with pytest.raises(ReproError, match=r"unknown profile 'shrt'; did you mean 'short'\?"):
-        profile("shrt")
+        profile_called("shrt")
 
 
 def test_the_printed_command_makes_the_same_experiment():
@@ -227,7 +227,7 @@ open("runs.yaml", "w").write("- {profile: smoke, method: vae, dropout: 7}")
 assert listed_runs("runs.yaml") == [e]
 notebook = json.load(open("train.ipynb"))
 given = {"profile": "smoke", "method": "vae", "dropout": 7}
-assert checked_name(notebook, given) == f"smoke-{e.group}-{e.name}"
+assert checked_name(notebook, given) == f"smoke-{e.setting_folder}-{e.name}"
 main(["train", "--help"])
 """
 

@@ -8,15 +8,16 @@ import pytest
 from IPython.core.pylabtools import print_figure
 
 from repro import ReproError, figures, records
-from repro.records import Archive
+from repro.records import Archive, curves_of
 from repro.studies.curves import (
     WINDOWS,
     blocks_of_logs,
-    draw_by_epoch,
     leads_in_logs,
     of_same_images,
+    over_seeds_by_epoch,
+    rolling,
 )
-from repro.studies.style import COLOURS, MARKERS, STYLE, look
+from repro.studies.style import COLOURS, MARKERS, STYLE
 from repro.verify import looks_the_same
 from repro.words import exhibits
 from repro.words.experiments import plan
@@ -139,7 +140,7 @@ def test_curves_are_the_records_and_gaps_are_marked(results):
 def test_logged_curves_are_the_committed_summary(results):
     figure = figures.draw("figure3", "short", results)
     blocks = blocks_of_logs(Archive(results))
-    of_vae = blocks[(blocks.group == "mnist-larger") & (blocks.method == "vae")]
+    of_vae = blocks[(blocks.setting == "mnist-larger") & (blocks.method == "vae")]
     drawn = curves(figure.axes[1])[COLOURS["vae"]].get_ydata()
     assert drawn.tolist() == of_vae.log_px_mean.tolist()
 
@@ -148,9 +149,9 @@ def test_the_reports_rolling_window_is_used_on_runs_long_enough(results):
     (e,) = plan("vae", profile="full")
     record = records.read(write_record(results, e))
     record.curve["iwae_64"] = -100.0 + (record.curve.epoch % 10)
-    line, _ = drawn_by_epoch([record], "iwae_64", WINDOWS["figure1"])
-    assert line.get_ydata()[9:] == pytest.approx(-95.5)
-    assert line.get_ydata()[0] == -99
+    drawn = rolling(curves_of([record]), "iwae_64", WINDOWS["figure1"]).iwae_64
+    assert drawn[9:].tolist() == pytest.approx([-95.5] * 3271)
+    assert drawn[0] == -99
 
 
 def test_several_seeds_are_a_mean_and_a_band_of_its_standard_error(results):
@@ -160,6 +161,18 @@ def test_several_seeds_are_a_mean_and_a_band_of_its_standard_error(results):
     assert curves(ax)[COLOURS["vae"]].get_ydata()[0] == -91
     (band,) = ax.collections
     assert np.ptp(band.get_paths()[0].vertices[:, 1]) == pytest.approx(2.0)
+
+
+def test_at_each_epoch_the_seeds_that_have_it_are_drawn_and_counted(results):
+    """Two seeds with log p-hat at every epoch, and one with log p-hat at the end alone."""
+    runs = []
+    for e, value in zip(plan("vae", seed="0,1,2", profile="short"), (-90, -92, -97), strict=True):
+        runs.append(Archive(results).read(write_record(results, e, float(value))))
+    with_curve(runs[2], log_px={40: -97.0})
+    by_epoch = over_seeds_by_epoch(curves_of(runs), "log_px")
+    assert by_epoch.seeds.tolist() == [2] * 39 + [3]
+    assert [e.value for e in by_epoch.log_px] == [-91.0] * 39 + [-93.0]
+    assert [e.se for e in by_epoch.log_px[:39]] == pytest.approx([1.0] * 39)
 
 
 @pytest.fixture
@@ -177,8 +190,7 @@ def test_leads_are_the_logs_and_beside_them_ours_in_pairs(leads):
     at_the_end = leads_in_logs(archive)["piwae"]["mnist-reference", 3280]
     assert logged.get_ydata()[-1] == at_the_end
     assert ours.get_ydata()[-1] == pytest.approx(2.5)  # 1 with one seed, 4 with the other
-    without_records = [line for line in larger.get_lines() if line.get_linestyle() == "None"]
-    assert [len(line.get_xdata()) for line in without_records] == [0, 0]
+    assert [line for line in larger.get_lines() if line.get_linestyle() == "None"] == []
 
 
 def test_fixed_and_learned_betas_are_told_apart(results):
@@ -234,31 +246,9 @@ def test_a_rolling_window_counts_epochs_and_not_rows(results):
     (e,) = plan("vae", profile="short", seed=3, epochs=30)
     record = Archive(results).read(write_record(results, e))
     with_curve(record, iwae_64={10: -90.0, 18: -88.0, 26: -84.0})
-    line, _ = drawn_by_epoch([record], "iwae_64", 10)
-    assert line.get_xdata().tolist() == [10, 18, 26]
-    assert line.get_ydata().tolist() == [-90, -89, -86]
-
-
-def drawn_by_epoch(runs, metric, window):
-    """The line, and how many seeds each epoch has."""
-    figure, ax = plt.subplots()
-    counts = draw_by_epoch(ax, runs, metric, window, look("vae"))
-    plt.close(figure)
-    return ax.get_lines()[0], counts
-
-
-def test_at_each_epoch_the_seeds_that_have_it_are_drawn_and_counted(results):
-    """Two seeds with log p-hat at every epoch, and one with log p-hat at the end alone."""
-    runs = plan("vae", seed="0,1,2", profile="short")
-    values = (-90.0, -92.0, -97.0)
-    records_of_each = [
-        Archive(results).read(write_record(results, e, value))
-        for e, value in zip(runs, values, strict=True)
-    ]
-    with_curve(records_of_each[2], log_px={40: -97.0})
-    line, counts = drawn_by_epoch(records_of_each, "log_px", 1)
-    assert counts == [2] * 39 + [3]
-    assert line.get_ydata().tolist() == [-91.0] * 39 + [-93.0]
+    means = rolling(curves_of([record]), "iwae_64", 10)
+    assert means.epoch.tolist() == [10, 18, 26]
+    assert means.iwae_64.tolist() == [-90, -89, -86]
 
 
 def test_no_epoch_mixes_log_px_of_different_numbers_of_images(results):
@@ -268,11 +258,12 @@ def test_no_epoch_mixes_log_px_of_different_numbers_of_images(results):
     old, *new = [archive.read(write_record(results, e)) for e in runs]
     for record in new:
         with_curve(record, log_px_images={1: 1000, 4: 1000}, log_px={1: -90, 4: -89, 5: -88})
-    of_three = of_same_images([old, *new])
-    measured = [r.curve.set_index("epoch").log_px.dropna().index.tolist() for r in of_three]
-    assert measured == [[2, 3, 5], [1, 4, 5], [1, 4, 5]]
-    assert old.curve.log_px.notna().all()
-    of_two = of_same_images([old, new[0]])
-    measured = [r.curve.set_index("epoch").log_px.dropna().index.tolist() for r in of_two]
-    assert measured == [[1, 2, 3, 4, 5], [5]]
-    assert of_same_images([]) == []
+    measured = [1, 2, 3, 4, 5]
+    assert epochs_of(of_same_images(curves_of([old, *new]))) == [[2, 3, 5], [1, 4, 5], [1, 4, 5]]
+    assert epochs_of(of_same_images(curves_of([old, new[0]]))) == [measured, [5]]
+    assert of_same_images(curves_of([])).empty
+
+
+def epochs_of(curves):
+    """The epochs with log p-hat of each seed."""
+    return [run.epoch.tolist() for _, run in curves.dropna(subset=["log_px"]).groupby("seed")]

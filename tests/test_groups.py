@@ -8,7 +8,7 @@ import torch
 
 from repro.bounds import METHODS, both
 from repro.training import engines
-from repro.training.groups import cotangents_of, groups_of, side_by_side
+from repro.training.bundles import bundles_of, cotangents_of, side_by_side
 from repro.words.experiments import TABLE_METHODS, Experiment
 
 M, K, BATCH = 3, 5, 7
@@ -53,7 +53,7 @@ def of_one_run(e, log_w, b):
 def test_each_run_of_a_stack_gets_the_cotangents_of_its_own_bounds(prepare):
     runs = side_by_side(runs_of(METHODS))
     log_w, b, learns, fixed = inputs(runs)
-    counts = prepare(cotangents_of(groups_of(runs)))(log_w, b, learns, fixed)
+    counts = prepare(cotangents_of(bundles_of(runs)))(log_w, b, learns, fixed)
     for i, e in enumerate(runs):
         for ours, expected in zip(counts, of_one_run(e, log_w[i], b[i]), strict=True):
             torch.testing.assert_close(ours[i], expected, rtol=1e-12, atol=1e-15)
@@ -63,10 +63,10 @@ def test_each_run_of_a_stack_gets_the_cotangents_of_its_own_bounds(prepare):
 def test_two_runs_of_one_bound_get_what_each_gets_alone_under_drep(method):
     runs = [replace(e, estimator="drep") for e in runs_of([method])]
     log_w, b, learns, fixed = inputs(runs)
-    together = cotangents_of(groups_of(runs))(log_w, b, learns, fixed)
+    together = cotangents_of(bundles_of(runs))(log_w, b, learns, fixed)
     for i, e in enumerate(runs):
         here = slice(i, i + 1)
-        alone = cotangents_of(groups_of([e]))(log_w[here], b[here], learns[here], fixed[here])
+        alone = cotangents_of(bundles_of([e]))(log_w[here], b[here], learns[here], fixed[here])
         torch.testing.assert_close(together.phi[here], alone.phi, rtol=1e-12, atol=1e-15)
 
 
@@ -75,7 +75,7 @@ def test_runs_of_the_same_bounds_lie_side_by_side():
     together = side_by_side(runs)
     assert sorted(map(id, together)) == sorted(map(id, runs))
     assert [e.method for e in together[::2]] == list(METHODS)
-    groups = groups_of(together)
+    groups = bundles_of(together)
     assert [(g.first, g.count) for g in groups] == [(2 * i, 2) for i in range(len(METHODS))]
     assert side_by_side(together) == together
 
@@ -88,7 +88,7 @@ def test_all_bounds_are_compiled_into_few_kernels():
     runs = side_by_side(runs_of([*TABLE_METHODS, "ciwae-learned"]))
     metrics.reset()
     torch.compiler.reset()
-    engines.compiled_whole(cotangents_of(groups_of(runs)))(*inputs(runs))
+    engines.compiled_whole(cotangents_of(bundles_of(runs)))(*inputs(runs))
     assert 0 < metrics.generated_kernel_count <= COMPILED_KERNELS
 
 
@@ -102,7 +102,7 @@ def test_a_bound_that_the_compiler_cannot_take_runs_as_it_is(monkeypatch):
 
     monkeypatch.setitem(METHODS, "counted", both(counted))
     runs = runs_of(["counted"])
-    function = cotangents_of(groups_of(runs))
+    function = cotangents_of(bundles_of(runs))
     prepared, remark = engines.ENGINES["compiled"].prepared_whole(function, inputs(runs))
     assert prepared is function
     assert remark.startswith("the bounds are not compiled (")
@@ -110,5 +110,5 @@ def test_a_bound_that_the_compiler_cannot_take_runs_as_it_is(monkeypatch):
 
 
 def test_an_engine_without_a_compiler_leaves_the_bounds_alone():
-    function = cotangents_of(groups_of(runs_of(["iwae"])))
+    function = cotangents_of(bundles_of(runs_of(["iwae"])))
     assert engines.ENGINES["graph"].prepared_whole(function, ()) == (function, "")

@@ -16,21 +16,21 @@ def faults(found):
 
 
 def test_the_eager_engine_passes_and_is_a_choice(small):
-    found = list(machine.of_engine("eager", "float32", "cpu"))
+    found = list(machine.findings_on_engine("eager", "float32", "cpu"))
     assert faults(found) == set()
     assert isinstance(found[-1], Choice)
     assert len(found) == 7
 
 
 def test_a_wrong_gradient_is_a_fault_and_no_choice(small, monkeypatch):
-    at_encoder = Autoencoder.at_encoder
+    at_encoder = Autoencoder.encoder_gradient
 
     def wrong(self, forward, *rest):
         of_encoder = at_encoder(self, forward, *rest)
         return of_encoder * (1.001 if forward.x.dtype == torch.float32 else 1)
 
-    monkeypatch.setattr(Autoencoder, "at_encoder", wrong)
-    found = list(machine.of_engine("eager", "float32", "cpu"))
+    monkeypatch.setattr(Autoencoder, "encoder_gradient", wrong)
+    found = list(machine.findings_on_engine("eager", "float32", "cpu"))
     assert faults(found) == {"gradient against float64"}
     assert not any(isinstance(f, Choice) for f in found)
 
@@ -42,7 +42,7 @@ def test_a_state_that_is_not_set_back_whole_is_a_fault(small, monkeypatch):
         set_state(self, saved, streams=False)
 
     monkeypatch.setattr(Program, "set_state", without_noise)
-    found = faults(machine.of_engine("eager", "float32", "cpu"))
+    found = faults(machine.findings_on_engine("eager", "float32", "cpu"))
     assert found == {"set back and replayed", "saved and resumed"}
 
 
@@ -53,7 +53,7 @@ def test_noise_that_repeats_is_a_fault(small, monkeypatch):
         return program
 
     monkeypatch.setattr(machine, "Program", frozen)
-    assert "noise" in faults([next(machine.of_engine("eager", "float32", "cpu"))])
+    assert "noise" in faults([next(machine.findings_on_engine("eager", "float32", "cpu"))])
 
 
 def test_an_engine_whose_process_fails_is_a_fault():
@@ -98,10 +98,10 @@ def test_the_command_fails_if_something_is_at_fault(monkeypatch, ok):
 
 @pytest.mark.slow
 def test_a_terminated_training_is_resumed():
-    assert faults(machine.of_command("cpu")) == set()
+    assert faults(machine.findings_on_command("cpu")) == set()
 
 
 def test_the_machine_is_described():
-    found = [*machine.of_versions("cpu"), *machine.of_data(None)]
+    found = [*machine.findings_on_machine("cpu"), *machine.findings_on_data(None)]
     assert faults(found) == set()
     assert ("data", "digits") in {(f.part, f.what) for f in found}

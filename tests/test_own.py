@@ -52,8 +52,8 @@ def test_both_are_trained_beside_the_projects_and_recorded(here):
     assert first.experiment.family == first.experiment.dataset
     assert (first.path / "bound.py").read_text() == BOUNDS
     assert not (records[2].path / "bound.py").exists()
-    assert "bound.py" in first.provenance["files"]
-    assert first.provenance["data"]["variant"] == "my-data, 60 and 70 images"
+    assert "bound.py" in first.provenance.files
+    assert first.provenance.data["variant"] == "my-data, 60 and 70 images"
     assert captions.label(first.experiment) == "RENYI(8,8)"
     assert "RENYI(8,8)" in str(tables.metrics(records))
     figures.run_curves(records)

@@ -108,7 +108,7 @@ def after_plain_steps(steps, program, dataset):
         x, noise = next(draws)
         eps = noise(first.M * first.K)
         beta = b.sigmoid() if objective.learns_beta else first.beta
-        bounds.append(plain_step(model, objective, adam, x, eps, (first.M, first.K), beta))
+        bounds.append(plain_step(model, objective, adam, x, eps, first.M, first.K, beta))
     return model, torch.stack(bounds), b
 
 

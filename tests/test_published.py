@@ -434,8 +434,8 @@ def test_every_printed_ssim_is_the_best_checkpoints(archive):
 
 
 def test_the_best_checkpoint_is_the_last_epochs_just_where_training_was_continued(archive):
-    best = archive.table("best")[0].set_index(["group", "method"])
-    chosen = archive.table("checkpoints")[0].set_index(["group", "method"])
+    best = archive.table("best")[0].set_index(["setting", "method"])
+    chosen = archive.table("checkpoints")[0].set_index(["setting", "method"])
     assert best.is_the_last.sum() == 4
     assert (best.is_the_last == chosen.continued.loc[best.index]).all()
 
@@ -480,11 +480,11 @@ def test_how_far_log_px_can_be_trusted_is_shown_for_each_model(tmp_path):
     for place, e in enumerate(released_runs()[:5]):
         measured = {"images": 1000, "khat_median": 0.5, "khat_above": place / 10}
         deep = {"deep_images": 200, "rise": 0.125, "rise_se": 0.01, "predicted": 0.1}
-        rows.append({"group": e.setting, "method": e.method} | measured | deep)
+        rows.append({"setting": e.setting, "method": e.method} | measured | deep)
     about = {"commit": "c0ffee", "device": "a machine"}
     Archive(tmp_path).write_table("proposals", pd.DataFrame(rows), about)
     cells = tables.as_strings(audit.proposals(tmp_path))
-    setting = rows[0]["group"].replace("-", " ")
+    setting = rows[0]["setting"].replace("-", " ")
     shares = cells.loc[(setting, "k̂ above 0.7, share of images")]
     assert sorted(shares) == ["0.00", "0.10", "0.20", "0.30", "0.40"]
     rise = cells.loc[(setting, "log p̂ rises with ten times the samples"), "IWAE(64)"]

@@ -9,7 +9,7 @@ from repro import ReproError
 from repro.bounds import iwae, miwae
 from repro.catalogue import MODELS
 from repro.models import Autoencoder
-from repro.training.as_released import ReleasedProgram
+from repro.training.as_released import ProgramAsReleased
 from repro.training.loop import make
 from repro.words import experiments
 from tests.helpers import few_digits, twin_draws
@@ -23,7 +23,7 @@ def plan(method, **words):
 
 def test_piwae_steps_the_encoder_then_the_decoder_on_fresh_samples():
     stack = make(plan("piwae"), few_digits(500))
-    assert isinstance(stack, ReleasedProgram)
+    assert isinstance(stack, ProgramAsReleased)
     draws = twin_draws(stack, few_digits(500))
     model = Autoencoder(MODELS["reference"], [0])
     of_encoder = torch.optim.Adam(model.encoder.parameters(), lr=1e-3)

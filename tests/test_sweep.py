@@ -12,7 +12,7 @@ from repro.ops import sweep
 from repro.records import Archive
 from repro.studies.stacks import stacks_on_gpu
 from repro.training import costs
-from repro.training.costs import MACHINES, weights_to_evaluate
+from repro.training.costs import DEVICE_COSTS, log_weights_to_evaluate
 from repro.words.experiments import PROFILES, plan
 from tests.helpers import ROOT, write_record
 
@@ -66,7 +66,7 @@ def test_every_run_is_in_one_job_with_runs_that_share_its_stack():
     runs = plan("all", "mnist", seed="0,1,2", profile="short")
     assert sweep.jobs_of(runs, slot=1) == sweep.jobs_of(list(runs), slot=1)
     runs += [replace(e, epochs=4) for e in runs] + plan("all", model="larger", profile="short")
-    for device in costs.MACHINES:
+    for device in costs.DEVICE_COSTS:
         jobs = sweep.jobs_of(runs, device, slot=60)
         assert sorted(e.name for job in jobs for e in job.runs) == sorted(e.name for e in runs)
         assert all(len({e.shared for e in job.runs}) == 1 for job in jobs)
@@ -129,7 +129,7 @@ def test_a_thousand_trainings_take_what_the_chapter_says(thousand):
     assert len(thousand) == 1000
     on_gpu = hours(thousand, "cuda", slot=30, memory=70)
     assert 2 < on_gpu < 3
-    assert 1 < on_gpu * costs.MACHINES["cuda"].watts / 1000 < 2
+    assert 1 < on_gpu * costs.DEVICE_COSTS["cuda"].watts / 1000 < 2
     in_float32 = [replace(e, precision="float32") for e in thousand]
     assert 800 < hours(in_float32, "cpu") < 900
 
@@ -147,22 +147,22 @@ def test_evaluation_is_counted_from_where_a_training_is():
     at_end = 10_000 * (64 + samples)
     every_epoch = 10_000 * 64
     at_milestone = 1000 * (64 + samples)
-    assert weights_to_evaluate(e, 10_000) == 13 * every_epoch + 2 * at_milestone + at_end
-    assert weights_to_evaluate(e, 10_000, done=4) == 9 * every_epoch + at_end
-    assert weights_to_evaluate(e, 10_000, milestones=False) == 13 * every_epoch + at_end
+    assert log_weights_to_evaluate(e, 10_000) == 13 * every_epoch + 2 * at_milestone + at_end
+    assert log_weights_to_evaluate(e, 10_000, done=4) == 9 * every_epoch + at_end
+    assert log_weights_to_evaluate(e, 10_000, at_milestones=False) == 13 * every_epoch + at_end
 
 
 def test_late_in_training_every_eighth_epoch_is_evaluated():
     (e,) = plan("vae", profile="short", epochs=364)
     late = len(range(128, 364, 8)) + 1  # and the milestone at the end
-    before = weights_to_evaluate(e, 1, done=0, milestones=False)
-    after = weights_to_evaluate(e, 1, done=121, milestones=False)
+    before = log_weights_to_evaluate(e, 1, done=0, at_milestones=False)
+    after = log_weights_to_evaluate(e, 1, done=121, at_milestones=False)
     assert before - after == 64 * 121
     assert after == 64 * (late + 1) + PROFILES["short"].log_px_samples
 
 
 def test_both_versions_of_omniglot_cost_about_the_same():
-    machine = MACHINES["cpu"]
+    machine = DEVICE_COSTS["cpu"]
     seconds = [
         machine.cost(plan("vae", name, profile="full")).seconds for name in ("omniglot", OMNIGLOT)
     ]

@@ -40,7 +40,10 @@ def test_likelihoods_of_one_model_are_of_the_same_images(few):
 def test_as_many_temperatures_are_taken_as_the_bounds_ask_for(few, monkeypatch):
     widths = iter([0.3, 0.01])
     zero = torch.zeros(1, 3)
-    bounds = {"ais": lambda *how: zero, "ais_upper_bound": lambda *how: zero + next(widths)}
+    bounds = {
+        "ais_lower_bound": lambda *how: zero,
+        "ais_upper_bound": lambda *how: zero + next(widths),
+    }
     for name, bound in bounds.items():
         monkeypatch.setattr(
             annealing, name, lambda *how, b=bound: annealing.Annealed(b(*how), zero, zero, zero)
@@ -122,10 +125,10 @@ def test_without_measurements_tables_and_figure_say_so(tmp_path):
 def test_what_is_committed_was_measured_as_the_rule_says():
     """The number of temperatures is the first at which the bounds are near enough."""
     for m in yardstick.measured(None):
-        widths = [s["width"] for s in m.told["sandwiches"]]
+        widths = [s["width"] for s in m.provenance["sandwiches"]]
         near = [width < likelihood_runs.WIDEST for width in widths]
         assert near[-1] or len(near) == len(likelihood_runs.TEMPERATURES)
         assert not any(near[:-1])
-        assert m.told["temperatures"] == m.told["sandwiches"][-1]["temperatures"]
+        assert m.provenance["temperatures"] == m.provenance["sandwiches"][-1]["temperatures"]
         assert len(m.values["ais"]) == likelihood_runs.TEST_IMAGES
         assert (m.values["ais"] - m.values["iwae_64"]).mean() > 0

@@ -1,12 +1,12 @@
-"""What to do with a GPU that is rented by the hour: check it, train on it, and bring all home.
+"""Work on a GPU that is rented by the hour: check it, train on it, and bring all home.
 
 On the rented machine::
 
     python workflow/rented_gpu.py run --minutes 25 --out OUT
 
-Each part of the order below is given a share of the time, goes on from its own state if it was
-begun before, and leaves that state behind if its time is up. Whatever is done at the end lies in
-OUT as at most eight files, of 15 MB each at most. At home::
+Each part of the order below gets a share of the time, goes on from its own state if it was begun
+before, and leaves that state if its time is up. At the end, OUT holds at most eight files of at
+most 15 MB. At home::
 
     python workflow/rented_gpu.py unpack OUT
 

@@ -1,10 +1,10 @@
-"""What papermill does with this project's notebooks: a default output path, and checks first.
+"""Plug-in of papermill for this project's notebooks: a default output path, and checks first.
 
-papermill imports every ``papermill.engine`` entry point before it makes its command. So this module
-can stand behind that command, and behind no other: for a notebook that carries ``repro`` in its
-metadata it checks what was given and completes it. If something is wrong, there is one line and
-exit status 2 before a kernel is started. What turns out to be wrong later, such as a folder without
-the data, is one line, too. Other notebooks are left alone.
+papermill imports every ``papermill.engine`` entry point before it makes its command, so this module
+can change that command. For a notebook that carries ``repro`` in its metadata, it checks and
+completes the parameters. If something is wrong, there is one line and exit status 2 before a kernel
+is started. A fault that shows later, such as a folder without the data, is one line, too. Other
+notebooks are left alone.
 """
 
 import ast
@@ -22,8 +22,7 @@ import click
 
 from repro import ReproError, as_path, first_line, one_of, records, training
 from repro.words import exhibits
-from repro.words.experiments import ENGINE_CHOICES, WORDS, plan, words_in
-from repro.words.experiments import profile as profile_of
+from repro.words.experiments import ENGINE_CHOICES, WORDS, plan, profile_called, words_in
 
 NAMES_OF_FOLDERS = ("results", "data")  # whatever they look like
 STOPPED = "papermill: stopped; if training had begun, the same command goes on from there"
@@ -39,10 +38,10 @@ def __getattr__(name: str):
 
 
 class CheckedCommand(click.Command):
-    """papermill's command, with what it is given checked and completed for our notebooks."""
+    """papermill's command, which checks and completes its parameters for our notebooks."""
 
     def invoke(self, context: click.Context):
-        """Run the notebook; for ours, whatever goes wrong is one line."""
+        """Run the notebook; for ours, an error is one line."""
         ours = False
         try:
             ours = complete(context.params)
@@ -63,7 +62,7 @@ class CheckedCommand(click.Command):
 
 
 def _give_up(why) -> None:
-    """Say what is wrong in one line, and exit with status 2."""
+    """Print an error in one line, and exit with status 2."""
     print(f"papermill: {why}", file=sys.stderr)
     sys.exit(2)
 
@@ -72,7 +71,7 @@ class _CommandToCome(MetaPathFinder):
     """Finds ``papermill.cli``, and makes a ``CheckedCommand`` of the command in it."""
 
     def find_spec(self, name: str, path, target=None):
-        """As usual, for this module alone."""
+        """Find the module as usual, and let ``_execute`` execute it."""
         spec = PathFinder.find_spec(name, path) if name == "papermill.cli" else None
         if spec is not None:
             spec.loader.exec_module = partial(_execute, spec.loader.exec_module)
@@ -88,9 +87,9 @@ sys.meta_path.insert(0, _CommandToCome())
 
 
 def complete(given: dict) -> bool:
-    """Check and complete what papermill was given, by name, if the notebook is one of ours.
+    """Check and complete papermill's parameters, by name, and return True for a notebook of ours.
 
-    Returns whether it is. Another's is left alone.
+    Another's is left alone.
     """
     from jupyter_client.kernelspec import KernelSpecManager
 
@@ -118,7 +117,7 @@ def keep_folders_as_text(given: dict) -> None:
 
 
 def _output(given: str | None, name: str) -> str:
-    """Where an executed notebook goes: as given, or under its name to this project's others."""
+    """Path of an executed notebook: as given, or under its name beside this project's others."""
     if given:
         folder = Path(given).parent
         if "://" not in given and given != "-" and not folder.is_dir():
@@ -193,7 +192,7 @@ def checked_name(notebook: dict, given: dict, stem: str = "") -> str:
         return _checked_training(values, archive)
     if values.get("profile", "best") == "best":
         return ""
-    profile = profile_of(values["profile"]).name
+    profile = profile_called(values["profile"]).name
     if stem in exhibits.EXHIBITS:
         exhibits.runs_of(stem, profile)
     return profile
@@ -208,4 +207,4 @@ def _checked_training(values: dict, archive: records.Archive) -> str:
     training.run.check_precision(runs, archive, device)
     first = runs[0]
     what = first.name if len(runs) == 1 else f"{len(runs)}-runs"
-    return f"{first.profile}-{first.group}-{what}"
+    return f"{first.profile}-{first.setting_folder}-{what}"

@@ -22,12 +22,12 @@ from repro.studies.prose import Numbers
 from repro.words.exhibits import EXHIBITS, NOTEBOOKS, STUDIES
 from repro.words.experiments import KEPT_PROFILES
 
-SMOKE = "notebooks/smoke/"  # pages of what was trained on this machine
+SMOKE = "notebooks/smoke/"  # pages of runs of this machine
 SMOKE_PAGES = ("train", "table1")
 
 
 def bring(app, config) -> None:
-    """Copy notebooks, touching only those that differ, and give pages their numbers."""
+    """Copy the notebooks that differ, and give pages their numbers."""
     project = Path(app.srcdir).parent
     built = project / "_build" / "notebooks"
     target = project / "book" / "notebooks"
@@ -72,7 +72,7 @@ def _shown_in_chapters(path: Path) -> str:
 
 
 def _named_pictures(path: Path) -> dict[str, str]:
-    """A study's pictures, as chapters show them: ``fig_groups`` is the figure fig-groups."""
+    """A study's pictures, as chapters show them: ``fig_beta`` is the figure fig-beta."""
     found = {}
     for cell, data in _outputs_of(path):
         name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
@@ -138,7 +138,7 @@ def _contents_without_smoke(contents: Path, target: Path) -> None:
 
 
 def keep_errors_beside_values(app, doctree) -> None:
-    """Let no line of the prose end between a value and its standard error."""
+    """Keep a value and its standard error on one line of the prose."""
     for text in list(doctree.findall(nodes.Text)):
         as_it_is = isinstance(text.parent, nodes.FixedTextElement | nodes.literal)
         if " ± " in text and not as_it_is:
@@ -152,10 +152,7 @@ def without_thebe(app, pagename, templatename, context, doctree) -> None:
 
 
 def take_along(app, error) -> None:
-    """Copy what exhibits link to, where ``../results`` and ``../notebooks`` find it.
-
-    The script that sets formulas goes to where pages look for it.
-    """
+    """Copy the files that exhibits link to into the built book, and the script of formulas."""
     if error or app.builder.format != "html":
         return
     project = Path(app.srcdir).parent
@@ -164,6 +161,8 @@ def take_along(app, error) -> None:
         for pattern in ("*/*/*.json", "*/*/*.csv"):
             for path in (project / "results" / profile).glob(pattern):
                 _copy(path, out / path.relative_to(project))
+    for path in (project / "repro" / "studies").glob("*.py"):
+        _copy(path, out / path.relative_to(project))
     for name in NOTEBOOKS:
         notebook = Path("notebooks") / f"{name}.ipynb"
         _copy(Path(app.srcdir) / notebook, out / notebook)

@@ -1,1 +1,1 @@
-"""Operations: does a machine train right, many runs in jobs, one archive for others to check."""
+"""Operations: checks of a machine, many runs in jobs, and one archive for others to check."""

@@ -1,7 +1,7 @@
-"""One archive that a stranger can check: the project as it is committed, and what it is made of.
+"""One archive that a stranger can check: the project as it is committed, and descriptions of it.
 
-The archive holds every committed file, the report as a PDF if it is there, and descriptions in the
-forms that archives and journals read: a Process Run RO-Crate, CodeMeta, Zenodo, CODECHECK.
+It holds every committed file, the report as a PDF if it is there, and descriptions in the forms
+that archives and journals read: a Process Run RO-Crate, CodeMeta, Zenodo, CODECHECK.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ LICENCE = "https://spdx.org/licenses/MIT"
 DATE_IN_ZIP = (1980, 1, 1, 0, 0, 0)  # of every file, so that the same content is the same archive
 NOT_IN_ARCHIVE = (".github/", ".ci/")
 
-CRATE = "ro-crate-metadata.json"  # in an archive: what belongs to it, with hashes
+CRATE = "ro-crate-metadata.json"  # in an archive: its files, with hashes
 
 
 def write_archive(project: Path, archive: Archive, target: Path) -> str:
-    """Write the archive to ``target``. Returns what it holds, in words.
+    """Write the archive to ``target``, and return its content in words.
 
     Raises ReproError where there is no git, or where a committed file has been changed.
     """
@@ -58,7 +58,7 @@ def write_archive(project: Path, archive: Archive, target: Path) -> str:
 
 
 def _about(project: Path) -> dict:
-    """What ``CITATION.cff`` says of the project, the authors' names, and the commit."""
+    """The content of ``CITATION.cff``, with the authors' names and the commit."""
     cited = yaml.safe_load((project / "CITATION.cff").read_text())
     names = []
     for author in cited["authors"]:
@@ -85,7 +85,7 @@ def _write_zip(target: Path, folder: str, content: dict[str, bytes]) -> None:
 
 
 def crate(content: dict[str, bytes], records: Sequence[Record], about: dict, project: Path) -> dict:
-    """The crate's metadata: each file with its hash, and each record as what an action made."""
+    """The crate's metadata: each file with its hash, and each record as the result of an action."""
     people = [_entity(f"#{_id(n)}", "Person", name=n) for n in about["names"]]
     files = [_file(name, data) for name, data in sorted(content.items())]
     places = [f"{record.path.relative_to(project.resolve()).as_posix()}/" for record in records]
@@ -126,7 +126,7 @@ def _refs(entities: Iterable[dict]) -> list[dict[str, str]]:
 
 
 def _id(words: str) -> str:
-    """A fragment that names something in the crate."""
+    """A fragment that names an entity of the crate."""
     return "".join(c if c.isalnum() else "-" for c in words.lower())
 
 
@@ -157,7 +157,7 @@ def _file(name: str, data: bytes) -> dict:
 
 def _datasets(records: Sequence[Record]) -> list[dict]:
     """Each version of the images that a model was trained on; the files are not in the crate."""
-    variants = {r.provenance["data"]["sha256"]: r.provenance["data"] for r in records}
+    variants = {r.provenance.data["sha256"]: r.provenance.data for r in records}
     return [
         _entity(
             _id_of_data(data),
@@ -178,27 +178,27 @@ def _folder(record: Record, folder: str, content: dict[str, bytes]) -> dict:
     return _entity(
         folder,
         "Dataset",
-        name=f"{e.profile}/{e.group}/{e.name}",
+        name=f"{e.profile}/{e.setting_folder}/{e.name}",
         description="The record of a run: settings, metrics, curve, images, provenance",
         hasPart=[_ref(name) for name in sorted(content) if name.startswith(folder)],
     )
 
 
 def _action(record: Record, folder: str, agent: dict) -> dict:
-    """How a record came about: by whom, by what, from what, when."""
+    """The action that made a record: its agent, instrument, object and time."""
     e = record.experiment
-    told = record.provenance
+    provenance = record.provenance
     made = "measured" if e.profile == "published" else "trained and measured"
     return _entity(
         f"#run-{_id(folder)}",
         "CreateAction",
         name=f"{e.name} on {e.dataset} was {made}",
-        description=f"{e.command}; on {told['device']}; code: commit {told['commit']}",
+        description=f"{e.command}; on {provenance.device}; code: commit {provenance.commit}",
         instrument=_ref(SOFTWARE["@id"]),
         agent=_ref(agent["@id"]),
-        object=_ref(_id_of_data(told["data"])),
+        object=_ref(_id_of_data(provenance.data)),
         result=_ref(folder),
-        endTime=told["date"],
+        endTime=provenance.date,
         actionStatus=_ref("http://schema.org/CompletedActionStatus"),
     )
 

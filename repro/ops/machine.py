@@ -1,7 +1,6 @@
-"""Whether a machine trains as it should: each engine against float64, and what to use here.
+"""Check of a machine: each engine at each precision against float64, and advice which to use.
 
-Every engine is tried at every precision in a process of its own, so that one that fails leaves no
-trace in the next. ``tried`` gives one line for each thing that is tried.
+Each is tried in a process of its own, so that one that fails leaves no trace in the next.
 """
 
 import json
@@ -24,7 +23,8 @@ from repro.models import Autoencoder
 from repro.records import Archive
 from repro.records.provenance import device_name
 from repro.training import engines
-from repro.training.groups import cotangents_of, groups_of
+from repro.training.bundles import bundles_of, cotangents_of
+from repro.training.forecast import seconds_of_step
 from repro.training.loop import alone
 from repro.training.program import Program, matmul_precision
 from repro.words.experiments import ENGINE_CHOICES, PRECISIONS, Experiment, plan
@@ -37,7 +37,7 @@ TRIAL_SECONDS = 240.0  # an engine that takes longer has failed
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was tried: what came of it, and whether that is as it should be."""
+    """The outcome of one trial, and whether it is ``ok``."""
 
     part: str
     what: str
@@ -66,8 +66,8 @@ class Choice:
 # The machine
 
 
-def of_versions(device: str) -> Iterator[Finding]:
-    """What is installed."""
+def findings_on_machine(device: str) -> Iterator[Finding]:
+    """Name the device and the versions that are installed."""
     yield Finding("machine", "device", device_name(device))
     yield Finding("machine", "torch", torch.__version__)
     if device == "cuda":
@@ -76,8 +76,8 @@ def of_versions(device: str) -> Iterator[Finding]:
     yield Finding("machine", "torch.compile", "works" if compiles else "no compiler: eager only")
 
 
-def of_data(data: str | Path | None) -> Iterator[Finding]:
-    """Which datasets are there and verified; one that has yet to be fetched is no fault."""
+def findings_on_data(data: str | Path | None) -> Iterator[Finding]:
+    """Verify each dataset; one that has yet to be fetched is no fault."""
     for name in DATASETS:
         try:
             found = datasets.load(name, data)
@@ -90,8 +90,8 @@ def of_data(data: str | Path | None) -> Iterator[Finding]:
 # An engine at a precision, in a process of its own
 
 
-def of_engine(engine: str, precision: str, device: str) -> Iterator[Finding | Choice]:
-    """All that is tried of an engine; it ends with the choice, if nothing was wrong."""
+def findings_on_engine(engine: str, precision: str, device: str) -> Iterator[Finding | Choice]:
+    """Try an engine; the last finding is a ``Choice`` if none was a fault."""
     part = f"{engine}, {precision}"
     runs = _runs(device, precision)
     digits = datasets.load("digits")
@@ -99,7 +99,7 @@ def of_engine(engine: str, precision: str, device: str) -> Iterator[Finding | Ch
     program = Program(runs, dataset, device, engine)
     program.step()  # compiles and captures
     start = program.get_state()
-    seconds = _seconds_of_step(program)
+    seconds = seconds_of_step(program, 1 if device == "cpu" else STEPS, rounds=12)
     program.set_state(start)
     right = True
     for what, text, ok in _outcomes(program, dataset):
@@ -110,26 +110,7 @@ def of_engine(engine: str, precision: str, device: str) -> Iterator[Finding | Ch
         yield Choice(engine, precision, 1e3 * seconds)
 
 
-def _seconds_of_step(program: Program) -> float:
-    """The median over a few rounds of so many steps that starting them does not count."""
-    steps = 1 if program.device.type == "cpu" else STEPS
-    times = []
-    for _ in range(12):
-        begun = time.perf_counter()
-        program.index.zero_()
-        _take_steps(program, steps)
-        program.losses[0].tolist()  # waits for the device
-        times.append((time.perf_counter() - begun) / steps)
-    return sorted(times[2:])[5]
-
-
-def _take_steps(program: Program, count: int) -> None:
-    """As training does: several at once, where a graph holds several."""
-    while count:
-        count -= program.advance(count)
-
-
-Tried = tuple[str, str, bool]  # what was tried, what came of it, and whether that is right
+Tried = tuple[str, str, bool]  # the trial, its outcome, and whether that is right
 
 
 def _outcomes(program: Program, dataset: Dataset) -> Iterator[Tried]:
@@ -150,7 +131,7 @@ def _runs(device: str, precision: str = "float32") -> list[Experiment]:
 
 
 def _noise(program: Program) -> Tried:
-    """From one start, IWAE and PIWAE have the same first loss; a second step has another."""
+    """Try that IWAE and PIWAE have the same first loss, and that a second step has another."""
     program.step()
     first, second = program.losses[:2]
     if bool((first == second).any()):
@@ -184,7 +165,7 @@ def _exact_gradients(program: Program, x: torch.Tensor, eps: torch.Tensor) -> to
         model.load_run_state(run, program.model.run_state(run))
     forward = model.forward_with_layers(x.double().cpu(), eps.double().cpu())
     fixed = program.fixed_beta.double().cpu()
-    of_all = cotangents_of(groups_of(program.experiments))
+    of_all = cotangents_of(bundles_of(program.experiments))
     counts = of_all(forward.log_w, torch.zeros_like(fixed), program.learns.cpu(), fixed)
     return torch.cat(model.pull_back(forward, counts.theta, counts.phi), 1)
 
@@ -194,7 +175,7 @@ def _steps_against_eager(program: Program, dataset: Dataset) -> Tried:
     eager = Program(_runs(program.device.type), dataset, program.device, "eager")
     other = Program(program.experiments, dataset, program.device, program.engine.name)
     for each in (eager, other):
-        _take_steps(each, STEPS)
+        each.take_steps(STEPS)
     error = float(((other.losses - eager.losses).abs() / eager.losses.abs()).mean())
     return "50 steps against eager", f"{error:.1e}", error < LOSS_ERROR[program.precision]
 
@@ -213,12 +194,12 @@ def _going_on(program: Program, dataset: Dataset) -> Iterator[Tried]:
 
 def _three_losses(program: Program) -> torch.Tensor:
     at = int(program.index)
-    _take_steps(program, 3)
+    program.take_steps(3)
     return program.losses[at : at + 3].clone()
 
 
 def _in_own_process(device: str, trial: tuple[str, str]) -> Iterator[Finding | Choice]:
-    """``of_engine`` in a process of its own; that it ended badly is a finding."""
+    """Run ``findings_on_engine`` in a process of its own; a bad end is a finding, too."""
     command = [sys.executable, "-m", "repro.ops.machine", *trial, device]
     part = ", ".join(trial)
     try:
@@ -235,7 +216,7 @@ def _in_own_process(device: str, trial: tuple[str, str]) -> Iterator[Finding | C
 
 
 def trials(device: str) -> list[tuple[str, str]]:
-    """The engines that a device has, with the precisions that they are worth trying at.
+    """The engines of a device, each with the precisions to try it at.
 
     A CPU has no TensorFloat-32, and a graph adds nothing to an engine there.
     """
@@ -250,8 +231,8 @@ def trials(device: str) -> list[tuple[str, str]]:
 # The command as a user gives it
 
 
-def of_command(device: str) -> Iterator[Finding]:
-    """A training that is terminated goes on when its command is given again, to a whole record."""
+def findings_on_command(device: str) -> Iterator[Finding]:
+    """Terminate a training and give its command again, which must end with a whole record."""
     with tempfile.TemporaryDirectory() as folder:
         words = "train --profile smoke --method iwae --epochs 2 --engine eager"
         command = [sys.executable, "-m", "repro", *words.split(), "--device", device]
@@ -272,16 +253,20 @@ def of_command(device: str) -> Iterator[Finding]:
 
 
 def tried(device: str, data: str | Path | None) -> Iterator[Finding | Choice]:
-    """All that is tried on this machine, in order."""
-    yield from of_versions(device)
-    yield from of_data(data)
+    """Try everything on this machine, in order."""
+    yield from findings_on_machine(device)
+    yield from findings_on_data(data)
     for trial in trials(device):
         yield from _in_own_process(device, trial)
-    yield from of_command(device)
+    yield from findings_on_command(device)
 
 
 def advice(choices: list[Choice]) -> list[str]:
-    """What to train with: the fastest in float32, as the records are, and the fastest of all."""
+    """Advise the fastest choice in float32, as the records are, and the fastest of all.
+
+    >>> advice([Choice("eager", "float32", 2.0), Choice("compiled", "bf16", 1.0)])[0]
+    'use --engine eager --precision float32: 2.00 ms a step'
+    """
     exact = [c for c in choices if c.precision == "float32"]
     if not exact:
         return ["no engine passed in float32"]
@@ -299,5 +284,5 @@ def _fastest(choices: list[Choice]) -> Choice:
 
 
 if __name__ == "__main__":
-    for found in of_engine(*sys.argv[1:]):
+    for found in findings_on_engine(*sys.argv[1:]):
         print(json.dumps(asdict(found)), flush=True)

@@ -1,8 +1,8 @@
 """A sweep: many runs, packed into jobs for a scheduler; each job is one stack of runs.
 
-A job trains what of its runs has no record, and a job that was stopped goes on from its state. So
-a scheduler need only submit a job again until it is done. What a job costs is known beforehand,
-from measured costs, so that it can be given a place and a time.
+A job trains those of its runs that have no record, and goes on from its state if it was stopped. So
+a scheduler need only submit a job again until it is done. Measured costs say beforehand how much
+time and memory it takes.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from repro import ReproError, first_line, one_of, plural
-from repro.training.costs import MACHINES, Cost, Machine
+from repro.training.costs import DEVICE_COSTS, Cost, DeviceCosts
 from repro.words.experiments import TRAINED_PROFILES, WORDS, Experiment, plan
 
 
@@ -24,22 +24,22 @@ class Job(NamedTuple):
 
 
 def listed_runs(path: str | Path) -> list[Experiment]:
-    """The runs that a file lists: YAML, a list of groups in the words of ``plan``.
+    """The runs that a file lists: YAML, a list of dictionaries in the words of ``plan``.
 
     Raises ReproError, one line, if the file or a word in it is wrong.
     """
-    import yaml  # here, because a bare machine trains without it
+    import yaml  # here, because a bare costs trains without it
 
     try:
-        groups = yaml.safe_load(Path(path).read_text())
+        entries = yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise ReproError(f"{path}: {error.strerror}; name a file that lists runs") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ReproError(f"{path} is not YAML ({first_line(error)}); see workflow/sweeps") from None
-    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+    if not isinstance(entries, list) or not all(isinstance(words, dict) for words in entries):
         raise ReproError(f"{path} is no list of groups of runs; see workflow/sweeps")
     runs: list[Experiment] = []
-    for words in groups:
+    for words in entries:
         for word in words:
             one_of(f"word in {path}", word, WORDS)
         # auto may be smoke where jobs are planned, and full where they run
@@ -56,53 +56,56 @@ def jobs_of(
     """Pack runs into jobs of at most ``slot`` minutes, where that is possible, and ``memory`` GB.
 
     Runs of a job share their dataset, model, number of samples and length. The packing depends on
-    the list alone, and not on what is done already, so that a job keeps its name.
+    the list alone, whatever is done already, so that a job keeps its name.
+
+    >>> [len(job.runs) for job in jobs_of(plan("all", profile="smoke"))]
+    [5]
     """
-    machine = MACHINES[one_of("device", device, MACHINES)]
+    costs = DEVICE_COSTS[one_of("device", device, DEVICE_COSTS)]
     if not slot > 0 or not memory > 0:
         raise ReproError("a slot and its memory must be above 0; give minutes and GB")
     if device == "cpu" and any(e.precision == "tf32" for e in runs):
         raise ReproError("precision 'tf32' is not available on cpu; say float32, or --device cuda")
-    groups: dict[tuple, list[Experiment]] = {}
+    alike: dict[tuple, list[Experiment]] = {}
     for e in runs:
-        groups.setdefault(e.shared, []).append(e)
+        alike.setdefault(e.shared, []).append(e)
     stacks: list[list[Experiment]] = []
-    for group in groups.values():
-        size = _most(machine, group, slot, memory)
-        count = ceil(len(group) / size)
-        stacks += [group[place::count] for place in range(count)]
+    for shared in alike.values():
+        size = _most(costs, shared, slot, memory)
+        count = ceil(len(shared) / size)
+        stacks += [shared[place::count] for place in range(count)]
     return [
-        Job(f"job{number:03}", tuple(stack), machine.cost(stack))
+        Job(f"job{number:03}", tuple(stack), costs.cost(stack))
         for number, stack in enumerate(stacks, start=1)
     ]
 
 
-def _most(machine: Machine, group: Sequence[Experiment], slot: float, memory: float) -> int:
-    """How many runs of a group one job may hold.
+def _most(costs: DeviceCosts, alike: Sequence[Experiment], slot: float, memory: float) -> int:
+    """Count how many of runs that share a program one job may hold.
 
     A run that is longer than a slot takes several, and then its job may as well hold all the runs
     that have room, if that saves time.
     """
 
     def largest(fits) -> int:
-        sizes = range(1, len(group) + 1)
-        return max((size for size in sizes if fits(machine.cost(group[:size]))), default=0)
+        sizes = range(1, len(alike) + 1)
+        return max((size for size in sizes if fits(costs.cost(alike[:size]))), default=0)
 
     with_room = largest(lambda cost: cost.memory <= memory)
     if not with_room:
-        needed = machine.cost(group[:1]).memory
+        needed = costs.cost(alike[:1]).memory
         raise ReproError(
-            f"one run of {group[0].name} needs {needed:.1f} GB, and a job may have {memory:g}; "
+            f"one run of {alike[0].name} needs {needed:.1f} GB, and a job may have {memory:g}; "
             "give --memory more"
         )
     in_time = largest(lambda cost: cost.seconds <= 60 * slot)
     if in_time:
         return min(with_room, in_time)
-    return with_room if machine.stacks else 1
+    return with_room if costs.in_stacks else 1
 
 
 def jobs_as_text(jobs: Sequence[Job], device: str, slot: float) -> str:
-    """The jobs, what each should take, and the whole, as a table in text."""
+    """Write the jobs, with the time and memory of each and of all, as a table in text."""
     from tabulate import tabulate
 
     rows = []
@@ -110,13 +113,12 @@ def jobs_as_text(jobs: Sequence[Job], device: str, slot: float) -> str:
         first = job.runs[0]
         minutes = job.cost.seconds / 60
         slots = ceil(minutes / slot)
-        what = f"{first.group}, {plural(first.epochs, 'epoch')}"
-        rows.append(
-            [job.name, len(job.runs), what, f"{minutes:.1f}", slots, f"{job.cost.memory:.1f}"]
-        )
+        what = f"{first.setting_folder}, {plural(first.epochs, 'epoch')}"
+        memory = f"{job.cost.memory:.1f}"
+        rows.append([job.name, len(job.runs), what, f"{minutes:.1f}", slots, memory])
     table = tabulate(rows, ["job", "runs", "of", "minutes", "slots", "GB"], disable_numparse=True)
     hours = sum(job.cost.seconds for job in jobs) / 3600
-    energy = hours * MACHINES[device].watts / 1000
+    energy = hours * DEVICE_COSTS[device].watts / 1000
     kind = "GPU" if device == "cuda" else "core"
     runs = sum(len(job.runs) for job in jobs)
     whole = f"{plural(runs, 'run')} in {plural(len(jobs), 'job')}: {hours:.2f} {kind}-hours"

@@ -1,4 +1,4 @@
-"""Results on disk: an archive of records, what made each, and a number with its error."""
+"""Results on disk: an archive of records, their provenance, and a number with its error."""
 
 from repro.records.archive import (
     CURVE,
@@ -6,14 +6,16 @@ from repro.records.archive import (
     Archive,
     Record,
     Selection,
-    of_any_seed,
+    curves_of,
+    frame_of,
     omniglot_of,
     read,
+    records_of_any_seed,
     results_folder,
     root,
 )
 
 __all__ = [
-    "CURVE", "METRICS", "Archive", "Record", "Selection", "of_any_seed", "omniglot_of", "read",
-    "results_folder", "root",
+    "CURVE", "METRICS", "Archive", "Record", "Selection", "curves_of", "frame_of", "omniglot_of",
+    "read", "records_of_any_seed", "results_folder", "root",
 ]  # fmt: skip

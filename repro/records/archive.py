@@ -1,6 +1,6 @@
 """Results on disk: written whole or not at all, checked when read, never replaced.
 
-An ``Archive`` is a folder of records, ``<profile>/<group>/<run>/``, and of tables beside them. A
+An ``Archive`` is a folder of records, ``<profile>/<setting>/<run>/``, and of tables beside them. A
 record holds
 
 - ``config.json``: the ``Experiment``;
@@ -24,7 +24,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
@@ -42,12 +42,14 @@ from repro.records.schema import (
     IMAGES,
     OWN_BOUND,
     WEIGHTS,
+    Provenance,
     fault_of_provenance,
 )
 from repro.words import exhibits
 from repro.words.experiments import (
     PRECISIONS,
     PROFILES,
+    WORDS,
     Experiment,
     is_evaluated,
     profiles_of,
@@ -74,6 +76,7 @@ CURVE = (
 OF_AUDIT = ("logs", "checkpoints", "drawers", "figure4", "best", "proposals")
 OF_GRADIENTS = ("estimators", "samples", "looser")
 MADE_BY = dict.fromkeys(OF_AUDIT, "audit") | dict.fromkeys(OF_GRADIENTS, "gradients")
+SETTING_COLUMN = "group"  # of committed tables, read as ``setting``
 PAIR = {"inputs", "reconstructions"}  # images that figures draw
 
 
@@ -85,7 +88,7 @@ def root() -> Path:
 
 
 def results_folder(given: str | Path | None = None) -> Path:
-    """Where records are: as given, else ``REPRO_RESULTS_DIR``, else the project's ``results``.
+    """Folder of the records: as given, else ``REPRO_RESULTS_DIR``, else the project's ``results``.
 
     Raises ReproError if that can be no folder.
     """
@@ -104,11 +107,11 @@ class Record:
     path: Path
     experiment: Experiment
     metrics: dict[str, dict[str, float]]
-    provenance: dict
+    provenance: Provenance
 
     @property
     def is_tested_elsewhere(self) -> bool:
-        """Whether it has SSIM on the other dataset, too."""
+        """True if it has SSIM on the other dataset, too."""
         return any(name.startswith("ssim_on_") for name in self.metrics)
 
     @cached_property
@@ -188,15 +191,50 @@ class Record:
         )
 
 
+IDENTITY = ("run", "setting", "setting_folder", *WORDS, "device", "commit")  # tells records apart
+
+
+def _identity(record: Record) -> dict[str, object]:
+    e = record.experiment
+    names = {"run": e.folder, "setting": e.setting, "setting_folder": e.setting_folder}
+    words = asdict(e) | {"beta": math.nan if e.beta is None else e.beta}
+    return names | words | {name: getattr(record.provenance, name) for name in ("device", "commit")}
+
+
+def frame_of(found: Iterable[Record]):
+    """Records as a tidy frame: see ``Archive.frame``."""
+    import pandas as pd
+
+    rows = []
+    for record in found:
+        row = _identity(record)
+        for name, metric in record.metrics.items():
+            row |= {name: metric["value"], f"{name}_se": metric["se"]}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=None if rows else [*IDENTITY, *METRICS])
+
+
+def curves_of(found: Iterable[Record]):
+    """The epochs of records as a tidy frame: see ``Archive.curves``."""
+    import pandas as pd
+
+    trained = [record for record in found if len(record.curve)]
+    whose = frame_of(trained)[[*IDENTITY]]
+    if not trained:
+        return whose.reindex(columns=[*IDENTITY, *CURVE[:-1], "beta_now"])
+    epochs = pd.concat([record.curve.assign(run=record.experiment.folder) for record in trained])
+    return whose.merge(epochs.rename(columns={"beta": "beta_now"}), on="run")
+
+
 class Selection(NamedTuple):
-    """What an exhibit shows: records of every seed, and the runs that it still wants."""
+    """Records that an exhibit shows, of every seed, and the runs that it still lacks."""
 
     used: list[Record]
     missing: list[Experiment]
 
     @property
     def wanted(self) -> list[Experiment]:
-        """Every run that the exhibit shows or still wants."""
+        """Every run that the exhibit shows or still lacks."""
         return [*(r.experiment for r in self.used), *self.missing]
 
     @property
@@ -245,31 +283,64 @@ class Archive:
         return self.read(path)
 
     def read(self, path: Path) -> Record:
-        """The record in one of the archive's folders, verified when it is first asked for."""
+        """Read the record in one of the archive's folders, once; it is verified."""
         if path not in self._read:
             self._read[path] = read(path)
         return self._read[path]
 
-    def records(self, profile_name: str) -> list[Record]:
+    def records(self, profile: str) -> list[Record]:
         """Every record of a profile, in the order of their paths; looked for once.
 
-        What cannot be read, is not as it was written, or is of a method that does not exist now is
-        left out, with a warning.
+        A record is left out, with a warning, if it cannot be read, is not as it was written, or is
+        of a method that does not exist now.
         """
-        if profile_name not in self._listed:
+        if profile not in self._listed:
             found = []
-            for path in self.folders(profile_name):
+            for path in self.folders(profile):
                 try:
                     found.append(self.read(path))
                 except ReproError as left_out:
                     warnings.warn(f"left out: {left_out}", stacklevel=2)
-            self._listed[profile_name] = found
-        return list(self._listed[profile_name])
+            self._listed[profile] = found
+        return list(self._listed[profile])
 
-    def folders(self, profile_name: str) -> list[Path]:
+    def folders(self, profile: str) -> list[Path]:
         """The folders of a profile's records, whole or damaged, in order."""
-        found = sorted((self.folder / profile_name).glob("*/*/config.json"))
+        found = sorted((self.folder / profile).glob("*/*/config.json"))
         return [file.parent for file in found if file.parent.suffix != ".partial"]
+
+    def frame(self, *profiles: str):
+        """Every record as a row, of some profiles or of all; verified as they are read.
+
+        Columns: ``run``, the record's folder; the words of an ``Experiment`` (method, dataset,
+        model, M, K, beta at the start, seed, epochs, profile, ..., estimator, decoder); setting,
+        setting_folder, device and commit; each metric, and its standard error over the test images
+        as ``<metric>_se``. Bounds, ``log_px`` and ``minus_kl`` are in nats. A record that is not as
+        it was written is left out, with a warning.
+
+        >>> full = Archive("results").frame("full")
+        >>> of_vae = full.query("method == 'vae' and seed == 0").set_index("setting")
+        >>> of_vae.iwae_64.round(1).to_dict()
+        {'mnist-reference': -89.8, 'omniglot-reference': -111.3}
+        """
+        return frame_of(self._of_profiles(profiles))
+
+    def curves(self, *profiles: str):
+        """Every epoch of every record as a row, of some profiles or of all; verified.
+
+        Columns: those that tell records apart in ``frame``, and those of ``CURVE``, of which beta
+        at that epoch is ``beta_now``. Losses, bounds and ``log_px`` are in nats, errors are over
+        the test images.
+
+        >>> curves = Archive("results").curves("full")
+        >>> of_vae = curves.query("method == 'vae' and seed == 0 and epoch == epochs")
+        >>> of_vae.set_index("setting").log_px.round(1).to_dict()
+        {'mnist-reference': -89.2, 'omniglot-reference': -110.3}
+        """
+        return curves_of(self._of_profiles(profiles))
+
+    def _of_profiles(self, names: Sequence[str]) -> list[Record]:
+        return [record for name in names or PROFILES for record in self.records(name)]
 
     def write(
         self,
@@ -279,13 +350,13 @@ class Archive:
         grids: Mapping,
         images: dict[str, np.ndarray] | None,
         weights: dict | None,
-        origin: dict,
+        provenance: Provenance,
     ) -> Path:
         """Write a record under a temporary name and rename it when it is whole.
 
         A line of the curve may have ``gradients``, as ``signal.row``. ``grids`` holds inputs and
         reconstructions, and both again with ``_elsewhere``, as tensors; ``images`` the metrics of
-        every test image, each [n]; ``origin`` the provenance. A whole record is never replaced.
+        every test image, each [n]. A whole record is never replaced.
         """
         path = self.path_of(experiment)
         if self.holds(experiment):
@@ -294,20 +365,22 @@ class Archive:
         def fill(folder: Path) -> None:
             _write_texts(folder, experiment, metrics, curve)
             _write_arrays(folder, grids, images, weights)
-            _write_provenance(folder, origin)
+            files = {p.name: _sha256(p) for p in sorted(folder.iterdir())}
+            facts = replace(provenance, files=files).as_dict()
+            _write_json(folder / "provenance.json", facts)
 
         _write_folder(path, fill)
         self._forget(path)
         return path
 
     def _forget(self, path: Path) -> None:
-        """Look again for what a new record may change."""
+        """Forget what a new record may change."""
         self._read.pop(path, None)
         self._listed.clear()
         self._selected.clear()
         self.__dict__.pop("released", None)
 
-    # What exhibits show
+    # Records of exhibits
 
     @cached_property
     def released(self) -> dict[tuple[str, str, str], Record]:
@@ -333,17 +406,22 @@ class Archive:
         keys = [(e.family, e.model, e.method) for e in exhibits.runs_of(exhibit, "short")]
         return [self.released[k] for k in keys if k in self.released]
 
-    def select(self, exhibit: str, profile_name: str = "best") -> Selection:
-        """The records that an exhibit shows, of every seed, and the runs that it still wants.
+    def select(self, exhibit: str, profile: str = "best") -> Selection:
+        """Select the records that an exhibit shows, of every seed, and name the runs it lacks.
 
-        Of one dataset and model, all are of one profile, one version of Omniglot, one precision and
-        one length of training: the longest with half of the wanted runs, else the one with most.
-        ``best`` is the profile with most of the wanted runs; of two as good, full. What is missing
-        is wanted at that length. It is looked for once, and again after a ``write``.
+        In one setting, all are of one profile, one version of Omniglot, one precision and one
+        length of training: the longest with half of the wanted runs, else the one with most.
+        ``best`` is the profile with most of the wanted runs; of two as good, full. A missing run is
+        wanted at that length. The archive is searched once, and again after a ``write``.
+
+        >>> import tempfile
+        >>> selection = Archive(tempfile.mkdtemp()).select("figure1", "short")
+        >>> len(selection.used), len(selection.missing)
+        (0, 5)
         """
-        key = (exhibit, profile_name)
+        key = (exhibit, profile)
         if key not in self._selected:
-            names = profiles_of(profile_name)
+            names = profiles_of(profile)
             settings = dict.fromkeys(e.setting for e in exhibits.runs_of(exhibit, names[0]))
             parts = [self._select(exhibit, setting, names) for setting in settings]
             used = [record for part in parts for record in part.used]
@@ -352,7 +430,7 @@ class Archive:
         return self._selected[key]
 
     def _select(self, exhibit: str, setting: str, names: Sequence[str]) -> Selection:
-        """What an exhibit shows of one setting, in the best of some profiles."""
+        """Select what an exhibit shows of one setting, in the best of some profiles."""
         candidates = []
         for name in names:
             found = [r for r in self.records(name) if r.experiment.setting == setting]
@@ -383,52 +461,54 @@ class Archive:
         """The file of arrays that are of no single run."""
         return self.folder / "published" / f"{name}.npz"
 
-    def write_table(self, name: str, table, origin: dict, numbers: str = "%.5f") -> Path:
-        """Write a DataFrame, its ``numbers`` formatted, and beside it where it comes from."""
-        write = partial(table.to_csv, index=False, float_format=numbers, lineterminator="\n")
-        return _write_with_origin(self.table_path(name), write, origin)
+    def write_table(self, name: str, table, provenance: dict, numbers: str = "%.5f") -> Path:
+        """Write a DataFrame, its ``numbers`` formatted, and its provenance beside it."""
+        as_kept = table.rename(columns={"setting": SETTING_COLUMN})
+        write = partial(as_kept.to_csv, index=False, float_format=numbers, lineterminator="\n")
+        return _write_beside(self.table_path(name), write, provenance)
 
     def table(self, name: str):
         """A table of ``write_table`` and its provenance, verified."""
         import pandas as pd
 
         path = self.table_path(name)
-        origin = _verified_origin(path, name)
-        return pd.read_csv(path), origin
+        provenance = _verified_provenance(path, name)
+        return pd.read_csv(path).rename(columns={SETTING_COLUMN: "setting"}), provenance
 
-    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray], origin: dict) -> Path:
-        """Write arrays, and beside them where they come from."""
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray], provenance: dict) -> Path:
+        """Write arrays, and their provenance beside them."""
         path = self.arrays_path(name)
-        return _write_with_origin(path, lambda f: np.savez_compressed(f, **arrays), origin)
+        return _write_beside(path, lambda f: np.savez_compressed(f, **arrays), provenance)
 
     def arrays(self, name: str) -> tuple[dict[str, np.ndarray], dict]:
         """The arrays of ``write_arrays`` and their provenance, verified."""
         path = self.arrays_path(name)
-        origin = _verified_origin(path, name)
-        return _arrays_in(path), origin
+        provenance = _verified_provenance(path, name)
+        return _arrays_in(path), provenance
 
 
-def _write_with_origin(path: Path, write: Callable[[IO[bytes]], None], origin: dict) -> Path:
-    """Let ``write`` write a file, and beside it write where it comes from."""
+def _write_beside(path: Path, write: Callable[[IO[bytes]], None], provenance: dict) -> Path:
+    """Let ``write`` write a file, and write its provenance beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".partial")
     with open(unfinished, "wb") as file:
         write(file)
-    _write_json(path.with_suffix(".json"), origin | {"files": {path.name: _sha256(unfinished)}})
+    files = {path.name: _sha256(unfinished)}
+    _write_json(path.with_suffix(".json"), provenance | {"files": files})
     os.replace(unfinished, path)
     return path
 
 
-def _verified_origin(path: Path, name: str) -> dict:
-    """Where a table or arrays come from. Raises ReproError if they are not as they were written."""
+def _verified_provenance(path: Path, name: str) -> dict:
+    """Read the provenance of a table or arrays, which are as they were written, or ReproError."""
     study = name.split("/")[0]
     command = f"python -m repro {MADE_BY.get(study, study)}"
     if not path.exists():
         raise ReproError(f"there is no {path}; make it with: {command}")
     try:
-        origin = _read_json(path.with_suffix(".json"))
-        if origin["files"][path.name] == _sha256(path):
-            return origin
+        provenance = _read_json(path.with_suffix(".json"))
+        if provenance["files"][path.name] == _sha256(path):
+            return provenance
     except (FileNotFoundError, ValueError, KeyError):
         pass
     raise ReproError(
@@ -437,10 +517,10 @@ def _verified_origin(path: Path, name: str) -> dict:
 
 
 def _selected(wanted: list[Experiment], found: list[Record]) -> Selection:
-    """What the records found hold of the wanted runs, of any seed."""
+    """Select the records of the wanted runs, of any seed."""
     selection = Selection([], [])
     for e in wanted:
-        of_run = of_any_seed(e, found)
+        of_run = records_of_any_seed(e, found)
         selection.used.extend(of_run)
         if not of_run:
             selection.missing.append(e)
@@ -454,33 +534,30 @@ def _in_use(known: Iterable[str], found: Sequence[str]) -> list[str]:
 
 
 def _length(wanted: list[Experiment], found: list[Record]) -> int:
-    """The longest length of training with half of the wanted runs, else the one with most.
-
-    Without any, the profile's.
-    """
+    """The longest training of half of the wanted runs, else that of most, else the profile's."""
     counts = {}
     for epochs in {r.experiment.epochs for r in found}:
         runs = with_epochs(wanted, epochs)
-        counts[epochs] = len([e for e in runs if of_any_seed(e, found)])
+        counts[epochs] = len([e for e in runs if records_of_any_seed(e, found)])
     enough = min(max(counts.values(), default=0), (len(wanted) + 1) // 2)
     if not enough:
         return wanted[0].epochs
     return max(epochs for epochs, count in counts.items() if count >= enough)
 
 
-def of_any_seed(wanted: Experiment, found: Iterable[Record]) -> list[Record]:
+def records_of_any_seed(wanted: Experiment, found: Iterable[Record]) -> list[Record]:
     """The records of this experiment, whatever their seed."""
     return [r for r in found if replace(r.experiment, seed=wanted.seed) == wanted]
 
 
-def omniglot_of(runs: Iterable[Record]) -> str:
+def omniglot_of(records: Iterable[Record]) -> str:
     """The version of Omniglot of these records; without any, the one that is available."""
-    versions = (r.experiment.dataset for r in runs if r.experiment.family == "omniglot")
+    versions = (r.experiment.dataset for r in records if r.experiment.family == "omniglot")
     return next(versions, OMNIGLOT)
 
 
 def read(path: str | Path) -> Record:
-    """The record in ``path``: files there and unchanged, fields present, numbers finite."""
+    """Read the record in ``path``, and verify its files, fields and numbers."""
     path = Path(path).resolve()
     if not (path / "config.json").is_file():
         raise ReproError(
@@ -491,8 +568,8 @@ def read(path: str | Path) -> Record:
         experiment = _experiment_in(path)
         again = f"run: {experiment.command} --results ELSEWHERE"
         metrics = _read_json(path / "metrics.json")
-        record = Record(path, experiment, metrics, _read_json(path / "provenance.json"))
-        fault = _fault(record)
+        facts = _read_json(path / "provenance.json")
+        fault = _fault(path, experiment, metrics, facts)
     except ReproError:
         raise
     except FileNotFoundError as error:
@@ -501,7 +578,7 @@ def read(path: str | Path) -> Record:
         fault = f"cannot be read ({in_short(error)})"
     else:
         if not fault:
-            return record
+            return Record(path, experiment, metrics, Provenance(**facts))
         fault = f"is not as it was written ({fault})"
     raise ReproError(f"{path} {fault}; restore it, or {again}")
 
@@ -516,25 +593,23 @@ def _experiment_in(path: Path) -> Experiment:
     return experiment
 
 
-def _fault(record: Record) -> str:
-    """What is wrong with a record, or an empty string."""
-    path, experiment = record.path, record.experiment
+def _fault(path: Path, experiment: Experiment, metrics: dict, facts: dict) -> str:
+    """Name the first fault of a record, or none."""
     for metric in METRICS:
-        if metric not in record.metrics:
+        if metric not in metrics:
             return f"no {metric}"
-    if fault := fault_of_provenance(record.provenance):
+    if fault := fault_of_provenance(facts):
         return fault
     if path.parts[-3:] != Path(experiment.folder).parts:
         return f"it is the record of {experiment.folder}"
-    numbers = [m[k] for m in record.metrics.values() for k in ("value", "se")]
+    numbers = [m[k] for m in metrics.values() for k in ("value", "se")]
     if not all(map(math.isfinite, numbers)):
         return "a metric is not finite"
-    hashes = record.provenance["files"]
-    return _fault_of_files(path, hashes) or _fault_of_curve(path, experiment)
+    return _fault_of_files(path, facts["files"]) or _fault_of_curve(path, experiment)
 
 
 def _fault_of_files(path: Path, hashes: dict[str, str]) -> str:
-    """What is wrong with a record's files, given their hashes."""
+    """Name the first fault of a record's files, given their hashes."""
     there = {name for name in FILES_OF_RECORDS if (path / name).exists()}
     if not {*FILES} | there <= {*hashes}:
         return "a file has no hash"
@@ -551,7 +626,7 @@ def _fault_of_files(path: Path, hashes: dict[str, str]) -> str:
 
 
 def _fault_of_curve(path: Path, experiment: Experiment) -> str:
-    """What is wrong with a record's curve: a line for each epoch, every number finite."""
+    """Name the first fault of a record's curve: a line for each epoch, every number finite."""
     with open(path / "curve.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     epochs = experiment.epochs if PROFILES[experiment.profile].trained_here else 0
@@ -595,7 +670,7 @@ def _write_folder(path: Path, fill: Callable[[Path], None]) -> None:
 def _make_room(path: Path) -> None:
     """Remove what is in a record's place and is not a whole record.
 
-    It is looked at where no other process can put a record meanwhile.
+    It is moved aside first, so that no other process can put a record there meanwhile.
     """
     if not path.exists():
         return
@@ -632,38 +707,22 @@ def _write_texts(
 ) -> None:
     _write_json(folder / "config.json", experiment.as_dict())
     _write_json(folder / "metrics.json", metrics)
-    _write_curve(folder / "curve.csv", curve)
-    _write_gradients(folder / GRADIENTS, curve)
-    if source := own.source_of(experiment.method):
+    _write_csv(folder / "curve.csv", CURVE, curve)
+    if rows := [row for line in curve for row in line.get("gradients", ())]:
+        _write_csv(folder / GRADIENTS, rows[0], rows)
+    if source := own.text_of_bound(experiment.method):
         (folder / OWN_BOUND).write_text(source)
 
 
-def _write_provenance(folder: Path, origin: dict) -> None:
-    """Write where a record comes from, with a hash of each of its files."""
-    files = {p.name: _sha256(p) for p in sorted(folder.iterdir())}
-    _write_json(folder / "provenance.json", origin | {"files": files})
-
-
-def _write_curve(path: Path, curve: list[dict]) -> None:
+def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[dict]) -> None:
     with open(path, "w", newline="") as file:
-        table = csv.DictWriter(file, CURVE, lineterminator="\n", extrasaction="ignore")
-        table.writeheader()
-        table.writerows(curve)
-
-
-def _write_gradients(path: Path, curve: list[dict]) -> None:
-    """Write what the curve's lines say of gradients, if that was measured."""
-    rows = [row for line in curve for row in line.get("gradients", ())]
-    if not rows:
-        return
-    with open(path, "w", newline="") as file:
-        table = csv.DictWriter(file, rows[0], lineterminator="\n")
+        table = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         table.writeheader()
         table.writerows(rows)
 
 
 def _write_arrays(folder: Path, grids: Mapping, images: dict | None, weights: dict | None) -> None:
-    """Write images as bytes from 0 to 255, binary ones as 0 and 1, and what else is kept."""
+    """Write weights, metrics by image, and images as bytes: to 255, or 0 and 1 if binary."""
     from safetensors.torch import save
 
     grey = {}

@@ -1,4 +1,4 @@
-"""A number with what is known of its error; and how seeds and test images give one.
+"""Estimates: numbers with their errors, from seeds and from test images.
 
 A number is judged as an ``Estimate`` and becomes text once, where it is shown.
 """
@@ -23,7 +23,7 @@ ENOUGH = 3  # degrees of freedom with which a spread between seeds is known
 
 
 class ErrorOf(Enum):
-    """What an error is of."""
+    """Origins of an error."""
 
     IMAGES = "the choice of test images"
     SEEDS = "the training"
@@ -35,9 +35,13 @@ class ErrorOf(Enum):
 class Estimate:
     """A value, its standard error (None if unknown) and that error's degrees of freedom.
 
-    ``seeds`` counts the trainings behind it, and ``error_of`` says what the error is of (None if
-    unknown); a SPREAD has a standard deviation in place of an error. ``digits`` is how many
-    decimals are shown.
+    ``seeds`` counts the trainings behind it, and ``error_of`` names the error's origin (None if
+    unknown); a SPREAD has a standard deviation in place of an error. ``digits`` counts the decimals
+    that are shown.
+
+    >>> best = Estimate(-86.1234, 0.2)
+    >>> print(best, best.shown_with(1), sep="; ")
+    −86.12 ± 0.20; −86.1 ± 0.2
     """
 
     value: float
@@ -73,9 +77,12 @@ class Estimate:
         return replace(self, value=self.value - other.value, se=se, dof=dof)
 
     def beyond(self, errors: float) -> bool | None:
-        """Whether it is above 0 as clearly as a normal deviate of so many standard errors.
+        """True if it is above 0 as clearly as a normal deviate of so many standard errors.
 
-        By Student's t with the error's degrees of freedom; None without a standard error.
+        Student's t with the error's degrees of freedom is used; None without a standard error.
+
+        >>> Estimate(0.4, 0.1).beyond(3.0), Estimate(0.4, 0.1, dof=3).beyond(3.0)
+        (True, False)
         """
         if self.se is None or self.error_of is ErrorOf.SPREAD:
             return None
@@ -144,7 +151,7 @@ def added_errors(*errors: tuple[float, float]) -> tuple[float, float]:
 
 
 class Pooled(NamedTuple):
-    """The mean of several comparisons, and whether they differ by more than their errors."""
+    """The mean of several comparisons, and a test of their differences."""
 
     mean: Estimate
     count: int
@@ -158,8 +165,8 @@ class Pooled(NamedTuple):
 def pooled(found: Sequence[Estimate]) -> Pooled:
     """The random-effects mean of comparisons whose values are independent.
 
-    The variance between what they are of is Paule and Mandel's. The mean's error has two parts: of
-    the comparisons' own errors, known no better than the least known of them, since they may be
+    The variance between the compared values is Paule and Mandel's. The mean's error has two parts:
+    of the comparisons' own errors, known no better than the least known of them, since they may be
     borrowed from one fit; and of that variance, with one degree of freedom less than comparisons.
     """
     values = np.array([e.value for e in found])
@@ -181,7 +188,7 @@ def _chi_squared(values: np.ndarray, variances: np.ndarray) -> float:
 
 
 def _variance_between(values: np.ndarray, variances: np.ndarray) -> float:
-    """What has to be added to each variance for Q to be its expectation, or 0."""
+    """The addition to each variance with which Q is its expectation, or 0."""
     from scipy.optimize import brentq
 
     def excess(more: float) -> float:
@@ -198,7 +205,7 @@ class Share(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        """In percent."""
+        """The ratio and its interval in percent."""
         value, low, high = (number(100 * end, 0) for end in self)
         return f"{value} % ({low} to {high})"
 
@@ -223,30 +230,30 @@ def share_of(part: np.ndarray, whole: np.ndarray, level: float = 0.95) -> Share:
     return Share(ratio, float((of_both - half) / of_whole), float((of_both + half) / of_whole))
 
 
-def of_metric(metric: dict[str, float]) -> Estimate:
+def estimate_of(measured: dict[str, float]) -> Estimate:
     """A metric of one record, with its standard error over the test images."""
-    return Estimate(metric["value"], metric["se"], error_of=ErrorOf.IMAGES)
+    return Estimate(measured["value"], measured["se"], error_of=ErrorOf.IMAGES)
 
 
 def over_seeds(
-    runs: Sequence[Record], metric: str, among: Sequence[Record] = (), digits: int = 2
+    records: Sequence[Record], metric: str, among: Sequence[Record] = (), digits: int = 2
 ) -> Estimate | _NotRun:
     """A metric's mean over the seeds of one experiment, with its standard error.
 
-    The error is between seeds, ``seed_spread`` / sqrt(seeds), if these runs and those ``among``
+    The error is between seeds, ``seed_spread`` / sqrt(seeds), if these records and those ``among``
     which they stand tell that spread. Otherwise it is over the test images, each with its mean
     over the seeds. If single images were not kept, the mean of the seeds' own errors is given,
     which is an upper bound.
     """
-    if not runs:
+    if not records:
         return NOT_RUN
-    found = [r.metrics[metric] for r in runs]
+    found = [r.metrics[metric] for r in records]
     value = float(np.mean([m["value"] for m in found]))
-    seeds = len(runs)
-    spread, dof = seed_spread([*runs, *among], metric)
+    seeds = len(records)
+    spread, dof = seed_spread([*records, *among], metric)
     if dof:
         return Estimate(value, spread / seeds**0.5, dof, seeds, ErrorOf.SEEDS, digits)
-    by_image = [images_of(r, metric) for r in runs]
+    by_image = [images_of(r, metric) for r in records]
     if seeds > 1 and all(images is not None for images in by_image):
         error = Estimate.mean_of(np.mean(by_image, axis=0), ErrorOf.IMAGES, seeds, digits)
         return replace(error, value=value)
@@ -260,7 +267,7 @@ def paired_difference(
     """Mean of a - b over the seeds that both have, with its paired standard error.
 
     The error is of another training, sqrt(2 / seeds) times the paired ``seed_spread``, if these
-    runs and those ``among`` which they stand tell that spread. Otherwise it is over the test
+    records and those ``among`` which they stand tell that spread. Otherwise it is over the test
     images, each with its mean over the seeds; and unknown if single images were not kept.
     """
     by_seed = {r.experiment.seed: r for r in b}
@@ -281,7 +288,7 @@ def paired_difference(
 
 
 def _of_the_same_images(a: Record, b: Record) -> bool:
-    """Whether both kept single images, of the same binarisation."""
+    """True if both kept single images, of the same binarisation."""
     if not (a.images and b.images):
         return False
     return np.array_equal(a.reconstructions[0], b.reconstructions[0])
@@ -295,23 +302,26 @@ def images_of(record: Record, metric: str) -> np.ndarray | None:
 
 
 def seed_spread(shown: Sequence[Record], metric: str, paired: bool = False) -> tuple[float, int]:
-    """``pooled_spread`` of a metric of records, grouped by experiment."""
+    """``pooled_spread`` of a metric of records, whose labels are their experiments."""
     runs = list({r.experiment: r for r in shown}.values())
-    groups = [str(replace(r.experiment, seed=0)) for r in runs]
+    labels = [str(replace(r.experiment, seed=0)) for r in runs]
     seeds = [r.experiment.seed for r in runs] if paired else None
-    return pooled_spread(groups, [r.metrics[metric]["value"] for r in runs], seeds)
+    return pooled_spread(labels, [r.metrics[metric]["value"] for r in runs], seeds)
 
 
 def pooled_spread(
-    groups: Sequence, values: Sequence[float], seeds: Sequence[int] | None = None
+    labels: Sequence, values: Sequence[float], seeds: Sequence[int] | None = None
 ) -> tuple[float, int]:
-    """Standard deviation within groups, pooled over them, and its degrees of freedom.
+    """Standard deviation of values with one label, pooled over labels, and its degrees of freedom.
 
     (0, 0) if those are fewer than ``ENOUGH``: two seeds of one method tell little of their spread,
-    those of five methods together tell more. With ``seeds``, what is left once each seed has its
-    own mean, too (methods and seeds as a two-way layout): the spread for differences.
+    those of five methods together tell more. With ``seeds``, each seed has its own mean, too
+    (methods and seeds as a two-way layout), and the spread is that of paired differences.
+
+    >>> pooled_spread(["a"] * 3 + ["b"] * 3, [1, 2, 3, 11, 12, 13])
+    (1.0, 4)
     """
-    columns = pd.get_dummies([*groups])
+    columns = pd.get_dummies([*labels])
     if seeds is not None:
         columns = columns.join(pd.get_dummies([*seeds]))
     design = columns.to_numpy(float)

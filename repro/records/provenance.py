@@ -1,4 +1,4 @@
-"""Where numbers come from: the code's commit and state, versions, the device and the date."""
+"""Facts of a provenance: the code's commit and state, versions, the device and the date."""
 
 import datetime
 import os
@@ -42,14 +42,13 @@ def code_and_date() -> dict:
     return code | {"versions": versions, "date": now}
 
 
-def code_of(origin: dict) -> str:
-    """The commit in a provenance, marked if the code held changes; ``unknown`` without one."""
-    commit = origin["commit"] or "unknown"
-    return commit + CHANGES if origin["dirty"] else commit
+def code_of(commit: str | None, dirty: bool | None) -> str:
+    """A commit, marked if the code held changes; ``unknown`` without one."""
+    return (commit or "unknown") + (CHANGES if dirty else "")
 
 
 def git_says(folder: Path, *words: str) -> str | None:
-    """What git says of a folder; None if it says nothing."""
+    """The output of a git command in a folder; None if it fails."""
     try:
         done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True)
     except OSError:  # there is no git

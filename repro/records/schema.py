@@ -1,6 +1,6 @@
-"""What a record's provenance may hold: types, lengths and formats.
+"""The provenance of a record: its fields, and their types, lengths and formats.
 
-A record may come from anybody. Its provenance is shown in pages, tables and the PDF, so that its
+A record may come from anybody, and its provenance is shown in pages, tables and the PDF. So its
 words must be plain: no markup, and nothing that Markdown, HTML or LaTeX would read as a command.
 """
 
@@ -8,8 +8,10 @@ import datetime
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Annotated
 
-from repro.records.provenance import CHANGES
+from repro.records.provenance import CHANGES, code_of
 
 FILES = ("config.json", "curve.csv", "metrics.json", "reconstructions.npz")  # in every record
 WEIGHTS = "model.safetensors"
@@ -36,6 +38,11 @@ is_code = matching(rf"(unknown|[0-9a-f]{{6,40}})({re.escape(CHANGES)})?")
 def is_commit(value: object) -> bool:
     """True of a commit's digits, ``unknown``, or None."""
     return value is None or is_code(value)
+
+
+def is_flag(value: object) -> bool:
+    """True of yes, no, and None."""
+    return value in (True, False, None)
 
 
 def is_date(value: object) -> bool:
@@ -73,39 +80,60 @@ def series(of_values: Holds) -> Holds:
     return lambda value: isinstance(value, list) and all(map(of_values, value))
 
 
-FIELDS: dict[str, Holds] = {
-    "commit": is_commit,
-    "dirty": lambda value: value in (True, False, None),
-    "versions": mapping(is_plain),
-    "device": is_plain,
-    "seconds": mapping(is_duration),
-    "date": is_date,
-    "data": mapping(is_plain),
-    "log_px_samples": is_count,
-    "files": mapping(is_hash, names=lambda name: name in FILES_OF_RECORDS),
-}
-OPTIONAL: dict[str, Holds] = {
-    "commit_from": is_plain,
-    "trained_by": series(is_commit),
-    "engines": series(is_plain),
-    "precision": is_plain,
-    "evaluated_on": is_plain,
-    "binarisations": is_count,
-    "weights": mapping(is_plain),
-}
+hashes_of_files = mapping(is_hash, names=FILES_OF_RECORDS.__contains__)
 
 
-def fault_of_provenance(provenance: object) -> str:
-    """What is wrong with a provenance, or an empty string."""
-    if not isinstance(provenance, dict):
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Origin of a record: the fields of ``provenance.json``, which leaves out what is not given.
+
+    ``files`` holds the SHA-256 of the record's other files, known when they are written.
+    """
+
+    commit: Annotated[str | None, is_commit]
+    dirty: Annotated[bool | None, is_flag]
+    commit_from: Annotated[str | None, is_plain] = None
+    versions: Annotated[dict[str, str], mapping(is_plain)]
+    date: Annotated[str, is_date]
+    trained_by: Annotated[list[str] | None, series(is_commit)] = None
+    engines: Annotated[list[str] | None, series(is_plain)] = None
+    precision: Annotated[str | None, is_plain] = None
+    device: Annotated[str, is_plain]
+    evaluated_on: Annotated[str | None, is_plain] = None
+    data: Annotated[dict[str, str], mapping(is_plain)]
+    log_px_samples: Annotated[int, is_count]
+    seconds: Annotated[dict[str, float], mapping(is_duration)]
+    binarisations: Annotated[int | None, is_count] = None
+    weights: Annotated[dict[str, str] | None, mapping(is_plain)] = None
+    files: Annotated[dict[str, str], hashes_of_files] = field(default_factory=dict)
+
+    @property
+    def codes(self) -> list[str]:
+        """Commits of the code that wrote the record, and of the code that trained."""
+        return [code_of(self.commit, self.dirty), *(self.trained_by or [])]
+
+    def as_dict(self) -> dict:
+        """Make the content of ``provenance.json``."""
+        names = [f.name for f in fields(self)]
+        if self.weights:  # the order in which the records of the report's weights are committed
+            names.remove("precision")
+            names.insert(names.index("seconds"), "precision")
+        needed = ("commit", "dirty")
+        facts = {name: getattr(self, name) for name in names}
+        return {n: value for n, value in facts.items() if value is not None or n in needed}
+
+
+def fault_of_provenance(content: object) -> str:
+    """Name the first fault of the content of ``provenance.json``, or none."""
+    if not isinstance(content, dict):
         return "provenance.json is not a list of fields"
-    for field in FIELDS:
-        if field not in provenance:
-            return f"no {field}"
-    known = FIELDS | OPTIONAL
-    for field, content in provenance.items():
-        if field not in known:
+    known = {f.name: f for f in fields(Provenance)}
+    for name, fact in known.items():
+        if fact.default is not None and name not in content:
+            return f"no {name}"
+    for name, value in content.items():
+        if name not in known:
             return "provenance.json has a field that is not known"
-        if not known[field](content):
-            return f"{field} in provenance.json is not as it should be"
+        if not known[name].type.__metadata__[0](value):
+            return f"{name} in provenance.json is not as it should be"
     return ""

@@ -1,1 +1,1 @@
-"""What is measured, shown and judged: one paper, a report on it, and what else was asked."""
+"""Studies: measurements, exhibits and verdicts on one paper, a report on it, and beyond."""

@@ -15,9 +15,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from repro.records import Archive, Record, of_any_seed
-from repro.records.estimates import CLEAR, NOT_RUN, ErrorOf, Estimate, number, of_metric, over_seeds
-from repro.studies import evidence, similarity
+from repro.records import Archive, Record, records_of_any_seed
+from repro.records.estimates import (
+    CLEAR,
+    NOT_RUN,
+    ErrorOf,
+    Estimate,
+    estimate_of,
+    number,
+    over_seeds,
+)
+from repro.studies import evidence, similarity, style
 from repro.studies.captions import (
     COUNTING_TRAINING,
     METHOD_TITLES,
@@ -39,7 +47,6 @@ from repro.studies.frames import (
     show_origins,
 )
 from repro.studies.reported import TABLE1
-from repro.studies.style import COLOURS, GREY, INK, MARKERS, error_bars, legend_above, styled_figure
 from repro.studies.tables import paired_differences
 from repro.words.exhibits import LOG_BLOCK, SETTINGS
 from repro.words.experiments import TABLE_METHODS, Experiment, commands, plan
@@ -178,7 +185,7 @@ def _shown(cell: Cell) -> dict[str, object]:
         shown |= {
             "95 % from": Estimate(low),
             "95 % to": Estimate(high),
-            "corrected": of_metric(cell.record.metrics[cell.metric]),
+            "corrected": estimate_of(cell.record.metrics[cell.metric]),
             "z": Estimate(cell.z, digits=1),
             "verdict": cell.verdict,
         }
@@ -206,7 +213,7 @@ def closeness(archive: AnyArchive = None) -> pd.DataFrame:
         cells = [NOT_RUN] * len(titles)
         if record := released.get((dataset, model, method)):
             elbo, ess, units = (
-                of_metric(record.metrics[k]) for k in ("elbo", "ess", "active_units")
+                estimate_of(record.metrics[k]) for k in ("elbo", "ess", "active_units")
             )
             apart = record.images["elbo"] - record.images["log_px"]
             cells = [elbo, Estimate.mean_of(apart, ErrorOf.IMAGES), ess, units.shown_with(0)]
@@ -250,7 +257,7 @@ def _twins(archive: Archive, profile: str) -> tuple[dict[str, tuple], list[Exper
     missing: list[Experiment] = []
     for released in plan("all", profile=profile, protocol="released"):
         pair = (*plan(released.method, profile=profile), released)
-        runs[released.method] = tuple(of_any_seed(e, found) for e in pair)
+        runs[released.method] = tuple(records_of_any_seed(e, found) for e in pair)
         missing += [e for e in pair if not archive.holds(e)]
     return runs, missing
 
@@ -273,7 +280,7 @@ def gaps(archive: AnyArchive = None) -> pd.DataFrame:
     """The logged "-KL" over each whole run: its mean, its spread, how often it is above 0."""
     rows: Rows = {}
     blocks = blocks_of_logs(Archive.of(archive))
-    for (setting, method), mine in blocks.groupby(["group", "method"], sort=False):
+    for (setting, method), mine in blocks.groupby(["setting", "method"], sort=False):
         mean = mine.gap_mean
         spread = float(np.sqrt((mine.gap_sd**2).mean() + mean.var()))  # of single epochs
         se = spread / (LOG_BLOCK * len(mine)) ** 0.5
@@ -331,9 +338,8 @@ def proposals(archive: AnyArchive = None) -> pd.DataFrame:
     for of_model in found.to_dict("records"):
         for title, (value, error, digits) in PROPOSALS.items():
             cell = Estimate(of_model[value], of_model.get(error), digits=digits)
-            rows[of_model["group"].replace("-", " "), title][METHOD_TITLES[of_model["method"]]] = (
-                cell
-            )
+            setting = of_model["setting"].replace("-", " ")
+            rows[setting, title][METHOD_TITLES[of_model["method"]]] = cell
     first = found.iloc[0]
     caption = (
         f"k̂ of 5,000 weights each of {first.images} test images; the rise of {first.deep_images} "
@@ -376,7 +382,7 @@ def _share(tests: Iterable[bool]) -> str:
 
 def _of_printed_and_logged(cells: Sequence[Cell], blocks: pd.DataFrame) -> list[str]:
     """Whether the printed table is the logs, and what the logged gap is."""
-    per_log = blocks.groupby(["group", "method"]).gap_mean.agg(["mean", "sem"])
+    per_log = blocks.groupby(["setting", "method"]).gap_mean.agg(["mean", "sem"])
     return [
         f"{_share(abs(c.printed - c.logged) < 0.0051 for c in cells)} printed cells of Table 1 "
         f"are, to the printed digit, the mean of the last {LOG_BLOCK} epochs of the released logs.",
@@ -393,7 +399,7 @@ def _of_measured(cells: Sequence[Cell]) -> list[str]:
     log_px = [c for c in cells if c.metric == "log_px"]
     iwae_64 = [c for c in cells if c.metric == "iwae_64"]
     minus_kl = [c for c in cells if c.metric == "minus_kl"]
-    gaps_measured = [of_metric(c.record.metrics["minus_kl"]) for c in minus_kl]
+    gaps_measured = [estimate_of(c.record.metrics["minus_kl"]) for c in minus_kl]
     values = [gap.value for gap in gaps_measured]
     return [
         f"{_share(c.inside for c in cells)} lie in the interval where the released evaluation of "
@@ -420,7 +426,7 @@ def _of_omniglot(archive: Archive) -> list[str]:
     for method, record in models.items():
         block = last_block(blocks, "omniglot-reference", method)
         off.append(abs(record.metrics["log_px"]["value"] - block.log_px_mean))
-    version = models["iwae"].provenance["data"]["variant"]
+    version = models["iwae"].provenance.data["variant"]
     return [
         f"On Omniglot these weights, measured on {version}, have log p̂ within **{max(off):.2f} "
         "nats** of the released logs, all five; how its drawings are resized was chosen with a "
@@ -465,58 +471,57 @@ def _of_the_papers_claim(archive: Archive) -> list[str]:
     return said
 
 
+BESIDE = {"report": -0.2, "paper": 0.2}  # a method's place
+
+
+@style.styled()
 def printed_and_corrected(archive: AnyArchive = None):
     """Table 1's printed values, the released weights measured again, and the paper's values."""
-    cells = cells_of_table1(Archive.of(archive))
-    with styled_figure(2, 3, (8, 4.6), sharex=True) as (figure, axes):
-        panels = [(model, metric) for model in TABLE1["report"] for metric in METRIC_TITLES]
-        for ax, (model, metric) in zip(axes.flat, panels, strict=True):
-            of_panel = [c for c in cells if (c.model, c.metric) == (model, metric)]
-            for place, cell in enumerate(of_panel):
-                _draw_cell(ax, place, cell)
-            if metric == "minus_kl":
-                ax.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
-            names = [m.upper() for m in TABLE_METHODS]
-            title = f"{METRIC_TITLES[metric]}, {model}"
-            ax.set(title=title, xticks=range(len(names)), xticklabels=names)
-            ax.tick_params(axis="x", labelsize=7)
-        for row in axes:
-            row[0].set_ylabel("nats")
-        again = {"label": "the same weights, measured again", "linestyle": "none"}
-        axes[0, 0].plot([], [], "o", color=INK, **again)
-        legend_above(figure, axes[0, 0], 3)
-    return figure
+    found = []
+    for cell in cells_of_table1(Archive.of(archive)):
+        shown = {"report": Estimate(cell.printed), "paper": cell.paper}
+        if cell.record:
+            value = cell.record.metrics[cell.metric]["value"]
+            shown[cell.method] = Estimate(value, cell.error)
+        for look, nats in shown.items():
+            x = TABLE_METHODS.index(cell.method) + BESIDE.get(look, 0.0)
+            row = {"model": cell.model, "metric": METRIC_TITLES[cell.metric], "x": x}
+            found.append(row | {"look": look, "nats": nats, "open": look == "report"})
+    point = {"color": style.GREY, "marker": "o", "linestyle": "none"}
+    looks = {"report": point, "paper": point | {"marker": "X"}}
+    looks |= {m: style.look(m) for m in TABLE_METHODS}
+    points = style.each_in_its("look", looks) | {"linestyle": "none", "markersize": 5}
+    facets = {"row": "model", "col": "metric", "sharey": False}
+    grid = style.faceted(pd.DataFrame(found).dropna(), (8, 4.6), "x", "nats", points, **facets)
+    for (_, metric), ax in grid.axes_dict.items():
+        ax.set_xticks(range(len(TABLE_METHODS)), [m.upper() for m in TABLE_METHODS], fontsize=7)
+        if metric == METRIC_TITLES["minus_kl"]:
+            ax.axhline(0, color=style.GREY, linewidth=0.8, linestyle=":")
+    grid.set_axis_labels("", "nats")
+    named = {
+        "report, as printed": looks["report"] | style.OPEN,
+        "the same weights, measured again": point | {"color": style.INK},
+        "paper": looks["paper"],
+    }
+    style.legend_above(grid.figure, named)
+    return grid.figure
 
 
-def _draw_cell(ax, place: int, cell: Cell) -> None:
-    """A printed value, the same weights measured again, and the paper's value."""
-    hollow = {"color": GREY, "markerfacecolor": "none"}
-    ax.plot(place - 0.2, cell.printed, "o", label="report, as printed", **hollow)
-    if cell.record:
-        value = cell.record.metrics[cell.metric]["value"]
-        marks = {"fmt": MARKERS[cell.method], "color": COLOURS[cell.method]}
-        error_bars(ax, [place], [Estimate(value, cell.error)], **marks)
-    if cell.paper:
-        error_bars(ax, [place + 0.2], [cell.paper], fmt="x", color=GREY, label="paper")
-
-
+@style.styled()
 def logged_gaps(archive: AnyArchive = None):
     """The logged gaps, in means of 20 epochs, with two standard deviations of the subset's."""
     archive = Archive.of(archive)
     blocks = blocks_of_logs(archive)
-    with styled_figure(1, 2, (8, 3), sharey=True) as (figure, axes):
-        for ax, model in zip(axes.flat, TABLE1["report"], strict=True):
-            for m in TABLE_METHODS:
-                mine = blocks[(blocks.group == f"mnist-{model}") & (blocks.method == m)]
-                points = {"color": COLOURS[m], "markersize": 2.5, "alpha": 0.6}
-                ax.plot(mine.last_epoch, mine.gap_mean, MARKERS[m], label=m.upper(), **points)
-            iwae = archive.released.get(("mnist", model, "iwae"))
-            if iwae:
-                error = 2 * subset_error(iwae)
-                ax.axhspan(-error, error, color=GREY, alpha=0.2, linewidth=0)
-            ax.axhline(0, color=GREY, linewidth=0.8)
-            ax.set(xlabel="epoch", title=model)
-        axes[0, 0].set_ylabel("nats")
-        spacing = {"handletextpad": 0.1, "columnspacing": 0.8}
-        axes[0, 1].legend(frameon=False, fontsize=7, ncols=5, loc="lower right", **spacing)
-    return figure
+    dots = {"linestyle": "none", "markersize": 2.5, "alpha": 0.6}
+    models = {f"mnist-{model}": model for model in TABLE1["report"]}
+    of_mnist = blocks[blocks.setting.isin(models)]
+    grid = style.faceted(of_mnist, (8, 3), "last_epoch", "gap_mean", dots, col="setting")
+    for setting, ax in grid.axes_dict.items():
+        if iwae := archive.released.get(("mnist", models[setting], "iwae")):
+            error = 2 * subset_error(iwae)
+            ax.axhspan(-error, error, color=style.GREY, alpha=0.2, linewidth=0)
+        ax.axhline(0, color=style.GREY, linewidth=0.8)
+        ax.set_title(models[setting])
+    grid.set_axis_labels("epoch", "nats")
+    style.legend_above(grid.figure, style.titled(METHOD_TITLES))
+    return grid.figure

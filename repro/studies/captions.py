@@ -1,4 +1,4 @@
-"""What runs are called, and what every exhibit says of where its numbers come from."""
+"""Names of runs, and every exhibit's words on where its numbers come from."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ from dataclasses import replace
 from repro import own, plural
 from repro.records import Record
 from repro.records.estimates import ENOUGH
-from repro.records.provenance import CHANGES, code_of
+from repro.records.provenance import CHANGES
 from repro.words.experiments import PRECISIONS, PROFILES, Experiment
 
 METRIC_TITLES = {"iwae_64": "IWAE-64", "log_px": "log p̂(x)", "minus_kl": "−KL(Q‖P)"}
@@ -31,7 +31,7 @@ BETWEEN_SEEDS = (
 
 
 def label(e: Experiment) -> str:
-    """What a run is called in tables and figures, as PIWAE(8,8)."""
+    """The name of a run in tables and figures, as PIWAE(8,8)."""
     if e.protocol == "released":
         return label(replace(e, protocol="paper")) + " as released"
     if e.estimator != "rep":
@@ -61,7 +61,7 @@ def labels(shown: Sequence[Record]) -> list[str]:
 
 
 def length_of_ours(wanted: Iterable[Experiment]) -> str:
-    """What a table calls our own runs: how long they are, or would be."""
+    """The name of our own runs in a table: how long they are, or would be."""
     return "ours, " + " and ".join(dict.fromkeys(str(e.epochs) for e in wanted)) + " epochs"
 
 
@@ -69,17 +69,17 @@ def origin(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
     """``conditions`` of records, with commits, dates and devices."""
     if not used:
         return conditions(used)
-    dates = sorted({r.provenance["date"] for r in used})
+    dates = sorted({r.provenance.date for r in used})
     commits = dict.fromkeys(commit for r in used for commit in _commits(r))
     said = [conditions(used, error).removesuffix(".")]
     said.append("commit " + ", ".join(commits))
     said.append(" to ".join(dict.fromkeys((dates[0], dates[-1]))))
-    said.append(", ".join(sorted({r.provenance["device"] for r in used})))
+    said.append(", ".join(sorted({r.provenance.device for r in used})))
     return "; ".join(said) + "."
 
 
 def conditions(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
-    """What a reader needs to read a number: profile, data, epochs, seeds, the kind of error."""
+    """The conditions of a number: profile, data, epochs, seeds, the kind of error."""
     if not used:
         return "No records yet."
     several = len({r.experiment.seed for r in used}) > 1
@@ -92,7 +92,7 @@ def conditions(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
     else:
         said = [plural(len(used), "released model"), *dict.fromkeys(map(_data_and_length, used))]
         said.append(f"evaluated with {_seeds(used)}")
-    said.append(f"log p̂ with K = {used[0].provenance['log_px_samples']}")
+    said.append(f"log p̂ with K = {used[0].provenance.log_px_samples}")
     if error:
         said.append(error.replace(OVER_IMAGES, BETWEEN_SEEDS) if several else error)
     return "; ".join(said) + "."
@@ -111,7 +111,7 @@ def _seeds(used: Sequence[Record]) -> str:
 def _data_and_length(record: Record) -> str:
     """The data, the model unless it is the reference, and the length of training."""
     e = record.experiment
-    words = [record.provenance["data"]["variant"]]
+    words = [record.provenance.data["variant"]]
     if e.model != "reference":
         words.append(f"{e.model} model")
     if e.epochs == e.planned_epochs:
@@ -132,16 +132,15 @@ def about_released(used: Sequence[Record], expected: int, error: str = OVER_IMAG
     }
 
 
-def made_by(origin_of_table: dict) -> str:
+def made_by(provenance: dict) -> str:
     """The device and the commit that made a table beside the records."""
-    return f"{origin_of_table['device']}, commit {(origin_of_table['commit'] or 'unknown')[:10]}"
+    return f"{provenance['device']}, commit {(provenance['commit'] or 'unknown')[:10]}"
 
 
 def _commits(record: Record) -> list[str]:
     """The code that trained and wrote the record, shortened, and marked if it held changes."""
-    codes = [code_of(record.provenance), *record.provenance.get("trained_by", [])]
     short = {}
-    for code in codes:
+    for code in record.provenance.codes:
         changes = " (with changes)" if code.endswith(CHANGES) else ""
         short[f"{code.removesuffix(CHANGES)[:10]}{changes}"] = None
     return [*short]

@@ -1,15 +1,15 @@
-"""What the paper and the report claim, and what the records say of it.
+"""Claims of the paper and of the report, and the verdicts of the records on them.
 
 A claim's check returns a ``Verdict``: an outcome and the evidence in Markdown. The outcome follows
 from estimates; the evidence is made of the same estimates, and nothing reads it back.
 """
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache, partial
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,20 +32,19 @@ from repro.studies.estimator_runs import (
     ENCODER_ALONE,
     USUAL,
     EstimatorRuns,
-    Setting,
+    Regime,
     log_px_of_one_decoder,
 )
-from repro.studies.evidence import NAMES_OF_SETTINGS, Evidence, Source, rounded_up
-from repro.studies.frames import by_method
+from repro.studies.evidence import LOG_P, NAMES_OF_SETTINGS, Evidence, Source, rounded_up
 from repro.studies.gradients import exponent_of, ratio, with_jackknife
 from repro.studies.reported import FIGURE4, TABLE1
 from repro.studies.similarity import SsimVerdict
 from repro.words import exhibits
-from repro.words.experiments import RELEASED_LAYOUTS, TABLE_METHODS
+from repro.words.experiments import LAYOUTS_AS_RELEASED, TABLE_METHODS
 
 
 class Outcome(StrEnum):
-    """What became of a claim."""
+    """The outcome of a claim."""
 
     HOLDS = "holds"
     HOLDS_IN_PART = "holds in part"
@@ -134,20 +133,21 @@ def summed_up(tests: Iterable[bool], confirming: bool = False) -> Outcome:
 
 
 class Difference(NamedTuple):
-    """How far a method is ahead of IWAE."""
+    """The distance by which a method is ahead of IWAE."""
 
     source: Source
     setting: str
     method: str
     estimate: Estimate
+    metric: str
 
     @property
     def kind(self) -> str:
-        """What it may be put together with: the same method, in a model of the same size.
+        """The comparisons that it may be pooled with: one method, in models of one size.
 
         A released model that was not trained as its method says is another method's.
         """
-        departs = self.source.released and self.method in RELEASED_LAYOUTS
+        departs = self.source.released and self.method in LAYOUTS_AS_RELEASED
         of_whom = "the released " if departs else ""
         return f"{of_whom}{self.method.upper()} with the {self.setting.split()[1]} model"
 
@@ -198,15 +198,19 @@ def weighed(differences: Sequence[Difference], margin: float = 0.0) -> Outcome:
 def differences_from_iwae(
     evidence: Evidence, metric: str, methods: Sequence[str], settings: Sequence[str]
 ) -> list[Difference]:
-    """Each method's difference from IWAE, wherever its error is known."""
+    """Each method's difference from IWAE, wherever its error is known.
+
+    Where log p(x) was not measured, log p-hat stands in for it.
+    """
+    tried = (metric, "log_px") if metric == LOG_P else (metric,)
     found = []
-    for whose in ("weights", "ours"):
-        for setting in settings:
-            for method in methods:
-                estimate = evidence.apart(setting, method, "iwae", metric, whose)
-                if estimate and estimate.se is not None:
-                    source = Source.of(evidence.runs(setting, method, whose)[0])
-                    found.append(Difference(source, setting, method, estimate))
+    for whose, setting, method in product(("weights", "ours"), settings, methods):
+        for measure in tried:
+            estimate = evidence.apart(setting, method, "iwae", measure, whose)
+            if estimate and estimate.se is not None:
+                source = Source.of(evidence.runs(setting, method, whose)[0])
+                found.append(Difference(source, setting, method, estimate, measure))
+                break
     return found
 
 
@@ -218,13 +222,13 @@ def ahead(
     no_test: str = "",
     margin: float = 0.0,
 ) -> Verdict:
-    """Whether the methods are clearly ahead of IWAE, or not behind by more than a margin.
+    """Judge whether methods are clearly ahead of IWAE, or not behind by more than a margin.
 
     Only whole trainings count, and not the report's weights if ``no_test`` says why they do not.
     With a margin what does not count is told as well.
     """
     found, tests = _compared(evidence, metric, methods, settings, no_test)
-    said = _by_sources_listed(found if margin else tests)
+    said = _by_sources_listed(found if margin else tests, metric)
     if not said:
         said = "no records" if margin else "no records of ours yet"
     for kind, mine in by_kind(d for d in tests if d.source.whole).items():
@@ -233,7 +237,8 @@ def ahead(
     if margin:
         said += f"; as good as means clearly above {number(-margin, 1)}"
     caveat = f"; {no_test}" if no_test else ""
-    said = f"{CALLED[metric]} minus IWAE's, {said}{caveat}{_caution(evidence, metric)}"
+    measures = {d.metric for d in found}
+    said = f"{CALLED[metric]} minus IWAE's, {said}{caveat}{_caution(evidence, measures)}"
     return Verdict(weighed(tests, margin), said)
 
 
@@ -245,9 +250,9 @@ def _compared(
     return found, [d for d in found if not (no_test and d.source.released)]
 
 
-def _caution(evidence: Evidence, metric: str) -> str:
-    """What a verdict on generative networks by log p-hat has to add."""
-    if metric != "log_px":
+def _caution(evidence: Evidence, measures: Collection[str]) -> str:
+    """The caution that a verdict on generative networks needs where it rests on log p-hat."""
+    if "log_px" not in measures:
         return ""
     return (
         ". log p̂ depends on the proposal as well: with one decoder and different encoders it is "
@@ -255,8 +260,11 @@ def _caution(evidence: Evidence, metric: str) -> str:
     )
 
 
-def _by_sources_listed(differences: Iterable[Difference]) -> str:
-    """The differences of each source, after its name and the number of trainings behind each."""
+def _by_sources_listed(differences: Iterable[Difference], metric: str) -> str:
+    """The differences of each source, after its name and the number of trainings behind each.
+
+    One that is not in ``metric`` says in what it is.
+    """
     by_source: dict[Source, list[Difference]] = {}
     for d in differences:
         by_source.setdefault(d.source, []).append(d)
@@ -266,9 +274,15 @@ def _by_sources_listed(differences: Iterable[Difference]) -> str:
         behind = " or ".join(plural(count, "training") for count in counts) + " each"
         if counts == [1]:
             behind = ONE_EACH
-        listed = [f"{d.estimate} ({d.method.upper()}, {_title(d.setting)})" for d in mine]
+        listed = [f"{d.estimate} ({_where(d, metric)})" for d in mine]
         said.append(f"{source}, {behind}: {', '.join(listed)}")
     return "; ".join(said)
+
+
+def _where(d: Difference, metric: str) -> str:
+    """A difference's method and setting, as PIWAE, MNIST."""
+    where = f"{d.method.upper()}, {_title(d.setting)}"
+    return where if d.metric == metric else f"{where}, {CALLED[d.metric]}"
 
 
 def _title(setting: str) -> str:
@@ -279,21 +293,21 @@ def _title(setting: str) -> str:
 
 
 def _short_leads(
-    evidence: Evidence, compared: dict[str, Setting], said: str, told: str = ""
+    evidence: Evidence, compared: dict[str, Regime], said: str, told: str = ""
 ) -> Verdict:
-    """How far bounds are ahead of IWAE's where they were trained, each with what is ``told``."""
+    """Compare bounds with IWAE's in short trainings; ``told`` is added to each difference."""
     found = []
-    for name, setting in compared.items():
-        runs = EstimatorRuns(evidence.archive, setting)
+    for name, regime in compared.items():
+        runs = EstimatorRuns(evidence.archive, regime)
         pair = (f"{name} {USUAL}", f"iwae {USUAL}")
         if lead := runs.apart(*pair, "iwae_64"):
-            length = told.format(setting.epochs)
+            length = told.format(regime.epochs)
             found.append(f"{lead} ({name.upper()}{length}, {runs.trainings_behind(*pair)})")
     return Verdict(Outcome.SHORT, f"{said}{', '.join(found)}") if found else NO_RECORDS
 
 
 def encoder_alone(evidence: Evidence) -> Verdict:
-    """Whether an encoder alone does better with a looser bound, for a decoder that is held."""
+    """Judge whether a looser bound trains a better encoder for a decoder that is held."""
     said = (
         f"for the decoder of the report's IWAE, after {ENCODER_ALONE.epochs} epochs on MNIST, "
         "IWAE-64 minus that with IWAE's bound: "
@@ -303,7 +317,7 @@ def encoder_alone(evidence: Evidence) -> Verdict:
 
 
 def other_settings(evidence: Evidence) -> Verdict:
-    """Whether the paper's other layouts and its other beta are ahead of IWAE, too."""
+    """Judge whether the paper's other layouts and its other beta are ahead of IWAE, too."""
     compared = {
         "miwae(4,16)": BOTH_NETWORKS,
         "piwae(4,16)": BOTH_EARLIER,
@@ -314,7 +328,7 @@ def other_settings(evidence: Evidence) -> Verdict:
 
 
 def comparable_ssim(evidence: Evidence) -> Verdict:
-    """Whether the methods' SSIM differs by less than it does between images of one method."""
+    """Judge whether SSIM differs less between methods than between the images of one."""
     tests = []
     clear = 0
     said = []
@@ -342,33 +356,43 @@ def comparable_ssim(evidence: Evidence) -> Verdict:
 
 
 def larger_model(evidence: Evidence) -> Verdict:
-    """Whether a larger model gains more in log p-hat than a better method does."""
-    log_px = {}
-    for setting in ("mnist reference", "mnist larger"):
-        runs = by_method(evidence.runs(setting))
-        if not all(runs.values()):
-            return NO_RECORDS
-        log_px[setting] = {m: of[0].metrics["log_px"]["value"] for m, of in runs.items()}
-    reference = log_px["mnist reference"]
-    gains = [log_px["mnist larger"][m] - reference[m] for m in TABLE_METHODS]
+    """Judge whether a larger model gains more in log p(x) than a better method does."""
+    measured = [m for m in (LOG_P, "log_px") if _of_both_models(evidence, m)]
+    if not measured:
+        return NO_RECORDS
+    metric = measured[0]
+    reference, larger = _of_both_models(evidence, metric)
+    gains = [larger[m] - reference[m] for m in TABLE_METHODS]
     near = [reference[m] for m in ("iwae", "piwae", "miwae")]
     spreads = (np.ptp(near), np.ptp(list(reference.values())))
     said = (
-        f"in the released weights, {ONE_EACH}, log p̂ gains {number(min(gains))} to "
+        f"in the released weights, {ONE_EACH}, {CALLED[metric]} gains {number(min(gains))} to "
         f"{number(max(gains))} nats; IWAE, PIWAE and MIWAE differ by "
-        f"{number(spreads[0])}, all five by {number(spreads[1])}{_caution(evidence, 'log_px')}"
+        f"{number(spreads[0])}, all five by {number(spreads[1])}{_caution(evidence, {metric})}"
     )
     return Verdict(summed_up(bool(g > s) for g in gains for s in spreads), said)
+
+
+def _of_both_models(evidence: Evidence, metric: str) -> list[dict[str, float]]:
+    """A metric of the released models on MNIST by method, or nothing if one lacks it."""
+    settings = ("mnist reference", "mnist larger")
+    found = [evidence.of_released(setting, metric) for setting in settings]
+    return found if all(len(values) == len(TABLE_METHODS) for values in found) else []
 
 
 # Claims about printed values
 
 
-CALLED = {"iwae_64": "IWAE-64", "log_px": "log p̂", "minus_kl": "the gap"}
+CALLED = {
+    "iwae_64": "IWAE-64",
+    "log_px": "log p̂",
+    "minus_kl": "the gap",
+    LOG_P: "log p(x) by annealed importance sampling",
+}
 
 
 def printed_cells(evidence: Evidence, metric: str) -> Verdict:
-    """How many of Table 1's ten printed values of a metric are the weights' own.
+    """Count Table 1's printed values of a metric that are the weights' own, of ten.
 
     Those that are another quantity's are corrected.
     """
@@ -387,7 +411,7 @@ def printed_cells(evidence: Evidence, metric: str) -> Verdict:
 
 
 def printed_ssim(evidence: Evidence, exhibit: str) -> Verdict:
-    """Whether an exhibit's printed SSIM values are the weights'."""
+    """Judge whether an exhibit's printed SSIM values are the weights'."""
     near = similarity.NEAR[2 if exhibit.startswith("Table") else 3]
     verdicts = similarity.verdicts(evidence.archive, exhibit)
     confirmed = [v is SsimVerdict.CONFIRMED for v in verdicts]
@@ -403,7 +427,7 @@ def printed_ssim(evidence: Evidence, exhibit: str) -> Verdict:
 
 
 def learned_beta(evidence: Evidence) -> Verdict:
-    """Whether a learned beta makes CIWAE robust against its start, and better."""
+    """Judge whether a learned beta makes CIWAE robust against its start, and better."""
     best = max(e.value for rows in TABLE1["report"].values() for e in rows["log_px"].values())
     said = (
         f"the printed scores ({FIGURE4['fixed']}, {FIGURE4['learned']}) lie above the best log p̂ "
@@ -427,14 +451,14 @@ def learned_beta(evidence: Evidence) -> Verdict:
 
 
 def parameter_counts(evidence: Evidence) -> Verdict:
-    """Whether the two models have as many parameters as the report says."""
+    """Judge whether the two models have as many parameters as the report says."""
     counts = [MODELS[model].parameters for model in ("reference", "larger")]
     said = " and ".join(f"{count:,}" for count in counts)
     return Verdict(summed_up([counts == [425_284, 973_624]], confirming=True), said)
 
 
 def ciwae_is_a_vae(evidence: Evidence) -> Verdict:
-    """Whether the released CIWAE is a VAE."""
+    """Judge whether the released CIWAE is a VAE."""
     from_vae = evidence.apart("mnist reference", "ciwae", "vae", "log_px")
     from_iwae = evidence.apart("mnist reference", "ciwae", "iwae", "log_px")
     if not (from_vae and from_iwae):
@@ -454,7 +478,7 @@ def ciwae_is_a_vae(evidence: Evidence) -> Verdict:
 def in_every_place(
     evidence: Evidence, holds: Callable[[pd.DataFrame], bool], counting: float = 0.0
 ) -> Verdict:
-    """Whether a claim ``holds`` in each place.
+    """Judge whether a claim ``holds`` in each place.
 
     Where no more than ``counting`` weights count, the evidence says so; the verdict is of all.
     """
@@ -490,7 +514,7 @@ def at_the_theorys_rates(rows: pd.DataFrame) -> bool:
 
 
 def clearer(rows: pd.DataFrame, method: str, net: str, times: float = 1.0) -> bool:
-    """Whether a method's SNR at T = 64 is clearly above so many times IWAE's."""
+    """Tell whether a method's SNR at T = 64 is clearly above so many times IWAE's."""
     layouts = {layout.method: layout for layout in AT_T}
 
     def excess(r: pd.DataFrame) -> float:
@@ -500,12 +524,12 @@ def clearer(rows: pd.DataFrame, method: str, net: str, times: float = 1.0) -> bo
 
 
 def remedies_are_clearer(rows: pd.DataFrame) -> bool:
-    """Whether PIWAE, MIWAE and CIWAE give the inference network a clearer gradient."""
+    """Tell whether PIWAE, MIWAE and CIWAE give the inference network a clearer gradient."""
     return all(clearer(rows, m, "phi") for m in ("piwae", "miwae", "ciwae"))
 
 
 def groups_do_not_matter(rows: pd.DataFrame) -> bool:
-    """Whether the generative network's gradient is as clear with IWAE as with MIWAE."""
+    """Tell whether the generative network's gradient is as clear with IWAE as with MIWAE."""
     return not clearer(rows, "miwae", "theta", times=1.1)
 
 
@@ -536,7 +560,7 @@ def _claim(row: dict[str, str]) -> Claim:
 
 
 class Correction(NamedTuple):
-    """How far the many comparisons behind the verdicts on methods can mislead."""
+    """The share of false verdicts that many comparisons make likely."""
 
     tests: int
     clear: int

@@ -4,29 +4,29 @@ Of the logs there are committed summaries, in blocks of 20 epochs.
 """
 
 import textwrap
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from repro import ReproError
-from repro.records import Archive, Record, Selection
+from repro.records import Archive, Record, Selection, curves_of, frame_of
+from repro.records.estimates import Estimate
 from repro.studies import style
 from repro.studies.captions import METHOD_TITLES, label, labels
-from repro.studies.frames import AnyArchive, by_method
+from repro.studies.frames import AnyArchive
 from repro.words.exhibits import CURVES_OF, runs_of
-from repro.words.experiments import TABLE_METHODS, Experiment
+from repro.words.experiments import Experiment
 
 
 def blocks_of_logs(archive: Archive) -> pd.DataFrame:
-    """Means and standard deviations of blocks of 20 epochs; ``group`` names the setting."""
+    """Means and standard deviations of blocks of 20 epochs, by setting and method."""
     return archive.table("logs")[0]
 
 
 def last_block(blocks: pd.DataFrame, setting: str, method: str) -> pd.Series:
     """The last 20 epochs of a run's log."""
-    mine = blocks[(blocks.group == setting) & (blocks.method == method)]
+    mine = blocks[(blocks.setting == setting) & (blocks.method == method)]
     return mine.loc[mine.last_epoch.idxmax()]
 
 
@@ -38,8 +38,24 @@ def logged(block: pd.Series, metric: str) -> float:
 def leads_in_logs(archive: Archive) -> pd.DataFrame:
     """PIWAE's and MIWAE's logged log p-hat minus IWAE's, by setting and last epoch of 20."""
     blocks = blocks_of_logs(archive)
-    log_px = blocks.pivot(index=["group", "last_epoch"], columns="method", values="log_px_mean")
-    return log_px.sub(log_px.iwae, axis=0)[["piwae", "miwae"]]
+    return _leads(
+        blocks.pivot(index=["setting", "last_epoch"], columns="method", values="log_px_mean")
+    )
+
+
+def our_leads(curves: pd.DataFrame) -> pd.DataFrame:
+    """The same of our runs with the same seed, by setting, epoch and seed."""
+    return _leads(
+        curves.pivot(index=["setting", "epoch", "seed"], columns="method", values="log_px")
+    )
+
+
+def _leads(log_px: pd.DataFrame) -> pd.DataFrame:
+    known = log_px.reindex(columns=["iwae", *LEADERS])
+    return known.sub(known.iwae, axis=0)[[*LEADERS]]
+
+
+LEADERS = {"piwae": "PIWAE", "miwae": "MIWAE"}
 
 
 def passed_for_good(leads: pd.Series) -> int | None:
@@ -57,77 +73,63 @@ def nodes_of(curve: pd.Series) -> dict[float, float]:
 
 def checkpoint_of(e: Experiment, archive: Archive) -> pd.Series:
     """A released run's row in the table of best checkpoints."""
-    found = archive.table("checkpoints")[0].set_index(["group", "method"])
+    found = archive.table("checkpoints")[0].set_index(["setting", "method"])
     return found.loc[e.setting, e.method]
 
 
-def draw_logs(ax, blocks: pd.DataFrame, column: str, names: dict[str, str]) -> None:
-    """A line for each method in the logs of one setting, with some markers."""
-    for m, name in names.items():
-        log = blocks[blocks.method == m]
-        line = style.look(m) | {"label": name, "markevery": max(len(log) // 8, 1)}
-        ax.plot(log.last_epoch, log[column], **line)
-
-
+@style.styled()
 def logged_log_px(archive: AnyArchive = None):
     """The logs' log p-hat by epoch, in means of 20 epochs: which methods lie together."""
     blocks = blocks_of_logs(Archive.of(archive))
-    with style.styled_figure(1, 3, (8, 3)) as (figure, axes):
-        for ax, group in zip(axes.flat, blocks.group.unique(), strict=True):
-            run = blocks[blocks.group == group]
-            draw_logs(ax, run, "log_px_mean", {m: m.upper() for m in TABLE_METHODS})
-            late = run[run.last_epoch > run.last_epoch.max() / 10].log_px_mean
-            limits = (late.min(), late.max() + 0.5)
-            ax.set(xlabel="epoch", title=group.replace("-", ", "), ylim=limits)
-        axes[0, 0].set_ylabel("nats")
-        style.legend_above(figure, axes[0, 0], 5)
-    return figure
+    apart = {"sharex": False, "sharey": False}
+    grid = style.faceted(blocks, (8, 3), "last_epoch", "log_px_mean", MARKS, col="setting", **apart)
+    for setting, ax in grid.axes_dict.items():
+        run = blocks[blocks.setting == setting]
+        late = run[run.last_epoch > run.last_epoch.max() / 10].log_px_mean
+        ax.set(title=setting.replace("-", ", "), ylim=(late.min(), late.max() + 0.5))
+    grid.set_axis_labels("epoch", "nats")
+    style.legend_above(grid.figure, style.titled(METHOD_TITLES))
+    return grid.figure
 
 
+MARKS = {"markevery": 0.15}  # of the length of a line, on the page
+
+
+@style.styled()
 def leads(profile: str = "best", archive: AnyArchive = None):
     """PIWAE's and MIWAE's lead over IWAE in log p-hat: lines from the logs, open marks ours."""
     archive = Archive.of(archive)
-    logged = leads_in_logs(archive)
-    used = []
-    with style.styled_figure(1, 3, (8, 3.2), sharex=True, sharey=True) as (figure, axes):
-        for ax, (setting, exhibit) in zip(axes.flat, CURVES_OF.items(), strict=True):
-            runs = by_method(of_same_images(archive.select(exhibit, profile).used))
-            for m in logged:
-                at = [1, 3, 7, 15, -1]
-                ax.plot(logged[m][setting], markevery=at, label=m.upper(), **style.look(m))
-                ahead = mean_lead(runs[m], runs["iwae"])
-                open_marks = style.look(m) | {"linestyle": "none", "markerfacecolor": "none"}
-                ax.plot(ahead.index, ahead, **open_marks)
-            used += [record for m in ("iwae", *logged) for record in runs[m]]
-            ax.axhline(0, color=style.GREY, linewidth=0.8, linestyle=":")
-            ax.set(xscale="log", xlabel="epoch", title=setting.replace("-", ", "))
-            ax.xaxis.set_major_formatter("{x:g}")
-        first = axes[0, 0]
-        first.set_ylabel("nats")
-        first.set_yscale("symlog", linthresh=0.5, linscale=1)
-        first.set_yticks([-0.5, -0.25, 0, 0.25, 0.5, 1, 2, 4, 8])
-        first.yaxis.set_major_formatter("{x:g}")
-        first.set_yticks([], minor=True)
-        said = "lines: the report's logs; open: ours"
-        axes[0, -1].legend(title=said, title_fontsize=8, frameon=False, fontsize=8)
-        return style.with_conditions(figure, used, None)
+    shown = [r for exhibit in CURVES_OF.values() for r in archive.select(exhibit, profile).used]
+    compared = [r for r in shown if r.experiment.method in ("iwae", *LEADERS)]
+    ours = _tidy(our_leads(of_same_images(curves_of(shown)))).assign(open=True)
+    logged = _tidy(leads_in_logs(archive))
+    marks = {"markevery": [1, 3, 7, 15, -1]}
+    panels = {"col": "setting", "col_order": CURVES_OF}
+    grid = style.faceted(logged, (8, 3.2), "last_epoch", "nats", marks, **panels)
+    grid.refline(y=0, color=style.GREY, linewidth=0.8, linestyle=":")
+    for setting, ax in grid.axes_dict.items():
+        style.lines(ours[ours.setting == setting], "epoch", "nats", ax, linestyle="none")
+        ax.set(title=setting.replace("-", ", "), xscale="log", xlabel="epoch")
+        ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_yscale("symlog", linthresh=0.5, linscale=1)
+    ax.set_yticks([-0.5, -0.25, 0, 0.25, 0.5, 1, 2, 4, 8])
+    ax.set_yticks([], minor=True)
+    ax.yaxis.set_major_formatter("{x:g}")
+    said = "lines: the report's logs; open: ours"
+    ax.legend(handles=style.entries(style.titled(LEADERS)), title=said)
+    return style.with_conditions(grid.figure, compared, None)
 
 
-def mean_lead(a: Sequence[Record], b: Sequence[Record]) -> pd.Series:
-    """Mean over the seeds that both have of the difference in log p-hat, by epoch."""
-    return (curves_of(a, "log_px") - curves_of(b, "log_px")).mean(axis=1).dropna()
-
-
-def curves_of(runs: Sequence[Record], metric: str) -> pd.DataFrame:
-    """A metric on the curve of each seed, [epoch, seed]."""
-    curves = {r.experiment.seed: r.curve.set_index("epoch")[metric] for r in runs}
-    return pd.DataFrame(curves, dtype=float)
+def _tidy(by_method: pd.DataFrame) -> pd.DataFrame:
+    """A row for each value of a table with a column for each method."""
+    return by_method.rename_axis(columns="method").stack().rename("nats").reset_index()
 
 
 WINDOWS = {"figure1": 10, "figure2": 5, "figure3": 10}  # of (a), in epochs, as in the report
-METRICS_OF_PANELS = ("iwae_64", "log_px")
+METRICS_OF_PANELS = {"iwae_64": "IWAE-64", "log_px": "log p̂(x)"}
 
 
+@style.styled()
 def training_curves(name: str, profile: str = "best", archive: AnyArchive = None):
     """Figures 1 to 3: (a) IWAE-64 and (b) log p-hat of the test set by epoch.
 
@@ -137,127 +139,97 @@ def training_curves(name: str, profile: str = "best", archive: AnyArchive = None
     """
     archive = Archive.of(archive)
     selection = archive.select(name, profile)
-    ours = of_same_images(selection.used)
-    selection = selection._replace(used=ours)
-    window = WINDOWS[name]
-    if ours and ours[0].experiment.epochs < 20 * window:
-        window = 1
+    ours = selection.used
     rows = 2 if ours else 1
-    with style.styled_figure(rows, 2, (8, 0.6 + 2.9 * rows), sharey="row") as (figure, axes):
-        for ax in axes.flat:
-            ax.set(xlabel="epoch")
-            style.whole_epochs(ax)
-        for row in axes:
-            row[0].set_ylabel("nats")
-        _draw_logs(axes[0], runs_of(name, "short")[0].setting, archive, archive.released_in(name))
-        if ours:
-            _draw_ours(axes[1], selection, window)
-        style.legend_above(figure, axes[0, 0], 5)
-        return style.with_conditions(figure, ours)
+    figure, axes = style.subplots(rows, 2, (8, 0.6 + 2.9 * rows), sharey="row")
+    _draw_logs(axes[0], runs_of(name, "short")[0].setting, archive, archive.released_in(name))
+    if ours:
+        short = ours[0].experiment.epochs < 20 * WINDOWS[name]
+        _draw_ours(axes[1], selection, 1 if short else WINDOWS[name])
+    for ax in axes.flat:
+        ax.set(xlabel="epoch", ylabel="nats")
+        style.whole_epochs(ax)
+    style.legend_above(figure, style.titled(METHOD_TITLES))
+    return style.with_conditions(figure, ours)
 
 
 def _draw_logs(row, setting: str, archive: Archive, again: Sequence[Record]) -> None:
     """The report's logs, and stars for the released weights measured ``again``."""
-    row[0].set_title("report: (a) logged as IWAE-64")
-    row[1].set_title("report: (b) log p̂(x), logged")
     blocks = blocks_of_logs(archive)
-    blocks = blocks[blocks.group == setting]
+    blocks = blocks[blocks.setting == setting]
     last = blocks.last_epoch.max()
+    weights = frame_of(again).assign(epoch=1.03 * last)
+    star = {"style": None, "marker": "*", "markersize": 9, "linestyle": "none"}
     for ax, metric in zip(row, METRICS_OF_PANELS, strict=True):
-        draw_logs(ax, blocks, f"{metric}_mean", METHOD_TITLES)
-        for r in again:
-            star = {"color": style.COLOURS[r.experiment.method], "markersize": 9}
-            ax.plot(last * 1.03, r.metrics[metric]["value"], "*", **star)
+        every = blocks.last_epoch.nunique() // 8
+        style.lines(blocks, "last_epoch", f"{metric}_mean", ax, markevery=every)
+        style.lines(weights, "epoch", metric, ax, **star)
         if again:
             said = "★ these weights, measured again"
             ax.text(0.98, 0.03, said, transform=ax.transAxes, ha="right", fontsize=8)
     late = blocks[blocks.last_epoch > last / 10].log_px_mean
-    lowest = min([late.min(), *(r.metrics["iwae_64"]["value"] for r in again)])
-    row[0].set_ylim(lowest - 0.3, late.max() + 0.7)
+    lowest = np.fmin(late.min(), weights.iwae_64.min())
+    row[0].set(title="report: (a) logged as IWAE-64", ylim=(lowest - 0.3, late.max() + 0.7))
+    row[1].set(title="report: (b) log p̂(x), logged")
 
 
 def _draw_ours(row, selection: Selection, window: int) -> None:
     """Our own curves."""
-    rolling = f", rolling mean of {window}" if window > 1 else ""
-    row[0].set_title(f"ours: (a) IWAE-64{rolling}")
-    row[1].set_title("ours: (b) log p̂(x)")
-    counts: list[int] = []
-    for m, runs in by_method(selection.used).items():
-        draw_by_epoch(row[0], runs, "iwae_64", window, style.look(m))
-        counts += draw_by_epoch(row[1], runs, "log_px", 1, style.look(m))
-    if len(set(counts)) > 1:
-        row[1].set_title(f"ours: (b) log p̂(x), of {min(counts)} to {max(counts)} seeds")
+    curves = of_same_images(curves_of(selection.used))
+    log_px = over_seeds_by_epoch(curves, "log_px")
+    iwae_64 = rolling(curves, "iwae_64", window)
+    style.lines(iwae_64, "epoch", "iwae_64", row[0], errorbar="se", **MARKS)
+    style.lines(log_px, "epoch", "log_px", row[1], linestyle="none", markersize=5)
+    averaged = f", rolling mean of {window}" if window > 1 else ""
+    row[0].set_title(f"ours: (a) IWAE-64{averaged}")
+    fewest, most = log_px.seeds.min(), log_px.seeds.max()
+    counted = f", of {fewest} to {most} seeds" if fewest < most else ""
+    row[1].set_title(f"ours: (b) log p̂(x){counted}")
     row[1].set_xlim(row[0].get_xlim())  # log p-hat may be known of the last epoch alone
-    without_the_first_tenth(row[0], selection.used, METRICS_OF_PANELS)
+    without_the_first_tenth(row[0], curves, *METRICS_OF_PANELS)
     say_what_is_missing(row, selection.missing)
 
 
-def without_the_first_tenth(ax, ours: Sequence[Record], metrics: Iterable[str]) -> None:
+def without_the_first_tenth(ax, curves: pd.DataFrame, *metrics: str) -> None:
     """Let the first tenth of training fall off the page, as it does in the report's figures."""
-    late = pd.concat([r.curve[r.curve.epoch >= r.experiment.epochs / 10] for r in ours])
-    values = late[[*metrics]].melt().value
+    values = curves[curves.epoch >= curves.epochs / 10][[*metrics]].melt().value
     margin = 0.05 * (values.max() - values.min()) or 1
     ax.set_ylim(values.min() - margin, values.max() + margin)
 
 
-def draw_by_epoch(
-    ax, runs: Sequence[Record], metric: str, window: int, line: dict, name: str | None = None
-) -> list[int]:
-    """Mean over the seeds that have an epoch, rolling; a band between seeds, or bars over images.
+def rolling(curves: pd.DataFrame, metric: str, window: int) -> pd.DataFrame:
+    """Each seed's rolling mean over so many epochs, at those that were measured."""
+    measured = curves.pivot(index="epoch", columns=["method", "seed"], values=metric)
+    every_epoch = measured.reindex(range(1, measured.index.max() + 1))
+    means = every_epoch.rolling(window, min_periods=1).mean()
+    of_seeds = means.where(every_epoch.notna()).stack(["method", "seed"]).dropna()
+    return of_seeds.rename(metric).reset_index()
 
-    Returns how many seeds each drawn epoch has.
+
+def over_seeds_by_epoch(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A metric's mean over the seeds that have an epoch, and of how many seeds it is.
+
+    Its error is between seeds; of a method with one seed, over the test images.
     """
-    if not runs:
-        return []
-    measured = [r.curve.set_index("epoch").dropna(subset=[metric]) for r in runs]
-    rolling = [_rolling(m[metric], window) for m in measured]
-    values = pd.concat(rolling, axis=1).sort_index()
-    counts = values.count(axis=1)
-    mean = values.mean(axis=1)
-    if metric == "log_px":  # measured at a few epochs only
-        line = line | {"linestyle": "none", "markersize": 5}
-    every = max(len(values) // 8, 1) if metric == "iwae_64" else 1
-    ax.plot(mean.index, mean, markevery=every, label=name, **line)
-    if len(runs) > 1:
-        error = values.std(axis=1, ddof=1) / np.sqrt(counts)
-    else:
-        error = measured[0][f"{metric}_se"]
-    if metric == "log_px":
-        bars = {"fmt": "none", "ecolor": line["color"], "capsize": 2}
-        ax.errorbar(mean.index, mean, error, **bars)
-    elif len(runs) > 1:
-        band = {"color": line["color"], "alpha": 0.25, "linewidth": 0}
-        ax.fill_between(mean.index, mean - error, mean + error, **band)
-    return counts.tolist()
+    measured = curves.dropna(subset=[metric])
+    by_epoch = measured.groupby(["method", "epoch"], sort=False)
+    found = by_epoch[metric].agg(["mean", "sem", "count"]).rename(columns={"count": "seeds"})
+    seeds = measured.groupby("method").seed.nunique().reindex(found.index, level="method")
+    errors = found["sem"].where(seeds > 1, by_epoch[f"{metric}_se"].first())
+    found[metric] = [*map(Estimate, found["mean"], errors)]
+    return found.reset_index()
 
 
-def _rolling(values: pd.Series, window: int) -> pd.Series:
-    """Rolling mean over so many epochs, at those that were measured."""
-    every_epoch = values.reindex(range(1, values.index.max() + 1))
-    return every_epoch.rolling(window, min_periods=1).mean()[values.index]
-
-
-def of_same_images(shown: Sequence[Record]) -> list[Record]:
-    """The records, with log p-hat of one number of test images at each epoch.
+def of_same_images(curves: pd.DataFrame) -> pd.DataFrame:
+    """Curves with log p-hat of one number of test images at each epoch of a setting.
 
     Of the others' it is left out: most records have that number, or it is the larger one.
     """
-    if not shown:
-        return []
-    together = pd.concat([r.curve for r in shown]).dropna(subset=["log_px"])
-    images = together.log_px_images.fillna(np.inf)  # of all, where none is said
-    usual = images.groupby(together.epoch).agg(lambda of_epoch: of_epoch.mode().max())
-    return [_with_log_px_of(r, usual) for r in shown]
-
-
-def _with_log_px_of(record: Record, images: pd.Series) -> Record:
-    """A copy of a record with log p-hat only where it is of so many images, by epoch."""
-    curve = record.curve.copy()
-    others = curve.log_px_images.fillna(np.inf) != curve.epoch.map(images)
-    curve.loc[others, "log_px"] = np.nan
-    copy = replace(record)
-    vars(copy)["curve"] = curve
-    return copy
+    images = curves.log_px_images.fillna(np.inf)  # of all, where none is said
+    measured = images.where(curves.log_px.notna())
+    by_epoch = measured.groupby([curves.setting, curves.epoch])
+    usual = by_epoch.transform(lambda of_epoch: of_epoch.mode().max())
+    return curves.assign(log_px=curves.log_px.where(images == usual))
 
 
 def say_what_is_missing(axes, missing: Sequence[Experiment]) -> None:
@@ -268,23 +240,22 @@ def say_what_is_missing(axes, missing: Sequence[Experiment]) -> None:
         ax.text(0.98, 0.03, said, transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
 
 
+@style.styled()
 def run_curves(shown: Sequence[Record]):
     """IWAE-64 and log p-hat of the test set by epoch, a line for each record."""
     some(shown)
-    shown = of_same_images(shown)
-    with style.styled_figure(1, 2, (8, 3.4), sharey=True) as (figure, axes):
-        titles = ("IWAE-64", "log p̂(x)")
-        for ax, metric, title in zip(axes.flat, METRICS_OF_PANELS, titles, strict=True):
-            for record, name in zip(shown, labels(shown), strict=True):
-                measured = record.curve.dropna(subset=[metric])
-                epochs, values, errors = (measured[k] for k in ("epoch", metric, f"{metric}_se"))
-                line = style.look(record.experiment.method)
-                ax.errorbar(epochs, values, errors, label=name, capsize=2, **line)
-            ax.set(xlabel="epoch", title=title)
-            style.whole_epochs(ax)
-        axes[0, 0].set_ylabel("nats")
-        axes[0, 0].legend(frameon=False, fontsize=8)
-        return style.with_conditions(figure, shown)
+    curves = of_same_images(curves_of(shown))
+    looks = {r.experiment.folder: style.look(r.experiment.method) for r in shown}
+    of_runs = style.each_in_its("run", looks)
+    figure, (axes,) = style.subplots(1, 2, (8, 3.4), sharey=True)
+    for ax, (metric, title) in zip(axes, METRICS_OF_PANELS.items(), strict=True):
+        measured = curves.dropna(subset=[metric])
+        estimates = [*map(Estimate, measured[metric], measured[f"{metric}_se"])]
+        style.lines(measured.assign(nats=estimates), "epoch", "nats", ax, **of_runs)
+        ax.set(title=title)
+        style.whole_epochs(ax)
+    axes[0].legend(handles=style.entries(dict(zip(labels(shown), looks.values(), strict=True))))
+    return style.with_conditions(figure, shown)
 
 
 def some(shown: Sequence[Record]) -> None:

@@ -1,4 +1,4 @@
-"""What the studies measure: of gradients, and what the theory expects of it; and of pictures.
+"""Designs of the studies of gradients, with the theory's expectations, and of pictures.
 
 ``gradient_runs`` and ``planes`` measure, ``gradients`` and ``figures`` show.
 """
@@ -64,7 +64,7 @@ OFFSETS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)  # in the linear Gaussian model, of
 
 
 def offset_title(offset: float) -> str:
-    """What the linear Gaussian model at an offset is called."""
+    """The name of the linear Gaussian model at an offset."""
     return f"linear Gaussian, offset {offset:g}"
 
 
@@ -90,7 +90,7 @@ AS_RECORDED = {  # what the provenance of the measurements says of them
 
 
 class Design(NamedTuple):
-    """What is measured for a table of gradients: layouts and estimators, each in several places."""
+    """Layouts and estimators of a table of gradients, and the places where they are measured."""
 
     networks: Collection[str]
     in_networks: tuple

@@ -6,6 +6,7 @@ else by the spread that is pooled over all bounds and estimators with several.
 """
 
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import pandas as pd
@@ -28,7 +29,7 @@ from repro.studies import evidence, style
 from repro.studies.captions import BOUND_TITLES, COUNTING_TRAINING, METRIC_TITLES, OVER_IMAGES
 from repro.studies.designs import AT_T, OF_ESTIMATORS
 from repro.studies.frames import AnyArchive, Rows, framed
-from repro.studies.gradients import LINES, PLACE, at_t, snr_of
+from repro.studies.gradients import LINES, PLACE, at_t, snr_at_t, with_jackknife
 from repro.words.experiments import Experiment
 
 USUAL = "rep"
@@ -37,10 +38,11 @@ BOUNDS = {
     method: BOUND_TITLES[method] for method in ("iwae", "piwae", "miwae", "u-miwae", "ciwae", "vae")
 }
 USUAL_LAYOUTS = {layout.method: (layout.M, layout.K) for layout in (*AT_T, *OF_ESTIMATORS)}
+GROUPED = {"miwae": "MIWAE", "piwae": "PIWAE"}
 GROUPS = (1, 2, 4, 8, 16, 32, 64)  # of T samples, that a bound may be the mean of
 
 
-class Setting(NamedTuple):
+class Regime(NamedTuple):
     """Runs that are compared: whose decoder they train for, for how many epochs, how exactly."""
 
     decoder: str
@@ -50,11 +52,11 @@ class Setting(NamedTuple):
     about: str = "Both networks trained on MNIST, in TensorFloat-32."
 
 
-BOTH_NETWORKS = Setting("own", 40, "tf32")
-BOTH_EARLIER = Setting("own", 13, about="Both networks trained on MNIST.")
-BOTH_LONGER = Setting("own", 364, "tf32", "full")
+BOTH_NETWORKS = Regime("own", 40, "tf32")
+BOTH_EARLIER = Regime("own", 13, about="Both networks trained on MNIST.")
+BOTH_LONGER = Regime("own", 364, "tf32", "full")
 ALONE = "Encoders alone, trained on MNIST for the decoder of the report's IWAE."
-ENCODER_ALONE = Setting("iwae", 4, "tf32", about=ALONE)
+ENCODER_ALONE = Regime("iwae", 4, "tf32", about=ALONE)
 
 
 def _bound(e: Experiment) -> str:
@@ -82,20 +84,21 @@ def _with_groups(method: str, M: int) -> str:
     return f"{name} {USUAL}"
 
 
-def _after(record: Record, setting: Setting) -> dict[str, float] | None:
-    """A run's metrics after a setting's epochs; None if it is not of the setting.
+def _after(record: Record, regime: Regime) -> dict[str, float] | None:
+    """A run's metrics after a regime's epochs; None if it is not of the regime.
 
     Or if log p-hat was not measured then, of all test images.
     """
     e = record.experiment
-    usual = (e.group, e.precision, e.protocol) == ("mnist-reference", setting.precision, "paper")
+    asked = ("mnist-reference", regime.precision, "paper")
+    usual = (e.setting_folder, e.precision, e.protocol) == asked
     if not usual or e.method not in BOUNDS:
         return None
-    if e.decoder != setting.decoder or e.epochs < setting.epochs:
+    if e.decoder != regime.decoder or e.epochs < regime.epochs:
         return None
-    if e.epochs == setting.epochs:
+    if e.epochs == regime.epochs:
         return {name: record.metrics[name]["value"] for name in METRIC_TITLES}
-    line = record.curve.set_index("epoch").loc[setting.epochs]
+    line = record.curve.set_index("epoch").loc[regime.epochs]
     if pd.isna(line.log_px) or line.log_px_images > 0:
         return None
     gap = line.iwae_64 - line.log_px
@@ -114,22 +117,22 @@ def log_px_of_one_decoder(archive: Archive) -> str:
 
 
 class EstimatorRuns:
-    """The runs of a setting after its epochs, and what can be said of them.
+    """The runs of a regime after its epochs, and what can be said of them.
 
     A bound under an estimator is named as "iwae drep" or "miwae(4,16) rep".
     """
 
-    def __init__(self, archive: Archive, setting: Setting):
+    def __init__(self, archive: Archive, regime: Regime):
         self.archive = archive
-        self.setting = setting
-        self.ended: dict[str, list[Record]] = {}  # after just the setting's epochs
+        self.regime = regime
+        self.ended: dict[str, list[Record]] = {}  # after just the regime's epochs
         rows = {}
-        for record in archive.records(setting.profile):
-            if values := _after(record, setting):
+        for record in archive.records(regime.profile):
+            if values := _after(record, regime):
                 e = record.experiment
                 bound = _bound(e)
                 rows[bound, e.seed] = {"bound": bound, "seed": e.seed} | values
-                if e.epochs == setting.epochs:
+                if e.epochs == regime.epochs:
                     self.ended.setdefault(bound, []).append(record)
         self.rows = pd.DataFrame([*rows.values()], columns=["bound", "seed", *METRIC_TITLES])
 
@@ -204,9 +207,9 @@ class EstimatorRuns:
         return share_of(reached - start, end - start)
 
 
-def _table(archive: AnyArchive = None, *, setting: Setting) -> pd.DataFrame:
+def _table(archive: AnyArchive = None, *, regime: Regime) -> pd.DataFrame:
     """What training makes of each bound under both estimators, and what the other one gains."""
-    runs = EstimatorRuns(Archive.of(archive), setting)
+    runs = EstimatorRuns(Archive.of(archive), regime)
     rows: Rows = {}
     for metric, title in METRIC_TITLES.items():
         for method, bound in BOUNDS.items():
@@ -216,25 +219,25 @@ def _table(archive: AnyArchive = None, *, setting: Setting) -> pd.DataFrame:
     error = f"one training each; {OVER_IMAGES}, and for differences {COUNTING_TRAINING}"
     if runs.spread("iwae_64")[1]:
         error = f"± standard error between trainings, pooled where fewer than {ENOUGH + 1} tell it"
-    caption = f"{setting.about} After {setting.epochs} epochs, in nats; {error}."
+    caption = f"{regime.about} After {regime.epochs} epochs, in nats; {error}."
     return framed(rows, ["metric", "bound"], caption)
 
 
-trained_estimators = partial(_table, setting=BOTH_NETWORKS)
-trained_estimators_earlier = partial(_table, setting=BOTH_EARLIER)
-trained_estimators_longer = partial(_table, setting=BOTH_LONGER)
-encoders_alone = partial(_table, setting=ENCODER_ALONE)
+trained_estimators = partial(_table, regime=BOTH_NETWORKS)
+trained_estimators_earlier = partial(_table, regime=BOTH_EARLIER)
+trained_estimators_longer = partial(_table, regime=BOTH_LONGER)
+encoders_alone = partial(_table, regime=ENCODER_ALONE)
 
 
 def trained_groups(archive: AnyArchive = None) -> pd.DataFrame:
     """What 40 epochs of training make of MIWAE and PIWAE with other numbers of groups."""
     runs = EstimatorRuns(Archive.of(archive), BOTH_NETWORKS)
     rows: Rows = {}
-    for method in ("miwae", "piwae"):
+    for method in GROUPED:
         found = {title: runs.by_groups(method, m) for m, title in METRIC_TITLES.items()}
         for M in GROUPS:
             row = {title: values.get(M, NOT_RUN) for title, values in found.items()}
-            rows[method.upper(), f"{M} × {T // M}"] = row
+            rows[GROUPED[method], f"{M} × {T // M}"] = row
     caption = (
         "M × K: groups, and samples in a group. One group is IWAE, and MIWAE with 64 groups is the "
         f"VAE. After {BOTH_NETWORKS.epochs} epochs on MNIST, in TensorFloat-32, in "
@@ -246,6 +249,7 @@ def trained_groups(archive: AnyArchive = None) -> pd.DataFrame:
 ASIDE = {USUAL: -0.13, DOUBLY: 0.13}  # of a method's place
 
 
+@style.styled()
 def bounds_and_estimators(archive: AnyArchive = None):
     """Each bound under two estimators: its gradient's SNR, and what training makes of it.
 
@@ -256,54 +260,47 @@ def bounds_and_estimators(archive: AnyArchive = None):
     runs = EstimatorRuns(archive, BOTH_NETWORKS)
     trained = {bound.split()[0] for bound in runs.rows.bound}
     methods = [m for m in BOUNDS if m in trained]
-    with style.styled_figure(2, 2, (8, 5.6)) as (figure, axes):
-        _draw_ratios(axes[0, 0], archive, methods)
-        for ax, (metric, title) in zip(axes.flat[1:], METRIC_TITLES.items(), strict=True):
-            for name in LINES:
-                _draw(ax, methods, [runs.value(f"{m} {name}", metric) for m in methods], name)
-            ax.set(title=f"{title} after {BOTH_NETWORKS.epochs} epochs", ylabel="nats")
-        for ax in axes.flat:
-            ax.set_xticks(range(len(methods)), [m.upper() for m in methods], fontsize=7)
-        for name, line in LINES.items():
-            axes[0, 0].plot([], [], "o", color=style.GREY, label=name, **line)
-        style.legend_above(figure, axes[0, 0], len(LINES))
-    return figure
+    gradients = at_t(archive, PLACE)
+    found = []
+    for (place, method), estimator in product(enumerate(methods), LINES):
+        at = {"method": method, "x": place + ASIDE[estimator], "open": estimator == DOUBLY}
+        of_phi = "miwae" if method == "piwae" else method  # the bound of the inference network
+        ratio = with_jackknife(gradients, partial(snr_at_t, bound=f"{of_phi} {estimator}"))
+        found.append(at | {"panel": "SNR of the inference network's gradient", "y": ratio})
+        for metric, title in METRIC_TITLES.items():
+            value = runs.value(f"{method} {estimator}", metric)
+            found.append(at | {"panel": f"{title} after {runs.regime.epochs} epochs", "y": value})
+    if not found:
+        return style.nothing()
+    shown = pd.DataFrame([row for row in found if row["y"]])
+    apart = {"col_wrap": 2, "sharex": False, "sharey": False}
+    grid = style.faceted(shown, (8, 5.6), "x", "y", {"linestyle": "none"}, col="panel", **apart)
+    for ax in grid.axes:
+        ax.set(xlabel="", ylabel="nats")
+        ax.set_xticks(range(len(methods)), [m.upper() for m in methods], fontsize=7)
+    grid.axes[0].set(ylabel="SNR")
+    style.plain_ticks(grid.axes[0], 1, 2, 5)
+    point = {"color": style.GREY, "marker": "o", "linestyle": "none"}
+    style.legend_above(grid.figure, {name: point | line for name, line in LINES.items()})
+    return grid.figure
 
 
-def _draw_ratios(ax, archive: Archive, methods: list[str]) -> None:
-    """SNR of phi's gradient. PIWAE's inference network has MIWAE's bound."""
-    rows = at_t(archive, PLACE)
-    layouts = {layout.method: layout for layout in OF_ESTIMATORS}
-    layouts["piwae"] = layouts["miwae"]
-    for name in LINES:
-        of_estimator = rows[rows.estimator == name]
-        _draw(ax, methods, [snr_of(of_estimator, layouts[m], "phi") for m in methods], name)
-    ax.set(title="SNR of the inference network's gradient", ylabel="SNR")
-    style.plain_ticks(ax, 1, 2, 5)
-
-
-def _draw(ax, methods: list[str], points: list, estimator: str) -> None:
-    """One estimator's points, with bars where the error is known."""
-    for place, (method, point) in enumerate(zip(methods, points, strict=True)):
-        if point:
-            line = style.look(method) | LINES[estimator]
-            style.error_bars(ax, [place + ASIDE[estimator]], [point], **line)
-
-
+@style.styled()
 def by_groups(archive: AnyArchive = None):
     """MIWAE and PIWAE with M groups of the 64 samples, from IWAE's bound on the left to the VAE's.
 
     Bars: standard errors between trainings.
     """
     runs = EstimatorRuns(Archive.of(archive), BOTH_NETWORKS)
-    with style.styled_figure(1, 3, (8, 3.2)) as (figure, (axes,)):
-        for ax, (metric, title) in zip(axes, METRIC_TITLES.items(), strict=True):
-            for method in ("miwae", "piwae"):
-                found = runs.by_groups(method, metric)
-                name = method.upper()
-                style.error_bars(ax, [*found], [*found.values()], **style.look(method), label=name)
-            ax.set(xlabel="M", title=title)
-            style.counts_below(ax, GROUPS)
-        axes[0].set(ylabel=f"nats, after {BOTH_NETWORKS.epochs} epochs")
-        style.legend_above(figure, axes[0], 2)
-    return figure
+    found = []
+    for (metric, title), method in product(METRIC_TITLES.items(), GROUPED):
+        for M, value in runs.by_groups(method, metric).items():
+            found.append({"panel": title, "method": method, "M": M, "nats": value})
+    if not found:
+        return style.nothing()
+    grid = style.faceted(pd.DataFrame(found), (8, 3.2), "M", "nats", col="panel", sharey=False)
+    for ax in grid.axes.flat:
+        style.counts_below(ax, GROUPS)
+    grid.set_ylabels(f"nats, after {BOTH_NETWORKS.epochs} epochs")
+    style.legend_above(grid.figure, style.titled(GROUPED))
+    return grid.figure

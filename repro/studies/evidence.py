@@ -1,4 +1,4 @@
-"""What the records hold for a claim or a sentence: runs of a setting, and how far they are apart.
+"""The records behind a claim or a sentence: runs of a setting, and differences between them.
 
 A setting is named as in the book's prose, ``mnist reference``; ``whose`` is ``weights``, the
 report's released models measured again, ``ours``, our own longest runs of every seed, or ``short``,
@@ -15,12 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from repro import one_of
-from repro.records import Archive, Record, of_any_seed
+from repro.records import Archive, Record, records_of_any_seed
 from repro.records.estimates import ErrorOf, Estimate, added_errors, paired_difference, seed_spread
-from repro.studies import figure4
+from repro.studies import figure4, yardstick
 from repro.studies.reported import RUNS_OF_PAPER, TABLE1
 from repro.words.exhibits import CURVES_OF, SETTINGS
 from repro.words.experiments import PRECISIONS, PROFILES, plan
+
+LOG_P = "log_p"  # log p(x) by annealed importance sampling
 
 
 class Deviation(NamedTuple):
@@ -37,8 +39,15 @@ def difference(
     metric: str,
     among: Sequence[Record] = (),
 ):
-    """``paired_difference`` of two methods' runs, its error counting other trainings as well."""
-    apart = paired_difference(a, b, metric, among)
+    """``paired_difference`` of two methods' runs, its error counting other trainings as well.
+
+    ``LOG_P`` is compared where it was measured. What other trainings change is known of log p-hat,
+    and taken to be the same.
+    """
+    if metric == LOG_P:
+        apart, metric = yardstick.networks_apart(archive, a, b), "log_px"
+    else:
+        apart = paired_difference(a, b, metric, among)
     if not apart:
         return apart
     first, second = a[0].experiment, b[0].experiment
@@ -57,7 +66,7 @@ def counting_training(estimate: Estimate, noise: Deviation) -> Estimate:
 
 
 def training_noise(archive: Archive, a: str, b: str, metric: str, released=False) -> Deviation:
-    """What other trainings give the difference of two methods, of which both may be one.
+    """The spread that other trainings give the difference of two methods, or of one.
 
     Of ours: what our own seeds show, on MNIST with the reference model after 40 epochs, at the
     precision with most seeds. Of the released models: what the paper's four runs show there, which
@@ -86,7 +95,7 @@ def _short_runs(archive: Archive, methods: tuple[str, ...], precision: str) -> l
     runs: list[Record] = []
     for method in methods:
         (e,) = plan(method, "mnist", profile="short", precision=precision)
-        runs += of_any_seed(e, found)
+        runs += records_of_any_seed(e, found)
     return runs
 
 
@@ -150,6 +159,14 @@ class Evidence:
         second = self.runs(setting, b, whose)
         among = self.runs(setting, whose=whose)
         return difference(self.archive, first, second, metric, among)
+
+    def of_released(self, setting: str, metric: str) -> dict[str, float]:
+        """A metric of the released models of a setting that have it, by method."""
+        runs = self.runs(setting)
+        if metric == LOG_P:
+            measured = yardstick.measured_of(self.archive, runs)
+            return {m.record.experiment.method: m.mean("ais").value for m in measured}
+        return {r.experiment.method: r.metrics[metric]["value"] for r in runs}
 
     def of_betas(self) -> list[Record]:
         """Our runs of Figure 4."""

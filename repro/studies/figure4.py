@@ -1,21 +1,16 @@
 """The report's Figure 4: beta fixed, learned and chosen; its table and its figures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from repro.records import Archive, Record
-from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, of_metric, over_seeds
+from repro.records import Archive, Record, Selection, curves_of, frame_of
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, estimate_of, over_seeds
 from repro.studies import style
 from repro.studies.captions import OVER_IMAGES
-from repro.studies.curves import (
-    draw_by_epoch,
-    nodes_of,
-    say_what_is_missing,
-    without_the_first_tenth,
-)
-from repro.studies.frames import AnyArchive, Rows, by_method, of_ours
+from repro.studies.curves import nodes_of, say_what_is_missing, without_the_first_tenth
+from repro.studies.frames import AnyArchive, Rows, of_ours
 from repro.studies.reported import FIGURE4
 from repro.words.exhibits import KINDS_OF_BETA
 
@@ -26,8 +21,7 @@ def betas(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
     rows: Rows = {}
     end = "learned beta at the end"
     for beta in sorted({e.beta for e in selection.wanted}):
-        of_beta = [r for r in selection.used if r.experiment.beta == beta]
-        runs = {kind: by_method(of_beta, [m])[m] for m, kind in KINDS_OF_BETA.items()}
+        runs = {k: by_beta(selection.used, m).get(beta, []) for m, k in KINDS_OF_BETA.items()}
         row = {kind: over_seeds(found, "iwae_64", selection.used) for kind, found in runs.items()}
         ends = [r.curve.beta.iloc[-1] for r in runs["learned"]]
         rows[(f"{beta:g}",)] = row | {end: f"{np.mean(ends):.2g}" if ends else NOT_RUN}
@@ -42,17 +36,16 @@ def betas(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
 def by_beta(shown: Sequence[Record], method: str) -> dict[float, list[Record]]:
     """A method's records of every seed, by (starting) beta in rising order."""
     found: dict[float, list[Record]] = {}
-    for record in by_method(shown, [method])[method]:
-        found.setdefault(record.experiment.beta, []).append(record)
+    for record in shown:
+        if record.experiment.method == method:
+            found.setdefault(record.experiment.beta, []).append(record)
     return dict(sorted(found.items()))
 
 
 def scores_by_beta(shown: Sequence[Record], method: str) -> np.ndarray:
     """IWAE-64 of a method's runs, the mean over seeds, in the order of beta."""
-    means = []
-    for runs in by_beta(shown, method).values():
-        means.append(np.mean([r.metrics["iwae_64"]["value"] for r in runs]))
-    return np.array(means)
+    runs = frame_of(shown)
+    return runs[runs.method == method].groupby("beta").iwae_64.mean().to_numpy()
 
 
 def chosen_betas(archive: Archive, method: str = "ciwae-chosen") -> list[Record]:
@@ -66,7 +59,7 @@ def chosen_betas(archive: Archive, method: str = "ciwae-chosen") -> list[Record]
     found = []
     for record in archive.records("short"):
         e = record.experiment
-        kind = (e.method, e.group, e.decoder)
+        kind = (e.method, e.setting_folder, e.decoder)
         if kind == (method, "mnist-reference", "own") and e.epochs in lengths:
             found.append(record)
     return sorted(found, key=lambda r: r.experiment.seed)
@@ -83,91 +76,97 @@ def spread_over_betas(shown: Sequence[Record], method: str):
 ENDS_OF_BETA = (0.1, 0.9)  # of the report's Figure 4
 
 
+@style.styled()
 def beta_curves(name: str = "figure4", profile: str = "best", archive: AnyArchive = None):
     """Figure 4: IWAE-64 with beta fixed and learned, where each ends, and the learned beta."""
     selection = Archive.of(archive).select(name, profile)
     ours = selection.used
     if not ours:
         return style.nothing()
-    shades = _shades(sorted({e.beta for e in selection.wanted}))
-    with style.styled_figure(2, 2, (8, 6)) as (figure, axes):
-        (fixed, learned), (ends, values) = axes
-        learned.sharey(fixed)
-        for ax, (m, kind) in zip((fixed, learned), KINDS_OF_BETA.items(), strict=True):
-            ax.set(title=f"IWAE-64, β {kind}", xlabel="epoch")
-            for beta, runs in by_beta(ours, m).items():
-                line = style.look(m) | {"color": shades[beta]}
-                draw_by_epoch(ax, runs, "iwae_64", 1, line, f"{beta:g}")
-            say_what_is_missing([ax], [e for e in selection.missing if e.method == m])
-            _draw_ends(ends, by_beta(ours, m), ours, m)
-        for start, runs in by_beta(ours, "ciwae-learned").items():
-            _draw_beta(values, runs[0], style.look("ciwae-learned") | {"color": shades[start]})
-        values.set(title="β while it is learned", xlabel="epoch", ylabel="β", yscale="log")
-        fixed.set_ylabel("nats")
-        ends.set(title="IWAE-64 at the end", xlabel="β, fixed or at the start", ylabel="nats")
-        without_the_first_tenth(fixed, ours, ["iwae_64"])
-        for ax in (fixed, learned, values):
-            style.whole_epochs(ax)
-        for ax, title in ((fixed, "β"), (ends, "")):
-            if ax.get_legend_handles_labels()[0]:
-                ax.legend(title=title, frameon=False, fontsize=8, title_fontsize=8)
-        return style.with_conditions(figure, ours)
+    curves = curves_of(ours)
+    figure, ((fixed, learned), (ends, values)) = style.subplots(2, 2, (8, 6))
+    learned.sharey(fixed)
+    for ax, (m, kind) in zip((fixed, learned), KINDS_OF_BETA.items(), strict=True):
+        of_kind = curves[curves.method == m]
+        style.lines(of_kind, "epoch", "iwae_64", ax, errorbar="se", **_shades(selection, m))
+        ax.set(title=f"IWAE-64, β {kind}", xlabel="epoch", ylabel="nats")
+        say_what_is_missing([ax], [e for e in selection.missing if e.method == m])
+    learns = curves[curves.method == "ciwae-learned"]
+    first = _from_the_start(learns[learns.seed == learns.groupby("beta").seed.transform("min")])
+    style.lines(first, "epoch", "beta_now", values, **_shades(selection, "ciwae-learned"))
+    values.set(title="β while it is learned", xlabel="epoch", ylabel="β", yscale="log")
+    _draw_ends(ends, ours, KINDS_OF_BETA)
+    ends.set(title="IWAE-64 at the end", xlabel="β, fixed or at the start", ylabel="nats")
+    without_the_first_tenth(fixed, curves, "iwae_64")
+    for ax in (fixed, learned, values):
+        style.whole_epochs(ax)
+    shades = _shades(selection, "ciwae")["palette"].items()
+    fixed.legend(handles=style.entries({f"{b:g}": {"color": s} for b, s in shades}), title="β")
+    ends.legend(handles=style.entries(style.titled(KINDS_OF_BETA)))
+    return style.with_conditions(figure, ours)
 
 
-def _shades(betas: Sequence[float]) -> dict[float, tuple]:
-    """A colour for each beta, from dark to light."""
+def _shades(selection: Selection, method: str) -> dict:
+    """seaborn's words for a line of each beta, from dark to light."""
     import seaborn as sns
 
-    return dict(zip(betas, sns.color_palette("viridis", len(betas) + 1), strict=False))
+    betas = sorted({e.beta for e in selection.wanted})
+    shades = sns.color_palette("viridis", len(betas) + 1)[:-1]
+    marker = style.look(method)["marker"]
+    looks = {b: {"color": s, "marker": marker} for b, s in zip(betas, shades, strict=True)}
+    return style.each_in_its("beta", looks)
 
 
+def _from_the_start(curves: pd.DataFrame) -> pd.DataFrame:
+    """Curves with the beta of epoch 0, where it starts."""
+    start = curves[curves.epoch == 1]
+    return pd.concat([start.assign(epoch=0, beta_now=start.beta), curves])
+
+
+@style.styled()
 def chosen_beta(archive: AnyArchive = None):
     """The beta that is chosen, by epoch, and IWAE-64 beside that of every fixed beta."""
     archive = Archive.of(archive)
     chosen = chosen_betas(archive)
     if not chosen:
         return style.nothing()
-    fixed = by_beta(archive.select("figure4").used, "ciwae")
-    with style.styled_figure(1, 2, (8, 3.2)) as (figure, ((values, scores),)):
-        line = style.look("ciwae-chosen")
-        for record in chosen:
-            _draw_beta(values, record, line)
-        values.set(title="β while it is chosen", xlabel="epoch", ylabel="β", ylim=(0, 1))
-        _draw_ends(scores, fixed, [r for runs in fixed.values() for r in runs], "ciwae")
-        for place, record in enumerate(chosen):
-            beta = record.curve.beta.iloc[-1]
-            end = of_metric(record.metrics["iwae_64"])
-            style.error_bars(scores, [beta], [end], label=None if place else "chosen", **line)
-        scores.set(title="IWAE-64 at the end", xlabel="β, fixed or at the end", ylabel="nats")
-        scores.legend(frameon=False, fontsize=8)
-        style.whole_epochs(values)
-        return style.with_conditions(figure, chosen)
+    figure, ((values, scores),) = style.subplots(1, 2, (8, 3.2))
+    curves = _from_the_start(curves_of(chosen))
+    style.lines(curves, "epoch", "beta_now", values, units="seed", estimator=None)
+    values.set(title="β while it is chosen", xlabel="epoch", ylabel="β", ylim=(0, 1))
+    style.whole_epochs(values)
+    _draw_ends(scores, archive.select("figure4").used, ["ciwae"])
+    ended = curves[curves.epoch == curves.epochs]
+    estimates = [estimate_of(r.metrics["iwae_64"]) for r in chosen]
+    style.lines(ended.assign(nats=estimates), "beta_now", "nats", scores, linestyle="none")
+    scores.set(title="IWAE-64 at the end", xlabel="β, fixed or at the end", ylabel="nats")
+    named = style.titled({"ciwae": "fixed", "ciwae-chosen": "chosen"})
+    scores.legend(handles=style.entries(named))
+    return style.with_conditions(figure, chosen)
 
 
+@style.styled()
 def reported_betas(archive: AnyArchive = None):
     """The two curves of the report's Figure 4: parabolas through three round values each."""
     table = Archive.of(archive).table("figure4")[0].set_index("curve")
     betas = np.linspace(*ENDS_OF_BETA, 100)
-    with style.styled_figure(1, 1, (5, 2.8)) as (figure, ((ax,),)):
-        for method, kind in KINDS_OF_BETA.items():
-            nodes = nodes_of(table.loc[kind])
-            parabola = np.polyfit([*nodes], [*nodes.values()], 2)
-            line = style.look(method)
-            ax.plot(betas, np.polyval(parabola, betas), color=line["color"], label=f"β {kind}")
-            ax.plot([*nodes], [*nodes.values()], line["marker"], color=line["color"])
-        ax.set(xlabel="β, fixed or at the start", ylabel="IWAE-64, nats")
-        ax.legend(frameon=False, fontsize=8)
+    figure, ((ax,),) = style.subplots(1, 1, (5, 2.8))
+    for method, kind in KINDS_OF_BETA.items():
+        nodes = nodes_of(table.loc[kind])
+        parabola = np.polyfit([*nodes], [*nodes.values()], 2)
+        line = style.look(method)
+        ax.plot(betas, np.polyval(parabola, betas), color=line["color"], label=f"β {kind}")
+        ax.plot([*nodes], [*nodes.values()], linestyle="none", **line)
+    ax.set(xlabel="β, fixed or at the start", ylabel="IWAE-64, nats")
+    ax.legend()
     return figure
 
 
-def _draw_beta(ax, record: Record, line: dict) -> None:
-    """The beta of a run by epoch, from its start."""
-    curve = record.curve
-    ax.plot([0, *curve.epoch], [record.experiment.beta, *curve.beta], **line)
-
-
-def _draw_ends(ax, runs: dict[float, list[Record]], ours: Sequence[Record], method: str) -> None:
+def _draw_ends(ax, ours: Sequence[Record], methods: Iterable[str]) -> None:
     """IWAE-64 at the end, by beta."""
-    found = [over_seeds(of_beta, "iwae_64", ours) for of_beta in runs.values()]
-    if found:
-        style.error_bars(ax, [*runs], found, label=KINDS_OF_BETA[method], **style.look(method))
+    rows = []
+    for method in methods:
+        for beta, runs in by_beta(ours, method).items():
+            estimate = over_seeds(runs, "iwae_64", ours)
+            rows.append({"method": method, "beta": beta, "nats": estimate})
+    style.lines(pd.DataFrame(rows, columns=["method", "beta", "nats"]), "beta", "nats", ax)

@@ -1,9 +1,11 @@
 """Records -> figures: where every figure is found, and the one that needs no record."""
 
 import numpy as np
+import pandas as pd
 from scipy.stats import norm
 
 from repro import one_of
+from repro.studies import style
 from repro.studies.audit import logged_gaps, printed_and_corrected
 from repro.studies.curves import leads, logged_log_px, run_curves, training_curves
 from repro.studies.estimator_runs import bounds_and_estimators, by_groups
@@ -13,7 +15,7 @@ from repro.studies.gradients import samples_and_clarity, signal_to_noise
 from repro.studies.pictures import along_a_unit, drawn_samples, posteriors
 from repro.studies.preregistered import outcomes
 from repro.studies.similarity import grids_elsewhere, method_grids, run_grids
-from repro.studies.style import INK, as_vectors, legend_above, save, styled_figure
+from repro.studies.style import as_vectors, save
 from repro.studies.yardstick import what_the_proposal_gave
 
 __all__ = [
@@ -54,26 +56,30 @@ SHOWN = {1: "#E69F00", 8: "#009E73", 64: "#0072B2"}  # K and its colour: VAE, MI
 SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
+@style.styled()
 def what_a_bound_is():
     """The estimate log (1/K) sum w for several K, and its mean, which is the bound."""
-    estimates = {K: log_mean_weights(K) for K in SAMPLES}
-    with styled_figure(1, 2, (8, 3.2)) as (figure, ((spread, bound),)):
-        edges = np.linspace(-4.6, -0.4, 70)
-        for K, colour in SHOWN.items():
-            line = {"color": colour, "label": f"K = {K}"}
-            spread.hist(estimates[K], edges, density=True, histtype="step", **line)
-            spread.axvline(estimates[K].mean(), color=colour, linestyle="--", linewidth=1)
-        spread.set(title="One estimate", xlabel="log of the mean of K weights", yticks=[])
-        means = [estimates[K].mean() for K in SAMPLES]
-        bound.plot(SAMPLES, means, color=INK)
-        for K, colour in SHOWN.items():
-            bound.plot(K, estimates[K].mean(), "o", color=colour)
-        bound.axhline(LOG_PX, color=INK, linestyle=":")
-        spread.axvline(LOG_PX, color=INK, linestyle=":", label="log p(x)")
-        bound.set(title="Its mean: the bound", xlabel="K", ylabel="nats", xscale="log")
-        bound.set_xticks(SAMPLES[::2], SAMPLES[::2])
-        bound.minorticks_off()
-        legend_above(figure, spread, 4)
+    import seaborn as sns
+
+    draws = pd.DataFrame({K: log_mean_weights(K) for K in SAMPLES})
+    bounds = draws.mean()
+    figure, ((spread, bound),) = style.subplots(1, 2, (8, 3.2))
+    steps = {"element": "step", "fill": False, "stat": "density", "common_norm": False}
+    bins = {"bins": 70, "binrange": (-4.6, -0.4)}
+    shown = draws[[*SHOWN]]
+    sns.histplot(shown, palette=SHOWN, legend=False, ax=spread, **bins, **steps)
+    bound.plot(bounds, color=style.INK)
+    for K, colour in SHOWN.items():
+        spread.axvline(bounds[K], color=colour, linestyle="--", linewidth=1)
+        bound.plot(K, bounds[K], "o", color=colour)
+    truth = {"color": style.INK, "linestyle": ":"}
+    spread.axvline(LOG_PX, **truth)
+    bound.axhline(LOG_PX, **truth)
+    spread.set(title="One estimate", xlabel="log of the mean of K weights", yticks=[], ylabel="")
+    bound.set(title="Its mean: the bound", xlabel="K", ylabel="nats")
+    style.counts_below(bound, SAMPLES[::2])
+    named = {f"K = {K}": {"color": colour} for K, colour in SHOWN.items()}
+    style.legend_above(figure, named | {"log p(x)": truth})
     return figure
 
 

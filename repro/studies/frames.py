@@ -6,6 +6,8 @@ caption that says where the numbers come from, and the commands that would make 
 """
 
 import html
+import inspect
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -152,6 +154,31 @@ def show_origins(notebook: str, runs_by_name: Mapping[str, Sequence[Record]]) ->
     said.append(f"<p>Made by {link}.</p>")
     summary = "<summary>Where these numbers come from</summary>"
     display(HTML(f'<details class="origin">{summary}{"".join(said)}</details>'))
+
+
+def show_source(*makers: Callable) -> None:
+    """In a notebook: the source of what made it, folded, to be copied into a cell and changed."""
+    from IPython.display import HTML, display
+
+    said = []
+    for maker in makers:
+        module = inspect.getmodule(maker)
+        file = Path(*module.__name__.split(".")).with_suffix(".py")
+        parts = [inspect.getsource(part) for part in with_helpers(maker)]
+        source = f"from {module.__name__} import *\n\n" + "\n\n".join(parts)
+        code = html.escape(source, quote=False)
+        said.append(f'<p><a href="../{file}">{file}</a></p><pre>{code}</pre>')
+    summary = "<summary>How this is made: copy, and change it</summary>"
+    display(HTML(f'<details class="origin">{summary}{"".join(said)}</details>'))
+
+
+def with_helpers(maker: Callable) -> list[Callable]:
+    """A function, and before it those of its module with an underscore that it needs."""
+    maker = inspect.unwrap(getattr(maker, "func", maker))  # of a partial or a decorated one
+    names = set(re.findall(r"\b_\w+", inspect.getsource(maker))) - {maker.__name__}
+    helpers = [maker.__globals__[name] for name in sorted(names & {*maker.__globals__})]
+    needed = [part for helper in helpers for part in with_helpers(helper)]
+    return [*dict.fromkeys(needed), maker]
 
 
 def _link(record: Record, name: str) -> str:

@@ -51,7 +51,7 @@ def at_offset(
 def measure_signal(name: str, archive: Archive, data: str | Path | None, device: str) -> Path:
     """Write a table of the signal and noise of gradients, as ``DESIGNS`` says."""
     design = designs.DESIGNS[name]
-    origin = code_and_date()
+    provenance = code_and_date()
     begun = time.monotonic()
     device = pick_device(device)
     weights: dict[str, dict] = {}
@@ -70,14 +70,14 @@ def measure_signal(name: str, archive: Archive, data: str | Path | None, device:
         for done, part in enumerate(parts, 1):
             rows += part
             bar.fraction(done / len(parts))
-    origin |= {
+    provenance |= {
         "device": device_name(device),
         "weights": {where: source for where, source in weights.items() if source},
-        "data": [d.origin | {"split": "train"} for d in found.values()],
+        "data": [d.provenance | {"split": "train"} for d in found.values()],
         "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
         **designs.AS_RECORDED,
     }
-    return archive.write_table(name, pd.DataFrame(rows), origin, numbers="%.7g")
+    return archive.write_table(name, pd.DataFrame(rows), provenance, numbers="%.7g")
 
 
 def network(
@@ -92,7 +92,7 @@ def network(
         source = {"record": "/".join(record.path.parts[-3:])}
         return model_of(record.experiment, record.weights()), source
     wanted = (f"{dataset}-reference", method)
-    (e,) = (e for e in exhibits.released_runs() if (e.group, e.method) == wanted)
+    (e,) = (e for e in exhibits.released_runs() if (e.setting_folder, e.method) == wanted)
     weights = released_files.released_weights(e, data)
     return model_of(e, weights), released_files.origin_of_weights(e)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise, product
 
@@ -123,9 +123,8 @@ def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
     measured, p = Archive.of(archive).table("estimators")
     rows: Rows = {}
     for place, of_place in measured.groupby("where", sort=False):
-        by_estimator = {name: of_place[of_place.estimator == name] for name in ESTIMATORS}
         for layout in designs.OF_ESTIMATORS:
-            rows[place, BOUND_TITLES[layout.method]] = _ratios_by_estimator(by_estimator, layout)
+            rows[place, BOUND_TITLES[layout.method]] = _ratios_by_estimator(of_place, layout)
     caption = (
         f"± standard error, by jackknife over {p['batches']} batches of {p['batch_size']} "
         f"training images, {p['replicates']} estimates each. β = {p['beta']:g}. {made_by(p)}."
@@ -133,13 +132,12 @@ def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
     return framed(rows, ["where", "bound"], caption)
 
 
-def _ratios_by_estimator(
-    by_estimator: dict[str, pd.DataFrame], layout: Layout
-) -> dict[str, Estimate]:
+def _ratios_by_estimator(rows: pd.DataFrame, layout: Layout) -> dict[str, Estimate]:
     """Cells of a row: the SNR of theta's gradient, and of phi's under each estimator."""
-    cells = {"generative": snr_of(by_estimator["rep"], layout, "theta").shown_with(2)}
-    for name, rows in by_estimator.items():
-        cells[f"inference, {name}"] = snr_of(rows, layout, "phi").shown_with(2)
+    usual = rows[rows.estimator == "rep"]
+    cells = {"generative": snr_of(usual, layout, "theta").shown_with(2)}
+    for name, mine in rows.groupby("estimator", sort=False):
+        cells[f"inference, {name}"] = snr_of(mine, layout, "phi").shown_with(2)
     return cells
 
 
@@ -204,9 +202,8 @@ def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
         layout = Layout(e.method, e.M, e.K)
         ess = partial(effective_samples, layout=layout)
         for epoch, measured in record.gradients.groupby("where", sort=False):
-            by_estimator = dict(list(measured.groupby("estimator")))
             row = {"ESS": with_jackknife(measured, ess, digits=1)}
-            row |= _ratios_by_estimator(by_estimator, layout)
+            row |= _ratios_by_estimator(measured, layout)
             rows[f"{label(e)}, seed {e.seed}", epoch] = row
     caption = (
         f"Ours: {conditions(runs, 'standard error, by jackknife over batches of images')} The "
@@ -215,6 +212,7 @@ def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
     return framed(rows, ["run", "after"], caption)
 
 
+@style.styled()
 def signal_to_noise(archive: AnyArchive = None):
     """The SNR of both networks' gradients: IWAE as K grows, and five methods at T = 64.
 
@@ -223,100 +221,115 @@ def signal_to_noise(archive: AnyArchive = None):
     """
     measured = places(Archive.of(archive))
     size = (8, 0.8 + 2 * len(measured))
-    with style.styled_figure(len(measured), 2, size, sharey="row", sharex="col") as (figure, axes):
-        for (sweep, methods), (where, rows) in zip(axes, measured, strict=True):
-            for net, line in (("theta", {}), ("phi", style.DASHED_PHI)):
-                _draw_sweep(sweep, rows, net, line)
-                for place, layout in enumerate(designs.AT_T):
-                    found = [snr_of(rows, layout, net)]
-                    style.error_bars(methods, [place], found, **style.look(layout.method) | line)
-            sweep.set(xscale="log", ylabel="signal-to-noise ratio", title=where)
-            style.plain_ticks(sweep, 1, 3)
-        bottom, methods = axes[-1]
-        bottom.set(xlabel="K of IWAE, M = 1")
-        bottom.set_xticks(designs.COUNTS, designs.COUNTS)
-        bottom.minorticks_off()
-        names = [layout.method.upper() for layout in designs.AT_T]
-        methods.set(xticks=range(len(designs.AT_T)), xticklabels=names, xlabel="method, T = 64")
-        style.legend_above(figure, axes[0, 0], 2)
+    figure, axes = style.subplots(len(measured), 2, size, sharey="row", sharex="col")
+    for (sweep, methods), (where, rows) in zip(axes, measured, strict=True):
+        style.lines(_ratios(rows, designs.AT_T), "name", "SNR", methods, linestyle="none")
+        of_iwae = _ratios(rows, designs.IWAE_SWEPT)
+        style.lines(of_iwae, "K", "SNR", sweep, OF_PHI)
+        for net, first in of_iwae[of_iwae.K == 1].set_index("net").SNR.items():
+            theory = [first.value * K ** designs.THEORY[net] for K in designs.COUNTS]
+            sweep.plot(designs.COUNTS, theory, ":", color=style.GREY, linewidth=1)
+        sweep.set(title=where, ylabel="signal-to-noise ratio")
+        style.plain_ticks(sweep, 1, 3)
+    style.counts_below(sweep, designs.COUNTS)
+    sweep.set(xlabel="K of IWAE, M = 1")
+    methods.set(xlabel="method, T = 64")
+    named = {
+        "gradient of the generative network": style.look("iwae"),
+        "gradient of the inference network": style.look("iwae") | OF_PHI,
+    }
+    style.legend_above(figure, named)
     return figure
 
 
-def _draw_sweep(ax, rows, net: str, line: dict) -> None:
-    """IWAE's SNR as K grows, and the theory's slope from K = 1 on."""
-    found = [snr_of(rows, Layout("iwae", 1, K), net) for K in designs.COUNTS]
-    name = f"gradient of the {NETWORK_TITLES[net]} network"
-    style.error_bars(ax, designs.COUNTS, found, label=name, **style.look("iwae") | line)
-    theory = [found[0].value * K ** designs.THEORY[net] for K in designs.COUNTS]
-    ax.plot(designs.COUNTS, theory, ":", color=style.GREY, linewidth=1)
+OF_PHI = style.OPEN | {"linestyle": "--"}
+
+
+def _ratios(rows: pd.DataFrame, layouts: Sequence[Layout]) -> pd.DataFrame:
+    """The SNR of both gradients in each layout, as a tidy frame."""
+    found = []
+    for net, layout in product(NETWORK_TITLES, layouts):
+        of_layout = {"method": layout.method, "name": layout.method.upper(), "K": layout.K}
+        of_layout |= {"net": net, "open": net == "phi", "SNR": snr_of(rows, layout, net)}
+        found.append(of_layout)
+    return pd.DataFrame(found)
 
 
 PLACE = "MNIST, the report's IWAE"  # the network whose gradients are shown beside training
-LINES = {"rep": {}, "drep": {"markerfacecolor": "none"}}
-RATES = {  # (network, estimator) -> title, and the line
-    ("theta", "rep"): ("generative", {"color": "#0072B2", "marker": "o"}),
-    ("phi", "rep"): ("inference, rep", {"color": "#D55E00", "marker": "s"}),
-    ("phi", "drep"): ("inference, drep", {"color": "#D55E00", "marker": "s"} | LINES["drep"]),
+LINES = {"rep": {}, "drep": style.OPEN}
+GENERATIVE = {"color": "#0072B2", "marker": "o"}
+INFERENCE = {"color": "#D55E00", "marker": "s"}
+RATES = {  # (network, estimator) -> title and look
+    ("theta", "rep"): ("generative", GENERATIVE),
+    ("phi", "rep"): ("inference, rep", INFERENCE),
+    ("phi", "drep"): ("inference, drep", INFERENCE | style.OPEN),
 }
 
 
+@style.styled()
 def samples_and_clarity(archive: AnyArchive = None):
     """How gradients change with K: IWAE's rates against the ESS, and phi's SNR in networks.
 
     In the networks, filled: the usual estimator; open: the doubly reparameterised one.
     """
     archive = Archive.of(archive)
-    with style.styled_figure(1, 3, (8, 3.4)) as (figure, (axes,)):
-        _draw_rates(axes[0], archive)
-        _draw_iwae_in_networks(axes[1], archive)
-        _draw_bounds_in_a_network(axes[2], archive)
-        style.legend_above(figure, axes[0], len(RATES))
+    figure, ((rates, networks, bounds),) = style.subplots(1, 3, (8, 3.4))
+    _draw_rates(rates, archive)
+    _draw_iwae_in_networks(networks, archive)
+    _draw_bounds_in_a_network(bounds, archive)
+    for ax in (networks, bounds):
+        style.counts_below(ax, designs.COUNTS)
+    style.legend_above(figure, dict(RATES.values()))
     return figure
 
 
 def _draw_rates(ax, archive: Archive) -> None:
     """Exponents of the linear Gaussian model at all offsets, against the effective sample size."""
-    for rate in (designs.THEORY["theta"], designs.THEORY["phi"]):
-        ax.axhline(rate, color=style.GREY, linestyle=":", linewidth=1)
-    thin = {"linewidth": 0.7, "elinewidth": 0.7, "markersize": 4, "capsize": 0}
-    for (net, estimator), (title, line) in RATES.items():
-        for offset in OFFSETS:
+    looks = style.each_in_its("gradient", dict(RATES.values()))
+    thin = {"linewidth": 0.7, "err_kws": {"elinewidth": 0.7, "capsize": 0}}
+    for offset in OFFSETS:
+        found = []
+        for (net, estimator), (title, _) in RATES.items():
             rows = swept(archive, offset_title(offset), estimator)
-            pairs = [*zip(ALL_COUNTS[:-2], ALL_COUNTS[2:], strict=True)]  # K four times as large
-            ess = [effective_samples(rows, Layout("iwae", 1, K)) for _, K in pairs]
-            rates = [exponent_of(rows, net, pair) for pair in pairs]
-            name = title if offset == OFFSETS[0] else None
-            style.error_bars(ax, ess, rates, label=name, **line, **thin)
-    ax.set(
-        xscale="log",
-        xlabel="effective sample size",
-        ylabel="d log SNR / d log K",
-        title="Linear Gaussian model",
-    )
+            for pair in zip(ALL_COUNTS[:-2], ALL_COUNTS[2:], strict=True):  # K four times as large
+                ess = effective_samples(rows, Layout("iwae", 1, pair[1]))
+                rate = {"ess": ess, "rate": exponent_of(rows, net, pair)}
+                found.append(rate | {"gradient": title, "open": estimator == "drep"})
+        style.lines(pd.DataFrame(found), "ess", "rate", ax, **looks, **thin)
+    for slope in designs.THEORY.values():
+        ax.axhline(slope, color=style.GREY, linestyle=":", linewidth=1)
+    ax.set(xscale="log", xlabel="effective sample size", ylabel="d log SNR / d log K")
+    ax.set_title("Linear Gaussian model")
     ax.xaxis.set_major_formatter("{x:g}")
 
 
 def _draw_iwae_in_networks(ax, archive: Archive) -> None:
     """The SNR of IWAE's gradient of phi in each network, as a multiple of that with one sample."""
-    for place, (estimator, line) in product(designs.NETWORKS_OF_ESTIMATORS, LINES.items()):
-        ratios = ratios_by_count(archive, place, estimator)
-        ax.plot(ratios / ratios[1], **style.look("iwae") | line)
+    networks = designs.NETWORKS_OF_ESTIMATORS
+    found = _ratios_in(archive, networks, ["iwae"])
+    found["times"] = found.SNR / found.groupby(["where", "open"]).SNR.transform("first")
+    looks = dict.fromkeys(networks, style.look("iwae"))
+    style.lines(found, "K", "times", ax, **style.each_in_its("where", looks))
     ax.set(title="IWAE in five networks", ylabel="SNR over that at K = 1", ylim=(0, None))
-    ax.set(xlabel="K")
-    style.counts_below(ax, designs.COUNTS)
 
 
 def _draw_bounds_in_a_network(ax, archive: Archive) -> None:
     """The SNR of phi's gradient under three bounds in one network."""
     titles = {"miwae": "MIWAE, M = 8", "ciwae": "CIWAE(0.5)", "iwae": "IWAE"}
-    for method, (estimator, line) in product(titles, LINES.items()):
-        ratios = ratios_by_count(archive, PLACE, estimator, method)
-        name = titles[method] if estimator == "rep" else None
-        ax.plot(ratios, label=name, **style.look(method) | line)
-    ax.set(title="In the report's IWAE", ylabel="SNR", xlabel="K")
+    style.lines(_ratios_in(archive, [PLACE], titles), "K", "SNR", ax)
+    ax.set(title="In the report's IWAE")
     style.plain_ticks(ax, 1, 2, 5)
-    ax.legend(frameon=False, fontsize=7)
-    style.counts_below(ax, designs.COUNTS)
+    ax.legend(handles=style.entries(style.titled(titles)), fontsize=7)
+
+
+def _ratios_in(archive: Archive, networks: Iterable[str], methods: Iterable[str]) -> pd.DataFrame:
+    """The SNR of phi's gradient for every K under both estimators, as a tidy frame."""
+    found = []
+    for place, method, estimator in product(networks, methods, LINES):
+        ratios = ratios_by_count(archive, place, estimator, method)
+        words = {"where": place, "method": method, "open": estimator == "drep"}
+        found.append(pd.DataFrame({"K": ratios.index, "SNR": ratios}).assign(**words))
+    return pd.concat(found, ignore_index=True)
 
 
 PAGE_OF_SLIDERS = """```{{raw}} html

@@ -47,7 +47,7 @@ def measure_likelihoods(
     """Measure the likelihoods of a record's model and write them beside the records."""
     e = record.experiment
     begun = time.monotonic()
-    origin = code_and_date()
+    provenance = code_and_date()
     device = pick_device(device)
     dataset = datasets.load(e.dataset, data)
     model = _model_of(record, data).to(device)
@@ -57,17 +57,17 @@ def measure_likelihoods(
         found = likelihoods(
             model, scores.some_of(dataset.test, TEST_IMAGES), temperatures, bar.fraction
         )
-    origin |= {
+    provenance |= {
         "experiment": asdict(e),
         "device": device_name(device),
-        "data": dataset.origin,
+        "data": dataset.provenance,
         "temperatures": temperatures,
         "chains": CHAINS,
         "sandwiches": [sandwich._asdict() for sandwich in tried],
         "log_px_samples": WEIGHTS_OF_EACH,
         "seconds": round(time.monotonic() - begun, 1),
     }
-    return archive.write_arrays(name_of(record), found, origin)
+    return archive.write_arrays(name_of(record), found, provenance)
 
 
 def _model_of(record: Record, data: str | Path | None) -> Autoencoder:
@@ -87,7 +87,7 @@ def sandwiches(model: Autoencoder) -> list[Sandwich]:
     tried = []
     for temperatures in TEMPERATURES:
         how = (STREAM, temperatures, CHAINS)
-        low = annealing.ais(model, x, *how).log_px
+        low = annealing.ais_lower_bound(model, x, *how).log_px
         width = (annealing.ais_upper_bound(model, x, z, *how).log_px - low).flatten()
         se = width.std().item() / len(width) ** 0.5
         apart = width.mean().item()
@@ -101,7 +101,7 @@ def sandwiches(model: Autoencoder) -> list[Sandwich]:
 def likelihoods(
     model: Autoencoder, images: Tensor, temperatures: int, tell: scores.Done = scores.silent
 ) -> dict[str, np.ndarray]:
-    """What is known of each image [n] under a model of one run, in nats, float32."""
+    """Values of each image [n] under a model of one run, in nats, float32."""
 
     def noise(what: str):
         return Streams(STREAM, f"likelihood: {what}", model.device).normal
@@ -111,7 +111,7 @@ def likelihoods(
     )
     few = scores.log_weight_sums(model, x, 64, noise("IWAE-64"))
     many = scores.log_weight_sums(model, x, WEIGHTS_OF_EACH, noise("log_px"))
-    chains = annealing.ais(model, x, STREAM, temperatures, CHAINS, tell)
+    chains = annealing.ais_lower_bound(model, x, STREAM, temperatures, CHAINS, tell)
     values = {
         "ais": chains.log_px,
         "log_px": many["iwae"],

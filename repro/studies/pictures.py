@@ -7,7 +7,7 @@ from repro.records.estimates import number
 from repro.studies.captions import METHOD_TITLES
 from repro.studies.designs import PLANE_IMAGES, PLANE_LAYOUTS
 from repro.studies.frames import AnyArchive
-from repro.studies.style import COLOURS, styled_figure, tiled
+from repro.studies.style import COLOURS, styled, subplots, tiled
 from repro.words.experiments import TABLE_METHODS
 
 WHOSE = ("MNIST, the report's", "Omniglot, ours")
@@ -15,45 +15,45 @@ PIXELS_ACROSS = 28
 
 
 def drawn_samples(archive: AnyArchive = None):
-    """What the generative networks draw: a row for each method."""
+    """Samples of the generative networks: a row for each method."""
     return _strips("samples", archive)
 
 
 def along_a_unit(archive: AnyArchive = None):
-    """What they draw as one latent unit goes from -2 to 2: a row for each method."""
+    """Images along one latent unit, from -2 to 2: a row for each method."""
     return _strips("traversals", archive)
 
 
+@styled(frame=True)
 def _strips(name: str, archive: AnyArchive):
     images = Archive.of(archive).arrays("pictures")[0][name]
     methods = len(TABLE_METHODS)
-    with styled_figure(1, 2, (8, 2.1), "white") as (figure, axes):
-        for panel, (ax, title) in enumerate(zip(axes.flat, WHOSE, strict=True)):
-            of_panel = images[panel * methods : (panel + 1) * methods]
-            ax.imshow(tiled(of_panel), cmap="gray_r", vmin=0, vmax=255, interpolation="none")
-            ax.set_title(title, fontsize=8)
-            ax.tick_params(length=0)
-            ax.set_xticks([])
-            middles = [PIXELS_ACROSS * (row + 0.5) for row in range(methods)]
-            ax.set_yticks(middles, [m.upper() for m in TABLE_METHODS], fontsize=7)
+    figure, axes = subplots(1, 2, (8, 2.1))
+    for panel, (ax, title) in enumerate(zip(axes.flat, WHOSE, strict=True)):
+        of_panel = images[panel * methods : (panel + 1) * methods]
+        ax.imshow(tiled(of_panel), cmap="gray_r", vmin=0, vmax=255, interpolation="none")
+        ax.set_title(title, fontsize=8)
+        ax.set_xticks([])
+        middles = [PIXELS_ACROSS * (row + 0.5) for row in range(methods)]
+        ax.set_yticks(middles, [m.upper() for m in TABLE_METHODS], fontsize=7)
     return figure
 
 
+@styled(frame=True)
 def posteriors(archive: AnyArchive = None):
     """The posterior of four images in three models with two latent variables, and q at 1 and 2 sd.
 
     Each panel has its own window.
     """
     found = Archive.of(archive).arrays("pictures")[0]
-    rows = len(PLANE_LAYOUTS)
-    with styled_figure(rows, PLANE_IMAGES, (8, 6.2), "white") as (figure, axes):
-        for index, ax in enumerate(axes.flat):
-            layout = PLANE_LAYOUTS[index // PLANE_IMAGES]
-            _draw_posterior(ax, found, index, COLOURS[layout.method])
-            if index % PLANE_IMAGES == 0:
-                ax.set_ylabel(METHOD_TITLES[layout.method])
-            if index < PLANE_IMAGES:
-                _draw_input(ax, found["inputs"][index])
+    figure, axes = subplots(len(PLANE_LAYOUTS), PLANE_IMAGES, (8, 6.2))
+    for index, ax in enumerate(axes.flat):
+        layout = PLANE_LAYOUTS[index // PLANE_IMAGES]
+        _draw_posterior(ax, found, index, COLOURS[layout.method])
+        if index % PLANE_IMAGES == 0:
+            ax.set_ylabel(METHOD_TITLES[layout.method])
+        if index < PLANE_IMAGES:
+            _draw_input(ax, found["inputs"][index])
     return figure
 
 

@@ -1,4 +1,4 @@
-"""What trained models look like: samples, steps along a latent unit, and posteriors in the plane.
+"""Pictures of trained models: samples, steps along a latent unit, posteriors in the plane.
 
 In two dimensions nothing has to be sampled: a grid gives log p(x), the posterior and its distance
 from the proposal to many digits.
@@ -72,7 +72,7 @@ def in_the_plane(layout: Layout, images: Tensor, seed: int = 0) -> Autoencoder:
         batch = images[torch.randint(len(images), (PLANE_BATCH,), generator=order)]
         x = streams["binarise"].binarise(batch[None])
         eps = streams["noise"].normal((samples, PLANE_BATCH, 2))
-        plain_step(model, METHODS[layout.method], optimizer, x, eps, (layout.M, layout.K))
+        plain_step(model, METHODS[layout.method], optimizer, x, eps, layout.M, layout.K)
     return model
 
 
@@ -138,7 +138,7 @@ def make_pictures(archive: Archive, data: str | Path | None) -> Path:
     The first two are of the report's models on MNIST and of ours on Omniglot.
     """
     begun = time.monotonic()
-    origin = code_and_date()
+    provenance = code_and_date()
     found = {name: datasets.load(name, data) for name in ("mnist", OMNIGLOT)}
     models = []
     sources = {}
@@ -151,16 +151,16 @@ def make_pictures(archive: Archive, data: str | Path | None) -> Path:
         "traversals": _as_bytes([traversal(*of_model) for of_model in models]),
         **_posteriors(found["mnist"]),
     }
-    origin |= {
+    provenance |= {
         "device": device_name("cpu"),
         "weights": {m: source["record"] for m, source in sources.items()},  # ours, the last
-        "data": [dataset.origin for dataset in found.values()],
+        "data": [dataset.provenance for dataset in found.values()],
         "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
         "hidden": PLANE_HIDDEN,
         "steps": PLANE_STEPS,
         "batch_size": PLANE_BATCH,
     }
-    return archive.write_arrays("pictures", arrays, origin)
+    return archive.write_arrays("pictures", arrays, provenance)
 
 
 def _as_bytes(values: list[torch.Tensor]) -> np.ndarray:

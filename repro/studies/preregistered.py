@@ -8,13 +8,14 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
-from repro.records import Archive
+from repro.records import Archive, frame_of
 from repro.records.estimates import NOT_RUN, number
 from repro.studies.captions import METRIC_TITLES
 from repro.studies.frames import AnyArchive
-from repro.studies.style import COLOURS, GREY, INK, MARKERS, styled_figure
+from repro.studies.style import COLOURS, GREY, INK, nothing, styled
 from repro.words.experiments import Experiment, plan
 
 SEEDS = tuple(range(10, 30))
@@ -55,7 +56,7 @@ HYPOTHESES = (
 
 
 class Fate(StrEnum):
-    """What becomes of a hypothesis."""
+    """The fate of a hypothesis."""
 
     HOLDS = "holds"
     REFUTED = "refuted"
@@ -70,7 +71,7 @@ class Interval(NamedTuple):
     high: float
 
     def fate(self, margin: float) -> Fate:
-        """Where the interval lies: above the margin, below it, or across."""
+        """The place of the interval: above the margin, below it, or across."""
         if self.low > margin:
             return Fate.HOLDS
         return Fate.REFUTED if self.high < margin else Fate.UNDECIDED
@@ -91,7 +92,7 @@ def all_trainings() -> list[Experiment]:
 
 
 def missing(archive: Archive) -> int:
-    """How many of all these runs have no record yet."""
+    """The number of these runs that have no record yet."""
     return sum(not archive.holds(e) for e in all_trainings())
 
 
@@ -109,23 +110,21 @@ def family_interval(differences: np.ndarray) -> Interval:
 
 def differences(archive: Archive, hypothesis: Hypothesis) -> np.ndarray:
     """The method's metric minus IWAE's for each seed, [seed]."""
-
-    def values(method: str) -> np.ndarray:
-        found = map(archive.get, trainings_of(method))
-        return np.array([r.metrics[hypothesis.metric]["value"] for r in found])
-
-    return values(hypothesis.method) - values("iwae")
+    runs = [*trainings_of(hypothesis.method), *trainings_of("iwae")]
+    found = frame_of(map(archive.get, runs))
+    values = found.pivot(index="seed", columns="method", values=hypothesis.metric)
+    return (values[hypothesis.method] - values.iwae).to_numpy()
 
 
 def cost(archive: Archive) -> str:
-    """How long training and evaluation of all these runs took, and on what."""
+    """The time that training and evaluation of these runs took, and the device."""
     runs = [archive.get(e) for e in all_trainings() if archive.holds(e)]
     if not runs:
         return "no time yet"
-    devices = " and ".join(sorted({r.provenance["device"] for r in runs}))
+    devices = " and ".join(sorted({r.provenance.device for r in runs}))
     said = []
     for part in PARTS:
-        seconds = sum(r.provenance["seconds"][part] for r in runs)
+        seconds = sum(r.provenance.seconds[part] for r in runs)
         said.append(f"{seconds / 60:.1f} minutes of {part}")
     return f"{' and '.join(said)} on {devices}"
 
@@ -155,38 +154,39 @@ def interval_of(archive: Archive, method: str, metric: str) -> str:
     return str(NOT_RUN) if missing(archive) else str(family_interval(differences(archive, h)))
 
 
-METHODS_FROM_BELOW = ("vae", "ciwae", "piwae", "miwae")
-
-
+@styled()
 def outcomes(archive: AnyArchive = None):
-    """Each hypothesis: the differences of all seeds, their mean's interval, and the margin.
+    """Each hypothesis: the differences of all seeds, their mean's interval, and the margin."""
+    import seaborn as sns
 
-    Without all runs the panels have margins alone.
-    """
     archive = Archive.of(archive)
-    whole = missing(archive) == 0
-    with styled_figure(1, 3, (8, 2.6), sharey=True) as (figure, axes):
-        for ax, (metric, title) in zip(axes.flat, METRIC_TITLES.items(), strict=True):
-            for h in HYPOTHESES:
-                if h.metric == metric:
-                    place = METHODS_FROM_BELOW.index(h.method)
-                    ax.vlines(h.margin, place - 0.4, place + 0.4, color=GREY, linestyle=":")
-                    if whole:
-                        _draw_outcome(ax, place, h.method, differences(archive, h))
-            ax.axvline(0, color=GREY, linewidth=0.8)
-            ax.set(title=title, xlabel="nats ahead of IWAE")
-        names = [m.upper() for m in METHODS_FROM_BELOW]
-        axes[0, 0].set_yticks(range(len(names)), names)
-        axes[0, 0].set_ylim(-0.6, len(names) - 0.4)
-    return figure
+    if missing(archive):
+        return nothing()
+    of_all = []
+    for h in HYPOTHESES:
+        of_seeds = pd.DataFrame({"nats": differences(archive, h)})
+        of_all.append(of_seeds.assign(method=h.method.upper(), metric=h.metric, is_mean=True))
+    places = {"x": "nats", "y": "method", "order": ["MIWAE", "PIWAE", "CIWAE", "VAE"]}
+    panels = {"col": "metric", "col_order": METRIC_TITLES, "sharex": False}
+    colours = {method.upper(): colour for method, colour in COLOURS.items()}
+    seeds = {"hue": "method", "palette": colours, "legend": False, "size": 3, "alpha": 0.6}
+    grid = sns.catplot(pd.concat(of_all), kind="swarm", **panels, **places, **seeds)
+    below = {"hue": "is_mean", "hue_order": [False, True], "dodge": 0.7, "palette": [INK, INK]}
+    interval = {"errorbar": _ends, "linestyle": "none", "markersize": 4, "legend": False}
+    grid.map_dataframe(sns.pointplot, **places, **below, **interval)
+    grid.refline(x=0, color=GREY, linewidth=0.8, linestyle="-")
+    for h in HYPOTHESES:
+        place = places["order"].index(h.method.upper())
+        margin = {"color": GREY, "linestyle": ":"}
+        grid.axes_dict[h.metric].vlines(h.margin, place - 0.4, place + 0.4, **margin)
+    for metric, ax in grid.axes_dict.items():
+        ax.set(title=METRIC_TITLES[metric], xlabel="nats ahead of IWAE", ylabel="")
+        ax.margins(x=0.05)
+    grid.figure.set_size_inches(8, 2.6)
+    return grid.figure
 
 
-def _draw_outcome(ax, place: int, method: str, found: np.ndarray) -> None:
-    """The seeds one above the other in their order, and the mean with its interval below them."""
-    heights = place + np.linspace(0.0, 0.35, len(found))
-    look = {"color": COLOURS[method], "marker": MARKERS[method]}
-    ax.plot(found, heights, linestyle="none", markersize=3, alpha=0.5, **look)
-    interval = family_interval(found)
-    below = place - 0.2
-    ax.hlines(below, interval.low, interval.high, color=INK, linewidth=2.5)
-    ax.plot(interval.mean, below, markersize=4, **look)
+def _ends(differences: pd.Series) -> tuple[float, float]:
+    """Where the interval of a mean begins and ends, for seaborn."""
+    interval = family_interval(differences.to_numpy())
+    return interval.low, interval.high

@@ -17,7 +17,7 @@ import pandas as pd
 import repro
 from repro import one_of, plural, records
 from repro.catalogue import MODELS, OMNIGLOT
-from repro.records import Archive, Record
+from repro.records import Record
 from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number, over_seeds, pooled
 from repro.studies import (
     audit,
@@ -30,6 +30,7 @@ from repro.studies import (
     reported,
     similarity,
     stacks,
+    yardstick,
 )
 from repro.studies.designs import NETWORKS_OF_ESTIMATORS, SWEPT, offset_title
 from repro.studies.estimator_runs import (
@@ -42,7 +43,7 @@ from repro.studies.estimator_runs import (
 )
 from repro.studies.evidence import NAMES_OF_SETTINGS, Evidence, rounded_up
 from repro.studies.reported import FIGURE4, TABLE1
-from repro.training.costs import MACHINES
+from repro.training.costs import DEVICE_COSTS
 from repro.words.experiments import Experiment, plan
 
 TRAININGS = {  # as pages name them
@@ -53,7 +54,7 @@ TRAININGS = {  # as pages name them
 }
 LAST_COUNTS = (64, 256)  # of K, between which rates are given
 ESS_OF_MOST = functools.partial(gradients.effective_samples, layout=SWEPT[-1])
-FACTS: dict[str, Callable[[Archive], str]] = {  # what a study says in words, Markdown or HTML
+FACTS: dict[str, Callable[..., object]] = {  # what a study says in words, Markdown or HTML
     "others": reported.table_of_others,
     "stacks": stacks.table_of_costs,
     "error of costs": stacks.largest_error,
@@ -63,6 +64,9 @@ FACTS: dict[str, Callable[[Archive], str]] = {  # what a study says in words, Ma
     "cost of the test": preregistered.cost,
     "sliders": gradients.sliders,
     "one decoder": log_px_of_one_decoder,
+    "likelihood": yardstick.cell,
+    "slack": yardstick.slack,
+    "widest sandwich": yardstick.widest_sandwich,
 }
 
 
@@ -87,9 +91,9 @@ class Numbers(Evidence):
         """Without the archive: the book's builder keeps a copy of this on disk."""
         return {"results": self.results, "fingerprint": self.fingerprint}
 
-    def fact(self, name: str) -> str:
-        """What a study makes of the records, a name in ``FACTS``."""
-        return FACTS[one_of("fact", name, FACTS)](self.archive)
+    def fact(self, name: str, *asked: object) -> object:
+        """A number or words of a study, a name in ``FACTS``, for what the page asks."""
+        return FACTS[one_of("fact", name, FACTS)](self.archive, *asked)
 
     def cell(self, table: str, row: str, column: str, digits: int = 2) -> Estimate:
         """A cell of a table beside the records: of a curve, or of a setting and a method."""
@@ -97,7 +101,7 @@ class Numbers(Evidence):
         if "curve" in found:
             names = found.curve
         else:
-            names = found.group.str.replace("-", " ") + " " + found.method
+            names = found.setting.str.replace("-", " ") + " " + found.method
         (value,) = found[names == row][column]
         return Estimate(value, digits=digits)
 
@@ -107,7 +111,7 @@ class Numbers(Evidence):
         It may be calculated, "rise / predicted"; and over one setting's rows alone.
         """
         found = self.archive.table(table)[0]
-        of_setting = found.group.str.startswith(setting.replace(" ", "-"))
+        of_setting = found.setting.str.startswith(setting.replace(" ", "-"))
         return _from_to(found[of_setting].eval(quantity), digits)
 
     def design(self, table: str, name: str) -> int:
@@ -182,7 +186,7 @@ class Numbers(Evidence):
         They are those whose best checkpoint was chosen by one batch of 20 images.
         """
         found = self.archive.table("checkpoints")[0]
-        of_one_batch = (found.batches == 1) & found.group.str.startswith("mnist")
+        of_one_batch = (found.batches == 1) & found.setting.str.startswith("mnist")
         return Estimate(found[of_one_batch][f"highest_{score}"].max())
 
     def ssim_of_best(self, dataset: str, method: str) -> Estimate:
@@ -329,13 +333,11 @@ class Numbers(Evidence):
 
     def watts(self, kind: str) -> str:
         """What a device is taken to draw: ``cuda``, or a core of a ``cpu``."""
-        return str(MACHINES[kind].watts)
+        return str(DEVICE_COSTS[kind].watts)
 
     def minutes(self, exhibit: str) -> str:
         """How long the training of an exhibit's runs took, all together."""
-        seconds = sum(
-            r.provenance["seconds"]["training"] for r in self.archive.select(exhibit).used
-        )
+        seconds = sum(r.provenance.seconds["training"] for r in self.archive.select(exhibit).used)
         return f"{seconds / 60:.1f} minutes" if seconds else "no time yet"
 
     def length(self, exhibit: str) -> str:

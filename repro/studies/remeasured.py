@@ -16,6 +16,7 @@ from repro.datasets import verified_file
 from repro.models import Autoencoder
 from repro.records import Archive, Record
 from repro.records.provenance import code_and_date, device_name
+from repro.records.schema import Provenance
 from repro.training import released_files
 from repro.training.engines import fastest
 from repro.training.program import model_of
@@ -50,27 +51,28 @@ def remeasure(
     e: Experiment, archive: Archive, data: str | Path | None = None, device: str = "auto"
 ) -> Record:
     """Measure the report's released weights of a run with this project's evaluation; record it."""
-    origin = code_and_date()
+    code = code_and_date()
     begun = time.monotonic()
     device = pick_device(device)
     dataset = datasets.load(e.dataset, data)
     other = datasets.load_other(e.dataset, data)
     samples = PROFILES[e.profile].log_px_samples
     model = released_model(e, data, device)
-    (found,) = assess(model, dataset, other, [e.seed], samples, f"{e.group} {e.method}")
+    (found,) = assess(model, dataset, other, [e.seed], samples, f"{e.setting_folder} {e.method}")
     (spread,) = scores.other_binarisations(model, dataset.test, [e.seed], BINARISATIONS)
     for name, sd in spread.items():
         found.metrics[name]["binarisation_sd"] = sd
-    origin |= {
-        "device": device_name(device),
-        "data": dataset.origin,
-        "log_px_samples": samples,
-        "precision": "float32",
-        "seconds": {"evaluation": round(time.monotonic() - begun, 1)},
-        "binarisations": BINARISATIONS,
-        "weights": released_files.origin_of_weights(e),
-    }
-    write_record(archive, e, [], found, None, origin)
+    provenance = Provenance(
+        **code,
+        device=device_name(device),
+        data=dataset.provenance,
+        log_px_samples=samples,
+        precision="float32",
+        seconds={"evaluation": round(time.monotonic() - begun, 1)},
+        binarisations=BINARISATIONS,
+        weights=released_files.provenance_of_weights(e),
+    )
+    write_record(archive, e, [], found, None, provenance)
     return archive.get(e)
 
 
@@ -82,25 +84,25 @@ def write_table(
         return
     rows_of, kind = MEASURED[name]
     runs = exhibits.released_runs()
-    origin = code_and_date()
+    provenance = code_and_date()
     given: tuple = (data,)
     if kind != "log":
         given = (data, pick_device(device))
-        origin["device"] = device_name(given[-1])
+        provenance["device"] = device_name(given[-1])
     if name == "drawers":
         runs = [e for e in runs if e.dataset == OMNIGLOT]
-        origin["data"] = datasets.load(OMNIGLOT, data).origin
+        provenance["data"] = datasets.load(OMNIGLOT, data).provenance
     rows: list[dict] = []
     with Progress(1, name) as bar:
         for done, e in enumerate(runs, 1):
             rows += rows_of(e, *given)
             bar.fraction(done / len(runs))
-    origin["blobs"] = dict(released_files.file_and_blob(e, kind) for e in runs)
-    print(f"wrote {archive.write_table(name, pd.DataFrame(rows), origin)}", flush=True)
+    provenance["blobs"] = dict(released_files.file_and_blob(e, kind) for e in runs)
+    print(f"wrote {archive.write_table(name, pd.DataFrame(rows), provenance)}", flush=True)
 
 
 def released_log(e: Experiment, folder: str | Path | None = None) -> dict[str, np.ndarray]:
-    """What the released code wrote in each epoch, in nats, each [epochs].
+    """The values that the released code wrote in each epoch, in nats, each [epochs].
 
     ``iwae_64`` and ``log_px`` as it calls them. ``choice`` is log p-hat of the first
     ``CHOICE_BATCHES`` shuffled batches of 20 test images, by which it chooses its best checkpoint.
@@ -132,14 +134,14 @@ def log_blocks(e: Experiment, data: str | Path | None = None) -> list[dict]:
     last_epochs = (values.index // LOG_BLOCK + 1) * LOG_BLOCK
     rows = []
     for last_epoch, block in values.groupby(last_epochs):
-        row = {"group": e.setting, "method": e.method, "last_epoch": last_epoch}
+        row = {"setting": e.setting, "method": e.method, "last_epoch": last_epoch}
         row |= block.mean().add_suffix("_mean").to_dict()
         rows.append(row | block.std().add_suffix("_sd").to_dict())
     return rows
 
 
 def log_checkpoint(e: Experiment, data: str | Path | None = None) -> list[dict]:
-    """How a run ended, and when it saved the checkpoint that the released code calls its best.
+    """The end of a run, and the checkpoint that the released code calls its best.
 
     From its log:
 
@@ -163,7 +165,7 @@ def log_checkpoint(e: Experiment, data: str | Path | None = None) -> list[dict]:
     eighth = e.epochs // 8
     line = linregress(np.arange(eighth) / 1000, log_px[-eighth:])
     row = {
-        "group": e.setting,
+        "setting": e.setting,
         "method": e.method,
         "epochs": e.epochs,
         "batches": CHOICE_BATCHES[e.method],
@@ -197,7 +199,7 @@ def check_of_proposal(e: Experiment, data: str | Path | None, device: str) -> li
         biases.append(float((1 / K - 1 / sums["ess"][0]).mean() / 2))
     rise = log_px[1] - log_px[0]
     row = {
-        "group": e.setting,
+        "setting": e.setting,
         "method": e.method,
         "images": len(khat),
         "khat_median": float(np.median(khat)),
@@ -220,7 +222,7 @@ def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> list[di
     other = datasets.load_other(e.dataset, data)
     (elsewhere,) = scores.ssim_elsewhere(model, other.test, [e.seed])
     row = {
-        "group": e.setting,
+        "setting": e.setting,
         "method": e.method,
         "is_the_last": all(torch.equal(best[name], last[name]) for name in last),
         "ssim": here["value"],
@@ -299,5 +301,5 @@ def sum_up_figure4(archive: Archive, data: str | Path | None) -> None:
     except ReproError as error:
         print(f"Figure 4 will be left out: {error}", flush=True)
         return
-    origin = code_and_date() | {"from": FROM_PDF, "sha256": FIGURE4_SHA256}
-    print(f"wrote {archive.write_table('figure4', table, origin)}", flush=True)
+    provenance = code_and_date() | {"from": FROM_PDF, "sha256": FIGURE4_SHA256}
+    print(f"wrote {archive.write_table('figure4', table, provenance)}", flush=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from repro.records import Archive
-from repro.records.estimates import ErrorOf, Estimate, of_metric
+from repro.records.estimates import ErrorOf, Estimate, estimate_of
 from repro.studies.captions import METHOD_TITLES
 from repro.studies.frames import for_methods
 from repro.words.experiments import TABLE_METHODS
@@ -116,7 +116,7 @@ def everybody(archive: Archive) -> dict[Publication, dict[str, Estimate]]:
     }
     for record in archive.released_of("mnist", "reference"):
         title = METHOD_TITLES[record.experiment.method]
-        found.setdefault(REMEASURED, {})[title] = of_metric(record.metrics["log_px"])
+        found.setdefault(REMEASURED, {})[title] = estimate_of(record.metrics["log_px"])
     for publication, printed in OTHERS.items():
         found[publication] = {method: Estimate(value) for method, value in printed.items()}
     return found

@@ -25,7 +25,7 @@ from repro.studies.frames import (
     row_of,
 )
 from repro.studies.reported import SSIM
-from repro.studies.style import nothing, styled_figure, tiled, with_conditions
+from repro.studies.style import nothing, styled, subplots, tiled, with_conditions
 from repro.words.exhibits import SETTINGS
 from repro.words.experiments import TABLE_METHODS
 
@@ -120,7 +120,7 @@ def best_checkpoints(archive: Archive) -> dict[tuple[str, str, str], Estimate]:
         return {}
     found = {}
     for row in archive.table("best")[0].to_dict("records"):
-        dataset, model = row["group"].split("-")
+        dataset, model = row["setting"].split("-")
         for column in ("ssim", "ssim_elsewhere") if model == "reference" else ():
             value, sd = row[column], row[f"{column}_sd"]
             spread = Estimate(value, sd, error_of=ErrorOf.SPREAD, digits=3)
@@ -250,6 +250,7 @@ def run_grids(shown: Sequence[Record]):
     return _draw_grids(panels, columns, (2.1 * columns, 2.5 * rows), shown)
 
 
+@styled(frame=True)
 def _draw_grids(
     panels: Sequence[tuple[str, np.ndarray | None]],
     columns: int,
@@ -259,15 +260,15 @@ def _draw_grids(
     """Titles, and under each the first images of [n, 784]; an empty frame if there are none."""
     if not panels:
         return nothing()
-    with styled_figure(-(-len(panels) // columns), columns, size, "white") as (figure, axes):
-        for ax in axes.flat[len(panels) :]:
-            ax.set_axis_off()
-        for ax, (title, images) in zip(axes.flat, panels, strict=False):
-            ax.set_title(title, fontsize=8)
-            ax.set(xticks=[], yticks=[])
-            if images is None:
-                ax.set_aspect("equal")
-            else:
-                tiles = np.asarray(images[: SIDE * SIDE], np.float32).reshape(SIDE, SIDE, 784)
-                ax.imshow(tiled(tiles), cmap="gray_r", vmin=0, vmax=1, interpolation="none")
-        return with_conditions(figure, ours, SPREAD)
+    figure, axes = subplots(-(-len(panels) // columns), columns, size)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    for ax, (title, images) in zip(axes.flat, panels, strict=False):
+        ax.set_title(title, fontsize=8)
+        ax.set(xticks=[], yticks=[])
+        if images is None:
+            ax.set_aspect("equal")
+        else:
+            tiles = np.asarray(images[: SIDE * SIDE], np.float32).reshape(SIDE, SIDE, 784)
+            ax.imshow(tiled(tiles), cmap="gray_r", vmin=0, vmax=1, interpolation="none")
+    return with_conditions(figure, ours, SPREAD)

@@ -1,4 +1,4 @@
-"""What our runs took; and stacks of them on a GPU, beside what the model of costs says."""
+"""The cost of our runs, and of stacks of them on a GPU, beside the model of costs."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import numpy as np
 from repro.records import Archive, Record
 from repro.records.estimates import number
 from repro.studies.estimator_runs import USUAL_LAYOUTS
-from repro.training.costs import MACHINES
+from repro.training.costs import DEVICE_COSTS
 from repro.words.experiments import TABLE_METHODS, TRAINED_PROFILES
 
 SEEDS_AT_A_TIME = 5  # of the test that was fixed in advance
@@ -35,22 +35,22 @@ def stacks_on_gpu(archive: Archive) -> list[Stack]:
                 found.setdefault(_stack_of(record), []).append(record)
     stacks = []
     for records in found.values():
-        seconds = len(records) * records[0].provenance["seconds"]["training"]
-        expected = MACHINES["cuda"].training([record.experiment for record in records])
+        seconds = len(records) * records[0].provenance.seconds["training"]
+        expected = DEVICE_COSTS["cuda"].training([record.experiment for record in records])
         if seconds >= LEAST_SECONDS:
             stacks.append(Stack(tuple(records), seconds, expected))
     return sorted(stacks, key=lambda stack: len(stack.records))
 
 
 def _stack_of(record: Record) -> tuple:
-    """What the records of one stack agree in, and no two stacks."""
+    """The key that records of one stack share, and no two stacks."""
     e = record.experiment
     p = record.provenance
     seeds_apart = 0
     in_table1 = e.method in TABLE_METHODS and USUAL_LAYOUTS[e.method] == (e.M, e.K)
     if in_table1 and e.estimator == "rep":
         seeds_apart = e.seed // SEEDS_AT_A_TIME
-    return (e.shared, p["seconds"]["training"], p["commit"], p["device"], seeds_apart)
+    return (e.shared, p.seconds["training"], p.commit, p.device, seeds_apart)
 
 
 def table_of_costs(archive: Archive) -> str:
@@ -80,7 +80,7 @@ def compute(archive: Archive) -> str:
     if not ours:
         return "no runs yet"
     hours = sum(map(_hours, ours))
-    devices = "; ".join(sorted({r.provenance["device"] for r in ours}))
+    devices = "; ".join(sorted({r.provenance.device for r in ours}))
     return f"{len(ours)} runs, {hours:.1f} hours on {devices}"
 
 
@@ -88,8 +88,8 @@ def energy(archive: Archive) -> str:
     """The most that our own records can have cost, in kWh."""
     watt_hours = 0
     for record in _our_records(archive):
-        kind = "cuda" if "NVIDIA" in record.provenance["device"] else "cpu"
-        watt_hours += MACHINES[kind].watts * _hours(record)
+        kind = "cuda" if "NVIDIA" in record.provenance.device else "cpu"
+        watt_hours += DEVICE_COSTS[kind].watts * _hours(record)
     return f"{watt_hours / 1000:.1f} kWh"
 
 
@@ -99,5 +99,5 @@ def _our_records(archive: Archive) -> list[Record]:
 
 
 def _hours(record: Record) -> float:
-    """What a run took, its share of a stack."""
-    return sum(record.provenance["seconds"].values()) / 3600
+    """The hours of a run, its share of a stack."""
+    return sum(record.provenance.seconds.values()) / 3600

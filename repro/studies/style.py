@@ -2,38 +2,48 @@
 
 import contextlib
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from repro.records import Record
-from repro.records.estimates import Estimate
 from repro.studies.captions import OVER_IMAGES, conditions
 
 # Okabe and Ito's colours for the colour-blind, those that show on white and on black
-LOOKS = {  # method -> its colour and its marker
-    "iwae": ("#0072B2", "o"),
-    "piwae": ("#D55E00", "s"),
-    "miwae": ("#009E73", "^"),
-    "ciwae": ("#CC79A7", "D"),
-    "vae": ("#E69F00", "v"),
-    "ciwae-learned": ("#56B4E9", "P"),
-    "ciwae-chosen": ("#999933", "X"),
-    "u-miwae": ("#882255", "p"),
+COLOURS = {
+    "iwae": "#0072B2",
+    "piwae": "#D55E00",
+    "miwae": "#009E73",
+    "ciwae": "#CC79A7",
+    "vae": "#E69F00",
+    "ciwae-learned": "#56B4E9",
+    "ciwae-chosen": "#999933",
+    "u-miwae": "#882255",
 }
-COLOURS = {method: colour for method, (colour, _) in LOOKS.items()}
-MARKERS = {method: marker for method, (_, marker) in LOOKS.items()}
+MARKERS = dict(zip(COLOURS, "os^DvPXp", strict=True))
 GREY = "#757575"  # readable on white and on black
 INK = "#4d4d4d"  # of axes and words in vector figures, which a dark page inverts
-BETWEEN_ROWS = 0.16  # inches, from what is below one row's axes to the next row's titles
-STYLE = {
+STYLE = {  # of what is saved
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
     "svg.hashsalt": "repro",
     "figure.dpi": 160,
 }
+THEME = STYLE | {
+    "axes.linewidth": 0.8,
+    "errorbar.capsize": 2,
+    "figure.constrained_layout.h_pad": 0.08,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.title_fontsize": 8,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+}
+INKED = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color")
+OPEN = {"markerfacecolor": "none"}
 
 
 def as_vectors() -> None:
@@ -45,33 +55,95 @@ def as_vectors() -> None:
     set_matplotlib_formats("svg", metadata={"Date": None, "Creator": None})
 
 
-DASHED_PHI = {"markerfacecolor": "none", "linestyle": "--"}  # of the inference network's gradient
-
-
 @contextlib.contextmanager
-def styled_figure(rows: int, columns: int, size: tuple[float, float], axes: str = "ticks", **how):
-    """A figure and its axes [rows, columns], in our style; closed, or notebooks show it twice."""
+def styled(frame: bool = False):
+    """Our theme for a function that draws, with a frame around images if they are drawn.
+
+    Its figure is arranged, and closed, or notebooks show it twice.
+    """
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    parts = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color")
-    colours = dict.fromkeys(parts, INK if axes == "ticks" else GREY)
-    with plt.rc_context(sns.axes_style(axes) | STYLE | colours):
-        layout = {"figsize": size, "layout": "constrained", "squeeze": False}
-        figure, grid = plt.subplots(rows, columns, **layout, **how)
-        if axes == "ticks":
-            figure.get_layout_engine().set(h_pad=BETWEEN_ROWS / 2)
-            sns.despine(figure)
+    there = {*plt.get_fignums()}
+    theme = THEME | dict.fromkeys(INKED, GREY if frame else INK)
+    theme |= dict.fromkeys(("axes.spines.right", "axes.spines.top"), frame)
+    with plt.rc_context():
+        sns.set_theme("paper", "white" if frame else "ticks", color_codes=False, rc=theme)
         try:
-            yield figure, grid
+            yield
         finally:
-            plt.close(figure)
+            for number in {*plt.get_fignums()} - there:
+                plt.figure(number).set_layout_engine("constrained")
+                plt.close(number)
+
+
+def subplots(rows: int, columns: int, size: tuple[float, float], **how):
+    """A figure of this size in inches, and its axes [rows, columns]."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, **how)
+
+
+def faceted(data: pd.DataFrame, size: tuple[float, float], x: str, y: str, line=(), **facets):
+    """A panel of ``lines`` for each value of a column (``col``) of a tidy frame, or of two.
+
+    Titles are the values. Returns seaborn's FacetGrid, whose ``axes_dict`` finds a panel.
+    """
+    import seaborn as sns
+
+    grid = sns.FacetGrid(data, **facets)
+    grid.map_dataframe(lines, x=x, y=y, **dict(line))
+    grid.set_titles("{col_name}, {row_name}" if "row" in facets else "{col_name}")
+    grid.figure.set_size_inches(size)
+    return grid
+
+
+def lines(data: pd.DataFrame, x: str, y: str, ax=None, opened=OPEN, color=None, **words) -> None:
+    """A line for each method of a tidy frame; an ``Estimate`` has a bar of a standard error.
+
+    Where a column ``open`` is true, the line has open marks, or what ``opened`` says. Other words
+    are seaborn.lineplot's; they may replace those ``BY_METHOD``.
+    """
+    import seaborn as sns
+
+    how = BY_METHOD | {"legend": False, "errorbar": None, "ax": ax} | words
+    if data[y].dtype == object:
+        data = _with_ends(data, y)
+        how |= {"estimator": "median", "errorbar": ("pi", 100), "err_style": "bars"}
+    marks = data.get("open", pd.Series(False, data.index))
+    for is_open, part in data.groupby(marks):
+        sns.lineplot(part, x=x, y=y, **how | (opened if is_open else {}))
+
+
+def _with_ends(data: pd.DataFrame, y: str) -> pd.DataFrame:
+    """Three rows for each ``Estimate``: it, and what is a standard error below and above it.
+
+    So seaborn draws it as their median with a bar over all three.
+    """
+    value = data[y].map(lambda estimate: estimate.value)
+    error = data[y].map(lambda estimate: estimate.se).astype(float)
+    ends = [data.assign(**{y: end}) for end in (value - error, value, value + error)]
+    return pd.concat(ends, ignore_index=True)
+
+
+def each_in_its(column: str, looks: Mapping[str, dict]) -> dict:
+    """seaborn's words for a line of each value of a column in its look."""
+    return {
+        "hue": column,
+        "style": column,
+        "palette": {value: look["color"] for value, look in looks.items()},
+        "markers": {value: look["marker"] for value, look in looks.items()},
+        "dashes": False,
+        "markeredgecolor": "auto",
+    }
 
 
 def look(method: str) -> dict:
-    """The line of a method."""
-    colour, marker = LOOKS.get(method, (GREY, "."))
-    return {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.2}
+    """The colour and the marker of a method."""
+    return {"color": COLOURS.get(method, GREY), "marker": MARKERS.get(method, ".")}
+
+
+BY_METHOD = each_in_its("method", {method: look(method) for method in COLOURS})
 
 
 def whole_epochs(ax) -> None:
@@ -94,19 +166,21 @@ def counts_below(ax, counts: Sequence[int]) -> None:
     ax.minorticks_off()
 
 
-def error_bars(ax, places: Sequence, estimates: Sequence[Estimate], **line) -> None:
-    """Estimates at their places, with their standard errors."""
-    values = [e.value for e in estimates]
-    errors = [e.se for e in estimates]
-    ax.errorbar(places, values, errors, **{"capsize": 2} | line)
+def entries(named: Mapping[str, dict]) -> list:
+    """Entries of a legend: lines by their names."""
+    from matplotlib.lines import Line2D
+
+    return [Line2D([], [], label=name, **line) for name, line in named.items()]
 
 
-def legend_above(figure, ax, columns: int) -> None:
-    """One legend for the figure, of what is drawn on ``ax``, each name once."""
-    handles, names = ax.get_legend_handles_labels()
-    once = dict(zip(names, handles, strict=True))
-    where = "outside upper center"
-    figure.legend(once.values(), once, loc=where, ncols=columns, frameon=False, fontsize=8)
+def titled(titles: Mapping[str, str]) -> dict[str, dict]:
+    """The looks of methods by their titles."""
+    return {title: look(method) for method, title in titles.items()}
+
+
+def legend_above(figure, named: Mapping[str, dict]) -> None:
+    """One legend for the figure: lines by their names, side by side."""
+    figure.legend(handles=entries(named), loc="outside upper center", ncols=len(named))
 
 
 def with_conditions(figure, ours: Sequence[Record], error: str | None = OVER_IMAGES):
@@ -123,11 +197,12 @@ def tiled(images: np.ndarray) -> np.ndarray:
     return tiles.reshape(rows * 28, columns * 28)
 
 
+@styled()
 def nothing():
     """A figure that says that there is nothing to draw."""
-    with styled_figure(1, 1, (8, 1)) as (figure, ((ax,),)):
-        ax.set_axis_off()
-        ax.text(0.5, 0.5, "nothing of this has been run yet", ha="center", va="center")
+    figure, ((ax,),) = subplots(1, 1, (8, 1))
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, "nothing of this has been run yet", ha="center", va="center")
     return figure
 
 

@@ -8,7 +8,7 @@ from itertools import product
 import pandas as pd
 
 from repro.records import Archive, Record
-from repro.records.estimates import ENOUGH, of_metric, over_seeds
+from repro.records.estimates import ENOUGH, estimate_of, over_seeds
 from repro.studies import evidence
 from repro.studies.captions import (
     COUNTING_TRAINING,
@@ -39,6 +39,7 @@ from repro.studies.frames import (
     row_of,
     show,
     show_origins,
+    show_source,
     to_fill,
 )
 from repro.studies.gradients import snr_estimators, snr_exponents, snr_in_training, snr_ratios
@@ -50,9 +51,9 @@ from repro.words.experiments import commands
 __all__ = [
     "TABLES", "as_strings", "as_text", "betas", "differences_in_table1", "encoders_alone",
     "lead_table", "likelihood_table", "metrics", "paired_differences", "sandwich_table", "show",
-    "snr_estimators", "snr_exponents", "snr_in_training", "snr_ratios", "sources", "table1",
-    "table2", "trained_estimators", "trained_estimators_earlier", "trained_estimators_longer",
-    "trained_groups",
+    "show_source", "snr_estimators", "snr_exponents", "snr_in_training", "snr_ratios", "sources",
+    "table1", "table2", "trained_estimators", "trained_estimators_earlier",
+    "trained_estimators_longer", "trained_groups",
 ]  # fmt: skip
 
 PAIRS = (("piwae", "iwae"), ("miwae", "iwae"), ("ciwae", "iwae"), ("vae", "iwae"), ("ciwae", "vae"))
@@ -131,7 +132,7 @@ def metrics(shown: Sequence[Record]) -> pd.DataFrame:
     }
     columns = {}
     for name, record in zip(labels(shown), shown, strict=True):
-        column = {title: of_metric(record.metrics[k]) for k, title in titles.items()}
+        column = {title: estimate_of(record.metrics[k]) for k, title in titles.items()}
         column["SSIM"] = column["SSIM"].shown_with(3)
         columns[name] = column
     return as_strings(pd.DataFrame(columns))

@@ -1,4 +1,4 @@
-"""How good the generative networks are: likelihoods that hardly depend on the inference network.
+"""Likelihoods of the generative networks that hardly depend on the inference networks.
 
 ``likelihood_runs`` measures them. Methods are compared image by image, and it is seen what a lead
 in log p-hat owes to the proposal.
@@ -12,6 +12,7 @@ log p-hat. PIWAE should be within a quarter of a nat of IWAE in our trainings on
 more than two nats behind but for the larger model.
 """
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from repro.records import Archive, Record
-from repro.records.estimates import ErrorOf, Estimate, number
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number
 from repro.records.schema import WEIGHTS
 from repro.studies import style
 from repro.studies.captions import METHOD_TITLES, label
@@ -41,7 +42,7 @@ CAPTION = (
 def name_of(record: Record) -> str:
     """The name of a model's likelihoods among the arrays of an archive."""
     e = record.experiment
-    return f"likelihood/{e.profile}-{e.group}-{e.name}"
+    return f"likelihood/{e.profile}-{e.setting_folder}-{e.name}"
 
 
 def measurable(archive: Archive) -> list[Record]:
@@ -52,11 +53,11 @@ def measurable(archive: Archive) -> list[Record]:
 
 
 class Measured(NamedTuple):
-    """A model's likelihoods: values of each image by name, and what is told of them."""
+    """A model's likelihoods: values of each image by name, and their provenance."""
 
     record: Record
     values: dict[str, np.ndarray]
-    told: dict
+    provenance: dict
 
     @property
     def source(self) -> str:
@@ -78,12 +79,9 @@ class Measured(NamedTuple):
 
 
 def measured(archive: AnyArchive) -> list[Measured]:
-    """What has been measured, in the order of Table 1 within each source."""
+    """The models that have been measured, in the order of Table 1 within each source."""
     archive = Archive.of(archive)
-    found = []
-    for record in measurable(archive):
-        if archive.arrays_path(name_of(record)).exists():
-            found.append(Measured(record, *archive.arrays(name_of(record))))
+    found = measured_of(archive, measurable(archive))
     places = list(dict.fromkeys(m.place for m in found))
 
     def order(m: Measured) -> tuple:
@@ -91,6 +89,31 @@ def measured(archive: AnyArchive) -> list[Measured]:
         return places.index(m.place), TABLE_METHODS.index(e.method), e.estimator != "rep", e.seed
 
     return sorted(found, key=order)
+
+
+def measured_of(archive: Archive, runs: Iterable[Record]) -> list[Measured]:
+    """The records among ``runs`` that have been measured."""
+    found = []
+    for record in runs:
+        if archive.arrays_path(name_of(record)).exists():
+            found.append(Measured(record, *archive.arrays(name_of(record))))
+    return found
+
+
+def networks_apart(archive: Archive, a: Sequence[Record], b: Sequence[Record]):
+    """The difference of generative networks in log p(x), over the seeds measured of both.
+
+    Image by image, with a standard error over images; NOT_RUN if there are no such seeds.
+    """
+    first, second = _ais_by_seed(archive, a), _ais_by_seed(archive, b)
+    differences = [first[seed] - second[seed] for seed in first if seed in second]
+    if not differences:
+        return NOT_RUN
+    return Estimate.mean_of(np.mean(differences, axis=0), ErrorOf.IMAGES, len(differences))
+
+
+def _ais_by_seed(archive: Archive, runs: Sequence[Record]) -> dict[int, np.ndarray]:
+    return {m.record.experiment.seed: m.values["ais"] for m in measured_of(archive, runs)}
 
 
 def beside_iwae(archive: AnyArchive) -> list[tuple[Measured, Measured]]:
@@ -111,7 +134,7 @@ def lead(a: Measured, b: Measured, name: str) -> Estimate:
 
 
 def of_proposal(a: Measured, b: Measured) -> Estimate:
-    """How much of a lead in log p-hat is the proposal's: that lead minus the one by AIS."""
+    """The proposal's part of a lead in log p-hat: that lead minus the one by AIS."""
     in_log_px = a.values["log_px"] - b.values["log_px"]
     in_ais = a.values["ais"] - b.values["ais"]
     return Estimate.mean_of(in_log_px - in_ais, ErrorOf.IMAGES)
@@ -134,7 +157,7 @@ def likelihood_table(archive: AnyArchive = None) -> pd.DataFrame:
 
 
 def lead_table(archive: AnyArchive = None) -> pd.DataFrame:
-    """How far methods are ahead of IWAE: by AIS, by log p-hat, and what was expected."""
+    """Leads of methods over IWAE: by AIS, by log p-hat, and as they were expected."""
     expected = pd.read_csv(EXPECTED).set_index(["source", "setting", "method", "estimator"])
     rows = {}
     for m, iwae in beside_iwae(archive):
@@ -156,13 +179,13 @@ def lead_table(archive: AnyArchive = None) -> pd.DataFrame:
 
 
 def sandwich_table(archive: AnyArchive = None) -> pd.DataFrame:
-    """How near the bounds on simulated images are, and how the chains fared on test images."""
+    """The distance of the bounds on simulated images, and the chains on test images."""
     rows = {}
     for m in measured(archive):
-        last = m.told["sandwiches"][-1]
+        last = m.provenance["sandwiches"][-1]
         width = Estimate(last["width"], last["se"], error_of=ErrorOf.IMAGES, digits=3)
         rows[*m.place, _name(m)] = {
-            "temperatures": str(m.told["temperatures"]),
+            "temperatures": str(m.provenance["temperatures"]),
             "upper − lower bound": width,
             "accepted": f"{number(100 * m.values['accepted'].mean(), 0)} %",
             "effective chains": number(m.values["ess"].mean(), 1),
@@ -179,37 +202,63 @@ def _name(m: Measured) -> str:
 
 def _table(rows: dict, archive: AnyArchive, what: str) -> pd.DataFrame:
     found = measured(archive)
-    told = found[0].told if found else {"chains": 0}
+    provenance = found[0].provenance if found else {"chains": 0}
     images = len(found[0].values["ais"]) if found else 0
-    caption = CAPTION.format(what=what, images=f"{images:,}", chains=told["chains"])
+    caption = CAPTION.format(what=what, images=f"{images:,}", chains=provenance["chains"])
     missing = len(measurable(Archive.of(archive))) - len(found)
     needed = ["python -m repro likelihood"] if missing else []
     return framed(rows, ["setting", "source", "method"], caption, needed)
 
 
+# Facts for the book's pages
+
+
+def cell(archive: Archive, setting: str, method: str, column: str, whose: str = "ours"):
+    """A cell of ``likelihood_table`` or ``lead_table``; NOT_RUN if it was not measured."""
+    title = SETTING_TITLES[setting.replace(" ", "-")]
+    for table in (likelihood_table(archive), lead_table(archive)):
+        for (where, source, name), row in table.iterrows():
+            if (where, name) == (title, method) and source.startswith(whose) and column in row:
+                return row[column]
+    return NOT_RUN
+
+
+def slack(archive: Archive, family: str) -> str:
+    """The distances of log p-hat from log p(x) over the models of a dataset: lowest to highest."""
+    mine = [m for m in measured(archive) if m.record.experiment.family == family]
+    found = [m.mean("ais", "log_px").value for m in mine]
+    return f"{number(min(found))} to {number(max(found))}" if found else str(NOT_RUN)
+
+
+def widest_sandwich(archive: Archive) -> str:
+    """The largest distance between the bounds on a model's own images."""
+    widths = [m.provenance["sandwiches"][-1]["width"] for m in measured(archive)]
+    return number(max(widths)) if widths else str(NOT_RUN)
+
+
 # Figure
 
 
+@style.styled()
 def what_the_proposal_gave(archive: AnyArchive = None):
     """Leads over IWAE by log p-hat (open) and by AIS (filled), in each setting."""
-    pairs = [
-        (m, iwae) for m, iwae in beside_iwae(archive) if m.record.experiment.method in METHOD_TITLES
-    ]
-    if not pairs:
+    import seaborn as sns
+
+    found = []
+    for m, iwae in beside_iwae(archive):
+        row = {"place": ", ".join(m.place), "model": _name(m), "method": m.record.experiment.method}
+        for name in ("log_px", "ais") if row["method"] in METHOD_TITLES else ():
+            nats = lead(m, iwae, name)
+            found.append(row | {"open": name == "log_px", "nats": nats, "value": nats.value})
+    if not found:
         return style.nothing()
-    places = list(dict.fromkeys(m.place for m, _ in pairs))
-    with style.styled_figure(1, len(places), (8, 3), sharey=True) as (figure, axes):
-        for ax, place in zip(axes.flat, places, strict=True):
-            here = [(m, iwae) for m, iwae in pairs if m.place == place]
-            for at, (m, iwae) in enumerate(here):
-                both = [lead(m, iwae, name) for name in ("log_px", "ais")]
-                line = style.look(m.record.experiment.method)
-                ax.plot([at, at], [e.value for e in both], color=line["color"])
-                style.error_bars(ax, [at], both[:1], **line | {"markerfacecolor": "none"})
-                style.error_bars(ax, [at], both[1:], **line)
-            ax.axhline(0, color=style.GREY, linewidth=0.8, linestyle=":")
-            ax.set_xticks(range(len(here)), [_name(m) for m, _ in here], rotation=90, fontsize=7)
-            ax.set_xlim(-0.5, len(here) - 0.5)
-            ax.set_title(", ".join(place), fontsize=8)
-        axes[0, 0].set_ylabel("nats ahead of IWAE")
-    return figure
+    points = {"linestyle": "none"}
+    facets = {"col": "place", "sharex": False}
+    grid = style.faceted(pd.DataFrame(found), (8, 3), "model", "nats", points, **facets)
+    joined = {"units": "model", "estimator": None, "hue": "method", "palette": style.COLOURS}
+    grid.map_dataframe(sns.lineplot, x="model", y="value", legend=False, **joined)
+    grid.refline(y=0, color=style.GREY, linewidth=0.8, linestyle=":")
+    grid.set_titles("{col_name}", size=8)
+    grid.set_axis_labels("", "nats ahead of IWAE")
+    grid.tick_params("x", rotation=90, labelsize=7)
+    return grid.figure

@@ -1,9 +1,9 @@
-"""From experiments to records: the step, the loop, and who may train what, one process a run."""
+"""Training, from experiments to records: the step, the loop, and one process for each run."""
 
 import importlib
 
 __all__ = [
-    "as_released", "costs", "engines", "forecast", "groups", "leases", "loop", "program",
+    "as_released", "bundles", "costs", "engines", "forecast", "leases", "loop", "program",
     "progress", "released_files", "run",
 ]  # fmt: skip
 

@@ -25,7 +25,7 @@ def vae_and_iwae(log_w: Tensor, beta: Tensor) -> Tensor:
     return beta * log_w[..., 0, 0, :] + (1 - beta) * iwae(log_w[..., 1:, :])
 
 
-class ReleasedProgram(Program):
+class ProgramAsReleased(Program):
     """One run of the released PIWAE, CIWAE or CIWAE with learned beta.
 
     PIWAE: the encoder steps on MIWAE(M, K), then the decoder on IWAE(10), with fresh samples from
@@ -59,7 +59,7 @@ class ReleasedProgram(Program):
         with self.beside:
             counts = cotangents(forward.log_w, both(bound), M, K, beta=self.beta)
             of_beta = torch.where(self.learns, counts.beta, 0.0)
-            of_last = self.model.at_last_layer(forward, counts.theta)
+            of_last = self.model.last_layer_gradients(forward, counts.theta)
         found = self.pull_back(forward, counts, of_last)
         of_networks = (found.encoder, found.decoder)
         moving = [g if only in (None, network) else None for network, g in enumerate(of_networks)]

@@ -1,7 +1,6 @@
-"""What runs cost, side by side on one device: time and memory, from measured costs.
+"""Time and memory of runs side by side on one device, from measured costs.
 
-A scheduler needs to know it before a job begins, and the chapter on clusters compares it with what
-the records took.
+A scheduler needs to know them before a job begins.
 """
 
 from collections.abc import Sequence
@@ -31,25 +30,27 @@ def _size(e: Experiment) -> float:
     return MODELS[e.model].parameters / MODELS["reference"].parameters
 
 
-def weights_to_evaluate(e: Experiment, images: int, done: int = 0, milestones: bool = True) -> int:
-    """Log-weights of a number of test images that are still evaluated after ``done`` epochs.
+def log_weights_to_evaluate(
+    e: Experiment, image_count: int, done: int = 0, at_milestones: bool = True
+) -> int:
+    """Count the log-weights of test images that are still evaluated after ``done`` epochs.
 
-    T for each epoch left that is evaluated, and at the end; those of log p-hat at the end, and of
+    T of each image in each evaluated epoch and at the end; those of log p-hat at the end, and of
     some images at each milestone.
     """
     samples = PROFILES[e.profile].log_px_samples
     evaluated = [n for n in range(done + 1, e.epochs + 1) if is_evaluated(n)]
     at_end = T + samples
-    weights = images * (T * len(evaluated) + at_end)
-    if milestones:
+    log_weights = image_count * (T * len(evaluated) + at_end)
+    if at_milestones:
         times = len([m for m in MILESTONES if done < m < e.epochs])
-        weights += times * at_end * min(images, IMAGES_AT_MILESTONES)
-    return weights
+        log_weights += times * at_end * min(image_count, IMAGES_AT_MILESTONES)
+    return log_weights
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What a stack of runs costs on a kind of device.
+class DeviceCosts:
+    """Costs of a stack of runs on a kind of device.
 
     ``seconds_of_step`` is that of a stack of n runs of the reference model at 64 samples: a fixed
     part, and a part for each run. ``seconds_of_sample`` is that of one log-weight of one image in
@@ -61,7 +62,7 @@ class Machine:
     seconds_of_sample: float
     memory: tuple[float, float]
     watts: float
-    stacks: bool  # whether runs are trained side by side, which saves time
+    in_stacks: bool  # runs are trained side by side, which saves time
 
     def training(self, runs: Sequence[Experiment]) -> float:
         """Seconds of the steps alone."""
@@ -72,27 +73,27 @@ class Machine:
         return steps * (of_stack + of_run * len(runs)) * _size(first)
 
     def cost(self, runs: Sequence[Experiment]) -> "Cost":
-        """What a stack of these runs takes."""
+        """Time and memory of a stack of these runs."""
         first = runs[0]
         _, test = SIZES.get(first.dataset, SIZES["mnist"])
         size = _size(first)
-        weights = weights_to_evaluate(first, test)
-        evaluation = weights * self.seconds_of_sample * len(runs) * size
+        log_weights = log_weights_to_evaluate(first, test)
+        evaluation = log_weights * self.seconds_of_sample * len(runs) * size
         base, more = self.memory
         memory = base + more * len(runs) * size
         return Cost(self.seconds_to_start + self.training(runs) + evaluation, memory)
 
 
-MACHINES = {  # kind of device -> measured costs; the chapter on clusters compares them with records
+DEVICE_COSTS = {  # measured; the chapter on clusters compares them with records
     # one H200, compiled graphs in TensorFloat-32; the card's limit of power
-    "cuda": Machine(30, (170e-6, 31e-6), 4e-8, (2.0, 0.7), 700, stacks=True),
+    "cuda": DeviceCosts(30, (170e-6, 31e-6), 4e-8, (2.0, 0.7), 700, in_stacks=True),
     # one core of a server's processor, in single precision; a generous guess of power, with memory
-    "cpu": Machine(10, (0.0, 22e-3), 5e-6, (1.0, 0.1), 20, stacks=False),
+    "cpu": DeviceCosts(10, (0.0, 22e-3), 5e-6, (1.0, 0.1), 20, in_stacks=False),
 }
 
 
 class Cost(NamedTuple):
-    """What a job takes."""
+    """Time and memory of a job."""
 
     seconds: float
     memory: float  # GB

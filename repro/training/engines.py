@@ -1,4 +1,4 @@
-"""How a training step runs: operation by operation, compiled, or as one CUDA graph."""
+"""Engines of a training step: operation by operation, compiled, or as one CUDA graph."""
 
 import contextlib
 import ctypes
@@ -44,10 +44,7 @@ def fastest() -> Preparation:
 
 @dataclass(frozen=True)
 class Engine:
-    """What runs a step.
-
-    ``compiles`` its functions of tensors; replays the whole step as one CUDA ``graph``.
-    """
+    """A way to run a step: it may compile functions, and replay the step as a CUDA graph."""
 
     name: str
     compiles: bool = False
@@ -60,7 +57,7 @@ class Engine:
 
     @property
     def compiles_small_operations(self) -> bool:
-        """Whether Adam and the choice of a batch are compiled, too: a graph then launches less."""
+        """True if Adam and the choice of a batch are compiled, too: a graph then launches less."""
         return self.compiles and self.graph
 
     def prepared_whole(self, function: Callable, example: Sequence) -> tuple[Callable, str]:
@@ -94,10 +91,10 @@ ENGINES = {  # from the simplest on; each falls back to the one before it, and "
 
 
 class Beside:
-    """``with beside:`` lets a GPU do something at the same time as what follows, until ``join``.
+    """A second stream of a GPU: work ``with beside:`` overlaps with what follows, until ``join``.
 
-    It does so on a second stream of the device given; without one, one thing follows another. What
-    is used there must be kept until ``join``, so that its memory is not given to something else.
+    Without a device, one thing follows another. Tensors that are used there must be kept until
+    ``join``, so that their memory is not given to something else.
     """
 
     def __init__(self, device: torch.device | None = None):
@@ -114,7 +111,7 @@ class Beside:
             torch.cuda.set_stream(self.first)
 
     def join(self) -> None:
-        """Let what follows wait for what was begun."""
+        """Let later work wait for the work of the second stream."""
         if self.stream is not None:
             self.first.wait_stream(self.stream)
 
@@ -140,7 +137,7 @@ KEPT_OF_HEAP = 2**30
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Let the C library keep what a step frees for the next one, where it can be told so.
+    """Let the C library keep the memory that a step frees for the next one, if it can.
 
     By default glibc gives it back and gets it anew, page by page.
     """
@@ -151,12 +148,12 @@ def keep_freed_memory() -> None:
 
 
 def _near(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two tensors differ by no more than the rounding of float32 makes of it."""
+    """True if two tensors differ by no more than the rounding of float32."""
     return bool((a - b).abs().max() <= 1e-3 * b.abs().max() + 1e-6)
 
 
 def first_cause(error: BaseException) -> str:
-    """What went wrong first, in full."""
+    """The first of a chain of errors, in full."""
     while error.__context__:
         error = error.__context__
     said = str(error).strip()

@@ -1,5 +1,6 @@
-"""Which engine trains, and how long a training and its evaluations should take."""
+"""The engine that trains, and the time that a training and its evaluations should take."""
 
+import statistics
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from repro import ReproError, scores
 from repro.catalogue import MODELS
 from repro.datasets import Dataset
 from repro.models import Autoencoder
-from repro.training.costs import weights_to_evaluate
+from repro.training.costs import log_weights_to_evaluate
 from repro.training.engines import first_cause, leave_side_streams, with_fallbacks
 from repro.training.loop import alone, make
 from repro.training.program import Program
@@ -35,7 +36,7 @@ def engine_for(e: Experiment, dataset: Dataset, device: str) -> str:
 class Trial(NamedTuple):
     """An engine that works, and the seconds that it takes for a step of all runs.
 
-    ``why`` it is not the one asked for, and a ``remark`` on what of it is not available.
+    ``why`` gives the reason if it is not the one asked for; a ``remark`` names what it lacks.
     """
 
     engine: str
@@ -60,7 +61,7 @@ def try_engines(
     for candidate in with_fallbacks(engine):
         try:
             program = make(runs, dataset, device, candidate.name)
-            seconds = _seconds_of_step(program) * len(experiments) / len(runs)
+            seconds = seconds_of_step(program) * len(experiments) / len(runs)
         except Exception as error:
             if candidate.name == "eager":
                 raise
@@ -73,16 +74,16 @@ def try_engines(
     raise AssertionError("the eager engine returns or raises")
 
 
-def _seconds_of_step(program: Program) -> float:
-    """The median of five steps, after one to warm up."""
-    durations = []
-    for _ in range(6):
-        begun = time.monotonic()
-        program.index.zero_()  # a small dataset may have no six batches
-        program.step()
+def seconds_of_step(program: Program, count: int = 1, rounds: int = 6) -> float:
+    """Median over rounds of ``count`` steps, after one round to warm up."""
+    seconds = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        program.index.zero_()  # a small dataset may have few batches
+        program.take_steps(count)
         program.losses[0].tolist()  # waits for the device
-        durations.append(time.monotonic() - begun)
-    return sorted(durations[1:])[2]
+        seconds.append((time.perf_counter() - begun) / count)
+    return statistics.median_high(seconds[1:])
 
 
 def seconds_left(
@@ -91,11 +92,11 @@ def seconds_left(
     device: str,
     trial: Trial,
     done: int = 0,
-    milestones: bool = True,
+    at_milestones: bool = True,
 ) -> float:
-    """How long training and all evaluations should take after ``done`` epochs.
+    """Estimate the time of training and of all evaluations after ``done`` epochs.
 
-    That of an evaluation is measured on a few images.
+    An evaluation is timed on a few images.
     """
     e = runs[0]
     model = Autoencoder(MODELS[e.model], [0]).to(device)
@@ -104,6 +105,6 @@ def seconds_left(
         begun = time.monotonic()
         scores.iwae_bound(model, few, [0], "estimate")
     seconds_per_weight = (time.monotonic() - begun) / (len(few) * 64)
-    weights = weights_to_evaluate(e, len(dataset.test), done, milestones) * len(runs)
+    log_weights = log_weights_to_evaluate(e, len(dataset.test), done, at_milestones) * len(runs)
     steps = (e.epochs - done) * (len(dataset.train) // e.batch_size)
-    return seconds_per_weight * weights + trial.seconds * steps
+    return seconds_per_weight * log_weights + trial.seconds * steps

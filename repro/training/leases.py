@@ -1,12 +1,9 @@
-"""Who trains a run, and on which GPU.
-
-There is a lease on the place of a run's record, on whatever file system that is.
+"""Leases on the places of records, so that one process trains a run; and locks on GPUs.
 
 A lease is a file that its holder renews, filelock's ``SoftFileLease``. It needs no locks of the
-operating system, which network file systems have or have not, and no clocks that agree. What a
-process of this machine leaves when it is killed is free at once. What another machine leaves is
-free when it has not been renewed for ``LEASE`` seconds. A GPU is of one machine, and a lock of its
-operating system will do.
+operating system, which network file systems may lack, and no clocks that agree. The lease of a
+killed process is free at once on its own machine, and on others when it has not been renewed for
+``LEASE`` seconds. A GPU belongs to one machine, and a lock of its operating system will do.
 """
 
 import contextlib
@@ -32,7 +29,7 @@ def lease_file(place: Path) -> Path:
 
 @contextlib.contextmanager
 def held(places: Iterable[Path]) -> Iterator[Callable[[], bool]]:
-    """Hold the leases on ``places``; yields a function that says whether one was lost since.
+    """Hold the leases on ``places``, and yield a function that tells if one was lost since.
 
     A lease is lost if this process slept for longer than ``LEASE`` and another took it. Raises
     ReproError if another process holds one.

@@ -1,8 +1,8 @@
-"""The one training loop: all runs advance together, stacked into one program where that is fast.
+"""The training loop: all runs advance together, stacked into one program where that is fast.
 
-The state on disk is replaced whole. So a run that is killed at any moment goes on from its last
-state and ends where it would have ended: bit for bit on the CPU, and elsewhere as far as the
-compiler chooses the same kernels.
+The state on disk is replaced whole. So a training that is killed at any moment goes on from its
+last state to the same end: bit for bit on the CPU, and elsewhere as far as the compiler chooses the
+same kernels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from repro.datasets import Dataset
 from repro.records.provenance import device_name
 from repro.scores import iwae_bound, some_of
 from repro.training import states
-from repro.training.as_released import ReleasedProgram
+from repro.training.as_released import ProgramAsReleased
 from repro.training.program import Program, learning_rate, model_of
 from repro.words.experiments import (
     IMAGES_AT_MILESTONES,
@@ -41,9 +41,9 @@ CHECK_EVERY = 1.0  # seconds between two looks at the loss
 
 @dataclass
 class Fit:
-    """What ``fit`` leaves: the trained runs with their curves, and how far training came.
+    """A training: its programs, a curve of each run, and its progress.
 
-    A curve has a line for each epoch with what of ``records.CURVE`` was measured.
+    A curve has a line for each epoch, with those columns of ``records.CURVE`` that were measured.
     """
 
     programs: list[Program]
@@ -54,7 +54,7 @@ class Fit:
     commits: list[str] = field(default_factory=list)  # of the code that trained, first to last
     engines: list[str] = field(default_factory=list)  # that trained, first to last
     devices: list[str] = field(default_factory=list)  # that trained, first to last
-    note: str = ""  # what is being done between two steps
+    note: str = ""  # on the work between two steps
 
     @property
     def experiments(self) -> list[Experiment]:
@@ -62,7 +62,7 @@ class Fit:
         return [e for program in self.programs for e in program.experiments]
 
     def goes_on(self, commit: str, engine: str, device: str) -> None:
-        """Note what trains from here on."""
+        """Note the code, engine and device that train from here on."""
         now = (self.commits, commit), (self.engines, engine), (self.devices, device)
         for names, name in now:
             if names[-1:] != [name]:
@@ -86,12 +86,12 @@ class Fit:
 
 def make(experiments: Sequence[Experiment], dataset: Dataset, *how) -> Program:
     """The program that trains these runs."""
-    kind = ReleasedProgram if experiments[0].protocol == "released" else Program
+    kind = ProgramAsReleased if experiments[0].protocol == "released" else Program
     return kind(experiments, dataset, *how)
 
 
 def alone(experiments: Sequence[Experiment], device: str | torch.device) -> bool:
-    """Whether each run is to be a program of its own."""
+    """True if each run is to be a program of its own."""
     return torch.device(device).type == "cpu" or experiments[0].protocol == "released"
 
 
@@ -114,11 +114,11 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     its own. Training goes on from the ``kept`` state, else from the one in ``state_file`` if that
     exists; the file is kept up to date. Training stops with its state saved if ``stop()`` is true,
     at a step or between two chunks of an evaluation. ``progress`` is called about once a second.
-    ``commit`` names the code; ``engine`` is a name in ``engines.ENGINES``. ``milestones`` says what
-    is also measured where stages of the learning rate end: "log-px", and "gradients", which are put
-    into the curve's line under this name. ``decoder`` is the state of the one that the runs hold on
-    to, if they train encoders alone. Raises ReproError, with epoch and step, if a loss is not
-    finite; the last good state is then kept.
+    ``commit`` names the code; ``engine`` is a name in ``engines.ENGINES``. ``milestones`` names the
+    measurements where stages of the learning rate end: "log-px", and "gradients", which are put
+    into the curve's line under this name. ``decoder`` holds the fixed decoder's parameters if
+    encoders alone are trained. Raises ReproError, with epoch and step, if a loss is not finite; the
+    last good state is then kept.
     """
     begun = time.monotonic()
     _check_together(experiments, milestones)
@@ -129,13 +129,13 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     if kept:
         kept.check_is_of(experiments, device)
         experiments, sizes = kept.experiments, kept.sizes
-    run = _beginning(experiments, sizes, dataset, device, engine, decoder)
+    fitted = _beginning(experiments, sizes, dataset, device, engine, decoder)
     if kept:
-        kept.load_into(run)
-    if not run.finished:
-        run.goes_on(commit, engine, device_name(device))
-    _Loop(run, dataset, path, stop, progress, milestones, begun - run.seconds).go_on()
-    return run
+        kept.load_into(fitted)
+    if not fitted.finished:
+        fitted.goes_on(commit, engine, device_name(device))
+    _Loop(fitted, dataset, path, stop, progress, milestones, begun - fitted.seconds).go_on()
+    return fitted
 
 
 def _beginning(experiments: Sequence[Experiment], sizes: Sequence[int], *how) -> Fit:
@@ -146,7 +146,7 @@ def _beginning(experiments: Sequence[Experiment], sizes: Sequence[int], *how) ->
 
 
 def _check_together(experiments: Sequence[Experiment], milestones: tuple[str, ...]) -> None:
-    """Raise if the runs cannot be trained together, or not with what is to be measured."""
+    """Raise if the runs cannot be trained together, or with these measurements."""
     if len({e.shared for e in experiments}) != 1:
         raise ReproError(
             "runs trained together must share dataset, model, M*K, epochs, profile, init, "
@@ -165,9 +165,9 @@ class _Halt(Exception):  # noqa: N818
 
 @dataclass
 class _Loop:
-    """Advances a Fit to its end, saving and reporting at intervals."""
+    """The loop of a Fit, which saves and reports at intervals."""
 
-    run: Fit
+    fit: Fit
     dataset: Dataset
     state_file: Path | None
     stop: Callable[[], bool]
@@ -179,29 +179,29 @@ class _Loop:
 
     def go_on(self) -> None:
         """Train until the last epoch's end, or until ``stop`` says so."""
-        run = self.run
+        fit = self.fit
         try:
             self._measure_milestone()
-            while not run.finished:
+            while not fit.finished:
                 self._steps_of_epoch()
                 self._check_finite()
                 self._end_epoch()
-                self.progress(run)
+                self.progress(fit)
                 self._measure_milestone()
-                self._save(now=run.finished)
+                self._save(now=fit.finished)
         except _Halt:
             self._save()
 
     def _steps_of_epoch(self) -> None:
-        run = self.run
-        while run.step < run.steps_per_epoch:
-            left = run.steps_per_epoch - run.step
-            for program in run.programs:
+        fit = self.fit
+        while fit.step < fit.steps_per_epoch:
+            left = fit.steps_per_epoch - fit.step
+            for program in fit.programs:
                 taken = program.advance(left)
-            run.step += taken
+            fit.step += taken
             if time.monotonic() - self.looked > CHECK_EVERY:
                 self._check_finite()
-                self.progress(run)
+                self.progress(fit)
                 self.looked = time.monotonic()
             self._save(now=False)
             if self.stop():
@@ -209,31 +209,31 @@ class _Loop:
 
     def _end_epoch(self) -> None:
         """Add a line to every curve, and draw the next epoch's order."""
-        run = self.run
+        fit = self.fit
         self._save(now=False)
         lines = []
-        for program in run.programs:
-            lines += measure_epoch(program, run.epoch, self.dataset, self._tell(program))
-        for curve, line in zip(run.curves, lines, strict=True):
+        for program in fit.programs:
+            lines += measure_epoch(program, fit.epoch, self.dataset, self._tell(program))
+        for curve, line in zip(fit.curves, lines, strict=True):
             curve.append(line)
-        run.epoch += 1
-        run.step = 0
-        run.note = ""
-        for program in run.programs:
-            program.start_epoch(run.epoch)
+        fit.epoch += 1
+        fit.step = 0
+        fit.note = ""
+        for program in fit.programs:
+            program.start_epoch(fit.epoch)
 
     def _measure_milestone(self) -> None:
-        """Measure what takes long where a stage of the learning rate has ended, unless it is known.
+        """Take the measurements that are missing where a stage of the learning rate has ended.
 
-        Log p-hat after the last epoch is the record's, until training goes on from there. What is
-        done is saved in between.
+        Log p-hat after the last epoch is the record's, until training goes on from there. The state
+        is saved in between.
         """
-        run = self.run
-        last_lines = (curve[-1] for curve in run.curves)
-        for program in run.programs if run.epoch in MILESTONES else ():
+        fit = self.fit
+        last_lines = (curve[-1] for curve in fit.curves)
+        for program in fit.programs if fit.epoch in MILESTONES else ():
             lines = list(islice(last_lines, len(program.experiments)))
             lacking = [name for name in self.milestones if name.replace("-", "_") not in lines[0]]
-            if run.finished and "log-px" in lacking:
+            if fit.finished and "log-px" in lacking:
                 lacking.remove("log-px")
             if lacking:
                 self._save()
@@ -243,54 +243,54 @@ class _Loop:
             if "gradients" in lacking:
                 _add_gradients(lines, program, self.dataset)
                 self._save()
-        run.note = ""
+        fit.note = ""
 
     def _tell(self, program: Program) -> Callable[[float], None]:
-        """A function that reports a fraction of a program's evaluation, and stops it if asked."""
-        called = told_apart(self.run.experiments)
+        """A function that reports the progress of an evaluation, and stops it if asked."""
+        called = told_apart(self.fit.experiments)
         names = ", ".join(called[e] for e in program.experiments)
 
         def tell(done: float) -> None:
-            self.run.note = f"evaluating {names}: {done:.0%}"
-            self.progress(self.run)
+            self.fit.note = f"evaluating {names}: {done:.0%}"
+            self.progress(self.fit)
             if self.stop():
                 raise _Halt
 
         return tell
 
     def _save(self, now: bool = True) -> None:
-        self.run.seconds = time.monotonic() - self.begun
+        self.fit.seconds = time.monotonic() - self.begun
         if now or time.monotonic() - self.saved > SAVE_EVERY:
             self._check_finite()
             if self.state_file:
-                states.save_state(self.run, self.state_file)
+                states.save_state(self.fit, self.state_file)
             self.saved = time.monotonic()
 
     def _check_finite(self) -> None:
         """Raise if a loss of this epoch or a weight is not finite."""
-        run = self.run
+        fit = self.fit
         advice = f"{states.what_is_kept(self.state_file)}: try another seed, init or bound"
-        bad = (~run.losses.isfinite()).nonzero()
+        bad = (~fit.losses.isfinite()).nonzero()
         if len(bad):
             step, which = bad[0].tolist()
             raise ReproError(
-                f"the loss of {run.experiments[which].name} is {run.losses[step, which].item()} "
-                f"at epoch {run.epoch + 1}, step {step + 1}; {advice}"
+                f"the loss of {fit.experiments[which].name} is {fit.losses[step, which].item()} "
+                f"at epoch {fit.epoch + 1}, step {step + 1}; {advice}"
             )
-        for program in run.programs:
+        for program in fit.programs:
             tensors = (*program.parameters, program.beta_parameter)
             if not all(p.isfinite().all() for p in tensors):
                 names = ", ".join(e.name for e in program.experiments)
                 raise ReproError(
-                    f"a weight of {names} is not finite after epoch {run.epoch + 1}, "
-                    f"step {run.step}; {advice}"
+                    f"a weight of {names} is not finite after epoch {fit.epoch + 1}, "
+                    f"step {fit.step}; {advice}"
                 )
 
 
 def measure_epoch(
     program: Program, epoch: int, dataset: Dataset, tell: Callable[[float], None]
 ) -> list[dict]:
-    """A line for the curve of each run."""
+    """Measure a line for the curve of each run."""
     of_epoch = {"epoch": epoch + 1, "learning_rate": learning_rate(epoch)}
     losses = program.losses.double().mean(0).tolist()
     lines = []
@@ -304,9 +304,9 @@ def measure_epoch(
 def _add_log_px(
     lines: list[dict], program: Program, dataset: Dataset, tell: Callable[[float], None]
 ) -> None:
-    """Add log p-hat to each run's line; of a large test set, that of some images is enough.
+    """Add log p-hat to each run's line.
 
-    Beside it is IWAE-64 of the same images.
+    Some images of a large test set are enough, and then IWAE-64 of the same images is added, too.
     """
     samples = PROFILES[program.experiments[0].profile].log_px_samples
     images = dataset.test
@@ -336,7 +336,7 @@ def _add_bound(
 
 
 def _add_gradients(lines: list[dict], program: Program, dataset: Dataset) -> None:
-    """Add to each run's line the rows of ``snr`` for its own bound, in its model as it is now."""
+    """Add to each run's line the signal and noise of its own bound, in its model as it is now."""
     betas = program.beta.tolist()
     images = dataset.train.to(program.device)
     for run, (line, e) in enumerate(zip(lines, program.experiments, strict=True)):

@@ -21,8 +21,8 @@ from repro.datasets import Dataset
 from repro.estimators import Cotangents, holds_q_still
 from repro.models import ADAM_EPS, Autoencoder, Pass
 from repro.randomness import Streams, generator
+from repro.training.bundles import bundles_of, cotangents_of, side_by_side
 from repro.training.engines import ENGINES, Beside, keep_freed_memory
-from repro.training.groups import cotangents_of, groups_of, side_by_side
 from repro.words.experiments import MILESTONES, Experiment
 
 
@@ -32,16 +32,17 @@ def plain_step(
     optimizer: torch.optim.Optimizer,
     x: Tensor,
     eps: Tensor,
-    layout: tuple[int, int],
+    M: int,
+    K: int,
     beta: Tensor | float | None = None,
 ) -> Tensor:
-    """One training step, written plainly; returns theta's bound, [run].
+    """Take one training step, written plainly, and return theta's bound, [run].
 
-    x [run, batch, pixels] is binary, eps [run, M K, batch, latent] standard
-    normal, and ``layout`` is (M, K). Each network ascends its own bound.
+    x [run, batch, pixels] is binary and eps [run, M K, batch, latent] standard normal. Each network
+    ascends its own bound.
     """
     # Equal numbers: the first depends on theta alone, the second on phi.
-    log_w_theta, log_w_phi = (w.unflatten(1, layout) for w in model(x, eps))
+    log_w_theta, log_w_phi = (w.unflatten(1, (M, K)) for w in model(x, eps))
     theta, phi = objective(log_w_theta, log_w_phi, beta)  # [run, batch]
     loss = -(theta + phi).mean(-1).sum()
     optimizer.zero_grad()
@@ -82,7 +83,7 @@ def learning_rate(epoch: int) -> float:
 
 
 class Gradients(NamedTuple):
-    """Those of a step, [run, parameters] of each network, and its loss."""
+    """Gradients of a step at each network's parameters, [run, parameters], and its loss."""
 
     encoder: Tensor
     decoder: Tensor | None  # None if it is fixed
@@ -95,10 +96,9 @@ class Program:
     """Stacked runs, their optimiser and their random numbers; ``step`` advances all of them.
 
     ``experiments`` are sorted so that runs of the same bounds lie side by side. ``engine`` is a
-    name in ``engines.ENGINES``; ``remark`` says what of it is not available. ``decoder`` is the
-    state of the one that runs hold on to, if they train encoders alone. Everything that a step
-    reads or writes stays at one place in memory, so that a CUDA graph can be replayed; ``state``
-    names it.
+    name in ``engines.ENGINES``; ``remark`` names what it lacks here. ``decoder`` holds the fixed
+    decoder's parameters if encoders alone are trained. Every tensor that a step reads or writes
+    stays at its place in memory, so that a CUDA graph can be replayed; ``state`` lists them.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Program:
         self.start_epoch(0)
 
     def _set_model(self, mean_image: Tensor, decoder: dict[str, Tensor] | None) -> None:
-        """Both networks, with the decoder that runs hold on to, if they do."""
+        """Make both networks, with the fixed decoder if there is one."""
         first = self.experiments[0]
         model = Autoencoder(MODELS[first.model], self.seeds, first.init, mean_image)
         if decoder is not None:
@@ -140,7 +140,7 @@ class Program:
         self.model = model.to(self.device)
 
     def _set_engine(self, name: str) -> None:
-        """How the step's functions run."""
+        """Set the way in which the step's functions run."""
         self.engine = ENGINES[name]
         self.model.prepare = self.engine.prepare
         two_streams = self.engine.graph and self.device.type == "cuda"
@@ -148,7 +148,7 @@ class Program:
         self.replays = {} if self.engine.graph else {1: self._advance}
 
     def _set_objectives(self) -> None:
-        """Each run's beta, the derivatives of its bounds, and which runs' gradients take a path."""
+        """Set each run's beta, the derivatives of its bounds, and the runs that hold q still."""
         betas = [0.5 if e.beta is None else e.beta for e in self.experiments]
         learns = [METHODS[e.method].learns_beta for e in self.experiments]
         self.fixed_beta = torch.tensor(betas, device=self.device)
@@ -156,18 +156,18 @@ class Program:
         chooses = [METHODS[e.method].chooses_beta for e in self.experiments]
         self.chooses = torch.tensor(chooses, device=self.device)
         still = [holds_q_still(e.estimator) for e in self.experiments]
-        by_path = torch.tensor(still, device=self.device)[:, None, None, None]
-        self.path = by_path if any(still) else None
-        self.everywhere = torch.ones_like(by_path[:1])  # for the two ends that beta is chosen from
+        by_run = torch.tensor(still, device=self.device)[:, None, None, None]
+        self.still = by_run if any(still) else None
+        self.all_still = torch.ones_like(by_run[:1])  # for the two ends that beta is chosen from
         shape = (len(betas), self.T, self.batch_size)
         log_w = torch.randn(*shape, generator=generator(0, "trial")).to(self.device)
         self.cotangents, self.remark = self.engine.prepared_whole(
-            cotangents_of(groups_of(self.experiments)),
+            cotangents_of(bundles_of(self.experiments)),
             (log_w, self.fixed_beta, self.learns, self.fixed_beta),
         )
 
     def _set_optimizer(self, eps: float) -> None:
-        """Adam on three tensors: the encoders, the decoders, and the parameters of beta."""
+        """Make Adam for three tensors: the encoders, the decoders, and the parameters of beta."""
         networks = (self.model.encoder, self.model.decoder)
         self.parameters = [self._flattened(network) for network in networks]
         self.beta_parameter = torch.nn.Parameter(self._initial_beta_parameter())
@@ -220,7 +220,7 @@ class Program:
         return [tensor for p in parameters for tensor in self.optimizer.state[p].values()]
 
     def _set_buffers(self) -> None:
-        """What an epoch's steps read and write besides parameters."""
+        """Make the tensors that an epoch's steps read and write besides parameters."""
         count = len(self.images)
         distinct = len(set(self.seeds))
         self.index = torch.zeros(1, dtype=torch.long, device=self.device)  # of the next step
@@ -247,6 +247,11 @@ class Program:
         self.replays[steps]()
         return steps
 
+    def take_steps(self, count: int) -> None:
+        """Take so many steps: several at once, where one graph holds several."""
+        while count:
+            count -= self.advance(count)
+
     @torch.no_grad()
     def _advance(self) -> None:
         take = self.engine.prepare(batch_of) if self.engine.compiles_small_operations else batch_of
@@ -266,39 +271,42 @@ class Program:
         return found.loss
 
     def gradients(self, x: Tensor) -> Gradients:
-        """Forward, the cotangents of each run's pair of bounds, and back, at T fresh samples."""
+        """The gradients of each run's pair of bounds, at T fresh samples."""
         forward = self.forward(x, self.T)
         of_beta = (self.beta_parameter.detach(), self.learns, self.fixed_beta)
         with self.beside:
             counts = self.cotangents(forward.log_w, *of_beta)
             ends = self.engine.prepare(descents)(forward.log_w) if self.criterion else ()
-            a = counts.theta
-            of_last = None if self.decoder_is_fixed else self.model.at_last_layer(forward, a)
+            of_last = None
+            if not self.decoder_is_fixed:
+                of_last = self.model.last_layer_gradients(forward, counts.theta)
         return self.pull_back(forward, counts, of_last, ends)
 
     def forward(self, x: Tensor, T: int) -> Pass:
-        """The log-weights of T fresh samples at x, and the layers that gave them."""
+        """The log-weights of T fresh samples at x, and the layers behind them."""
         eps = self.streams["noise"].normal((T, self.batch_size, self.model.shape.latent))
         dtype = torch.bfloat16 if self.precision == "bf16" else None
         return self.model.forward_with_layers(x, eps, dtype)
 
     def pull_back(self, forward: Pass, counts: Cotangents, of_last, ends=()) -> Gradients:
-        """``Autoencoder.pull_back``, with what can run beside something else on a second stream.
+        """``Autoencoder.pull_back``, with the decoder's part on a second stream.
 
-        ``of_last``, from ``at_last_layer``, and the cotangents may still be at work there.
+        The cotangents and ``of_last``, from ``last_layer_gradients``, may still be at work there.
         """
-        model, a, b = self.model, counts.theta, counts.phi
-        of_each = model.of_each_sample(forward)
+        model = self.model
+        of_each = model.sample_gradients(forward)
         self.beside.join()
-        with self.beside:
-            at_decoder = None if of_last is None else model.at_decoder(forward, a, of_each, of_last)
-        at_encoder = model.at_encoder(forward, b, of_each, self.path)
-        at_ends = [model.at_encoder(forward, end, of_each, self.everywhere) for end in ends]
+        at_decoder = None
+        if of_last is not None:
+            with self.beside:
+                at_decoder = model.decoder_gradient(forward, counts.theta, of_each, of_last)
+        at_encoder = model.encoder_gradient(forward, counts.phi, of_each, self.still)
+        at_ends = [model.encoder_gradient(forward, end, of_each, self.all_still) for end in ends]
         self.beside.join()
         return Gradients(at_encoder, at_decoder, counts.beta, counts.loss, tuple(at_ends))
 
     def descend(self, *gradients: Tensor | None) -> None:
-        """Let Adam take a step: encoders, decoders, beta. What has no gradient stays as it is."""
+        """Let Adam take a step: encoders, decoders, beta. One without a gradient stays as it is."""
         moving = [
             (p, gradient)
             for p, gradient in zip((*self.parameters, self.beta_parameter), gradients, strict=True)
@@ -353,7 +361,7 @@ class Program:
         return graph
 
     def _warm_up(self) -> None:
-        """Steps whose results are thrown away: they compile, and libraries make workspaces."""
+        """Take steps to be thrown away: they compile, and libraries make workspaces."""
         for _ in range(3):
             self.index.zero_()  # late in an epoch there may be no three batches left
             self._advance()
@@ -397,7 +405,7 @@ class Program:
 
 @contextlib.contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Matrix products of float32 in TensorFloat-32 if ``precision`` says so."""
+    """Multiply matrices of float32 in TensorFloat-32 if ``precision`` says so."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     try:

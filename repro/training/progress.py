@@ -1,4 +1,4 @@
-"""How far a long piece of work is: a bar at a terminal, lines elsewhere; and how it is stopped."""
+"""Progress of a long piece of work: a bar at a terminal, lines elsewhere; and its interrupts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def duration(seconds: float) -> str:
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether Ctrl-C or SIGTERM has come; nothing stops by itself."""
+    """Yield a function that tells if Ctrl-C or SIGTERM has come; nothing stops by itself."""
     came: list[int] = []
     before = {}
     try:
@@ -64,7 +64,7 @@ class Progress:
             self.bar.close()
 
     def training(self, fit: Fit) -> None:
-        """Show how far ``fit`` is, with the last loss and each run's IWAE-64 on the test set."""
+        """Show the progress of ``fit``, with the last loss and each run's last IWAE-64."""
         called = told_apart(fit.experiments)
         bounds = []
         for e, curve in zip(fit.experiments, fit.curves, strict=True):

@@ -1,8 +1,7 @@
-"""The report's released files: fetch, and load their weights without running anything from them.
+"""The report's released files: fetch them, and load weights without running anything from them.
 
 They are at github.com/madhubabuv/TightIWAE, commit a03f441, under plotting_utils/. The table
-``released_files.csv`` beside this says which file is of which run. A file is trusted by its git
-blob id.
+``released_files.csv`` lists the files of each run. A file is trusted by its git blob id.
 """
 
 import csv
@@ -53,17 +52,17 @@ def file_and_blob(e: Experiment, kind: str = "model") -> tuple[str, str]:
     return _files()[e.setting, e.method, kind]
 
 
-def origin_of_weights(e: Experiment) -> dict[str, str]:
-    """What a record says of the released weights that it measures."""
+def provenance_of_weights(e: Experiment) -> dict[str, str]:
+    """Name the released file of a run's weights, as the record of their measurement does."""
     return dict(zip(("file", "blob"), file_and_blob(e), strict=True))
 
 
 def verified(
     e: Experiment, kind: str, folder: str | Path | None, parse: Callable[[bytes], Any]
 ) -> Any:
-    """``parse`` the contents of a released file, verified."""
+    """Verify a released file, and ``parse`` its contents."""
     name, blob = file_and_blob(e, kind)
-    group, file = name.split("/")
+    model_folder, file = name.split("/")
 
     def checked(path: Path):
         raw = path.read_bytes()
@@ -72,9 +71,9 @@ def verified(
             raise ValueError(f"its contents have {found}")
         return parse(raw)
 
-    url = f"{URL}{group}/logs/{file}"
+    url = f"{URL}{model_folder}/logs/{file}"
     expected = f"git blob id {blob}"
-    return verified_file(folder, f"published/{group}", file, url, expected, checked)
+    return verified_file(folder, f"published/{model_folder}", file, url, expected, checked)
 
 
 def released_weights(
@@ -116,7 +115,7 @@ def _unpickled(file: io.BytesIO) -> object:
 
 
 class _Thing:
-    """Stands for an object of any class that the files name; keeps what it is given."""
+    """A stand-in for an object of any class that the files name, with its arguments."""
 
     def __init__(self, *given):
         self.given = given
@@ -152,13 +151,13 @@ class _Inert(pickle.Unpickler):
         self.storages: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str):
-        """Only what ``NAMES`` holds."""
+        """Find a name in ``NAMES`` only."""
         if (module, name) not in self.NAMES:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which is refused")
         return self.NAMES[module, name]
 
     def persistent_load(self, what):
-        """A module's class, whose source is ignored, or a storage to be filled later."""
+        """Return a module's class, whose source is ignored, or a storage to be filled later."""
         if what[0] == "module":
             return what[1]
         _, _, key, _, size, _ = what

@@ -1,4 +1,4 @@
-"""From experiments to records: the order of events of a training, and of its evaluation."""
+"""Training and evaluation, from experiments to records: the order of events."""
 
 import sys
 import time
@@ -14,7 +14,7 @@ from repro.datasets import Dataset
 from repro.models import Autoencoder
 from repro.records import Archive, Record
 from repro.records.provenance import code_and_date, code_of, device_name
-from repro.records.schema import is_plain
+from repro.records.schema import Provenance, is_plain
 from repro.training import forecast, leases, loop, released_files, states
 from repro.training.program import model_of
 from repro.training.progress import Progress, duration, interrupts
@@ -39,14 +39,14 @@ def pick_device(name: str = "auto") -> str:
 
 
 def has_precision(name: str, device: str) -> bool:
-    """Whether a device multiplies so while training: TensorFloat-32 is of GPUs since Ampere."""
+    """True if a device can train so: TensorFloat-32 is of GPUs since Ampere."""
     return name != "tf32" or (device == "cuda" and torch.cuda.get_device_capability() >= (8, 0))
 
 
 def check_precision(runs: list[Experiment], archive: Archive, device: str) -> None:
-    """Raise ReproError if runs are still to be trained at a precision that a device has not.
+    """Raise ReproError if runs are still to be trained at a precision that a device lacks.
 
-    What is trained may be evaluated on any device.
+    A training that is done may be evaluated on any device.
     """
     if all(archive.holds(e) or has_precision(e.precision, device) for e in runs):
         return
@@ -60,7 +60,7 @@ def check_precision(runs: list[Experiment], archive: Archive, device: str) -> No
 
 @dataclass(frozen=True)
 class Order:
-    """How a list of runs is to be trained, and where their records go."""
+    """A user's choices of how to train a list of runs, and the archive for their records."""
 
     archive: Archive
     data: str | Path | None
@@ -97,11 +97,13 @@ def train(  # noqa: PLR0913  (each is a user's choice)
     A run that has a record is not trained again. Returns the records; there are fewer than ``runs``
     if ``time_limit`` (seconds, from this call on) or an interrupt came first. The same call goes on
     from there. The limit is checked between two steps, and between two evaluations of trained runs.
-    ``milestones`` says what is measured there: "log-px", and "gradients", the signal and noise of
+    ``milestones`` names the measurements there: "log-px", and "gradients", the signal and noise of
     each run's own. Without ``fallback``, an engine that is not available is an error; with it, a
-    simpler and slower one trains. With ``keep_state`` the state of a training that is done stays
-    beside its records, and the same runs go on from there when they are trained for more epochs:
-    they end as if they had been trained for so many at once.
+    simpler and slower one trains. With ``keep_state`` the state of a finished training stays beside
+    its records, and the same runs go on from there when they are trained for more epochs: they end
+    as if they had been trained for so many at once. ::
+
+        train(plan("iwae,piwae", profile="smoke"), results="results")
     """
     archive = Archive.of(results)
     device = pick_device(device)
@@ -122,7 +124,7 @@ def train(  # noqa: PLR0913  (each is a user's choice)
 
 
 def _without_record(runs: list[Experiment], archive: Archive) -> list[Experiment]:
-    """The runs that have no record; of the others it is said that they are there."""
+    """The runs that have no record; a line says of each other one that it is there."""
     missing = []
     for e in runs:
         if archive.holds(e):
@@ -137,13 +139,13 @@ def _without_record(runs: list[Experiment], archive: Archive) -> list[Experiment
 def _train_missing(
     order: Order, runs: list[Experiment], asked: list[Experiment], lost: Callable[[], bool]
 ) -> None:
-    """Train runs, or go on with a training whose state is there, and write their records.
+    """Train runs, or go on from the state of their training, and write their records.
 
-    Runs that have their records by now may be among those of the state, but none that was not
-    ``asked`` for. Training stops if the lease on a run is ``lost``.
+    The state may be of runs that have their records by now, but of none that was not ``asked`` for.
+    Training stops if the lease on a run is ``lost``.
     """
-    origin = code_and_date()
-    say_if_code_is_unknown(origin)
+    code = code_and_date()
+    say_if_code_is_unknown(code)
     state = states.state_of(asked, order.archive)
     kept = states.kept_training(asked, order.archive)
     runs = kept.experiments if kept else runs
@@ -157,14 +159,15 @@ def _train_missing(
         def stop() -> bool:
             return interrupted() or order.late() or lost()
 
-        how = {"commit": code_of(origin), "engine": trial.engine, "milestones": order.milestones}
+        commit = code_of(code["commit"], code["dirty"])
+        how = {"commit": commit, "engine": trial.engine, "milestones": order.milestones}
         where = (dataset, state, order.device)
         fit = loop.fit(runs, *where, stop, bar.training, decoder=decoder, kept=kept, **how)
         trained_now = not (kept and kept.finished)
         put_off = trained_now and stop()
     if not fit.finished:
         ending = f"stopped at epoch {fit.epoch + 1}, step {fit.step}; {GOES_ON}"
-    elif put_off or not write_records(order, fit, dataset, other, origin, lost):
+    elif put_off or not write_records(order, fit, dataset, other, code, lost):
         ending = f"trained, and stopped before all was evaluated; {GOES_ON}"
     else:
         states.put_away(asked, order.archive, order.keep_state)
@@ -182,7 +185,7 @@ def _images_for(e: Experiment, data: str | Path | None) -> Dataset:
 
 
 def _released_decoder(e: Experiment, data: str | Path | None) -> dict | None:
-    """The weights of the decoder that a run holds on to; None if it trains its own."""
+    """The weights of a run's fixed decoder; None if it trains its own."""
     if e.decoder == "own":
         return None
     return released_files.released_weights(replace(e, method=e.decoder), data)
@@ -191,7 +194,7 @@ def _released_decoder(e: Experiment, data: str | Path | None) -> dict | None:
 def announce(
     order: Order, runs: list[Experiment], dataset: Dataset, kept: states.Unfinished | None
 ) -> None:
-    """Say what is going to be trained; ``kept`` is the training that is gone on with."""
+    """Print what will be trained; ``kept`` is an earlier training to continue."""
     first = runs[0]
     steps = len(dataset.train) // first.batch_size
     begins = ""
@@ -204,9 +207,9 @@ def announce(
     print(f"{plural(first.epochs, 'epoch')} of {steps} steps{begins}", end="; ", flush=True)
 
 
-def say_if_code_is_unknown(origin: dict) -> None:
+def say_if_code_is_unknown(code: dict) -> None:
     """Warn before training that records will not say which code made them."""
-    if origin["commit"] is None:
+    if code["commit"] is None:
         print(
             "the code's commit is not known here, and records will not say which code made them: "
             "set REPRO_COMMIT, or let git read this folder (git config safe.directory)",
@@ -217,7 +220,7 @@ def say_if_code_is_unknown(origin: dict) -> None:
 def _try_engine(
     order: Order, runs: list[Experiment], dataset: Dataset, kept: states.Unfinished | None
 ) -> forecast.Trial:
-    """The engine asked for, or a simpler one that works here; says how long training will take."""
+    """Choose the engine asked for, or a simpler one that works here, and print the time to take."""
     first = runs[0]
     engine = order.engine
     if engine == "auto":
@@ -242,7 +245,7 @@ def _try_engine(
 
 
 class Assessment(NamedTuple):
-    """What a record says of a trained model."""
+    """Measurements of a trained model, for its record."""
 
     metrics: dict[str, dict[str, float]]
     grids: dict[str, torch.Tensor]
@@ -257,7 +260,7 @@ def assess(
     samples: int,
     title: str,
 ) -> list[Assessment]:
-    """Measure each run of a model, on the dataset that it was not trained on, too.
+    """Measure each run of a model, also on the dataset that it was not trained on.
 
     ``samples`` is K of log p-hat; ``title`` stands beside the progress bar.
     """
@@ -286,15 +289,15 @@ def write_records(
     fit: loop.Fit,
     dataset: Dataset,
     other: Dataset | None,
-    origin: dict,
+    code: dict,
     lost: Callable[[], bool],
 ) -> bool:
     """Evaluate each trained run that has no record yet, and write one.
 
-    Returns False if it became late in between, when at least one record is written, or if the lease
-    on a run is ``lost``, so that another process writes its record.
+    Returns False if the time limit passed after at least one record was written, or if the lease on
+    a run is ``lost``, so that another process writes its record.
     """
-    origin = origin | _about_training(order, fit, dataset)
+    provenance = _provenance_of(order, fit, dataset, code)
     archive = order.archive
     curves = dict(zip(fit.experiments, fit.curves, strict=True))
     called = told_apart(fit.experiments)
@@ -305,31 +308,33 @@ def write_records(
             return False
         begun = time.monotonic()
         title = ", ".join(called[e] for e in stack.experiments)
-        samples = origin["log_px_samples"]
+        samples = provenance.log_px_samples
         found = assess(stack.model, dataset, other, stack.seeds, samples, title)
         if lost():
             return False
         of_each = round((time.monotonic() - begun) / len(stack.seeds), 1)
-        complete = origin | {"seconds": {"training": of_training, "evaluation": of_each}}
+        provenance = replace(provenance, seconds={"training": of_training, "evaluation": of_each})
         for run, e in enumerate(stack.experiments):
             if not archive.holds(e):
                 weights = stack.model.run_state(run)
-                write_record(archive, e, curves[e], found[run], weights, complete)
+                write_record(archive, e, curves[e], found[run], weights, provenance)
     return True
 
 
-def _about_training(order: Order, fit: loop.Fit, dataset: Dataset) -> dict:
-    """What a provenance says of a training, whichever of its runs it is of."""
+def _provenance_of(order: Order, fit: loop.Fit, dataset: Dataset, code: dict) -> Provenance:
+    """The provenance of every run of a training, but for the seconds that each takes."""
     first = fit.experiments[0]
-    return {
-        "trained_by": fit.commits,
-        "engines": fit.engines,
-        "precision": first.precision,
-        "device": _in_words(fit.devices),
-        "evaluated_on": device_name(order.device),
-        "data": dataset.origin,
-        "log_px_samples": PROFILES[first.profile].log_px_samples,
-    }
+    return Provenance(
+        **code,
+        trained_by=fit.commits,
+        engines=fit.engines,
+        precision=first.precision,
+        device=_in_words(fit.devices),
+        evaluated_on=device_name(order.device),
+        data=dataset.provenance,
+        log_px_samples=PROFILES[first.profile].log_px_samples,
+        seconds={},
+    )
 
 
 def _in_words(devices: list[str]) -> str:
@@ -344,26 +349,26 @@ def write_record(
     curve: list[dict],
     found: Assessment,
     weights: dict | None,
-    origin: dict,
+    provenance: Provenance,
 ) -> None:
     """Write a record; the curve's last line gets the final log p-hat."""
     if curve:
         log_px = found.metrics["log_px"]
         last = curve[-1] | {"log_px": log_px["value"], "log_px_se": log_px["se"]}
         curve = [*curve[:-1], last]
-    path = archive.write(e, curve, *found, weights, origin)
+    path = archive.write(e, curve, *found, weights, provenance)
     print(f"wrote {path}", flush=True)
 
 
 def evaluate_again(
     record: Record, samples: int | None, data: str | Path | None, device: str
 ) -> dict[str, dict[str, float]]:
-    """Every metric of a record's weights, measured again; ``samples`` is K of log p-hat."""
+    """Measure every metric of a record's weights again; ``samples`` is K of log p-hat."""
     device = pick_device(device)
     e = record.experiment
     model = model_of(e, record.weights())
     dataset = datasets.load(e.dataset, data)
-    K = samples or record.provenance["log_px_samples"]
+    K = samples or record.provenance.log_px_samples
     with Progress(1, "log p-hat") as bar:
         (metrics,) = scores.evaluate(model.to(device), dataset.test, [e.seed], K, bar.fraction)
     return metrics

@@ -1,7 +1,7 @@
-"""The state of a training on disk: where it is, what it holds, and when it is kept or removed.
+"""The state of a training on disk: its file, its content, and when it is kept or removed.
 
-``unfinished-*.pt`` is of a training that is to go on, ``finished-*.pt`` of one that is done and may
-go on to more epochs. A state is replaced whole.
+``unfinished-*.pt`` is of a training that is to go on, ``finished-*.pt`` of one that may go on to
+more epochs. A state is replaced whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from repro.bounds import METHODS
 from repro.records import Archive
 from repro.words.experiments import Experiment, with_epochs
 
-# What a state on disk holds of a Fit, beside its programs.
+# The fields of a Fit in a state on disk, beside its programs.
 KEPT = ("epoch", "step", "seconds", "curves", "commits", "engines", "devices")
 
 
@@ -32,7 +32,7 @@ def state_of(runs: list[Experiment], archive: Archive) -> Path:
 
 
 def kept_state_of(runs: list[Experiment], archive: Archive) -> Path:
-    """The file of the state that these runs' training left, to however many epochs it was."""
+    """The file of the state that these runs' training left, after however many epochs."""
     of_any_length = [e.as_dict() | {"epochs": None} for e in runs]
     return _state_file("finished", of_any_length, archive.path_of(runs[0]))
 
@@ -57,9 +57,9 @@ def put_away(runs: list[Experiment], archive: Archive, keep: bool) -> None:
 
 
 def kept_training(asked: list[Experiment], archive: Archive) -> Unfinished | None:
-    """The training of these runs that was not finished, or was to fewer epochs, if there is one.
+    """The training of these runs from which to go on: an unfinished one, or one of fewer epochs.
 
-    Raises ReproError if its state is not of these runs.
+    Raises ReproError if its state is of other runs.
     """
     epochs = asked[0].epochs
     kept = unfinished(state_of(asked, archive), epochs)
@@ -75,14 +75,14 @@ def kept_training(asked: list[Experiment], archive: Archive) -> Unfinished | Non
     return kept
 
 
-def save_state(run, path: Path) -> None:
+def save_state(fit, path: Path) -> None:
     """Write the state of a ``loop.Fit`` under another name and rename it when it is whole."""
-    state = {name: getattr(run, name) for name in KEPT}
-    state["programs"] = [p.get_state() for p in run.programs]
-    state["sizes"] = [len(p.experiments) for p in run.programs]
-    state["device"] = run.programs[0].device.type
-    state["experiments"] = [e.as_dict() for e in run.experiments]
-    state["bounds"] = {e.method: _hash_of_bounds(e.method) for e in run.experiments}
+    state = {name: getattr(fit, name) for name in KEPT}
+    state["programs"] = [p.get_state() for p in fit.programs]
+    state["sizes"] = [len(p.experiments) for p in fit.programs]
+    state["device"] = fit.programs[0].device.type
+    state["experiments"] = [e.as_dict() for e in fit.experiments]
+    state["bounds"] = {e.method: _hash_of_bounds(e.method) for e in fit.experiments}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     try:
@@ -100,14 +100,14 @@ def save_state(run, path: Path) -> None:
 
 
 def what_is_kept(path: Path | None) -> str:
-    """What remains after training has failed."""
+    """Say what remains after training has failed."""
     if path is not None and path.exists():
         return "the last good state is kept"
     return "nothing had been saved yet"
 
 
 def _hash_of_bounds(method: str) -> str:
-    """Of a method's two bounds as they are written now; empty if they are in no file."""
+    """A hash of a method's two bounds as they are written now; empty if they are in no file."""
     pair = METHODS[method]
     try:
         source = inspect.getsource(pair.theta) + inspect.getsource(pair.phi)
@@ -117,7 +117,7 @@ def _hash_of_bounds(method: str) -> str:
 
 
 def unfinished(path: Path | None, epochs: int) -> Unfinished | None:
-    """The training whose state is in ``path``, if there is one of no more ``epochs`` than these."""
+    """The training whose state is in ``path``, if there is one, of so many ``epochs`` at most."""
     if path is None or not path.exists():
         return None
     kept = Unfinished(path, epochs)
@@ -169,19 +169,19 @@ class Unfinished:
                     "put that back, or delete it to train from the start"
                 )
 
-    def load_into(self, run) -> None:
-        """Let a ``loop.Fit`` of the same runs, in the same stacks, go on from here."""
+    def load_into(self, fit) -> None:
+        """Set a ``loop.Fit`` of the same runs, in the same stacks, to this state."""
         with self._readable():
             for name in KEPT:
-                setattr(run, name, self.state[name])
-            if not 0 <= run.step <= run.steps_per_epoch:
+                setattr(fit, name, self.state[name])
+            if not 0 <= fit.step <= fit.steps_per_epoch:
                 raise ValueError("its step cannot be")
-            for program, saved in zip(run.programs, self.state["programs"], strict=True):
+            for program, saved in zip(fit.programs, self.state["programs"], strict=True):
                 program.set_state(saved, streams=not self.finished)
 
     @contextlib.contextmanager
     def _readable(self) -> Iterator[None]:
-        """Turn whatever goes wrong while the state is read into one line."""
+        """Turn any error in reading the state into one line."""
         try:
             yield
         except Exception as error:

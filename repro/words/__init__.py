@@ -1,1 +1,1 @@
-"""What a user may say, and which runs an exhibit needs. Nothing here trains or reads records."""
+"""Words that a user may say, and the runs that an exhibit needs. Nothing here trains."""

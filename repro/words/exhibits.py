@@ -1,4 +1,4 @@
-"""Which runs each table and figure is made of."""
+"""The runs that each table and figure is made of."""
 
 from repro import ReproError, one_of
 from repro.catalogue import OMNIGLOT
@@ -36,38 +36,38 @@ CURVES_OF = {  # the figure that shows a setting's curves
 LOG_BLOCK = 20  # epochs that the report averages for its tables, and that a log is summed up in
 
 
-def runs_of(exhibit: str, profile_name: str, omniglot: str = OMNIGLOT) -> list[Experiment]:
+def runs_of(exhibit: str, profile: str, omniglot: str = OMNIGLOT) -> list[Experiment]:
     """The runs that a table or figure shows: seed 0, in one profile, on one version of Omniglot.
 
     The smoke profile has the reference model on its own small data. Raises ReproError if that is
     not enough for the exhibit.
+
+    >>> [e.method for e in runs_of("figure1", "full")]
+    ['iwae', 'piwae', 'miwae', 'ciwae', 'vae']
     """
     settings = [SETTINGS[name] for name in EXHIBITS[one_of("exhibit", exhibit, EXHIBITS)]]
-    if profile_name == "smoke":
+    if profile == "smoke":
         if exhibit not in IN_SMOKE:
             raise ReproError(
                 f"{exhibit} needs more than the smoke profile has; give profile short or full"
             )
         settings = [(PROFILES["smoke"].dataset, "reference")]
-    words = {"method": "miwae" if exhibit == "figure7" else "all", "profile": profile_name}
+    words = {"method": "miwae" if exhibit == "figure7" else "all", "profile": profile}
     if exhibit == "figure4":
         words |= {"method": [*KINDS_OF_BETA], "beta": [*BETAS]}
-        if profile_name == "short":
+        if profile == "short":
             words["epochs"] = 13
     runs = []
     for family, model in settings:
-        runs += plan(dataset=_dataset_of(family, omniglot), model=model, **words)
+        dataset = {"omniglot": omniglot}.get(family, family)
+        runs += plan(dataset=dataset, model=model, **words)
     return runs
 
 
-def _dataset_of(family: str, omniglot: str) -> str:
-    return omniglot if family == "omniglot" else family
-
-
-def wanted(profile_name: str) -> list[Experiment]:
+def wanted(profile: str) -> list[Experiment]:
     """Every run that any exhibit wants in a profile, once."""
-    names = IN_SMOKE if profile_name == "smoke" else EXHIBITS
-    runs = [e for name in names for e in runs_of(name, profile_name)]
+    names = IN_SMOKE if profile == "smoke" else EXHIBITS
+    runs = [e for name in names for e in runs_of(name, profile)]
     return list(dict.fromkeys(runs))
 
 
@@ -76,7 +76,7 @@ def released_runs(omniglot: str = OMNIGLOT) -> list[Experiment]:
     layouts = {"iwae": (1, 64), "ciwae": (1, 64), "vae": (64, 1)}
     runs = []
     for family, model in SETTINGS.values():
-        dataset = _dataset_of(family, omniglot)
+        dataset = {"omniglot": omniglot}.get(family, family)
         epochs = PROFILES["published"].epochs_on(dataset)
         for method in TABLE_METHODS:
             M, K = layouts.get(method, (8, 8))

@@ -1,12 +1,9 @@
-"""What is run: one ``Experiment`` is one training run, and a profile says how long it is.
+"""Experiments, of which each is one run, and profiles, which say how long runs are.
 
 Nothing here trains. ``plan`` turns a user's words into experiments, and says in one line what is
-wrong with them. The names of datasets, models and options are here, so that both halves of the
-package can speak of them.
-
-Each field of ``Experiment`` is a word that a user may say, declared there once: names of folders,
-commands, options, files of sweeps and notebooks read ``WORDS``. A new word is a new last field, and
-what the lab makes of its value.
+wrong with them. Each field of ``Experiment`` is a word that a user may say, declared there once:
+names of folders, commands, options, files of sweeps and notebooks read ``WORDS``. A new word is a
+new last field, and what the lab makes of its value.
 """
 
 import functools
@@ -18,22 +15,19 @@ from itertools import product
 
 from repro import ReproError, one_of, own
 from repro.bounds import METHODS, SHIPPED, USUAL_BETA, Objective, T
-from repro.catalogue import DATASETS, MODELS
+from repro.catalogue import DATASETS, ESTIMATORS, MODELS
 
 TABLE_METHODS = ("iwae", "piwae", "miwae", "ciwae", "vae")  # in the order of the report's Table 1
 
 INITS = ("default", "burda")  # PyTorch's initial weights, as in the report's code, or Burda's
 PROTOCOLS = ("paper", "released")
-# Of phi's gradient: in full, sticking the landing (q's own parameters are held still where log w
-# is differentiated), and doubly reparameterised, for any smooth bound.
-ESTIMATORS = ("rep", "stl", "drep")
 DECODERS = ("own", *TABLE_METHODS)  # trained with the encoder, or held as it was released
-SETTINGS = {  # name -> family of the dataset, and model: what the report trained and released
+SETTINGS = {  # name -> family of the dataset, and model; the report released their weights
     "mnist-reference": ("mnist", "reference"),
     "mnist-larger": ("mnist", "larger"),
     "omniglot-reference": ("omniglot", "reference"),
 }
-PRECISIONS = {  # of training's matrix products -> what it is called
+PRECISIONS = {  # of training's matrix products -> its name in full
     "float32": "float32",
     "tf32": "TensorFloat-32",
     "bf16": "bfloat16",
@@ -41,25 +35,28 @@ PRECISIONS = {  # of training's matrix products -> what it is called
 ENGINE_CHOICES = ("auto", "eager", "compiled", "compiled-graph")  # see training/engines.py
 # (M, K) of the methods that the report's released code does not train as the paper says.
 # PIWAE's are its encoder's.
-RELEASED_LAYOUTS = {"piwae": (10, 10), "ciwae": (1, 1), "vae": (1, 1), "ciwae-learned": (1, 1)}
+LAYOUTS_AS_RELEASED = {"piwae": (10, 10), "ciwae": (1, 1), "vae": (1, 1), "ciwae-learned": (1, 1)}
 
 # Burda's schedule: stage i lasts 3^i epochs, i = 0 ... 7. These epochs end the stages.
-AT_MILESTONES = ("log-px", "gradients")  # what can be measured there
+AT_MILESTONES = ("log-px", "gradients")  # measurements there
 MILESTONES = (1, 4, 13, 40, 121, 364, 1093, 3280)
 IMAGES_AT_MILESTONES = 1000  # test images of which log p-hat is taken there, at equal distances
 
 
 def is_evaluated(epoch: int) -> bool:
-    """Whether a curve has IWAE-64 after so many epochs: late in training, after every eighth.
+    """True if a curve has IWAE-64 after so many epochs: late in training, after every eighth.
 
     It does not depend on which epoch is the last, so that training can go on from there.
+
+    >>> [epoch for epoch in range(117, 140) if is_evaluated(epoch)]
+    [117, 118, 119, 120, 121, 128, 136]
     """
     return epoch <= 121 or epoch % 8 == 0 or epoch in MILESTONES
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How long to train on each dataset, and with how many samples to estimate log p-hat."""
+    """Epochs of training on each dataset, and samples of log p-hat."""
 
     name: str
     dataset: str
@@ -68,13 +65,22 @@ class Profile:
     trained_here: bool = True
 
     def epochs_on(self, dataset: str) -> int:
-        """How long to train on a dataset; on somebody's own, as long as on MNIST."""
+        """Epochs on a dataset; on somebody's own, as many as on MNIST."""
         return self.epochs.get(dataset, self.epochs["mnist"])
 
 
 def family_of(dataset: str) -> str:
     """A dataset without its version; somebody's own is a family by itself."""
     return dataset if own.is_own(dataset) else dataset.split("-")[0]
+
+
+def setting_of(dataset: str, model: str) -> str:
+    """The dataset's family and the model.
+
+    >>> setting_of("omniglot-lake", "reference")
+    'omniglot-reference'
+    """
+    return f"{family_of(dataset)}-{model}"
 
 
 OF_THE_REPORT = dict.fromkeys(DATASETS, 3280) | {"omniglot": 1000, "omniglot-lake": 1000}  # epochs
@@ -103,7 +109,7 @@ def _whole(what: str, text, minimum: int = 1) -> int:
 
 
 def _several(what: str, text, also: str = "") -> list[str]:
-    """What is separated by commas; a list stays one."""
+    """Split a text at commas; a list stays one."""
     texts = text if isinstance(text, (list, tuple)) else str(text).split(",")
     if not texts:
         raise ReproError(f"no {what} is given; name one{also}")
@@ -122,12 +128,12 @@ def _dataset(what: str, text) -> str:
 
 @dataclass(frozen=True)
 class Word:
-    """What a user may say of a run.
+    """A property of a run that a user may name.
 
     ``read`` makes a value of the word and a user's text, or raises ReproError. ``usual`` goes
-    without saying; it is None if it depends on other words. ``tag`` is what the name of the run's
-    folder, or of its group's, says of the value; ``departure`` says it of an unusual value only.
-    All runs of a program have the same value if it is ``shared``.
+    without saying; it is None if it depends on other words. ``tag`` is the value's part in the name
+    of the run's folder, or of its setting's; ``departure`` is that of an unusual value only. All
+    runs of a program have the same value if it is ``shared``.
     """
 
     help: str
@@ -135,7 +141,7 @@ class Word:
     usual: object = None
     tag: str = ""
     departure: str = ""
-    of_group: bool = False
+    of_setting: bool = False
     shared: bool = True
 
 
@@ -166,9 +172,9 @@ class Experiment:
         f"{', '.join(DATASETS)}, or FILE.npz. Default: the profile's.",
         _dataset,
         tag="{}",
-        of_group=True,
+        of_setting=True,
     )
-    model: str = _word("{}.", MODELS, "reference", tag="{}", of_group=True)
+    model: str = _word("{}.", MODELS, "reference", tag="{}", of_setting=True)
     M: int = _word("Groups of samples; M*K = 64.", _whole, tag="M{}", shared=False)
     K: int = _word("Samples in a group.", _whole, tag="K{}", shared=False)
     beta: float | None = _word(
@@ -182,7 +188,7 @@ class Experiment:
     profile: str = _word(
         "{}; auto: full with an accelerator, else smoke.", TRAINED_PROFILES, "auto"
     )
-    init: str = _word("{}.", INITS, "default", departure="{}", of_group=True)
+    init: str = _word("{}.", INITS, "default", departure="{}", of_setting=True)
     batch_size: int = _word("Images in a step.", _whole, 20, departure="batch{}")
     protocol: str = _word(
         "{}; released: as the report's released code trains.", PROTOCOLS, "paper", departure="{}"
@@ -202,7 +208,7 @@ class Experiment:
 
     @property
     def shared(self) -> tuple:
-        """What all runs of one program have in common."""
+        """The values that all runs of one program have in common."""
         samples = self.M * self.K if self.protocol == "paper" else None
         return (samples, *(getattr(self, name) for name, word in WORDS.items() if word.shared))
 
@@ -213,44 +219,44 @@ class Experiment:
 
     @property
     def setting(self) -> str:
-        """The dataset's family and the model, as ``omniglot-reference``."""
-        return f"{self.family}-{self.model}"
+        """The dataset's family and the model, whichever version of the data it is."""
+        return setting_of(self.dataset, self.model)
 
     @property
     def planned_epochs(self) -> int:
-        """How long the profile trains on this dataset."""
+        """Epochs of the profile on this dataset."""
         return PROFILES[self.profile].epochs_on(self.dataset)
 
     @property
-    def group(self) -> str:
-        """Name of the folder that holds runs on the same data with the same model."""
-        return "-".join(self._tags(of_group=True))
+    def setting_folder(self) -> str:
+        """Name of the folder that holds runs on the same version of the data, with one model."""
+        return "-".join(self._tags(of_setting=True))
 
     @property
     def name(self) -> str:
-        """Name of the run's folder: ``piwae-M8-K8-seed0``, and what departs from the profile."""
-        return "-".join(self._tags(of_group=False))
+        """Name of the run's folder: ``piwae-M8-K8-seed0``, and departures from the profile."""
+        return "-".join(self._tags(of_setting=False))
 
     @property
     def folder(self) -> str:
-        """Where its record is among others: ``profile/group/name``."""
-        return f"{self.profile}/{self.group}/{self.name}"
+        """Folder of its record among others: ``profile/setting_folder/name``."""
+        return f"{self.profile}/{self.setting_folder}/{self.name}"
 
-    def _tags(self, of_group: bool) -> Iterator[str]:
+    def _tags(self, of_setting: bool) -> Iterator[str]:
         said = self.said
         for name, word in WORDS.items():
             value = getattr(self, name)
             tag = word.tag or (word.departure if name in said else "")
-            if tag and value is not None and word.of_group == of_group:
+            if tag and value is not None and word.of_setting == of_setting:
                 yield tag.format(value)
 
     @property
     def usual(self) -> dict[str, object]:
-        """What goes without saying in the words that plan such a run."""
+        """The words that go without saying where such a run is planned."""
         fixed = getattr(METHODS.get(self.method), "M", None)
         layout = (fixed, T // fixed) if fixed else (8, 8)
         if self.protocol == "released":
-            layout = RELEASED_LAYOUTS.get(self.method, layout)
+            layout = LAYOUTS_AS_RELEASED.get(self.method, layout)
         usual = {name: word.usual for name, word in WORDS.items()}
         usual |= {"dataset": PROFILES[self.profile].dataset, "epochs": self.planned_epochs}
         beta = None if self.beta is None else USUAL_BETA
@@ -258,7 +264,7 @@ class Experiment:
 
     @property
     def said(self) -> dict[str, object]:
-        """The words that plan this run, without what goes without saying."""
+        """The words that plan this run, without those that go without saying."""
         usual = self.usual
         return {n: value for n in WORDS if (value := getattr(self, n)) != usual[n]}
 
@@ -279,7 +285,7 @@ FIRST_WORDS = 13  # so many stand in every record; there were others from the es
 
 
 def words_in(values: Mapping[str, object]) -> dict[str, object]:
-    """The words among some names, such as a notebook's, with their values."""
+    """Pick the words among some names, such as a notebook's, with their values."""
     return {name: values[name] for name in WORDS if name in values}
 
 
@@ -289,7 +295,7 @@ def option_of(word: str) -> str:
 
 
 def _command(said: Mapping[str, object]) -> str:
-    """The command that says these words: first what is of the method, the profile last."""
+    """The command with these words: the method's first, the profile last."""
     if said["profile"] == "published":
         return "python -m repro audit"
     order = ("method", "protocol", "M", "K", "beta", *said)
@@ -300,7 +306,7 @@ def _command(said: Mapping[str, object]) -> str:
 
 
 def _as_text(word: str, value: object) -> str:
-    """What a user types for a value; for several, with commas."""
+    """Write a value as a user types it; several, with commas."""
     if isinstance(value, list):
         return ",".join(_as_text(word, v) for v in value)
     if isinstance(value, float):
@@ -311,7 +317,7 @@ def _as_text(word: str, value: object) -> str:
     return str(value)
 
 
-def profile(name: str = "auto", device: str = "auto") -> Profile:
+def profile_called(name: str = "auto", device: str = "auto") -> Profile:
     """The profile called ``name``.
 
     ``auto`` is ``REPRO_PROFILE`` if that is set; otherwise full with an accelerator, else smoke.
@@ -325,7 +331,7 @@ def profile(name: str = "auto", device: str = "auto") -> Profile:
 
 def profiles_of(name: str) -> list[str]:
     """The profiles that ``name`` is to be chosen from: ``best`` is full or short."""
-    return ["short", "full"] if name == "best" else [profile(name).name]
+    return ["short", "full"] if name == "best" else [profile_called(name).name]
 
 
 def _has_accelerator() -> bool:
@@ -337,18 +343,19 @@ def _has_accelerator() -> bool:
 def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
     """Experiments from a user's words, by name or in the order of ``Experiment``'s fields.
 
-    What is None, or not said, is as usual. ``method``, ``beta`` and ``seed`` may list several
-    ("piwae,iwae", "0,1"); "all" is Table 1's five methods; ``beta="learned"`` makes CIWAE choose
-    its own. ``protocol="released"`` trains as the report's released code does, where that is not as
-    the paper says. ``decoder`` may name one of Table 1's methods: then encoders alone are trained,
-    for that released decoder. Raises ReproError, one line, if a name is unknown, beta is outside
-    [0, 1] or M K is not 64. ::
+    A word that is None, or missing, has its usual value. ``method``, ``beta`` and ``seed`` may list
+    several ("piwae,iwae", "0,1"); "all" is Table 1's five methods; ``beta="learned"`` makes CIWAE
+    choose its own. ``protocol="released"`` trains as the report's released code does, where that is
+    not as the paper says. ``decoder`` may name one of Table 1's methods: then encoders alone are
+    trained, for that released decoder. Raises ReproError, one line, if a name is unknown, beta is
+    outside [0, 1] or M K is not 64.
 
-        plan("piwae,iwae", "mnist", epochs=4, seed="0,1", profile="short")
+    >>> [e.name for e in plan("piwae,iwae", "mnist", epochs=4, seed="0,1", profile="short")][:2]
+    ['piwae-M8-K8-seed0-epochs4', 'iwae-M1-K64-seed0-epochs4']
     """
     said = dict(zip(WORDS, in_order, strict=False)) | by_name
     said = {one_of("word", name, WORDS): v for name, v in said.items() if v is not None}
-    p = profile(said.get("profile", "auto"), device)
+    p = profile_called(said.get("profile", "auto"), device)
     usual = {name: word.usual for name, word in WORDS.items() if word.usual is not None}
     said = usual | {"dataset": p.dataset} | said | {"profile": p.name}
     words = {name: WORDS[name].read(name, text) for name, text in said.items()}
@@ -364,7 +371,7 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
     K = words.pop("K", None)
     seeds = words.pop("seed")
     words.setdefault("epochs", p.epochs_on(words["dataset"]))
-    layout = _released_layout if words["protocol"] == "released" else _layout
+    layout = _layout_as_released if words["protocol"] == "released" else _layout
     runs = []
     for seed, method in product(seeds, methods):
         of_method = dict(zip("MK", layout(method, M, K), strict=True))
@@ -376,7 +383,7 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
 
 def _methods(texts: list[str], protocol: str) -> list[str]:
     """The methods named, each once and in order, their bounds tried."""
-    whole = [m for m in TABLE_METHODS if protocol == "paper" or m in RELEASED_LAYOUTS]
+    whole = [m for m in TABLE_METHODS if protocol == "paper" or m in LAYOUTS_AS_RELEASED]
     names: list[str] = []
     for text in texts:
         if text == "all":
@@ -390,7 +397,7 @@ def _methods(texts: list[str], protocol: str) -> list[str]:
 
 @functools.cache
 def _try(method: str, objective: Objective, smooth: bool = False) -> None:
-    """Try somebody's own bounds; with ``smooth``, whether phi's is smooth enough for ``drep``."""
+    """Try somebody's own bounds; if ``smooth``, that phi's is smooth enough for ``drep``."""
     if objective is not SHIPPED.get(method):
         from repro import bound_trial
 
@@ -401,7 +408,7 @@ def _try(method: str, objective: Objective, smooth: bool = False) -> None:
 
 
 def _check_together(words: Mapping[str, str], methods: list[str]) -> None:
-    """Raise ReproError if there is no such estimator or decoder with what else is said."""
+    """Raise ReproError if the other words allow no such estimator or decoder."""
     released = words["protocol"] == "released"
     if released and words["estimator"] != "rep":
         raise ReproError("the released code has no estimator but rep; leave one of the two out")
@@ -412,14 +419,14 @@ def _check_together(words: Mapping[str, str], methods: list[str]) -> None:
         return
     if released:
         raise ReproError("the released code trains both networks; leave the decoder out")
-    setting = f"{family_of(words['dataset'])}-{words['model']}"
+    setting = setting_of(words["dataset"], words["model"])
     if setting not in SETTINGS:
         there = ", ".join(SETTINGS)
         raise ReproError(f"no decoder was released for {setting}; there are weights for {there}")
 
 
 def measured_at_milestones(names: str) -> tuple[str, ...]:
-    """The names in a list with commas of what is measured at milestones; none: nothing."""
+    """Split the names, with commas, of measurements at milestones; none is no measurement."""
     if names == "none":
         return ()
     return tuple(one_of("measurement", name.strip(), AT_MILESTONES) for name in names.split(","))
@@ -435,7 +442,7 @@ def unbiased_estimators(method: str) -> tuple[str, ...]:
 
 
 def told_apart(runs: list[Experiment]) -> dict[Experiment, str]:
-    """What each run is called among the others: its method, with beta and seed if they differ."""
+    """Name each run among the others: by its method, and by beta and seed if they differ."""
     several_betas = len({e.beta for e in runs} - {None}) > 1
     several_seeds = len({e.seed for e in runs}) > 1
     names = {}
@@ -467,18 +474,18 @@ def _layout(method: str, M: int | None, K: int | None) -> tuple[int, int]:
     return M, K
 
 
-def _released_layout(method: str, M: int | None, K: int | None) -> tuple[int, int]:
+def _layout_as_released(method: str, M: int | None, K: int | None) -> tuple[int, int]:
     """(M, K) that the released code uses; as there, K of CIWAE's second term can be set."""
-    if method not in RELEASED_LAYOUTS:
+    if method not in LAYOUTS_AS_RELEASED:
         raise ReproError(
             f"the released code trains {method} as the paper says; leave the protocol out"
         )
     if M is not None or (K is not None and not METHODS[method].takes_beta):
         raise ReproError(
-            f"the released code trains {method} with {RELEASED_LAYOUTS[method]} "
+            f"the released code trains {method} with {LAYOUTS_AS_RELEASED[method]} "
             "whatever M and K say; leave them out"
         )
-    return RELEASED_LAYOUTS[method] if K is None else (1, K)
+    return LAYOUTS_AS_RELEASED[method] if K is None else (1, K)
 
 
 def _betas(method: str, given: list[str] | None, methods: list[str]) -> list[float | None]:
@@ -505,22 +512,26 @@ def _beta(method: str, word) -> float:
 
 
 def commands(wanted: Iterable[Experiment]) -> list[str]:
-    """The commands that make these runs' records: one for all that can be trained together."""
-    groups: dict[tuple, list[Experiment]] = {}
+    """The commands that make these runs' records: one for all that can be trained together.
+
+    >>> commands(plan("iwae,piwae", profile="smoke"))
+    ['python -m repro train --method iwae,piwae --profile smoke']
+    """
+    alike: dict[tuple, list[Experiment]] = {}
     for e in dict.fromkeys(wanted):
         others = [(word, v) for word, v in e.said.items() if word not in ("method", "beta")]
-        groups.setdefault(tuple(others), []).append(e)
-    found = [said for others, group in groups.items() for said in _together(dict(others), group)]
+        alike.setdefault(tuple(others), []).append(e)
+    found = [said for others, runs in alike.items() for said in _together(dict(others), runs)]
     return list(dict.fromkeys(map(_command, found)))
 
 
-def _together(others: dict, group: list[Experiment]) -> list[dict]:
-    """What plans runs that differ in method and beta; one by one if together it plans more."""
-    methods = list(dict.fromkeys(e.method for e in group))
-    betas = list(dict.fromkeys(e.beta for e in group if e.beta is not None))
-    have_beta = {e.method for e in group if e.beta is not None}
-    if sum(len(betas) if m in have_beta else 1 for m in methods) != len(group):
-        return [e.said for e in group]
+def _together(others: dict, runs: list[Experiment]) -> list[dict]:
+    """The words that plan runs that differ in method and beta; each run's if those plan more."""
+    methods = list(dict.fromkeys(e.method for e in runs))
+    betas = list(dict.fromkeys(e.beta for e in runs if e.beta is not None))
+    have_beta = {e.method for e in runs if e.beta is not None}
+    if sum(len(betas) if m in have_beta else 1 for m in methods) != len(runs):
+        return [e.said for e in runs]
     said = others.copy()
     if tuple(methods) != TABLE_METHODS:
         said["method"] = methods
@@ -529,6 +540,6 @@ def _together(others: dict, group: list[Experiment]) -> list[dict]:
     return [said]
 
 
-def with_epochs(experiments: list[Experiment], epochs: int) -> list[Experiment]:
+def with_epochs(runs: list[Experiment], epochs: int) -> list[Experiment]:
     """The same runs at another length of training."""
-    return [replace(e, epochs=epochs) for e in experiments]
+    return [replace(e, epochs=epochs) for e in runs]

@@ -1,0 +1,355 @@
+"""Bounds, estimators and scores for any latent-variable model in PyTorch.
+
+A model is anything with lists of parameters ``theta`` and ``phi`` and a method
+``log_weights(x, T, still=False)``: log p(x, z) - log q(z|x) of T reparameterised samples of each of
+``x``, in nats, [T, batch]. With ``still``, q's own parameters are held still in its density, as
+every estimator but ``rep`` needs it. ``from_distributions`` makes one of an encoder and a decoder.
+A training step is then ::
+
+    bound = repro.backward(model, x, method="piwae", M=8, K=8, estimator="drep")
+    optimizer.step()
+
+All numbers are drawn from PyTorch's own generator.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Normal
+
+from repro import ReproError, one_of
+from repro.annealing import Annealed, LogWeight, anneal
+from repro.bounds import METHODS, Objective
+from repro.estimators import cotangents, holds_q_still
+from repro.randomness import Streams
+from repro.signal import signal_and_noise
+
+SAMPLES_AT_A_TIME = 64  # of each x, where many are drawn for a score
+IMAGES_AT_A_TIME = 50  # in annealing
+DRAWN_FOR_MOMENTS = 100  # samples of q, for the moments of the distribution that chains begin at
+
+
+class LatentModel(Protocol):
+    """Two lists of parameters, and log-weights that depend on them."""
+
+    theta: Sequence[Tensor]  # of p(x, z)
+    phi: Sequence[Tensor]  # of q(z|x)
+
+    def log_weights(self, x: Tensor, T: int, still: bool = False) -> Tensor:
+        """log p(x, z) - log q(z|x) of T reparameterised samples, [T, batch], in nats."""
+
+
+class LossGradients(NamedTuple):
+    """Gradients of both losses, and theta's bound."""
+
+    theta: tuple[Tensor, ...]  # of each of the model's theta
+    phi: tuple[Tensor, ...]
+    bound: Tensor  # theta's, the mean over the batch, in nats
+
+
+def backward(
+    model: LatentModel,
+    x: Tensor,
+    method: str | Objective,
+    M: int,
+    K: int,
+    estimator: str = "rep",
+    beta: float | None = None,
+) -> Tensor:
+    """Set ``.grad`` of theta and phi to those of both losses; return theta's bound.
+
+    A loss is the negative of a bound's mean over the batch; ``cotangents`` has the equations and
+    sources of bounds and estimators. T = M K samples are drawn of each of ``x`` [batch, ...]. The
+    bound is a scalar, in nats.
+
+    Raises ReproError for what ``cotangents`` refuses, for log-weights that are not finite or not
+    [T, batch], and for parameters that stand in both lists or have no part in log w.
+
+    >>> from torch.distributions import Normal
+    >>> encoder = nn.Linear(3, 2)
+    >>> decoder = nn.Linear(2, 3)
+    >>> model = from_distributions(
+    ...     lambda x: Normal(encoder(x), 1.0), lambda z: Normal(decoder(z), 1.0),
+    ...     theta=decoder.parameters(), phi=encoder.parameters(),
+    ... )
+    >>> bound = backward(model, torch.zeros(5, 3), method="miwae", M=2, K=4)
+    >>> bound.shape, encoder.weight.grad.shape
+    (torch.Size([]), torch.Size([2, 3]))
+    """
+    found = loss_gradients(model, x, method, M, K, estimator, beta)
+    for parameters, values in ((model.theta, found.theta), (model.phi, found.phi)):
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.grad = value
+    return found.bound
+
+
+def loss_gradients(
+    model: LatentModel,
+    x: Tensor,
+    method: str | Objective,
+    M: int,
+    K: int,
+    estimator: str = "rep",
+    beta: float | None = None,
+) -> LossGradients:
+    """The gradients that ``backward`` sets, without setting them."""
+    objective = METHODS[one_of("method", method, METHODS)] if isinstance(method, str) else method
+    if objective.learns_beta or objective.chooses_beta:
+        raise ReproError("the method finds its own beta, for which there is no parameter here")
+    theta, phi = _parameters(model)
+    log_w = _checked(model.log_weights(x, M * K, still=holds_q_still(estimator)), M * K, x)
+    counts = cotangents(log_w, objective, M, K, estimator, beta)
+    if objective.theta is objective.phi and estimator == "rep":
+        both = torch.autograd.grad(log_w, theta + phi, counts.theta, allow_unused=True)
+        of_theta, of_phi = both[: len(theta)], both[len(theta) :]
+    else:
+        how = {"allow_unused": True, "retain_graph": True}
+        of_theta = torch.autograd.grad(log_w, theta, counts.theta, **how)
+        of_phi = torch.autograd.grad(log_w, phi, counts.phi, allow_unused=True)
+    for name, values in (("theta", of_theta), ("phi", of_phi)):
+        if None in values:
+            raise ReproError(f"log w does not depend on {name}[{values.index(None)}]; leave it out")
+    return LossGradients(of_theta, of_phi, -counts.loss)
+
+
+def _parameters(model: LatentModel) -> tuple[list[Tensor], list[Tensor]]:
+    theta, phi = list(model.theta), list(model.phi)
+    for name, parameters in (("theta", theta), ("phi", phi)):
+        fixed = [number for number, p in enumerate(parameters) if not p.requires_grad]
+        if fixed:
+            raise ReproError(f"{name}[{fixed[0]}] has requires_grad off; leave it out")
+    if {id(p) for p in theta} & {id(p) for p in phi}:
+        raise ReproError("a parameter is in both theta and phi, which have losses of their own")
+    return theta, phi
+
+
+def _checked(log_w: Tensor, T: int, x: Tensor) -> Tensor:
+    """The log-weights; ReproError if they are no finite [T, batch]."""
+    if log_w.shape != (T, len(x)):
+        raise ReproError(
+            f"log_weights gives {[*log_w.shape]}; it must be [T, batch], {[T, len(x)]}"
+        )
+    if not log_w.isfinite().all():
+        raise ReproError("log_weights gives numbers that are not finite; look at them first")
+    return log_w
+
+
+# Scores
+
+
+@torch.no_grad()
+def log_px(model: LatentModel, x: Tensor, K: int = 5000) -> Tensor:
+    """log (1/K) sum w of each of ``x``, [batch], float64, in nats: log p-hat, Burda et al., eq. 8.
+
+    A lower bound of log p(x) in expectation, which depends on q. Memory does not grow with K.
+
+    >>> model = from_distributions(lambda x: Normal(x / 2, 0.5**0.5), lambda z: Normal(z, 1.0))
+    >>> x = torch.zeros(1, 2)  # q is the posterior, and so every weight is p(x) = N(x; 0, 2 I)
+    >>> exact = Normal(0.0, 2**0.5).log_prob(x).sum(1)
+    >>> bool(torch.allclose(log_px(model, x, K=3).float(), exact))
+    True
+    """
+    sums = [log_w.logsumexp(0) for log_w in _chunks(model, x, K)]
+    return torch.stack(sums).logsumexp(0) - math.log(K)
+
+
+def _chunks(model: LatentModel, x: Tensor, K: int) -> Iterator[Tensor]:
+    """K log-weights of each of x, a few at a time: [samples, batch], float64."""
+    for done in range(0, K, SAMPLES_AT_A_TIME):
+        samples = min(SAMPLES_AT_A_TIME, K - done)
+        yield _checked(model.log_weights(x, samples), samples, x).double()
+
+
+def ais(model: LatentModel, x: Tensor, temperatures: int = 500, chains: int = 16) -> Annealed:
+    """log p(x) of each of ``x`` by annealed importance sampling, which hardly depends on q.
+
+    ``annealing`` has the method and its sources. The fields of the result are [batch].
+    Chains begin at a normal distribution with the moments of q. Besides log-weights the model gives
+    ``draw(x, T)``, samples z [T, batch, ...] of q, and ``log_joint(x, z)``, log p(x, z) [T, batch],
+    which is differentiable in z; ReproError if it does not.
+
+    >>> model = from_distributions(lambda x: Normal(0 * x, 1.0), lambda z: Normal(z, 1.0))
+    >>> x = torch.ones(1, 2)
+    >>> exact = Normal(0.0, 2**0.5).log_prob(x).sum(1)
+    >>> bool((ais(model, x, temperatures=20).log_px - exact).abs() < 0.2)
+    True
+    """
+    if not (hasattr(model, "draw") and hasattr(model, "log_joint")):
+        raise ReproError("ais needs a model with draw(x, T) and log_joint(x, z)")
+    streams = Streams([int(torch.randint(2**31, ()))], "ais", x.device)
+    parts = []
+    for some in x.split(IMAGES_AT_A_TIME):
+        found = anneal(*_target(model, some), streams, temperatures, chains)
+        parts.append(Annealed(*(values[0] for values in found)))
+    return Annealed(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def _target(model: LatentModel, x: Tensor) -> tuple[LogWeight, tuple[int, int, int]]:
+    """log p(x, z) - log N(z; mu, sigma), with its slope, at u = (z - mu) / sigma; u's shape."""
+    with torch.no_grad():
+        z = model.draw(x, DRAWN_FOR_MOMENTS)
+        sigma, mu = torch.std_mean(z, 0)
+    log_sigma = sigma.log().flatten(1).sum(1)
+    constant = log_sigma + mu[0].numel() * math.log(2 * math.pi) / 2
+
+    @torch.enable_grad()
+    def log_weight(u: Tensor) -> tuple[Tensor, Tensor]:
+        u = u.detach().requires_grad_()
+        z = mu + sigma * u[0].unflatten(-1, mu.shape[1:])
+        log_w = model.log_joint(x, z) + u[0].square().sum(-1) / 2 + constant
+        (slope,) = torch.autograd.grad(log_w.sum(), u)
+        return log_w[None].detach(), slope
+
+    return log_weight, (1, len(x), mu[0].numel())
+
+
+class SignalToNoise(NamedTuple):
+    """|E g| / sqrt(trace Cov g) of the gradients g at all of theta and at all of phi."""
+
+    theta: float
+    phi: float
+
+
+def snr(
+    model: LatentModel,
+    x: Tensor,
+    method: str | Objective,
+    M: int,
+    K: int,
+    estimator: str = "rep",
+    beta: float | None = None,
+    replicates: int = 100,
+) -> SignalToNoise:
+    """Measure the signal-to-noise ratios of both gradients at a fixed batch ``x``.
+
+    One ratio for all parameters of a network; ``signal`` has its definition. A signal that is lost
+    in the noise of its own estimate is 0.
+
+    >>> encoder = nn.Linear(3, 2)
+    >>> decoder = nn.Linear(2, 3)
+    >>> model = from_distributions(
+    ...     lambda x: Normal(encoder(x), 1.0), lambda z: Normal(decoder(z), 1.0),
+    ...     theta=decoder.parameters(), phi=encoder.parameters(),
+    ... )
+    >>> found = snr(model, torch.ones(5, 3), method="vae", M=4, K=1, replicates=10)
+    >>> found.phi > 0
+    True
+    """
+    of_theta, of_phi = [], []
+    for _ in range(replicates):
+        found = loss_gradients(model, x, method, M, K, estimator, beta)
+        of_theta.append(torch.cat([g.flatten() for g in found.theta]))
+        of_phi.append(torch.cat([g.flatten() for g in found.phi]))
+    return SignalToNoise(*(_ratio(torch.stack(values)) for values in (of_theta, of_phi)))
+
+
+def _ratio(estimates: Tensor) -> float:
+    signal, noise = signal_and_noise(estimates)
+    return math.sqrt(max(signal, 0.0) / noise)
+
+
+# Models made of distributions
+
+Conditional = Callable[[Tensor], Distribution]  # x -> q(z|x), with ``rsample``; or z -> p(x|z)
+
+
+class DistributionModel(nn.Module):
+    """A model of distributions: p(z), p(x|z) and q(z|x)."""
+
+    def __init__(self, encoder: Conditional, decoder: Conditional, prior, theta, phi):
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.prior = prior
+        self.theta = list(theta)
+        self.phi = list(phi)
+
+    def log_weights(self, x: Tensor, T: int, still: bool = False) -> Tensor:
+        """log p(x, z) - log q(z|x) of T samples, [T, batch], in nats."""
+        q = self._posterior(x)
+        z = q.rsample((T,))
+        log_q = self._log_q_held_still(q, x, z) if still else _sums(q.log_prob(z))
+        return self.log_joint(x, z) - log_q
+
+    def draw(self, x: Tensor, T: int) -> Tensor:
+        """T samples of q(z|x), [T, batch, ...]."""
+        return self._posterior(x).rsample((T,))
+
+    def _posterior(self, x: Tensor) -> Distribution:
+        q = self.encoder(x)
+        if not q.has_rsample:
+            raise ReproError(f"q is {type(q).__name__}, which has no rsample; take another q")
+        return q
+
+    def _log_q_held_still(self, q: Distribution, x: Tensor, z: Tensor) -> Tensor:
+        """log q(z|x) as a function of z alone.
+
+        Its parameters are not differentiated while the density is evaluated: a flow reads them
+        there. Raises ReproError if the encoder does not give the same q twice, as with dropout.
+        """
+        wanted = [p.requires_grad for p in self.phi]
+        for p in self.phi:
+            p.requires_grad_(False)
+        try:
+            log_q = _sums(self.encoder(x).log_prob(z))
+        finally:
+            for p, was in zip(self.phi, wanted, strict=True):
+                p.requires_grad_(was)
+        with torch.no_grad():
+            if not torch.allclose(_sums(q.log_prob(z)), log_q, equal_nan=True):
+                raise ReproError(
+                    "the encoder gives another q each time (dropout?), and so the estimator "
+                    "would be wrong; take rep, or encoder.eval()"
+                )
+        return log_q
+
+    def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x, z) of x [batch, ...] at z [T, batch, ...]: [T, batch], in nats."""
+        p = self.decoder(z.flatten(0, 1))
+        repeated = x.expand(len(z), *x.shape).flatten(0, 1)
+        log_px_z = p.log_prob(repeated).reshape(*z.shape[:2], -1).sum(-1)
+        prior = self.prior() if callable(self.prior) else self.prior
+        return log_px_z + _sums(prior.log_prob(z))
+
+
+def _sums(log_p: Tensor) -> Tensor:
+    """Densities of the parts of z [T, batch, ...] -> of z [T, batch]."""
+    return log_p.flatten(2).sum(-1) if log_p.dim() > 2 else log_p
+
+
+def from_distributions(
+    encoder: Conditional,
+    decoder: Conditional,
+    prior: Distribution | Callable[[], Distribution] | None = None,
+    theta: Sequence[Tensor] | None = None,
+    phi: Sequence[Tensor] | None = None,
+) -> DistributionModel:
+    """Make a model of modules that return distributions: ``encoder(x)`` and ``decoder(z)``.
+
+    x is [batch, ...] and z [n, ...], T samples of each of x in one row. Densities of the parts of
+    x and of z are added up. The prior is standard normal unless given: a distribution, or a module
+    that returns one when it is called without arguments. Theta are the parameters of the decoder
+    and the prior, phi those of the encoder; functions that are no modules bring their own lists.
+
+    >>> class Encoder(nn.Linear):
+    ...     def forward(self, x):
+    ...         return Normal(super().forward(x), 1.0)
+    >>> class Decoder(nn.Linear):
+    ...     def forward(self, z):
+    ...         return Normal(super().forward(z), 1.0)
+    >>> model = from_distributions(Encoder(3, 2), Decoder(2, 3))
+    >>> model.log_weights(torch.zeros(5, 3), T=7).shape
+    torch.Size([7, 5])
+    """
+    if theta is None:
+        theta = [*_parameters_of(decoder), *_parameters_of(prior)]
+    if phi is None:
+        phi = _parameters_of(encoder)
+    return DistributionModel(encoder, decoder, prior or Normal(0.0, 1.0), theta, phi)
+
+
+def _parameters_of(module: object) -> list[Tensor]:
+    return list(module.parameters()) if isinstance(module, nn.Module) else []

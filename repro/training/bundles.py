@@ -1,0 +1,76 @@
+"""Bundles of runs that share bounds, and the cotangents of all runs as one function of tensors.
+
+Bounds see nothing but log-weights [run, T, batch], so their derivatives cost nothing beside a
+decoder. They cost calls: some two hundred small operations if automatic differentiation takes them
+one by one, and about a dozen kernels if they are compiled together.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from repro.bounds import METHODS, Objective
+from repro.estimators import Cotangents, cotangents
+from repro.words.experiments import Experiment
+
+
+class Bundle(NamedTuple):
+    """``count`` runs, from ``first`` on, that share bounds, a layout and phi's estimator."""
+
+    objective: Objective
+    M: int
+    K: int
+    estimator: str
+    first: int
+    count: int
+
+    def part_of(self, per_run: Tensor) -> Tensor:
+        """The bundle's part of [run, ...]."""
+        return per_run.narrow(0, self.first, self.count)
+
+
+def _shared(e: Experiment) -> tuple:
+    return METHODS[e.method], e.M, e.K, e.estimator
+
+
+def side_by_side(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """The experiments in their order, except that those of one bundle follow its first."""
+    firsts = [_shared(e) for e in experiments]
+    return sorted(experiments, key=lambda e: firsts.index(_shared(e)))
+
+
+def bundles_of(experiments: Sequence[Experiment]) -> tuple[Bundle, ...]:
+    """The bundles of experiments that lie side by side."""
+    bundles = []
+    first = 0
+    for shared, runs in groupby(experiments, _shared):
+        count = len(list(runs))
+        bundles.append(Bundle(*shared, first, count))
+        first += count
+    return tuple(bundles)
+
+
+@functools.cache
+def cotangents_of(bundles: tuple[Bundle, ...]) -> Callable[..., Cotangents]:
+    """Every run's ``cotangents``, of log w [run, T, batch] and three vectors [run].
+
+    The vectors are a logit, whether beta is learned, and beta. A learned beta is the logit's
+    sigmoid, and the derivative is then at the logit; else it is zero.
+    """
+
+    def stacked(log_w: Tensor, logit: Tensor, learns: Tensor, fixed: Tensor) -> Cotangents:
+        beta = torch.where(learns, logit.sigmoid(), fixed)
+        whole = Cotangents(*map(torch.empty_like, (log_w, log_w, beta, beta)))
+        for b in bundles:
+            part = b.part_of
+            found = cotangents(part(log_w), b.objective, b.M, b.K, b.estimator, part(beta))
+            for every_run, of_bundle in zip(whole, found, strict=True):
+                part(every_run).copy_(of_bundle)
+        at_logit = torch.where(learns, whole.beta * (1 - beta) * beta, 0.0)
+        return whole._replace(beta=at_logit)
+
+    return stacked

@@ -1,0 +1,237 @@
+"""Models of one's own: gradients, scores, and what is refused."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+import repro
+from repro import ReproError
+from repro.bounds import METHODS
+from repro.own_models import from_distributions, loss_gradients
+from repro.signal import signal_and_noise
+
+M, K, BATCH = 3, 5, 7
+PIXELS, LATENT = 11, 2
+METHODS_TRIED = ("vae", "iwae", "piwae", "miwae", "ciwae", "vr-iwae", "u-miwae")
+
+
+class Gaussian(nn.Module):
+    """A normal distribution whose mean and deviation come from one hidden layer."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.hidden = nn.Linear(inputs, 13)
+        self.mean = nn.Linear(13, outputs)
+        self.log_sigma = nn.Linear(13, outputs)
+
+    def forward(self, x):
+        h = torch.tanh(self.hidden(x))
+        return Normal(self.mean(h), self.log_sigma(h).exp())
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return from_distributions(Gaussian(PIXELS, LATENT), Gaussian(LATENT, PIXELS)).double()
+
+
+@pytest.fixture
+def x():
+    return torch.randn(BATCH, PIXELS, generator=torch.Generator().manual_seed(1)).double()
+
+
+def of_seed(seed, function, *asked, **how):
+    torch.manual_seed(seed)
+    return function(*asked, **how)
+
+
+@pytest.mark.parametrize("method", METHODS_TRIED)
+def test_gradients_are_those_of_the_two_bounds(model, x, method):
+    found = of_seed(2, loss_gradients, model, x, method, M, K, beta=0.3)
+    log_w = of_seed(2, model.log_weights, x, M * K).unflatten(0, (M, K))
+    theta, phi = (bound.mean() for bound in METHODS[method](log_w, log_w, 0.3))
+    wanted = torch.autograd.grad(-theta, model.theta, retain_graph=True)
+    torch.testing.assert_close(found.theta, wanted, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(found.phi, torch.autograd.grad(-phi, model.phi))
+    torch.testing.assert_close(found.bound, theta.detach())
+
+
+def test_backward_sets_what_gradients_finds(model, x):
+    found = of_seed(3, loss_gradients, model, x, "piwae", M, K, "drep")
+    bound = of_seed(3, repro.backward, model, x, "piwae", M, K, "drep")
+    assert bound == found.bound
+    for parameter, gradient in zip(
+        [*model.theta, *model.phi], found.theta + found.phi, strict=True
+    ):
+        assert torch.equal(parameter.grad, gradient)
+
+
+@pytest.mark.parametrize(("estimator", "power"), [("stl", 1), ("drep", 2)])
+def test_estimators_differentiate_through_z_alone(model, x, estimator, power):
+    """IWAE's: normalised weights, squared under drep, times the gradient of each log w."""
+    found = of_seed(4, loss_gradients, model, x, "iwae", 1, M * K, estimator)
+    q = model.encoder(x)
+    torch.manual_seed(4)
+    z = q.rsample((M * K,))
+    log_q = Normal(q.mean.detach(), q.stddev.detach()).log_prob(z).sum(-1)
+    log_w = model.log_joint(x, z) - log_q
+    counts = log_w.detach().softmax(0) ** power / BATCH
+    wanted = torch.autograd.grad(-(counts * log_w).sum(), model.phi)
+    torch.testing.assert_close(found.phi, wanted)
+
+
+def test_the_density_held_still_has_no_gradient_at_a_fixed_z(model, x):
+    z = model.draw(x, M).detach()
+    log_q = model._log_q_held_still(model.encoder(x), x, z)
+    assert not log_q.requires_grad
+    assert all(p.requires_grad for p in model.phi)
+
+
+def test_scores_of_a_linear_gaussian_model_are_its_closed_form():
+    """z ~ N(0, 1), x ~ N(z, 1), and a q that is wider than the posterior N(x/2, 1/2)."""
+    torch.manual_seed(5)
+    model = from_distributions(lambda x: Normal(x / 2 + 0.3, 1.0), lambda z: Normal(z, 1.0))
+    x = torch.randn(BATCH, LATENT).double()
+    exact = Normal(0.0, 2**0.5).log_prob(x).sum(1)
+    low = repro.log_px(model, x, K=20_000)
+    torch.testing.assert_close(low, exact, atol=0.05, rtol=0)
+    found = repro.ais(model, x, temperatures=50, chains=11)
+    assert ((found.log_px - exact).abs() < 5 * found.spread / math.sqrt(11) + 0.01).all()
+    assert found.ess.shape == (BATCH,)
+
+
+def test_log_px_is_iwaes_bound_whatever_the_chunks(model, x, monkeypatch):
+    whole = of_seed(6, model.log_weights, x, 10).logsumexp(0) - math.log(10)
+    torch.testing.assert_close(of_seed(6, repro.log_px, model, x, 10), whole)
+    monkeypatch.setattr("repro.own_models.SAMPLES_AT_A_TIME", 3)
+    assert repro.log_px(model, x, 10).shape == (BATCH,)
+
+
+def test_snr_is_that_of_the_gradients(model, x):
+    found = of_seed(7, repro.snr, model, x, "miwae", M, K, replicates=6)
+    torch.manual_seed(7)
+    of_phi = [loss_gradients(model, x, "miwae", M, K).phi for _ in range(6)]
+    signal, noise = signal_and_noise(
+        torch.stack([nn.utils.parameters_to_vector(g) for g in of_phi])
+    )
+    assert found.phi == pytest.approx(math.sqrt(max(signal, 0) / noise))
+
+
+class Prior(nn.Module):
+    """A mixture of three normal distributions, whose means are trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.means = nn.Parameter(torch.randn(3, LATENT))
+
+    def forward(self):
+        components = Independent(Normal(self.means, 1.0), 1)
+        return MixtureSameFamily(Categorical(torch.ones(3)), components)
+
+
+def test_a_priors_parameters_are_thetas():
+    prior = Prior()
+    model = from_distributions(Gaussian(PIXELS, LATENT), Gaussian(LATENT, PIXELS), prior)
+    repro.backward(model, torch.zeros(BATCH, PIXELS), method="iwae", M=1, K=K)
+    assert prior.means.grad.abs().sum() > 0
+
+
+def test_images_keep_their_shape():
+    """A convolutional network, whose pixels are [channel, row, column]."""
+
+    class Picture(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.ConvTranspose2d(LATENT, 3, 4)
+
+        def forward(self, z):
+            return Normal(self.layer(z[..., None, None]), 0.3)
+
+    class Code(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(3, LATENT, 4)
+
+        def forward(self, x):
+            return Normal(self.layer(x).flatten(1), 1.0)
+
+    model = from_distributions(Code(), Picture())
+    images = torch.rand(BATCH, 3, 4, 4)
+    assert model.log_weights(images, M).shape == (M, BATCH)
+    assert repro.backward(model, images, method="miwae", M=M, K=K, estimator="drep").isfinite()
+
+
+def test_a_flow_as_q_is_held_still_in_its_density(x):
+    zuko = pytest.importorskip("zuko")
+    flow = zuko.flows.MAF(LATENT, context=PIXELS, transforms=2, hidden_features=(16,)).double()
+    model = from_distributions(flow, Gaussian(LATENT, PIXELS).double())
+    model.phi = list(flow.parameters())
+    z = model.draw(x, M).detach()
+    assert not model._log_q_held_still(flow(x), x, z).requires_grad
+    used = [p for p in flow.parameters() if p.requires_grad]
+    model.phi = used
+    assert repro.backward(model, x, method="iwae", M=1, K=K, estimator="drep").isfinite()
+
+
+class Altered:
+    """The model, with something else in it."""
+
+    def __init__(self, model, log_weights=None, **other):
+        self.theta, self.phi = model.theta, model.phi
+        self.log_weights = log_weights or model.log_weights
+        vars(self).update(other)
+
+
+def shifted(number):
+    return lambda model: lambda x, T, still=False: model.log_weights(x, T, still) + number
+
+
+MISTAKES = {
+    "must be \\[T, batch\\], \\[15, 7\\]": lambda m: lambda x, T, still=False: torch.zeros(T, 1),
+    "not finite": shifted(math.nan),
+    "numbers that are not finite": shifted(math.inf),
+}
+
+
+@pytest.mark.parametrize(("said", "log_weights"), MISTAKES.items())
+def test_log_weights_that_are_wrong_are_refused(model, x, said, log_weights):
+    with pytest.raises(ReproError, match=said):
+        repro.backward(Altered(model, log_weights(model)), x, method="iwae", M=M, K=K)
+
+
+def test_parameters_that_are_wrong_are_refused(model, x):
+    asked = {"method": "iwae", "M": M, "K": K}
+    spare = [*model.theta, nn.Parameter(torch.zeros(1))]
+    with pytest.raises(ReproError, match="does not depend on theta\\[6\\]"):
+        repro.backward(Altered(model, theta=spare), x, **asked)
+    with pytest.raises(ReproError, match="in both theta and phi"):
+        repro.backward(Altered(model, phi=[*model.phi, model.theta[0]]), x, **asked)
+    with pytest.raises(ReproError, match="phi\\[0\\] has requires_grad off"):
+        repro.backward(Altered(model, phi=[torch.zeros(1)]), x, **asked)
+
+
+def test_methods_that_cannot_be_meant_are_refused(model, x):
+    for method, said in (("ciwae-learned", "finds its own beta"), ("pwae", "did you mean 'piwae'")):
+        with pytest.raises(ReproError, match=said):
+            repro.backward(model, x, method=method, M=M, K=K)
+    with pytest.raises(ReproError, match="unknown estimator"):
+        repro.backward(model, x, method="iwae", M=M, K=K, estimator="dreg2")
+    with pytest.raises(ReproError, match="needs a model with draw"):
+        repro.ais(Altered(model), x)
+
+
+def test_dropout_is_refused_where_q_is_evaluated_twice(x):
+    encoder = nn.Sequential(nn.Dropout(0.5), Gaussian(PIXELS, LATENT)).double()
+    model = from_distributions(encoder, Gaussian(LATENT, PIXELS).double())
+    assert repro.backward(model, x, method="iwae", M=M, K=K).isfinite()
+    with pytest.raises(ReproError, match="another q each time"):
+        repro.backward(model, x, method="iwae", M=M, K=K, estimator="stl")
+
+
+def test_a_q_without_reparameterised_samples_is_refused(x):
+    model = from_distributions(lambda x: Categorical(logits=x), lambda z: Normal(z, 1.0))
+    with pytest.raises(ReproError, match="Categorical, which has no rsample"):
+        model.log_weights(x, M)

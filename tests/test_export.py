@@ -76,12 +76,14 @@ def test_the_same_commit_is_the_same_archive(project):
 
 def test_other_descriptions_are_what_their_readers_expect(project):
     folder = exported(project, project.parent / "a.zip")
-    codemeta = json.loads((folder / "codemeta.json").read_text())
+    codemeta, zenodo = (
+        json.loads((folder / name).read_text()) for name in ("codemeta.json", ".zenodo.json")
+    )
     assert codemeta["@type"] == "SoftwareSourceCode"
-    zenodo = json.loads((folder / ".zenodo.json").read_text())
     assert zenodo["creators"] == [{"name": "The repro authors"}]
-    codecheck = yaml.safe_load((folder / "codecheck.yml").read_text())
-    assert {"version", "paper", "manifest"} <= set(codecheck)
+    assert {"version", "paper", "manifest"} <= {
+        *yaml.safe_load((folder / "codecheck.yml").read_text())
+    }
 
 
 def test_what_is_not_committed_is_not_exported(project):

@@ -4,7 +4,6 @@ import json
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 from IPython.core.pylabtools import print_figure
 
@@ -101,23 +100,26 @@ def test_the_committed_pictures_of_pages_are_what_would_be_drawn_today(name, tmp
     assert looks_the_same("image/svg+xml", committed, again), "run `make notebooks`"
 
 
-@BOTH_KINDS
-def test_a_value_that_has_moved_by_half_a_nat_is_seen(mime):
-    figure = figures.draw("figure1")
-    before = printed(figure, mime)
+def move_a_star(figure):
     star = next(line for line in figure.axes[0].get_lines() if line.get_marker() == "*")
     star.set_ydata([y + 0.5 for y in star.get_ydata()])
-    assert not looks_the_same(mime, before, printed(figure, mime))
+
+
+def change_a_digit(figure):
+    title = figure.axes[1].title
+    title.set_text(title.get_text().replace("0.816", "0.826"))
 
 
 @BOTH_KINDS
-def test_another_digit_in_a_title_is_seen(mime):
-    figure = figures.draw("figure5")
+@pytest.mark.parametrize(
+    ("name", "change"), [("figure1", move_a_star), ("figure5", change_a_digit)]
+)
+def test_a_value_that_has_moved_and_another_digit_are_seen(mime, name, change):
+    figure = figures.draw(name)
     before = printed(figure, mime)
-    title = figure.axes[1].title
-    title.set_text(title.get_text().replace("0.816", "0.826"))
-    assert not looks_the_same(mime, before, printed(figure, mime))
     assert looks_the_same(mime, before, before)
+    change(figure)
+    assert not looks_the_same(mime, before, printed(figure, mime))
 
 
 # Curves
@@ -153,8 +155,8 @@ def test_the_reports_rolling_window_is_used_on_runs_long_enough(results):
 
 
 def test_several_seeds_are_a_mean_and_a_band_of_its_standard_error(results):
-    for seed, value in ((0, -90.0), (1, -92.0)):
-        write_record(results, plan("vae", seed=seed, profile="short")[0], value)
+    for e, value in zip(plan("vae", seed="0,1", profile="short"), (-90.0, -92.0), strict=True):
+        write_record(results, e, value)
     ax = figures.draw("figure1", "short", results).axes[2]
     assert curves(ax)[COLOURS["vae"]].get_ydata()[0] == -91
     (band,) = ax.collections
@@ -163,14 +165,11 @@ def test_several_seeds_are_a_mean_and_a_band_of_its_standard_error(results):
 
 def test_at_each_epoch_the_seeds_that_have_it_are_drawn_and_counted(results):
     """Two seeds with log p-hat at every epoch, and one with log p-hat at the end alone."""
-    for seed, value in ((0, -90.0), (1, -92.0), (2, -97.0)):
-        path = write_record(results, plan("vae", seed=seed, profile="short")[0], value)
-    curve = pd.read_csv(path / "curve.csv")
-    curve.loc[curve.epoch < 40, ["log_px", "log_px_se"]] = np.nan
-    (record,) = (r for r in Archive(results).records("short") if r.path == path)
-    record.__dict__["curve"] = curve
-    runs = [r for r in Archive(results).records("short") if r.path != path]
-    by_epoch = over_seeds_by_epoch(curves_of([*runs, record]), "log_px")
+    runs = []
+    for e, value in zip(plan("vae", seed="0,1,2", profile="short"), (-90, -92, -97), strict=True):
+        runs.append(Archive(results).read(write_record(results, e, float(value))))
+    with_curve(runs[2], log_px={40: -97.0})
+    by_epoch = over_seeds_by_epoch(curves_of(runs), "log_px")
     assert by_epoch.seeds.tolist() == [2] * 39 + [3]
     assert [e.value for e in by_epoch.log_px] == [-91.0] * 39 + [-93.0]
     assert [e.se for e in by_epoch.log_px[:39]] == pytest.approx([1.0] * 39)
@@ -186,16 +185,11 @@ def leads(results):
 
 
 def test_leads_are_the_logs_and_beside_them_ours_in_pairs(leads):
-    (mnist, _, _), archive = leads
-    of_piwae = [line for line in mnist.get_lines() if line.get_color() == COLOURS["piwae"]]
-    logged, ours = of_piwae
+    (mnist, _, larger), archive = leads
+    logged, ours = (line for line in mnist.get_lines() if line.get_color() == COLOURS["piwae"])
     at_the_end = leads_in_logs(archive)["piwae"]["mnist-reference", 3280]
     assert logged.get_ydata()[-1] == at_the_end
     assert ours.get_ydata()[-1] == pytest.approx(2.5)  # 1 with one seed, 4 with the other
-
-
-def test_without_records_there_are_no_leads_of_ours(leads):
-    (_, _, larger), _ = leads
     assert [line for line in larger.get_lines() if line.get_linestyle() == "None"] == []
 
 
@@ -212,30 +206,25 @@ def test_fixed_and_learned_betas_are_told_apart(results):
 
 
 @pytest.mark.parametrize("name", figures.FIGURES)
-def test_every_figure_can_be_drawn_of_nothing(name, results):
-    figure = figures.draw(name, "short", results)
-    assert figure.get_size_inches().min() > 0
-    assert figure.axes
-
-
-@pytest.mark.parametrize("name", figures.FIGURES)
-def test_every_figure_is_saved_twice_alike(name, results, tmp_path):
+def test_every_figure_can_be_drawn_of_nothing_and_is_saved_twice_alike(name, results, tmp_path):
     saved = []
     for copy in ("1.svg", "2.svg"):
-        path = figures.save(figures.draw(name, "short", results), tmp_path / copy)
-        saved.append(path.read_bytes())
+        figure = figures.draw(name, "short", results)
+        assert figure.axes
+        saved.append(figures.save(figure, tmp_path / copy).read_bytes())
     assert saved[0] == saved[1]
 
 
-def test_an_unknown_figure_is_one_line():
-    with pytest.raises(ReproError, match="unknown figure 'figure9'"):
-        figures.draw("figure9")
-
-
-def test_a_figure_that_the_smoke_profile_cannot_draw_is_one_line():
-    said = "figure2 needs more than the smoke profile has; give profile short or full"
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("figure9",), "unknown figure 'figure9'"),
+        (("figure2", "smoke"), "figure2 needs more than the smoke profile has; give profile short"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_one_line(asked, said):
     with pytest.raises(ReproError, match=said):
-        figures.draw("figure2", "smoke")
+        figures.draw(*asked)
 
 
 def test_colours_and_markers_are_one_for_each_method():

@@ -11,12 +11,9 @@ from repro.models import Autoencoder
 from repro.training import loop, run
 from repro.training.program import Program
 from repro.words.experiments import plan
-from tests.helpers import SMALL, few_digits
+from tests.helpers import few_digits
 
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setitem(MODELS, "reference", SMALL)
+pytestmark = pytest.mark.usefixtures("small")
 
 
 def runs_with(decoder, method, **words):

@@ -107,7 +107,7 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", range(KILLS))
-def test_killed_at_any_moment_it_ends_with_the_same_record(tmp_path, undisturbed, number):
+def test_killed_at_any_moment_it_ends_bit_for_bit_the_same(tmp_path, undisturbed, number):
     expected, calls = undisturbed
     part = PARTS[number % len(PARTS)]
     moment = random.Random(number).randint(1, calls[part])

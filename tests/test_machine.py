@@ -4,18 +4,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from repro.catalogue import MODELS
 from repro.cli import repro_command
 from repro.models import Autoencoder
 from repro.ops import machine
 from repro.ops.machine import Choice, Finding
 from repro.training.program import Program
-from tests.helpers import SMALL
-
-
-@pytest.fixture
-def small(monkeypatch):
-    monkeypatch.setitem(MODELS, "reference", SMALL)
 
 
 def faults(found):

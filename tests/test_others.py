@@ -46,15 +46,10 @@ def test_the_swapped_loss_is_miwaes_with_m_and_k_exchanged(M, K):
     """With 8 x 8 independent samples, which group a sample is in does not matter."""
     log_w = log_weights(M, K)
     found = gradient(swapped_loss, log_w)
-    exchanged = gradient(bound_of("miwae"), log_w.mT).mT
-    torch.testing.assert_close(found, exchanged)
-
-
-def test_with_one_group_the_swapped_loss_trains_a_vae_instead_of_an_iwae():
-    log_w = log_weights(1, 64)
-    found = gradient(swapped_loss, log_w)
-    torch.testing.assert_close(found, gradient(bound_of("vae"), log_w))
-    assert not torch.allclose(found, gradient(bound_of("iwae"), log_w), rtol=0.1)
+    torch.testing.assert_close(found, gradient(bound_of("miwae"), log_w.mT).mT)
+    if M == 1:  # a VAE instead of an IWAE
+        torch.testing.assert_close(found, gradient(bound_of("vae"), log_w))
+        assert not torch.allclose(found, gradient(bound_of("iwae"), log_w), rtol=0.1)
 
 
 @pytest.mark.parametrize(("M", "K"), [(3, 5), (1, 64)])
@@ -88,11 +83,3 @@ def test_the_table_has_everyone_and_the_papers_own_numbers():
     assert "−84.97 ± 0.10" in table
     assert "MIWAE(8,8) −85.09" in table
     assert "CIWAE(0.05) −84.74" in table
-
-
-def test_those_who_train_iwae_and_miwae_agree_to_within_four_tenths_of_a_nat():
-    """Of 64 samples; the report's weights among them."""
-    for method in ("IWAE(64)", "MIWAE(8,8)"):
-        values = [p[method].value for p in reported.everybody(Archive()).values() if method in p]
-        assert len(values) >= 4
-        assert max(values) - min(values) < 0.45

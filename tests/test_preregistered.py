@@ -16,16 +16,6 @@ from tests.helpers import ROOT, write_record
 PLAN = "1d60196"
 
 
-def test_the_intervals_hold_together_as_often_as_they_say():
-    """Ten independent means of 20 normal numbers: all intervals at once in 95 % of 2,000 trials."""
-    rng = np.random.default_rng(0)
-    together = 0
-    for _ in range(2000):
-        found = [family_interval(rng.normal(0.3, 2.0, len(SEEDS))) for _ in HYPOTHESES]
-        together += all(i.low < 0.3 < i.high for i in found)
-    assert together / 2000 == pytest.approx(0.95, abs=0.015)
-
-
 def test_an_interval_is_students_with_the_level_shared_among_ten():
     differences = np.array([0.1, 0.2, 0.6])
     low, high = stats.ttest_1samp(differences, 0).confidence_interval(1 - 0.05 / 10)

@@ -11,10 +11,6 @@ from repro.bounds import METHODS
 from repro.datasets import DRAWERS, load
 from repro.estimators import cotangents
 from repro.randomness import Streams
-from repro.records import METRICS, Archive
-from repro.training.program import learning_rate
-from repro.words.experiments import MILESTONES, plan
-from tests.helpers import write_record
 
 BETWEEN = ("vae", "iwae", "miwae", "ciwae", "vr-iwae", "u-miwae")  # the VAE's bound and IWAE's
 BETA = 0.3
@@ -103,60 +99,6 @@ def test_a_log_weight_that_is_not_a_number_is_not_hidden(method):
     for bound in bounds_of(method, log_w):
         assert bound[0].isnan()
         assert bound[1:].isfinite().all()
-
-
-@many
-@given(st.integers(0, MILESTONES[-1] - 1))
-def test_the_learning_rate_never_rises_and_falls_at_milestones_only(epoch):
-    rates = [learning_rate(epoch), learning_rate(epoch + 1)]
-    assert rates[0] >= rates[1]
-    falls = rates[0] > rates[1]
-    assert falls == (epoch + 1 in MILESTONES[:-1])
-
-
-@many
-@given(
-    st.sampled_from(["vae", "iwae", "miwae", "piwae", "ciwae", "ciwae-learned"]),
-    st.integers(0, 10**9),
-    st.integers(1, 50),
-    st.sampled_from(["rep", "drep"]),
-)
-def test_different_runs_have_different_names(method, seed, epochs, estimator):
-    """And the same words plan the same run."""
-    words = {"seed": seed, "epochs": epochs, "estimator": estimator, "profile": "smoke"}
-    (run,) = plan(method, **words)
-    (again,) = plan(method, **words)
-    assert run == again
-    (other,) = plan(method, **words | {"seed": (seed + 1) % 10**9})
-    assert other.name != run.name
-
-
-numbers = st.floats(-1e4, -1e-3, allow_nan=False)
-
-
-@settings(max_examples=15, deadline=None, derandomize=True)
-@given(
-    st.sampled_from(["vae", "iwae", "miwae", "ciwae"]),
-    st.integers(0, 10**9),
-    st.integers(1, 5),
-    st.sampled_from(["float32", "tf32"]),
-    numbers,
-    st.dictionaries(st.sampled_from(METRICS), numbers, max_size=3),
-)
-def test_a_record_is_read_as_it_was_written(
-    tmp_path_factory, method, seed, epochs, precision, value, more
-):
-    """Every metric to the last bit, and the experiment that its folder's name stands for."""
-    words = {"seed": seed, "epochs": epochs, "precision": precision, "profile": "smoke"}
-    (e,) = plan(method, **words)
-    also = {name: {"value": other, "se": 0.1, "sd": 0.2} for name, other in more.items()}
-    folder = tmp_path_factory.mktemp("round")
-    write_record(folder, e, value=value, also=also)
-    (record,) = Archive(folder).records("smoke")
-    assert record.experiment == e
-    assert {m: record.metrics[m]["value"] for m in METRICS} == dict.fromkeys(METRICS, value) | more
-    assert [*record.curve.epoch] == list(range(1, epochs + 1))
-    assert (record.curve.iwae_64 == value).all()
 
 
 @many

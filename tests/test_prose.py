@@ -1,16 +1,31 @@
 """The book's numbers are the records', and its sentences are true of them.
 
-If a test of a page fails, the records have changed and that page has to be written anew.
+``SENTENCES`` has phrases that stand on a page word for word, … being a number that the page asks
+for, and what must be true of the records as long as they do. If one fails, the records have changed
+and the sentence has to be written anew.
 """
 
 import json
 import pickle
+import re
+from functools import cache
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
 
-from repro.records.estimates import CLEAR, over_seeds
-from repro.studies import audit, claims, curves, evidence, gradients, preregistered, similarity
+from repro.records.estimates import CLEAR, number, over_seeds
+from repro.studies import (
+    audit,
+    claims,
+    curves,
+    evidence,
+    figure4,
+    gradients,
+    preregistered,
+    reported,
+    similarity,
+)
 from repro.studies.claims import CLAIMS, Outcome
 from repro.studies.designs import AT_T, NETWORKS_OF_ESTIMATORS, Layout
 from repro.studies.estimator_runs import BOTH_NETWORKS, GROUPS, EstimatorRuns
@@ -23,1094 +38,518 @@ from repro.words.exhibits import BETAS, SETTINGS
 from repro.words.experiments import MILESTONES, TABLE_METHODS, plan
 from tests.helpers import ROOT, copy_published
 
-SCORES = ("iwae_64", "log_px")
-OTHERS = TABLE_METHODS[1:]  # than IWAE
-LOOSER = ("piwae", "miwae")
-ONE_SAMPLE = ("ciwae", "vae")  # as they were released
+MNIST, LARGER, OMNIGLOT = NAMES_OF_SETTINGS
+OTHERS = "piwae miwae ciwae vae"  # than IWAE
+SCORES = "iwae_64 log_px"
+ALL = "iwae_64 log_px minus_kl"
+UNSEEN = {MNIST: "ssim_on_omniglot", OMNIGLOT: "ssim_on_mnist"}
+KINDS = ["fixed", "learned"]  # of beta
+CONTINUED = [  # trainings
+    ("mnist-reference", "piwae"),
+    ("mnist-reference", "ciwae"),
+    ("mnist-reference", "vae"),
+    ("mnist-larger", "piwae"),
+]
+AFTER_A_LOOSER_BOUND = {"MNIST, the report's MIWAE", "MNIST, the report's VAE"}
+UNDECIDED = (  # kinds of comparisons
+    "the released PIWAE with the reference model",
+    "the released PIWAE with the larger model",
+    "MIWAE with the larger model",
+)
+
+
+# How pages compare
+
+
+class Differences(list):
+    """Estimates of differences, and what is true of all of them."""
+
+    @property
+    def ahead(self):
+        return all(d.beyond(CLEAR) for d in self)
+
+    @property
+    def behind(self):
+        return all((-d).beyond(CLEAR) for d in self)
+
+    @property
+    def level(self):
+        return not any(d.beyond(CLEAR) or (-d).beyond(CLEAR) for d in self)
+
+    @property
+    def nominally_ahead(self):
+        return self.level and min(self.values) > 0
+
+    @property
+    def nominally_behind(self):
+        return self.level and max(self.values) < 0
+
+    @property
+    def values(self):
+        return np.array([d.value for d in self])
+
+
+def in_order(found):
+    """The names of values from the lowest to the highest."""
+    return sorted(found, key=found.get)
+
+
+def falls(found):
+    return all(a > b for a, b in pairwise(found))
+
+
+def is_clear(times):
+    return times.value > 1 + 3 * times.se
+
+
+def printed_by_the_paper():
+    return {m: e.value for m, e in TABLE1["paper"]["reference"]["log_px"].items()}
+
+
+def best_log_px_of_the_report():
+    return max(e.value for rows in TABLE1["report"].values() for e in rows["log_px"].values())
+
+
+def errors_of_the_papers_gaps():
+    """As printed, and added from those of the two scores."""
+    printed = TABLE1["paper"]["reference"]
+    scores = zip(printed["iwae_64"].values(), printed["log_px"].values(), strict=True)
+    return [e.se for e in printed["minus_kl"].values()], [np.hypot(a.se, b.se) for a, b in scores]
+
+
+class Told(Numbers):
+    """The numbers, and what sentences say of them."""
+
+    def ours(self, setting, methods, metrics, whose="ours"):
+        """How far each method is ahead of IWAE in each metric, in our runs."""
+        asked = [(method, metric) for method in methods.split() for metric in metrics.split()]
+        return Differences(self.apart(setting, m, "iwae", metric, whose) for m, metric in asked)
+
+    def theirs(self, setting, methods, metrics):
+        """The same of the report's weights."""
+        return self.ours(setting, methods, metrics, "weights")
+
+    def between(self, pair, metrics, where="both"):
+        """How far the first of a pair is ahead of the second: "miwae rep - iwae rep"."""
+        a, b = pair.split(" - ")
+        return Differences(self.trained_apart(a, b, metric, where) for metric in metrics.split())
+
+    def beside_iwae(self, methods, metrics, where="both"):
+        """The usual estimator's differences from IWAE."""
+        of_each = [self.between(f"{m} rep - iwae rep", metrics, where) for m in methods.split()]
+        return Differences(chain(*of_each))
+
+    def gains(self, methods, metrics, where="both"):
+        """What the better estimator gives each method."""
+        of_each = [self.between(f"{m} drep - {m} rep", metrics, where) for m in methods.split()]
+        return Differences(chain(*of_each))
+
+    def together(self, metric, whole=True):
+        """MIWAE's differences from IWAE put together."""
+        return Differences([self.pooled("miwae", metric, whole).mean])
+
+    def outcome(self, text):
+        (claim,) = (c for c in CLAIMS if text in c.text)
+        return claim.check(self).outcome
+
+    def noise(self, method, metric="iwae_64", released=False):
+        """What another training changes of a method's difference from IWAE."""
+        return training_noise(self.archive, method, "iwae", metric, released).sd
+
+    def of_weights(self, method, metric, setting=MNIST):
+        """A metric of the report's weights."""
+        return self.archive.released[*setting.split(), method].metrics[metric]["value"]
+
+    def means(self, setting, metric):
+        """A metric of each method's runs, over their seeds."""
+        return {m: over_seeds(self.runs(setting, m, "ours"), metric).value for m in TABLE_METHODS}
+
+    def gap_falls_in_the_tables_order(self, setting):
+        return in_order(self.means(setting, "minus_kl")) == [*TABLE_METHODS]
+
+    def units(self, setting, methods, whose="ours"):
+        """Latent units in use, as pages print them."""
+        return [int(str(self.value(setting, m, "active_units", whose))) for m in methods.split()]
+
+    def lengths(self, setting):
+        """Epochs and seeds."""
+        return {(r.experiment.epochs, r.experiment.seed) for r in self.runs(setting, whose="ours")}
+
+    def where_miwae_leads(self, metric):
+        return [s for s in NAMES_OF_SETTINGS if self.theirs(s, "miwae", metric).ahead]
+
+    def beyond_the_released(self, method, metrics):
+        """How far a difference from IWAE on Omniglot is above that of the report's weights."""
+        of_both = (f(OMNIGLOT, method, metrics).values for f in (self.ours, self.theirs))
+        return np.subtract(*of_both)
+
+    def more_on_omniglot(self, metric):
+        """What the report's leads are larger by than on MNIST."""
+        there, here = (self.theirs(s, "piwae miwae", metric) for s in (OMNIGLOT, MNIST))
+        return Differences(a - b for a, b in zip(there, here, strict=True))
+
+    def in_log_p(self, method):
+        """The generative network's share of a difference from IWAE in IWAE-64 on Omniglot."""
+        in_iwae_64, of_it = self.ours(OMNIGLOT, method, "iwae_64 log_p").values
+        return of_it / in_iwae_64
+
+    def seen_by_log_px(self, setting, bound):
+        """How much of a generative network's lead or lag log p-hat of the same images shows."""
+        scores = [self.fact("likelihood", setting, bound, by) for by in ("by log p̂", "by AIS")]
+        return scores[0].value / scores[1].value
+
+    def left_after_364(self, method):
+        """The share of a lead in IWAE-64 after 40 epochs."""
+        now, then = self.ours(MNIST, method, "iwae_64"), self.beside_iwae(method, "iwae_64")
+        return now.values / then.values
+
+    def spread_of_others(self, method):
+        """The range of what everybody reports for a method."""
+        found = [p[method].value for p in reported.everybody(self.archive).values() if method in p]
+        assert len(found) >= 4
+        return max(found) - min(found)
+
+    def after_13(self):
+        """The reference model's IWAE-64 after 13 epochs, [seed] by method."""
+        runs = {m: self.runs(MNIST, m, "short") for m in TABLE_METHODS}
+        return {m: [r.curve.set_index("epoch").iwae_64[13] for r in rs] for m, rs in runs.items()}
+
+    def two_seeds_apart(self):
+        return max(max(values) - min(values) for values in self.after_13().values())
+
+    def gains_of_size(self, methods):
+        """What the larger model adds to IWAE-64 after 13 epochs."""
+        return [self.faster(m, 13).value for m in methods.split()]
+
+    def leads_with_the_larger_model(self, method):
+        """In the logs over the first and over the next twenty epochs, and at the end."""
+        logged = [self.lead(LARGER, method, epoch).value for epoch in (20, 40)]
+        return [*logged, *self.theirs(LARGER, method, "log_px").values]
+
+    def apart_after_13_epochs(self):
+        """The seeds of IWAE at the precision beside which bfloat16 was tried."""
+        seeds = ",".join(map(str, range(10, 30)))
+        runs = plan("iwae", "mnist", seed=seeds, profile="short", precision="tf32")
+        return np.ptp([self.archive.get(e).curve.set_index("epoch").iwae_64[13] for e in runs])
+
+    def best_on_the_unseen(self, setting, whose):
+        return max(
+            TABLE_METHODS, key=lambda m: self.value(setting, m, UNSEEN[setting], whose).value
+        )
+
+    def figure_4_is_whole(self):
+        """Ten runs of 13 epochs and one seed."""
+        used, missing = self.archive.select("figure4")
+        one_length = {(r.experiment.epochs, r.experiment.seed) for r in used} == {(13, 0)}
+        return one_length and len(used) == 10 and missing == []
+
+    def of_fixed_betas(self, metric="iwae_64"):
+        return np.array([self.of_beta("ciwae", beta, metric).value for beta in BETAS])
+
+    def learned_betas(self):
+        """By epoch from each start, the start first."""
+        runs = figure4.by_beta(self.of_betas(), "ciwae-learned")
+        assert [*runs] == [*BETAS]
+        return [[beta, *record.curve.beta] for beta, (record,) in runs.items()]
+
+    def of_mixtures(self, metric):
+        """With the mixture for both networks: of a chosen beta, and of a half."""
+        chosen = self.chosen(metric, "ciwae-chosen-both").value
+        return [chosen, self.trained("ciwae drep", metric, "earlier").value]
+
+    def the_repeated_steps_are_the_same(self):
+        """Of the run with beta fixed at a half and of the longer one."""
+        short, longer = (plan("ciwae", profile="short", epochs=length)[0] for length in (13, None))
+        of_both = [self.archive.get(e).curve.set_index("epoch") for e in (short, longer)]
+        again, before = (curve[["loss", "iwae_64"]].loc[:13] for curve in of_both)
+        return (again == before).all(axis=None)
+
+    def curves_of_figure_4(self):
+        """The report's, a row for each kind."""
+        return self.archive.table("figure4")[0].set_index("curve").loc[KINDS]
+
+    def nodes_of_figure_4(self):
+        rows = (row for _, row in self.curves_of_figure_4().iterrows())
+        return np.array([[*curves.nodes_of(row).values()] for row in rows])
+
+    def leads(self):
+        """How far PIWAE and MIWAE are ahead of IWAE in each log, by epoch."""
+        found = curves.leads_in_logs(self.archive)
+        return {(m, setting): found[m][setting] for m in ("piwae", "miwae") for setting in SETTINGS}
+
+    def passed_by_iwae(self, model):
+        """The epochs from which on IWAE is ahead."""
+        of_model = [lead for (_, setting), lead in self.leads().items() if setting.endswith(model)]
+        return [curves.passed_for_good(lead) for lead in of_model]
+
+    def our_leads_over_the_logs(self):
+        """Our epoch 40 is beside their epochs 21 to 40."""
+        for m in ("piwae", "miwae"):
+            runs = [self.archive.get(e) for e in plan(f"{m},iwae", profile="short")]
+            mine, iwae = (r.curve.set_index("epoch").log_px[40] for r in runs)
+            yield (mine - iwae) / self.leads()[m, "mnist-reference"][40]
+
+    def checkpoints(self):
+        """A row for each setting and method."""
+        return self.archive.table("checkpoints")[0].set_index(["setting", "method"], drop=False)
+
+    def slopes(self):
+        """Of log p-hat at the end of each log, in standard errors."""
+        return self.checkpoints().slope / self.checkpoints().slope_se
+
+    def by_one_batch(self, dataset):
+        found = self.checkpoints()
+        return found[(found.batches == 1) & found.setting.str.startswith(dataset)]
+
+    def early_on_omniglot(self, test):
+        """Whether a test holds of the checkpoints of CIWAE and the VAE, and of theirs alone."""
+        rows = self.checkpoints().loc["omniglot-reference"].itertuples()
+        return [c.method for c in rows if test(c)] == ["ciwae", "vae"]
+
+    def training_gains_less_than_the_noise_of_the_choice(self):
+        """After its first tenth, where the choice was of one batch."""
+        blocks = curves.blocks_of_logs(self.archive).set_index(["setting", "method"])
+        gained = []
+        for c in self.by_one_batch("").itertuples():
+            log = blocks.loc[c.setting, c.method]
+            after_a_tenth = log[log.last_epoch > c.epochs / 10].log_px_mean.iloc[0]
+            gained.append(c.log_px_end - after_a_tenth < c.choice_sd)
+        return len(gained) == 6 and all(gained)
+
+    def checkpoints_were_chosen_by_as_many_images_as_commands_say(self):
+        """By 20 K: the choice's noise is that of so many images, of no other K; CIWAE's was 1."""
+        agreeing = []
+        for (_, _, method), record in self.archive.released.items():
+            mine = curves.checkpoint_of(record.experiment, self.archive)
+            images = record.images["log_px"]
+            for batches in (1, 8, 64):
+                expected = images.std(ddof=1) * np.sqrt(1 / (20 * batches) - 1 / len(images))
+                agrees = abs(mine.choice_sd / expected - 1) < 0.2
+                agreeing.append(agrees == (batches == CHOICE_BATCHES[method]))
+        return all(agreeing)
+
+    def figure_6(self):
+        """Its printed values beside the weights', by method."""
+        return similarity.comparisons(self.archive)["Figure 6: omniglot to omniglot"]
+
+    def verdicts_of_figure_6(self):
+        return {m: compared.verdict for m, compared in self.figure_6().items()}
+
+    def from_the_printed_ssim(self, weights):
+        """How far CIWAE's and the VAE's values in Figure 6 are from those of weights."""
+        compared = [self.figure_6()[m] for m in ("ciwae", "vae")]
+        pairs = [(c.printed, getattr(c, weights)) for c in compared]
+        of_means = [abs(a.value - b.value) for a, b in pairs]
+        return [*of_means, *(abs(a.se - b.se) for a, b in pairs)]
+
+    def scores_of_drawers(self):
+        """IWAE-64 of the released models by split and drawer."""
+        rows = self.archive.table("drawers")[0]
+        return rows.pivot(index=["split", "drawer"], columns="method", values="iwae_64")
+
+    def on_drawers(self):
+        """Of those for training and of those for testing."""
+        return [self.scores_of_drawers().loc[split].mean() for split in ("train", "test")]
+
+    def leads_on_drawers(self, method):
+        lead = self.scores_of_drawers()[method] - self.scores_of_drawers().iwae
+        return lead["train"], lead["test"]
+
+    def cost(self, of="PIWAE(8,8)", metric="log p̂(x)"):
+        """What training as released changes."""
+        return audit.protocols(self.archive).difference[of, metric].value
+
+    def apart_by_the_seed_of_piwae(self):
+        runs = plan("piwae", seed="0,1", profile="short")
+        return np.ptp([self.archive.get(e).metrics["log_px"]["value"] for e in runs])
+
+    def shares_of_signal(self, near):
+        """How much of MIWAE's gain for the inference network is signal, near the optimum or not."""
+        found = []
+        for where, rows in gradients.places(self.archive):
+            of_each = {x.method: gradients.select(rows, x) for x in AT_T}
+            miwae, iwae = (
+                of_each[m][["phi_signal", "phi_noise"]].mean() for m in ("miwae", "iwae")
+            )
+            gain = np.log(miwae / iwae)
+            if ("near the optimum" in where) == near:
+                found.append(gain.phi_signal / (gain.phi_signal - gain.phi_noise))
+        return found
+
+    def times_clearer(self, a, b):
+        """The SNR of phi's gradient under ``a`` over that under ``b``, in each network."""
+
+        def times(rows):
+            return gradients.snr_at_t(rows, a) / gradients.snr_at_t(rows, b)
+
+        networks = {where: gradients.at_t(self.archive, where) for where in NETWORKS_OF_ESTIMATORS}
+        return {w: gradients.with_jackknife(rows, times) for w, rows in networks.items()}
+
+    def where_drep_is_not_clearer(self):
+        for method in ("iwae", "miwae", "u-miwae", "ciwae", "vr-iwae", "vae"):
+            found = self.times_clearer(f"{method} drep", f"{method} rep")
+            yield from ((method, where) for where, times in found.items() if not is_clear(times))
+
+    def the_bound_is_worth_more_than_the_estimator(self):
+        of_estimator = self.times_clearer("iwae drep", "iwae rep")
+        of_bound = self.times_clearer("miwae rep", "iwae rep")
+        more = all(of_bound[w].value > of_estimator[w].value for w in of_bound)
+        return more and all(map(is_clear, self.times_clearer("miwae rep", "iwae drep").values()))
+
+    def networks_by_gain(self):
+        """From the one that gains least from the better estimator."""
+        return in_order(
+            {w: e.value for w, e in self.times_clearer("iwae drep", "iwae rep").items()}
+        )
+
+    def rates(self, offset):
+        """Of theta, and of phi under either estimator."""
+        of_each = (("theta", "rep"), ("phi", "rep"), ("phi", "drep"))
+        return np.array([self.rate(*of, offset).value for of in of_each])
+
+    def swept(self, method):
+        """SNR of phi's gradient from 1 to 256 samples, in each network under either estimator."""
+        places = [(where, e) for where in NETWORKS_OF_ESTIMATORS for e in ("rep", "drep")]
+        return [gradients.ratios_by_count(self.archive, *place, method) for place in places]
+
+    def loss_with_samples(self, estimator):
+        """IWAE's ratio at 256 samples over that at one, in each network."""
+        found = []
+        for where in NETWORKS_OF_ESTIMATORS:
+            rows = gradients.swept(self.archive, where, estimator)
+            one, most = (gradients.ratio(rows, Layout("iwae", 1, K), "phi") for K in (1, 256))
+            found.append(most / one)
+        return np.array(found)
+
+    def by_groups(self, method, metric):
+        found = EstimatorRuns(self.archive, BOTH_NETWORKS).by_groups(method, metric)
+        return {M: e.value for M, e in found.items()}
+
+    def best_of_all(self, where):
+        """The best in each score of the five bounds under two estimators."""
+        names = [f"{m} {estimator}" for m in TABLE_METHODS for estimator in ("rep", "drep")]
+        best = []
+        for metric in SCORES.split():
+            found = {name: self.trained(name, metric, where) for name in names}
+            best.append(in_order({name: e.value for name, e in found.items() if e})[-1])
+        return best
+
+    def highest_in_log_px(self, estimator):
+        return max(TABLE_METHODS, key=lambda m: self.trained(f"{m} {estimator}", "log_px").value)
+
+    def gaps_fall_after_40(self, methods):
+        return falls([self.trained(f"{m} rep", "minus_kl").value for m in methods.split()])
+
+    def share(self, metric, target="piwae", where="both"):
+        return self.share_closed("iwae drep", "iwae rep", f"{target} rep", metric, where)
+
+    def log_px_of_the_reports_decoder(self):
+        """With IWAE's encoder and with MIWAE's, and with the report's own."""
+        alone = [self.trained(f"{m} rep", "log_px", "alone").value for m in ("iwae", "miwae")]
+        return [*alone, self.of_weights("iwae", "log_px")]
+
+    def one_decoder(self):
+        return self.fact("one decoder").replace("−", "-")
+
+    def to_the_margin(self, *kinds):
+        """How far log p-hat is above the margin of as good as, by kind of comparison."""
+        found = claims.differences_from_iwae(self, "log_px", ("piwae", "miwae"), NAMES_OF_SETTINGS)
+        named = claims.by_kind(d for d in found if d.source.whole)
+        means = {kind: of[0] for kind, of in zip(named, claims.deciding(found, 0.1), strict=True)}
+        assert len(means) == 2 + len(UNDECIDED)
+        return Differences(means[kind] for kind in kinds)
+
+    def shares_of_the_images(self):
+        """What the test images that comparisons share have of the variance of each."""
+        for d in claims.differences_from_iwae(self, "log_px", ("miwae",), (MNIST, OMNIGLOT)):
+            borrowed = self.noise("miwae", "log_px", d.source.released)
+            yield 1 - (borrowed / d.estimate.se) ** 2
+
+    def borrows(self, metric, whose, dof):
+        """Whether a difference has the noise of its own pipeline, whatever its images add."""
+        borrowed = training_noise(self.archive, "piwae", "iwae", metric, whose == "weights")
+        (apart,) = self.ours(MNIST, "piwae", metric, whose)
+        return borrowed.sd < apart.se < 1.3 * borrowed.sd and borrowed.dof == dof
+
+    def borrowed_is_larger(self, metric):
+        """Whether the paper's noise is larger than that of our PIWAE and MIWAE, or smaller."""
+        (larger,) = {
+            self.changed_in_the_paper(metric).value > self.noise(m, metric)
+            for m in ("piwae", "miwae")
+        }
+        return larger
+
+    def room(self, method):
+        """How far a statement on log p-hat that holds is from being undecided."""
+        (h,) = (h for h in preregistered.HYPOTHESES if (h.method, h.metric) == (method, "log_px"))
+        found = preregistered.differences(self.archive, h)
+        return preregistered.family_interval(found).low - h.margin
+
+    def tails(self, setting=slice(None)):
+        """How heavy the tails of importance weights are, a row for each of the report's models."""
+        return self.archive.table("proposals")[0].set_index("setting").loc[setting]
+
+    def medians_of_khat(self):
+        """By setting and method."""
+        return [self.tails(name).set_index("method").khat_median for name in SETTINGS]
+
+    def rises_of(self):
+        """Log p-hat's rise with more samples, the highest and the lowest model of each setting."""
+        for name in SETTINGS:
+            by_rise = self.tails(name).sort_values("rise")
+            yield by_rise.iloc[-1], by_rise.iloc[0]
 
 
 @pytest.fixture(scope="module")
 def n():
-    """The numbers of the committed records."""
-    return Numbers()
+    """The committed records, and what sentences say of them."""
+    return Told()
 
 
-def ours_apart(n, group, a, b, metric):
-    """How far our runs of a method are ahead of another's."""
-    return n.apart(group, a, b, metric, "ours")
+# What pages ask for
 
 
-def ahead(difference):
-    return difference.beyond(CLEAR)
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (lambda n: n.value(MNIST, "iwae", "iwae_64"), lambda n: n.of_weights("iwae", "iwae_64")),
+        (
+            lambda n: n.below(MNIST, "iwae"),
+            lambda n: n.of_weights("iwae", "log_px") - n.of_weights("iwae", "elbo"),
+        ),
+        (
+            lambda n: n.gain_of_size("vae", "log_px"),
+            lambda n: n.of_weights("vae", "log_px", LARGER) - n.of_weights("vae", "log_px"),
+        ),
+        (
+            lambda n: n.apart(MNIST, "piwae", "iwae", "log_px"),
+            lambda n: n.of_weights("piwae", "log_px") - n.of_weights("iwae", "log_px"),
+        ),
+    ],
+    ids=["value", "below", "gain of size", "apart"],
+)
+def test_what_a_page_asks_for_is_the_records(n, asked, expected):
+    assert str(asked(n)).startswith(f"{number(expected(n))} ± ")
 
 
-def behind(difference):
-    return (-difference).beyond(CLEAR)
-
-
-def level(difference):
-    return not (ahead(difference) or behind(difference))
-
-
-def mean_of_ours(n, group, method, metric):
-    return over_seeds(n.runs(group, method, "ours"), metric).value
-
-
-def value_of_weights(n, method, metric):
-    """A metric of the report's weights of the reference model on MNIST."""
-    return n.archive.released["mnist", "reference", method].metrics[metric]["value"]
-
-
-def epochs_of_ours(n, group):
-    return {r.experiment.epochs for m in TABLE_METHODS for r in n.runs(group, m, "ours")}
-
-
-# The numbers themselves
-
-
-def test_a_value_is_the_records(n):
-    m = n.archive.released["mnist", "reference", "iwae"].metrics["iwae_64"]
-    said = f"{m['value']:.2f} ± {m['se']:.2f}".replace("-", "−")
-    assert str(n.value("mnist reference", "iwae", "iwae_64")) == said
-
-
-def test_a_difference_is_that_of_the_images(n):
-    released = n.archive.released
-    piwae = released["omniglot", "reference", "piwae"].images["log_px"]
-    iwae = released["omniglot", "reference", "iwae"].images["log_px"]
-    said = f"{(piwae - iwae).mean():.2f}".replace("-", "−")
-    difference = n.apart("omniglot reference", "piwae", "iwae", "log_px")
-    assert str(difference).startswith(said)
-
-
-def test_how_far_the_elbo_is_below_is_the_records(n):
-    metrics = n.archive.released["mnist", "reference", "iwae"].metrics
-    below = metrics["log_px"]["value"] - metrics["elbo"]["value"]
-    assert str(n.below("mnist reference", "iwae")).startswith(f"{below:.2f} ± ")
-
-
-def test_a_gain_is_that_of_the_larger_model_over_the_reference_model(n):
-    released = n.archive.released
-    reference, larger = (
-        released["mnist", model, "iwae"].metrics["iwae_64"]["value"]
-        for model in ("reference", "larger")
-    )
-    assert str(n.gain_of_size("iwae", "iwae_64")).startswith(f"{larger - reference:.2f} ± ")
-
-
-def test_a_printed_value_has_its_printed_error(n):
-    assert str(n.printed("paper", "mnist reference", "vae", "minus_kl")) == "−0.47 ± 0.20"
-
-
-def test_parameters_are_counted(n):
+def test_a_value_has_its_error_and_a_printed_one_the_printed(n):
+    error = n.archive.released["mnist", "reference", "iwae"].metrics["iwae_64"]["se"]
+    assert str(n.value(MNIST, "iwae", "iwae_64")).endswith(f" ± {error:.2f}")
+    assert str(n.printed("paper", MNIST, "vae", "minus_kl")) == "−0.47 ± 0.20"
     assert n.parameters("reference") == "425,284"
 
 
-def test_numbers_know_when_records_have_changed(tmp_path):
+def test_numbers_know_when_records_have_changed_and_are_kept_without_them(tmp_path):
     copy_published(tmp_path)
     before = Numbers(str(tmp_path))
     assert before == Numbers(str(tmp_path))
+    before.value(MNIST, "iwae", "iwae_64")
+    kept = pickle.loads(pickle.dumps(before))
+    assert kept == before
+    assert "archive" not in vars(kept)
     metrics = tmp_path / "published" / "mnist-larger" / "vae-M64-K1-seed0" / "metrics.json"
     metrics.write_text(json.dumps(json.loads(metrics.read_text()), indent=1))
     assert before != Numbers(str(tmp_path))
-
-
-def test_numbers_are_kept_on_disk_without_the_records(n):
-    n.value("mnist reference", "iwae", "iwae_64")
-    kept = pickle.loads(pickle.dumps(n))
-    assert kept == n
-    assert "archive" not in vars(kept)
-
-
-# mnist.md and discussion.md: our own runs on MNIST
-
-
-def with_training(n, a, b, metric):
-    """How far our runs on MNIST are apart, counting what another training would change."""
-    return n.apart("mnist reference", a, b, metric, "ours")
-
-
-def after_40(n, method, metric):
-    """How far a method is ahead of IWAE over the twenty trainings of 40 epochs."""
-    return n.trained_apart(f"{method} rep", "iwae rep", metric)
-
-
-def test_our_runs_on_mnist_end_with_the_sixth_stage(n):
-    assert epochs_of_ours(n, "mnist reference") == {MILESTONES[5]}
-
-
-def test_after_364_epochs_piwae_and_miwae_are_ahead_of_iwae_in_iwae_64_and_ciwae_not_clearly(n):
-    for method in LOOSER:
-        assert ahead(with_training(n, method, "iwae", "iwae_64"))
-    assert level(with_training(n, "ciwae", "iwae", "iwae_64"))
-
-
-def test_after_364_epochs_the_generative_networks_are_in_the_papers_order(n):
-    def in_order(values):
-        return sorted(values, key=values.get)
-
-    ours = {m: mean_of_ours(n, "mnist reference", m, "log_px") for m in TABLE_METHODS}
-    long = {m: mean_of_ours(n, "omniglot reference", m, "log_px") for m in TABLE_METHODS}
-    printed = {m: e.value for m, e in TABLE1["paper"]["reference"]["log_px"].items()}
-    assert in_order(ours) == in_order(printed) == in_order(long)
-
-
-def test_after_364_epochs_piwae_and_miwae_are_not_clearly_apart_from_iwae_in_log_px(n):
-    for method in LOOSER:
-        assert level(with_training(n, method, "iwae", "log_px"))
-    for method in ONE_SAMPLE:
-        assert behind(with_training(n, method, "iwae", "log_px"))
-
-
-def test_after_364_epochs_piwae_uses_as_many_units_as_iwae_and_the_others_fewer(n):
-    units = units_in_use(n, "mnist reference")
-    assert units["piwae"] >= units["iwae"] > units["miwae"] > units["ciwae"] > units["vae"]
-
-
-def test_after_40_epochs_miwae_is_ahead_in_log_px_and_ciwae_level(n):
-    assert ahead(after_40(n, "miwae", "log_px"))
-    assert level(after_40(n, "ciwae", "log_px"))
-
-
-@pytest.mark.parametrize(("method", "least", "most"), [("piwae", 0.45, 0.6), ("miwae", 0.28, 0.4)])
-def test_how_much_of_the_leads_after_40_epochs_is_left_after_364(n, method, least, most):
-    lead = with_training(n, method, "iwae", "iwae_64").value
-    assert least < lead / after_40(n, method, "iwae_64").value < most
-
-
-def test_after_364_epochs_every_gap_is_clearly_smaller_than_iwaes(n):
-    for method in OTHERS:
-        assert ahead(with_training(n, method, "iwae", "minus_kl"))
-    for method in ("piwae", "miwae", "ciwae"):
-        assert ahead(after_40(n, method, "minus_kl"))
-
-
-def test_with_training_counted_all_leads_of_the_larger_model_but_one_are_clear(n):
-    unclear = []
-    for score in SCORES:
-        for method in OTHERS:
-            lead = n.apart("mnist larger", method, "iwae", score, "ours")
-            if not ahead(lead):
-                unclear.append((method, score))
-    assert unclear == [("vae", "log_px")]
-
-
-@pytest.mark.parametrize("group", NAMES_OF_SETTINGS)
-def test_the_gap_of_our_runs_shrinks_from_iwae_to_the_vae_in_the_order_of_the_table(n, group):
-    gaps = [mean_of_ours(n, group, m, "minus_kl") for m in TABLE_METHODS]
-    assert gaps == sorted(gaps)
-
-
-# larger.md: our own runs with the larger model
-
-
-def leads_with_the_larger_model(n, score):
-    """How far each method is ahead of IWAE."""
-    return {m: ours_apart(n, "mnist larger", m, "iwae", score) for m in OTHERS}
-
-
-def gains_of_the_larger_model(n):
-    """IWAE-64 after 13 epochs, minus the reference model's."""
-    return {m: n.faster(m, 13).value for m in TABLE_METHODS}
-
-
-def units_in_use(n, group, whose="ours"):
-    """Active latent units of our runs, as the page prints them."""
-    return {m: int(str(n.value(group, m, "active_units", whose))) for m in TABLE_METHODS}
-
-
-def test_one_training_of_13_epochs_stands_behind_each_number_of_the_larger_model(n):
-    runs = [r for m in TABLE_METHODS for r in n.runs("mnist larger", m, "ours")]
-    assert {(r.experiment.epochs, r.experiment.seed) for r in runs} == {(13, 0)}
-
-
-@pytest.mark.parametrize("score", SCORES)
-def test_with_the_larger_model_iwae_comes_last(n, score):
-    assert min(lead.value for lead in leads_with_the_larger_model(n, score).values()) > 0
-
-
-def test_with_the_larger_model_the_leads_in_iwae_64_are_in_the_order_of_the_page(n):
-    leads = leads_with_the_larger_model(n, "iwae_64")
-    in_order = sorted(OTHERS, key=lambda m: -leads[m].value)
-    assert in_order == ["miwae", "ciwae", "vae", "piwae"]
-
-
-@pytest.mark.parametrize("method", LOOSER)
-def test_leads_of_the_larger_model_are_of_the_beginning(n, method):
-    over_20 = n.lead("mnist larger", method, 20).value
-    over_next_20 = n.lead("mnist larger", method, 40).value
-    at_the_end = n.apart("mnist larger", method, "iwae", "log_px").value
-    assert over_20 > over_next_20 > at_the_end
-
-
-def test_after_13_epochs_with_the_reference_model_the_vae_was_level_with_iwae(n):
-    vae, iwae = (n.after("mnist reference", m, 13).value for m in ("vae", "iwae"))
-    assert abs(vae - iwae) < 0.25
-
-
-def test_the_larger_model_gives_the_vae_more_than_any_other(n):
-    gains = gains_of_the_larger_model(n)
-    others = [gain for m, gain in gains.items() if m != "vae"]
-    assert gains["vae"] > 1.5 * max(others)
-
-
-def test_the_gains_of_two_pairs_of_methods_are_no_further_apart_than_two_seeds(n):
-    gains = gains_of_the_larger_model(n)
-    apart_of_seeds = []
-    for m in TABLE_METHODS:
-        runs = n.runs("mnist reference", m, "short")
-        after_13 = [r.curve.set_index("epoch").iwae_64[13] for r in runs]
-        apart_of_seeds.append(max(after_13) - min(after_13))
-    assert gains["piwae"] - gains["iwae"] < max(apart_of_seeds)
-    assert gains["ciwae"] - gains["miwae"] < max(apart_of_seeds)
-
-
-def test_the_fewer_units_a_method_used_the_more_the_larger_model_gave_it(n):
-    gains = gains_of_the_larger_model(n)
-    units = units_in_use(n, "mnist reference", "short")
-    assert sorted(gains, key=gains.get) == sorted(units, key=lambda m: -units[m])
-
-
-def test_of_the_larger_models_20_units_every_method_uses_19_or_more(n):
-    assert min(units_in_use(n, "mnist larger").values()) >= 19
-
-
-# omniglot.md: our own runs on Omniglot
-
-
-def test_our_runs_on_omniglot_are_as_long_as_the_reports(n):
-    assert epochs_of_ours(n, "omniglot reference") == {1000}
-
-
-def omniglot_apart(n, method, metric):
-    """Our runs' and the released models' difference from IWAE."""
-    ours = ours_apart(n, "omniglot reference", method, "iwae", metric)
-    return ours, n.apart("omniglot reference", method, "iwae", metric)
-
-
-@pytest.mark.parametrize(
-    ("method", "metric", "judged"),
-    [
-        ("piwae", "iwae_64", ahead),
-        ("piwae", "log_px", ahead),
-        ("piwae", "minus_kl", level),
-        ("miwae", "iwae_64", level),
-        ("miwae", "log_px", behind),
-        ("miwae", "minus_kl", ahead),
-    ],
-)
-def test_on_omniglot_piwaes_scores_and_miwaes_gap_are_clearly_better(n, method, metric, judged):
-    assert judged(ours_apart(n, "omniglot reference", method, "iwae", metric))
-
-
-@pytest.mark.parametrize("score", SCORES)
-def test_on_omniglot_our_miwae_is_as_far_from_iwae_as_the_released_one(n, score):
-    ours, released = omniglot_apart(n, "miwae", score)
-    assert abs(ours.value - released.value) < 0.15
-    assert ours.value > 0 if score == "iwae_64" else ours.value < 0
-    assert level(ours) if score == "iwae_64" else behind(ours)
-    assert ahead(released) if score == "iwae_64" else level(released)
-
-
-def test_on_omniglot_miwae_is_ahead_in_log_px_at_first(n):
-    assert n.lead("omniglot reference", "miwae", 40).value > 0.5
-
-
-def test_on_omniglot_our_piwaes_mean_log_px_is_higher_and_the_released_ones_lower(n):
-    ours, released = omniglot_apart(n, "piwae", "log_px")
-    assert ours.value > 0 > released.value
-
-
-def test_two_thirds_of_piwaes_lead_on_omniglot_is_its_generative_networks(n):
-    in_log_px, _ = omniglot_apart(n, "piwae", "log_px")
-    in_iwae_64, _ = omniglot_apart(n, "piwae", "iwae_64")
-    assert 0.6 < in_log_px.value / in_iwae_64.value < 0.73
-
-
-@pytest.mark.parametrize("score", SCORES)
-@pytest.mark.parametrize("method", ["ciwae", "vae"])
-def test_on_omniglot_ciwae_and_the_vae_are_behind_iwae_in_both_scores(n, method, score):
-    difference = ours_apart(n, "omniglot reference", method, "iwae", score)
-    assert difference.value < 0
-    assert behind(difference) or (method, score) == ("ciwae", "iwae_64")
-
-
-def test_on_omniglot_ciwaes_gap_repays_most_of_what_it_lacks_in_log_px(n):
-    in_log_px, released = omniglot_apart(n, "ciwae", "log_px")
-    in_iwae_64, _ = omniglot_apart(n, "ciwae", "iwae_64")
-    assert in_iwae_64.value > 0.25 * in_log_px.value
-    assert released.value < 3 * in_log_px.value
-
-
-def test_on_omniglot_the_closer_to_the_vae_the_fewer_units_but_piwae_as_many_as_iwae(n):
-    units = units_in_use(n, "omniglot reference")
-    assert units["iwae"] > units["miwae"] > units["ciwae"] > units["vae"]
-    assert abs(units["piwae"] - units["iwae"]) <= 1
-
-
-def test_on_omniglot_the_closer_to_the_vae_the_smaller_the_gap(n):
-    order = ["iwae", "piwae", "miwae", "ciwae", "vae"]
-    gaps = [mean_of_ours(n, "omniglot reference", m, "minus_kl") for m in order]
-    assert gaps == sorted(gaps)
-
-
-def test_our_runs_on_omniglot_took_under_ten_minutes(n):
-    assert 5 < float(n.minutes("figure2").split()[0]) < 10
-
-
-# reconstructions.md and generalisation.md: SSIM
-
-ON_THE_OTHER = {"mnist reference": "ssim_on_omniglot-lake", "omniglot reference": "ssim_on_mnist"}
-
-
-@pytest.mark.parametrize("group", ON_THE_OTHER)
-def test_iwae_has_the_lowest_ssim_of_our_runs(n, group):
-    ssim = {m: mean_of_ours(n, group, m, "ssim") for m in TABLE_METHODS}
-    assert min(ssim, key=ssim.get) == "iwae"
-
-
-@pytest.mark.parametrize(("group", "metric"), ON_THE_OTHER.items())
-def test_piwae_of_ours_comes_first_on_the_unseen_dataset(n, group, metric):
-    ssim = {m: mean_of_ours(n, group, m, metric) for m in TABLE_METHODS}
-    assert max(ssim, key=ssim.get) == "piwae"
-
-
-@pytest.mark.parametrize(("group", "metric"), ON_THE_OTHER.items())
-def test_piwae_as_released_comes_first_on_the_unseen_dataset(n, group, metric):
-    of_any_version = metric.split("-")[0]
-    ssim = {m: n.value(group, m, of_any_version).value for m in TABLE_METHODS}
-    assert max(ssim, key=ssim.get) == "piwae"
-
-
-# beta.md: our runs of Figure 4
-
-
-def betas_while_learned(n):
-    """The learned beta by epoch, from each start."""
-    learned = [r for r in n.of_betas() if r.experiment.method == "ciwae-learned"]
-    return {r.experiment.beta: r.curve.set_index("epoch").beta for r in learned}
-
-
-def by_fixed_beta(n, metric):
-    fixed = [r for r in n.of_betas() if r.experiment.method == "ciwae"]
-    return [r.metrics[metric]["value"] for r in fixed]
-
-
-def test_all_ten_runs_of_figure_4_are_there_with_13_epochs_and_one_seed(n):
-    used, missing = n.archive.select("figure4")
-    assert len(used) == 10
-    assert missing == []
-    assert {(r.experiment.epochs, r.experiment.seed) for r in used} == {(13, 0)}
-
-
-def test_the_fixed_betas_are_those_of_the_page(n):
-    fixed = [r.experiment.beta for r in n.of_betas() if r.experiment.method == "ciwae"]
-    assert fixed == [0.1, 0.3, 0.5, 0.7, 0.9]
-
-
-def test_every_fixed_beta_ends_above_every_learned_one(n):
-    assert n.scores("ciwae").min() > n.scores("ciwae-learned").max()
-
-
-def test_a_fixed_beta_is_best_in_the_middle(n):
-    assert n.scores("ciwae").argmax() in (1, 2, 3)
-
-
-def test_the_gap_shrinks_as_a_fixed_beta_grows(n):
-    gaps = by_fixed_beta(n, "minus_kl")
-    assert gaps == sorted(gaps)
-
-
-def test_fewer_units_are_in_use_as_a_fixed_beta_grows(n):
-    units = by_fixed_beta(n, "active_units")
-    assert units == sorted(units, reverse=True)
-
-
-def test_the_start_of_a_learned_beta_hardly_matters(n):
-    learned, fixed = n.scores("ciwae-learned"), n.scores("ciwae")
-    assert learned.std(ddof=1) < fixed.std(ddof=1) / 3
-
-
-def test_a_learned_beta_ends_where_iwae_does(n):
-    iwae = n.after("mnist reference", "iwae", 13).value
-    assert max(abs(n.scores("ciwae-learned") - iwae)) < 0.35
-
-
-def test_a_learned_beta_falls_from_each_start(n):
-    curves = betas_while_learned(n)
-    assert [*curves] == [0.1, 0.3, 0.5, 0.7, 0.9]
-    for start, curve in curves.items():
-        falling = [start, *curve]
-        assert falling == sorted(falling, reverse=True)
-
-
-@pytest.mark.parametrize("start", BETAS)
-def test_a_learned_beta_is_small_after_four_epochs(n, start):
-    curve = betas_while_learned(n)[start]
-    assert curve[4] < float(n.learned_beta(4)) < 0.01
-
-
-@pytest.mark.parametrize("start", BETAS)
-def test_a_learned_beta_is_below_a_millionth_in_the_end(n, start):
-    curve = betas_while_learned(n)[start]
-    assert curve[13] < float(n.learned_beta()) <= 1e-6
-
-
-def test_the_run_with_beta_fixed_at_a_half_takes_the_longer_runs_first_steps_again(n):
-    (short,) = plan("ciwae", epochs=13, profile="short")
-    (longer,) = plan("ciwae", profile="short")
-    columns = ["loss", "iwae_64"]
-    again = n.archive.get(short).curve.set_index("epoch")[columns]
-    before = n.archive.get(longer).curve.set_index("epoch")[columns]
-    assert (again == before.loc[:13]).all(axis=None)
-
-
-# beta.md: where the printed scores of Figure 4 may come from
-
-
-@pytest.fixture(scope="module")
-def checkpoints(n):
-    """The table of best checkpoints, by setting and method."""
-    return n.archive.table("checkpoints")[0].set_index(["setting", "method"])
-
-
-@pytest.fixture(scope="module")
-def of_one_batch(checkpoints):
-    """The logs on MNIST whose choice is of one batch of twenty images."""
-    on_mnist = checkpoints.index.get_level_values("setting") != "omniglot-reference"
-    return checkpoints[on_mnist & (checkpoints.batches == 1)]
-
-
-def printed_in_figure_4():
-    return [score.value for score in FIGURE4.values()]
-
-
-def test_no_epochs_scores_in_the_logs_reach_those_of_figure_4(of_one_batch):
-    highest = max(of_one_batch.highest_iwae_64.max(), of_one_batch.highest_log_px.max())
-    assert highest < min(printed_in_figure_4())
-
-
-@pytest.fixture
-def reported_betas(n):
-    return n.archive.table("figure4")[0].set_index("curve")
-
-
-@pytest.mark.parametrize("kind", ["fixed", "learned"])
-def test_the_reports_figure_4_is_parabolas_through_round_values(reported_betas, kind):
-    """To one decimal."""
-    curve = reported_betas.loc[kind]
-    assert curve.furthest < 2e-4
-    for value in curves.nodes_of(curve).values():
-        assert abs(value - round(value, 1)) < 2e-4
-
-
-def test_the_scores_printed_under_figure_4_are_the_means_of_its_curves(reported_betas):
-    means = reported_betas["mean"]
-    assert means["fixed"] == pytest.approx(FIGURE4["fixed, caption"].value, abs=0.01)
-    assert means["learned"] == pytest.approx(FIGURE4["learned"].value, abs=0.01)
-    assert abs(means["fixed"] - FIGURE4["fixed"].value) > 0.5
-
-
-def test_no_spread_of_the_curves_is_the_printed_one(reported_betas):
-    for name, kind in (("fixed", "fixed"), ("learned", "learned")):
-        assert abs(reported_betas.loc[kind, "sd"] - FIGURE4[name].se) > 0.2
-
-
-def test_the_numbers_behind_figure_4_are_above_every_log_px_of_table_1(reported_betas):
-    best = max(e.value for rows in TABLE1["report"].values() for e in rows["log_px"].values())
-    assert min(reported_betas["at_0.5"]) > best
-
-
-# The audit's notebook: best checkpoints, and how training ended
-
-
-def test_checkpoints_were_chosen_by_as_many_images_as_the_commands_say(n):
-    """By 20 K: the choice's noise is that of so many images, and of no other K; CIWAE's was 1."""
-    for (_, _, method), record in n.archive.released.items():
-        mine = curves.checkpoint_of(record.experiment, n.archive)
-        values = record.images["log_px"]
-        for batches in (1, 8, 64):
-            of_so_many = np.sqrt(1 / (20 * batches) - 1 / len(values))
-            expected = values.std(ddof=1) * of_so_many
-            agrees = abs(mine.choice_sd / expected - 1) < 0.2
-            assert agrees == (batches == CHOICE_BATCHES[method])
-
-
-def test_four_trainings_on_mnist_were_continued(checkpoints):
-    assert [*checkpoints[checkpoints.continued].index] == [
-        ("mnist-reference", "piwae"),
-        ("mnist-reference", "ciwae"),
-        ("mnist-reference", "vae"),
-        ("mnist-larger", "piwae"),
-    ]
-
-
-def test_of_all_trainings_the_three_continued_with_the_reference_model_had_stopped(checkpoints):
-    for (group, _), mine in checkpoints.iterrows():
-        stopped = group == "mnist-reference" and mine.continued
-        assert (mine.slope < 2 * mine.slope_se) == stopped
-        if stopped:
-            assert abs(mine.slope) < 2 * mine.slope_se
-
-
-def test_the_choice_by_one_batch_has_a_noise_of_five_nats_and_of_nine_on_omniglot(checkpoints):
-    for (group, _), mine in checkpoints[checkpoints.batches == 1].iterrows():
-        noise = 9 if group == "omniglot-reference" else 5
-        assert abs(mine.choice_sd - noise) < 0.5
-
-
-def test_the_noise_of_one_batch_is_more_than_training_gains_after_its_first_tenth(n, checkpoints):
-    blocks = curves.blocks_of_logs(n.archive)
-    for (group, method), mine in checkpoints[checkpoints.batches == 1].iterrows():
-        of_run = blocks[(blocks.setting == group) & (blocks.method == method)]
-        log_px = of_run.set_index("last_epoch").log_px_mean
-        after_a_tenth = log_px[log_px.index > mine.epochs / 10].iloc[0]
-        assert mine.log_px_end - after_a_tenth < mine.choice_sd
-
-
-@pytest.mark.parametrize("method", TABLE_METHODS)
-def test_on_omniglot_ciwaes_and_the_vaes_checkpoints_alone_are_of_the_first_half(
-    checkpoints, method
-):
-    mine = checkpoints.loc["omniglot-reference", method]
-    assert (mine.best_epoch < 500) == (method in ONE_SAMPLE)
-
-
-@pytest.mark.parametrize("method", TABLE_METHODS)
-def test_on_omniglot_ciwaes_and_the_vaes_alone_are_well_over_a_nat_below_the_end(
-    checkpoints, method
-):
-    mine = checkpoints.loc["omniglot-reference", method]
-    assert (mine.log_px_there < mine.log_px_end - 1.2) == (method in ONE_SAMPLE)
-
-
-@pytest.mark.parametrize("method", ["iwae", "piwae", "miwae"])
-def test_on_omniglot_the_other_checkpoints_are_near_the_end_in_log_px(checkpoints, method):
-    mine = checkpoints.loc["omniglot-reference", method]
-    assert mine.log_px_end - mine.log_px_there < 0.4
-
-
-# reconstructions.md: SSIM of the best checkpoints
-
-
-@pytest.fixture(scope="module")
-def figure_6(n):
-    """The values of Figure 6 beside the released weights', by method."""
-    return similarity.comparisons(n.archive)["Figure 6: omniglot to omniglot"]
-
-
-def test_ciwaes_and_the_vaes_values_of_figure_6_alone_are_not_the_released_weights(figure_6):
-    others = [m for m, c in figure_6.items() if c.verdict is not SsimVerdict.CONFIRMED]
-    assert others == ["ciwae", "vae"]
-
-
-@pytest.mark.parametrize("method", ONE_SAMPLE)
-def test_ciwaes_and_the_vaes_values_of_figure_6_fit_the_best_checkpoint(figure_6, method):
-    assert figure_6[method].verdict is SsimVerdict.CHECKPOINT
-
-
-@pytest.mark.parametrize("part", ["value", "sd"])
-@pytest.mark.parametrize("method", ONE_SAMPLE)
-def test_the_best_checkpoint_has_the_printed_mean_and_spread_and_the_last_has_not(
-    figure_6, method, part
-):
-    compared = figure_6[method]
-    estimates = (compared.printed, compared.again, compared.checkpoint)
-    printed, last, best = (e.value if part == "value" else e.se for e in estimates)
-    assert abs(best - printed) < 0.0021
-    assert abs(last - printed) > 0.0021
-
-
-# omniglot.md and the audit's notebook: drawers
-
-
-@pytest.fixture(scope="module")
-def drawers(n):
-    """IWAE-64 of the released models by split and drawer; columns: methods."""
-    rows = n.archive.table("drawers")[0]
-    return rows.pivot(index=["split", "drawer"], columns="method", values="iwae_64")
-
-
-def leads_on_drawers(drawers, method):
-    return drawers[method] - drawers.iwae
-
-
-def test_the_last_five_drawers_score_about_two_nats_lower_in_every_model(drawers):
-    apart = drawers.loc["test"].mean() - drawers.loc["train"].mean()
-    assert apart.between(-2.5, -1.5).all()
-
-
-def test_piwae_leads_by_more_on_drawings_that_it_was_not_trained_on(drawers):
-    lead = leads_on_drawers(drawers, "piwae")
-    assert lead["test"].mean() > 2 * lead["train"].mean() > 0
-
-
-def test_miwae_leads_as_much_on_either_drawers(drawers):
-    lead = leads_on_drawers(drawers, "miwae")
-    error = np.hypot(lead["train"].sem(), lead["test"].sem())
-    assert abs(lead["test"].mean() - lead["train"].mean()) < 3 * error
-
-
-# The audit's notebook: what training as released costs
-
-
-@pytest.fixture(scope="module")
-def cost(n):
-    """What training as released changes, by kind of run and metric."""
-    return audit.protocols(n.archive).difference.map(lambda e: e.value)
-
-
-def test_training_as_released_costs_ciwae_and_the_vae_a_nat_or_two(cost):
-    assert -2.5 < cost["CIWAE(0.5)", "log p̂(x)"] < -1.5
-    assert -2.5 < cost["VAE", "log p̂(x)"] < -1
-
-
-def test_most_of_ciwaes_cost_is_not_that_of_its_two_samples(cost):
-    beside_the_vae = cost["VAE; CIWAE(0.5)", "log p̂(x)"]
-    assert cost["CIWAE(0.5)", "log p̂(x)"] / 3 < beside_the_vae < 0
-
-
-def test_piwae_as_released_trades_log_px_for_the_gap(cost):
-    assert -0.35 < cost["PIWAE(8,8)", "log p̂(x)"] < -0.25
-    assert 0.4 < cost["PIWAE(8,8)", "−KL(Q‖P)"] < 0.5
-    assert abs(cost["PIWAE(8,8)", "IWAE-64"]) < 0.2
-
-
-def test_training_as_released_costs_piwae_more_log_px_than_another_seed_does(n, cost):
-    first, second = (
-        n.archive.get(e).metrics["log_px"]["value"]
-        for e in plan("piwae", seed="0,1", profile="short")
-    )
-    assert abs(first - second) < -cost["PIWAE(8,8)", "log p̂(x)"]
-
-
-def test_training_as_released_costs_piwae_what_the_released_one_is_behind_iwae(n, cost):
-    piwae, iwae = (value_of_weights(n, m, "log_px") for m in ("piwae", "iwae"))
-    assert abs(piwae - iwae - cost["PIWAE(8,8)", "log p̂(x)"]) < 0.1
-
-
-# discussion.md and the audit's notebook: how long the leads last
-
-
-@pytest.fixture(scope="module")
-def leads(n):
-    """How far PIWAE and MIWAE are ahead of IWAE in the logs."""
-    return curves.leads_in_logs(n.archive)
-
-
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("method", LOOSER)
-def test_the_loose_bounds_begin_about_a_nat_or_two_ahead(leads, method, setting):
-    assert leads[method][setting].iloc[0] > (1 if method == "miwae" else 0.8)
-
-
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("method", LOOSER)
-def test_the_loose_bounds_lose_most_of_their_lead(leads, method, setting):
-    mine = leads[method][setting]
-    assert mine.iloc[-1] < 0.2 * mine.iloc[0]
-
-
-@pytest.mark.parametrize("setting", ["mnist-reference", "omniglot-reference"])
-@pytest.mark.parametrize("method", LOOSER)
-def test_with_the_reference_model_iwae_passes_the_loose_bounds_early(leads, method, setting):
-    assert curves.passed_for_good(leads[method][setting]) in range(140, 321)
-
-
-@pytest.mark.parametrize("method", LOOSER)
-def test_with_the_larger_model_iwae_does_not_pass_the_loose_bounds(leads, method):
-    assert curves.passed_for_good(leads[method]["mnist-larger"]) is None
-
-
-@pytest.mark.parametrize("method", LOOSER)
-def test_our_runs_on_mnist_lie_on_the_curve_of_the_logs(n, leads, method):
-    """Our epoch 40 is beside their epochs 21 to 40."""
-    log_px = {}
-    for e in plan(f"{method},iwae", profile="short"):
-        log_px[e.method] = n.archive.get(e).curve.set_index("epoch").log_px
-    ours = (log_px[method] - log_px["iwae"])[40]
-    assert 0.5 < ours / leads[method]["mnist-reference"][40] < 4
-
-
-# The notebook of gradients
-
-
-def share_of_signal(rows):
-    """How much of MIWAE's gain over IWAE for the inference network is signal."""
-    means = {}
-    for layout in AT_T:
-        means[layout.method] = gradients.select(rows, layout)[["phi_signal", "phi_noise"]].mean()
-    gain = np.log(means["miwae"] / means["iwae"])
-    return gain.phi_signal / (gain.phi_signal - gain.phi_noise)
-
-
-@pytest.fixture(scope="module")
-def shares(n):
-    """``share_of_signal`` by place."""
-    return {where: share_of_signal(rows) for where, rows in gradients.places(n.archive)}
-
-
-def test_near_the_optimum_miwaes_gain_is_all_signal(shares):
-    near = [share for where, share in shares.items() if "near the optimum" in where]
-    assert near
-    assert min(near) > 0.95
-
-
-def test_away_from_the_optimum_half_of_miwaes_gain_or_more_is_lower_noise(shares):
-    elsewhere = [share for where, share in shares.items() if "near the optimum" not in where]
-    assert elsewhere
-    assert max(elsewhere) < 0.51
-
-
-# decisions.md: the two precisions of training
-
-
-def test_the_two_precisions_differ_by_no_more_than_seeds_do(n):
-    assert abs(n.of_precision("mean").value) < 0.25
-    assert n.of_precision("largest").value < 0.75
-
-
-# bound_or_estimator.md
-
-
-def times_clearer(n, a, b, where):
-    """The SNR of phi's gradient under ``a`` over that under ``b``, with its error."""
-
-    def times(rows):
-        return gradients.snr_at_t(rows, a) / gradients.snr_at_t(rows, b)
-
-    return gradients.with_jackknife(gradients.at_t(n.archive, where), times)
-
-
-@pytest.mark.parametrize("where", NETWORKS_OF_ESTIMATORS)
-def test_the_bound_matters_more_to_the_gradient_than_its_estimator(n, where):
-    of_estimator = times_clearer(n, "iwae drep", "iwae rep", where)
-    of_bound = times_clearer(n, "miwae rep", "iwae drep", where)
-    assert of_estimator.value > 1 + 3 * of_estimator.se
-    assert of_bound.value > 1 + 3 * of_bound.se
-    assert times_clearer(n, "miwae rep", "iwae rep", where).value > of_estimator.value
-
-
-def test_drep_gives_least_in_the_untrained_network_and_most_after_a_looser_bound(n):
-    words = ("iwae drep", "iwae rep")
-    gains = {w: times_clearer(n, *words, w).value for w in NETWORKS_OF_ESTIMATORS}
-    from_least = sorted(gains, key=gains.get)
-    assert from_least[0] == "MNIST, untrained"
-    assert set(from_least[-2:]) == {"MNIST, the report's MIWAE", "MNIST, the report's VAE"}
-
-
-@pytest.mark.parametrize("where", NETWORKS_OF_ESTIMATORS)
-@pytest.mark.parametrize("method", ["iwae", "miwae", "u-miwae", "ciwae", "vr-iwae", "vae"])
-def test_every_bound_gains_from_drep_but_the_vaes_in_the_untrained_network(n, where, method):
-    gain = times_clearer(n, f"{method} drep", f"{method} rep", where)
-    assert (gain.value > 1 + 3 * gain.se) == ((method, where) != ("vae", "MNIST, untrained"))
-
-
-@pytest.mark.parametrize("where", NETWORKS_OF_ESTIMATORS)
-def test_u_miwaes_gradient_is_clearer_than_miwaes(n, where):
-    gain = times_clearer(n, "u-miwae rep", "miwae rep", where)
-    assert gain.value > 1 + 3 * gain.se
-
-
-@pytest.mark.parametrize("metric", SCORES)
-def test_drep_gives_iwae_more_than_piwae(n, metric):
-    of_iwae = n.trained_apart("iwae drep", "iwae rep", metric)
-    assert of_iwae.value > 2 * n.trained_apart("piwae drep", "piwae rep", metric).value
-
-
-def test_drep_helps_iwae_clearly_in_all_three_and_miwae_and_ciwae_in_the_scores(n):
-    assert n.trained("iwae drep", "iwae_64").seeds == 5
-    assert all(ahead(n.trained_apart("iwae drep", "iwae rep", m)) for m in (*SCORES, "minus_kl"))
-    for method in ("miwae", "ciwae"):
-        assert all(ahead(n.trained_apart(f"{method} drep", f"{method} rep", m)) for m in SCORES)
-
-
-def test_drep_does_not_help_piwae_clearly_and_the_vae_not_at_all(n):
-    piwae, vae = (n.trained_apart(f"{m} drep", f"{m} rep", "iwae_64") for m in ("piwae", "vae"))
-    assert piwae.value > 2 * piwae.se
-    assert not ahead(piwae)
-    assert vae.value < 0
-    assert not ahead(-vae)
-
-
-def test_iwae_under_drep_has_a_larger_gap_than_looser_bounds_and_is_level_in_log_px(n):
-    for method in ("piwae", "miwae"):
-        apart = {m: n.trained_apart(f"{method} rep", "iwae drep", m) for m in (*SCORES, "minus_kl")}
-        assert ahead(apart["minus_kl"])
-        assert ahead(apart["iwae_64"])
-        assert not ahead(apart["log_px"])
-        assert not ahead(-apart["log_px"])
-
-
-def test_the_estimator_makes_up_most_in_log_px_and_about_half_in_the_gap(n):
-    """Half is level with the share in the gap, and below both ends of that in log p-hat."""
-    words = ("iwae drep", "iwae rep", "piwae rep")
-    share = {m: n.share_closed(*words, m) for m in (*SCORES, "minus_kl")}
-    assert share["minus_kl"].low < 0.5 < share["minus_kl"].high < share["log_px"].low
-    assert share["minus_kl"].value == pytest.approx(0.48, abs=0.01)
-    assert str(share["log_px"]) == "84 % (68 to 105)"
-    alone = n.share_closed("iwae drep", "iwae rep", "miwae rep", "iwae_64", "alone")
-    assert alone.low < 0.5 < alone.high
-
-
-def test_log_px_of_one_decoder_depends_on_the_encoder_by_more_than_a_nat(n):
-    low, high = n.fact("one decoder").replace("−", "-").split(" to ")
-    assert float(high) - float(low) > 1
-    pages = ("index", "discussion", "protocol", "claims", "preregistered", "mnist", "omniglot")
-    for page in (*pages, "larger"):
-        assert '{{ n.fact("one decoder") }}' in (ROOT / "book" / f"{page}.md").read_text()
-
-
-@pytest.mark.parametrize("where", ["both", "earlier"])
-def test_both_remedies_together_are_best(n, where):
-    def highest(metric):
-        found = {
-            (m, e): n.trained(f"{m} {e}", metric, where)
-            for m in TABLE_METHODS
-            for e in ("rep", "drep")
-        }
-        there = {key: estimate.value for key, estimate in found.items() if estimate}
-        return max(there, key=there.get)
-
-    assert highest("iwae_64") == ("miwae", "drep")
-    assert highest("log_px") == ("piwae", "drep")
-
-
-def test_piwae_has_the_highest_log_px_under_either_estimator_and_on_omniglot_at_the_end(n):
-    others = ("iwae", "miwae", "ciwae", "vae")
-    for e in ("rep", "drep"):
-        mine = n.trained(f"piwae {e}", "log_px").value
-        assert all(mine > n.trained(f"{m} {e}", "log_px").value for m in others)
-    at_the_end = {m: mean_of_ours(n, "omniglot reference", m, "log_px") for m in TABLE_METHODS}
-    assert max(at_the_end, key=at_the_end.get) == "piwae"
-
-
-def test_more_groups_make_the_gap_smaller_and_the_scores_are_best_in_between(n):
-    runs = EstimatorRuns(n.archive, BOTH_NETWORKS)
-    gaps = [e.value for e in runs.by_groups("miwae", "minus_kl").values()]
-    assert len(gaps) == len(GROUPS)
-    assert gaps == sorted(gaps)
-    scores = {M: e.value for M, e in runs.by_groups("miwae", "iwae_64").items()}
-    in_order = sorted(scores, key=scores.get)
-    assert set(in_order[:2]) == {1, 64}
-    assert in_order[-1] == 8
-    assert level(n.trained_apart("miwae(4,16) rep", "miwae rep", "log_px"))
-
-
-def test_piwae_is_best_with_eight_groups_and_the_vaes_bound_is_too_loose_for_it(n):
-    runs = EstimatorRuns(n.archive, BOTH_NETWORKS)
-    values = {M: e.value for M, e in runs.by_groups("piwae", "log_px").items()}
-    of_miwae = [e.value for e in runs.by_groups("miwae", "log_px").values()]
-    assert max(values, key=values.get) == 8
-    assert values[8] > max(of_miwae)
-    assert behind(n.trained_apart("piwae(64,1) rep", "iwae rep", "log_px"))
-    assert level(n.trained_apart("piwae(64,1) rep", "piwae(32,2) rep", "minus_kl"))
-
-
-@pytest.mark.parametrize("estimator", ["rep", "drep"])
-def test_u_miwae_trains_as_well_as_miwae(n, estimator):
-    assert level(n.trained_apart(f"u-miwae {estimator}", f"miwae {estimator}", "iwae_64"))
-
-
-def test_after_364_epochs_drep_has_brought_iwae_level_with_piwae_in_log_px_and_not_in_the_gap(n):
-    def apart(a, b, metric):
-        return n.trained_apart(a, b, metric, "longer")
-
-    assert ahead(apart("iwae drep", "iwae rep", "iwae_64"))
-    assert ahead(apart("iwae drep", "iwae rep", "log_px"))
-    for other in ("piwae rep", "piwae drep"):
-        assert level(apart("iwae drep", other, "log_px"))
-    assert level(apart("iwae drep", "miwae rep", "iwae_64"))
-    assert ahead(apart("miwae rep", "iwae drep", "minus_kl"))
-    assert level(apart("piwae rep", "iwae drep", "minus_kl"))
-    assert level(apart("piwae drep", "piwae rep", "iwae_64"))
-    assert level(apart("iwae drep", "iwae rep", "minus_kl"))
-
-
-def test_every_looser_bound_trains_a_better_encoder_for_a_decoder_that_is_held(n):
-    def apart(a, b):
-        return n.trained_apart(a, b, "iwae_64", "alone")
-
-    for method in OTHERS:
-        assert ahead(apart(f"{method} rep", "iwae rep"))
-    assert ahead(apart("iwae drep", "iwae rep"))
-    assert ahead(apart("miwae rep", "iwae drep"))
-    assert level(apart("iwae drep", "vae rep"))
-    assert level(apart("piwae rep", "miwae rep"))
-
-
-def test_bfloat16_moves_iwae_64_no_further_than_seeds_are_apart(n):
-    seeds = ",".join(map(str, range(10, 30)))
-    runs = plan("iwae", "mnist", seed=seeds, profile="short", precision="tf32")
-    after_13 = [n.archive.get(e).curve.set_index("epoch").iwae_64[13] for e in runs]
-    assert n.of_bfloat16("largest").value < max(after_13) - min(after_13)
-    assert level(n.of_bfloat16("mean"))
-
-
-def test_miwae_and_ciwae_have_smaller_gaps_than_piwae(n):
-    gaps = [n.trained(f"{m} rep", "minus_kl").value for m in ("piwae", "miwae", "ciwae")]
-    assert gaps == sorted(gaps)
-
-
-def test_for_one_decoder_the_bound_gives_the_encoder_more_than_the_estimator(n):
-    of_bound = n.trained_apart("miwae rep", "iwae rep", "iwae_64", "alone")
-    of_estimator = n.trained_apart("iwae drep", "iwae rep", "iwae_64", "alone")
-    assert ahead(of_bound)
-    assert ahead(of_estimator)
-    assert ahead(n.trained_apart("miwae rep", "iwae drep", "iwae_64", "alone"))
-    assert (
-        n.trained_apart("miwae drep", "miwae rep", "iwae_64", "alone").value
-        < 0.25 * of_estimator.value
-    )
-
-
-def test_log_px_of_one_decoder_is_the_lower_the_poorer_the_encoder(n):
-    of_iwae, of_miwae = (n.trained(f"{m} rep", "log_px", "alone").value for m in ("iwae", "miwae"))
-    assert of_iwae < of_miwae - 0.5
-    assert of_miwae < n.value("mnist reference", "iwae", "log_px").value - 0.5
-
-
-# index.md
-
-
-LONGER = ("mnist reference", "omniglot reference")  # single trainings of ours
-
-
-@pytest.mark.parametrize("setting", LONGER)
-def test_in_longer_trainings_piwae_is_clearly_ahead_in_iwae_64_and_in_one_of_the_others(n, setting):
-    assert ahead(n.apart(setting, "piwae", "iwae", "iwae_64", "ours"))
-    for metric, clear_on in (("log_px", "omniglot reference"), ("minus_kl", "mnist reference")):
-        apart = n.apart(setting, "piwae", "iwae", metric, "ours")
-        assert apart.value > 0
-        assert ahead(apart) == (setting == clear_on)
-
-
-@pytest.mark.parametrize(
-    ("text", "outcome"),
-    [
-        ("PIWAE has a smaller gap", Outcome.NOT_SETTLED),
-        ("its log p̂ is better than IWAE's", Outcome.HOLDS),
-        ("PIWAE's generative network is as good as IWAE's", Outcome.HOLDS),
-        ("MIWAE and PIWAE match IWAE's generative network", Outcome.HOLDS_IN_PART),
-        ("On Omniglot, too, PIWAE and MIWAE improve IWAE-64", Outcome.HOLDS),
-    ],
-)
-def test_verdicts_that_pages_speak_of(n, text, outcome):
-    (claim,) = (c for c in CLAIMS if text in c.text)
-    assert claim.check(n).outcome is outcome
-
-
-@pytest.mark.parametrize("setting", LONGER)
-def test_our_miwae_is_ahead_in_iwae_64_and_lower_in_log_px_each_clearly_in_one(n, setting):
-    lead = n.apart(setting, "miwae", "iwae", "iwae_64", "ours")
-    assert lead.value > 0
-    assert ahead(lead) == (setting == "mnist reference")
-    in_log_px = n.apart(setting, "miwae", "iwae", "log_px", "ours")
-    assert in_log_px.value < 0
-    assert behind(in_log_px) == (setting == "omniglot reference")
-
-
-def test_miwaes_lower_log_px_with_the_reference_model_is_clear_put_together(n):
-    """Of three whole trainings, and with the shorter ones; one alone is clear, ours on Omniglot."""
-    for whole, count in ((True, 3), (False, 4)):
-        together = n.pooled("miwae", "log_px", whole)
-        assert together.count == count
-        assert behind(together.mean)
-        assert together.q < 2 * (count - 1)
-    text = str(n.pooled("miwae", "log_px"))
-    assert text == "−0.42 ± 0.07 (3 comparisons, χ² = 0.3 with 2 degrees of freedom)"
-    for page in ("index", "mnist", "omniglot", "discussion", "bound_or_estimator"):
-        asked = '{{ n.pooled("miwae", "log_px") }}'
-        assert asked in (ROOT / "book" / f"{page}.md").read_text()
-
-
-def test_the_test_images_that_comparisons_share_are_a_small_part_of_their_errors(n):
-    """Of the variance, a fifth at most; so it hardly matters to their mean that they share them."""
-    for d in claims.differences_from_iwae(n, "log_px", ("miwae",), LONGER):
-        noise = training_noise(n.archive, "miwae", "iwae", "log_px", d.source.released)
-        assert 1 - (noise.sd / d.estimate.se) ** 2 < 0.2
-
-
-def test_miwaes_gap_is_smaller_put_together_and_its_iwae_64_not_clearly_better(n):
-    assert ahead(n.pooled("miwae", "minus_kl").mean)
-    assert level(n.pooled("miwae", "iwae_64").mean)
-
-
-def test_miwae_alone_is_further_behind_than_the_margin_and_the_rest_is_not_settled(n):
-    """Whether a method's log p-hat is as good as IWAE's, by kind; ours of PIWAE is."""
-    found = claims.differences_from_iwae(n, "log_px", LOOSER, NAMES_OF_SETTINGS)
-    kinds = claims.by_kind(d for d in found if d.source.whole)
-    means = [tests[0] for tests in claims.deciding(found, 0.1)]
-    judged = dict(zip(kinds, means, strict=True))
-    assert ahead(judged.pop("PIWAE with the reference model"))
-    assert behind(judged.pop("MIWAE with the reference model"))
-    assert set(judged) == {
-        "the released PIWAE with the reference model",
-        "the released PIWAE with the larger model",
-        "MIWAE with the larger model",
-    }
-    assert all(map(level, judged.values()))
-
-
-@pytest.mark.parametrize("method", LOOSER)
-def test_the_released_leads_are_larger_on_omniglot_but_not_clearly(n, method):
-    on_omniglot, on_mnist = (
-        n.apart(setting, method, "iwae", "iwae_64")
-        for setting in ("omniglot reference", "mnist reference")
-    )
-    assert (on_omniglot - on_mnist).value > 0
-    assert level(on_omniglot - on_mnist)
-
-
-def test_the_released_miwaes_lower_log_px_on_omniglot_is_not_clear(n):
-    apart = n.apart("omniglot reference", "miwae", "iwae", "log_px")
-    assert apart.value < 0
-    assert not behind(apart)
-
-
-def test_the_released_miwaes_lead_is_clear_in_two_settings_and_so_is_its_gap_in_two_others(n):
-    def clear(metric):
-        return [s for s in NAMES_OF_SETTINGS if ahead(n.apart(s, "miwae", "iwae", metric))]
-
-    assert clear("iwae_64") == ["mnist larger", "omniglot reference"]
-    assert clear("minus_kl") == ["mnist reference", "omniglot reference"]
-
-
-# Samples and offsets
-
-
-def test_the_rates_are_the_theorys_where_many_weights_count_and_gone_where_few_do(n):
-    for net, estimator, theory in (
-        ("theta", "rep", 0.5),
-        ("phi", "rep", -0.5),
-        ("phi", "drep", 0.5),
-    ):
-        assert n.rate(net, estimator, 0.01).value == pytest.approx(theory, abs=0.05)
-        assert abs(n.rate(net, estimator, 0.1).value) < 0.15
-    assert n.rate("phi", "drep", 0.1).value < 0
-
-
-@pytest.mark.parametrize("where", NETWORKS_OF_ESTIMATORS)
-def test_in_networks_drep_makes_the_loss_of_clarity_smaller_and_no_gain(n, where):
-    left = {}
-    for estimator in ("rep", "drep"):
-        rows = gradients.swept(n.archive, where, estimator)
-        one, most = (gradients.ratio(rows, Layout("iwae", 1, K), "phi") for K in (1, 256))
-        left[estimator] = most / one
-    assert left["rep"] < left["drep"] < 1.1
-
-
-@pytest.mark.parametrize("where", NETWORKS_OF_ESTIMATORS)
-@pytest.mark.parametrize("estimator", ["rep", "drep"])
-def test_in_networks_miwaes_ratio_is_that_of_eight_estimates_and_ciwaes_rises(n, where, estimator):
-    of_iwae, of_miwae, of_ciwae = (
-        gradients.ratios_by_count(n.archive, where, estimator, method)
-        for method in ("iwae", "miwae", "ciwae")
-    )
-    for K, ratio in of_iwae.items():
-        assert of_miwae[K] / ratio == pytest.approx(8**0.5, rel=0.05)
-    assert of_miwae[256] < 1.1 * of_miwae[1]
-    assert of_ciwae.is_monotonic_increasing
 
 
 def test_the_page_with_sliders_has_what_it_draws_and_is_small(n):
@@ -1123,88 +562,523 @@ def test_the_page_with_sliders_has_what_it_draws_and_is_small(n):
     assert (np.array(data["phi"]["rep"]) > 0).all()
 
 
-def test_the_chosen_beta_is_level_with_the_best_fixed_one_and_not_ahead(n):
-    """By the noise of a training; the best of five fixed values is 0.5."""
-    fixed = {beta: n.of_beta("ciwae", beta).value for beta in BETAS}
-    assert max(fixed, key=fixed.get) == 0.5
-    noise = training_noise(n.archive, "ciwae", "iwae", "iwae_64").sd
-    assert abs(n.chosen().value - fixed[0.5]) < 2 * noise
-    assert n.chosen().value > max(fixed[0.1], fixed[0.9]) + 2 * noise
+# What pages say
+
+# fmt: off
+SENTENCES = {
+    "index": {
+        "whether its gap stays smaller is not settled":
+            lambda n: n.outcome("PIWAE has a smaller gap") is Outcome.NOT_SETTLED,
+        "In the longer trainings the lead in IWAE-64 is clear in both":
+            lambda n: all(n.ours(setting, "piwae", "iwae_64").ahead for setting in UNSEEN),
+        r"those in $\log \hat p(x)$ and $\log p_\theta(x)$ on Omniglot alone":
+            lambda n: n.ours(OMNIGLOT, "piwae", "log_px log_p").ahead
+            and n.ours(MNIST, "piwae", "log_px log_p").nominally_ahead,
+        r"in $\log p_\theta(x)$ the lead is as large on MNIST and larger on Omniglot":
+            lambda n: 0.9 < 1 / n.seen_by_log_px(MNIST, "PIWAE(8,8)") < 1.2
+            and n.seen_by_log_px(OMNIGLOT, "PIWAE(8,8)") < 0.8,
+        "But its generative network is clearly behind in both":
+            lambda n: all(n.ours(setting, "miwae", "log_p").behind for setting in UNSEEN),
+        r"More than half of that is hidden in $\log \hat p(x)$":
+            lambda n: max(n.seen_by_log_px(setting, "MIWAE(8,8)") for setting in UNSEEN) < 0.5,
+        "A third of what it gained there is a better proposal and two thirds":
+            lambda n: 0.6 < 1 / n.seen_by_log_px(MNIST, "IWAE(64) drep") < 0.73,
+        "that in the gap on MNIST alone":
+            lambda n: n.ours(MNIST, "piwae", "minus_kl").ahead
+            and n.ours(OMNIGLOT, "piwae", "minus_kl").nominally_ahead,
+        "is ahead of IWAE in IWAE-64 in both, clearly on MNIST alone":
+            lambda n: n.ours(MNIST, "miwae", "iwae_64").ahead
+            and n.ours(OMNIGLOT, "miwae", "iwae_64").nominally_ahead,
+        "and at least five in the second": lambda n: n.trained("iwae drep", "iwae_64").seeds == 5,
+        "MIWAE's IWAE-64 is clearly above IWAE's in two of three settings":
+            lambda n: n.where_miwae_leads("iwae_64") == [LARGER, OMNIGLOT],
+        r"PIWAE begin ahead of IWAE in $\log \hat p(x)$ too, by half a nat to two nats":
+            lambda n: min(lead.iloc[0] for (m, _), lead in n.leads().items() if m == "piwae") > 0.8,
+        r"MIWAE and PIWAE begin ahead of IWAE in $\log \hat p(x)$ too":
+            lambda n: min(lead.iloc[0] for (m, _), lead in n.leads().items() if m == "miwae") > 1,
+    },
+    "mnist": {
+        "Each method was trained for the first six of the eight stages":
+            lambda n: n.lengths(MNIST) == {(MILESTONES[5], 0)},
+        "All four are clear, as those of PIWAE, MIWAE and CIWAE were after 40 epochs":
+            lambda n: n.ours(MNIST, OTHERS, "minus_kl").ahead
+            and n.beside_iwae("piwae miwae ciwae", "minus_kl").ahead,
+        "In IWAE-64 PIWAE is ahead of IWAE by … and MIWAE by …":
+            lambda n: n.ours(MNIST, "piwae miwae", "iwae_64").ahead,
+        "CIWAE's lead, …, is not clear": lambda n: n.ours(MNIST, "ciwae", "iwae_64").level,
+        "of 50 latent units IWAE uses …, MIWAE …, CIWAE … and the VAE …":
+            lambda n: falls(n.units(MNIST, "iwae miwae ciwae vae")),
+        "Its generative network ascends IWAE's own bound and uses … units":
+            lambda n: not falls(n.units(MNIST, "iwae piwae")),
+        "The means have the order of the paper's Table 1":
+            lambda n: in_order(n.means(MNIST, "log_px")) == in_order(printed_by_the_paper()),
+        "and of our long runs on Omniglot":
+            lambda n: in_order(n.means(OMNIGLOT, "log_px")) == in_order(printed_by_the_paper()),
+        "PIWAE's generative network pays nothing for it. MIWAE's does":
+            lambda n: n.ours(MNIST, "piwae", "log_px log_p").level,
+        "MIWAE, which loosens both bounds, is clearly behind":
+            lambda n: n.ours(MNIST, "miwae", "log_p").behind,
+        r"In $\log \hat p(x)$ it is behind by only …, which is not clear":
+            lambda n: n.ours(MNIST, "miwae", "log_px").nominally_behind,
+        "CIWAE is behind by … and the VAE by …":
+            lambda n: n.ours(MNIST, "ciwae vae", "log_px log_p").behind,
+        r"MIWAE was ahead of IWAE in $\log \hat p(x)$ by …":
+            lambda n: n.beside_iwae("miwae", "log_px").ahead,
+        "and CIWAE was level with it (…)": lambda n: n.beside_iwae("ciwae", "log_px").level,
+        "About a half of PIWAE's": lambda n: 0.45 < n.left_after_364("piwae") < 0.6,
+        "and a third of MIWAE's is left after 364 epochs":
+            lambda n: 0.28 < n.left_after_364("miwae") < 0.4,
+        "The report's logs tell the same story":
+            lambda n: all(0.5 < ratio < 4 for ratio in n.our_leads_over_the_logs()),
+        "agree with the paper and with the report's weights to within four tenths":
+            lambda n: max(n.spread_of_others(m) for m in ("IWAE(64)", "MIWAE(8,8)")) < 0.45,
+    },
+    "larger": {
+        "The methods have the same order as in the other two settings":
+            lambda n: all(n.gap_falls_in_the_tables_order(s) for s in NAMES_OF_SETTINGS),
+        "Each number comes from one training": lambda n: n.lengths(LARGER) == {(13, 0)},
+        "IWAE's mean is the lowest in everything":
+            lambda n: min(n.ours(LARGER, OTHERS, ALL).values) > 0,
+        "MIWAE is ahead of it by …, CIWAE by …, the VAE by … and PIWAE by …":
+            lambda n: falls(n.ours(LARGER, "miwae ciwae vae piwae", "iwae_64").values),
+        r"All these leads are clear but one, the VAE's in $\log \hat p(x)$":
+            lambda n: n.ours(LARGER, "piwae miwae ciwae", SCORES).ahead
+            and n.ours(LARGER, "vae", "iwae_64").ahead
+            and not n.ours(LARGER, "vae", "log_px").ahead,
+        "by annealed importance sampling the generative networks are level":
+            lambda n: n.theirs(LARGER, "piwae miwae", "log_p").level,
+        "Such leads belong to the beginning of training":
+            lambda n: falls(n.leads_with_the_larger_model("miwae"))
+            and falls(n.leads_with_the_larger_model("piwae")),
+        "The VAE is the surprise":
+            lambda n: n.gains_of_size("vae")[0]
+            > 1.5 * max(n.gains_of_size("iwae piwae miwae ciwae")),
+        "After as many epochs with the reference model it was level with IWAE":
+            lambda n: abs(n.after_13()["vae"][0] - n.after_13()["iwae"][0]) < 0.25,
+        "The fewer units a method used after forty epochs, the more it had gained":
+            lambda n: falls(n.gains_of_size("vae ciwae miwae piwae iwae"))
+            and falls(n.units(MNIST, "iwae piwae miwae ciwae vae", "short")),
+        "Of the larger model's 20 units, IWAE uses":
+            lambda n: min(n.units(LARGER, " ".join(TABLE_METHODS))) >= 19,
+        "The gains of IWAE and PIWAE":
+            lambda n: np.diff(n.gains_of_size("iwae piwae")) < n.two_seeds_apart(),
+        "like those of MIWAE and CIWAE, are no further apart than two seeds":
+            lambda n: np.diff(n.gains_of_size("miwae ciwae")) < n.two_seeds_apart(),
+    },
+    "omniglot": {
+        "These leads are larger than on MNIST, though by less than two":
+            lambda n: n.more_on_omniglot("iwae_64").nominally_ahead,
+        "PIWAE and MIWAE improve IWAE-64 here as well":
+            lambda n: n.outcome("PIWAE and MIWAE improve IWAE-64") is Outcome.HOLDS,
+        "for as long as the report trained them": lambda n: n.lengths(OMNIGLOT) == {(1000, 0)},
+        "This took … on one GPU": lambda n: 5 < float(n.minutes("figure2").split()[0]) < 10,
+        "For MIWAE the two trainings agree":
+            lambda n: np.abs(n.beyond_the_released("miwae", SCORES)).max() < 0.15,
+        "nats here, not clearly, and by … in the released weights":
+            lambda n: n.ours(OMNIGLOT, "miwae", "iwae_64").nominally_ahead
+            and n.theirs(OMNIGLOT, "miwae", "iwae_64").ahead,
+        r"Its generative network is behind IWAE's in $\log p_\theta(x)$":
+            lambda n: n.ours(OMNIGLOT, "miwae", "log_p").behind,
+        "shows less than half of that here":
+            lambda n: n.seen_by_log_px(OMNIGLOT, "MIWAE(8,8)") < 0.5
+            and n.ours(OMNIGLOT, "miwae", "log_px").behind
+            and n.theirs(OMNIGLOT, "miwae", "log_px").nominally_behind,
+        "of the report's logs, MIWAE is still … nats ahead":
+            lambda n: n.lead(OMNIGLOT, "miwae", 40).value > 0.5,
+        "For PIWAE the two trainings do not agree":
+            lambda n: max(n.theirs(OMNIGLOT, "piwae", "log_px").values) < 0,
+        "It is clearly ahead of IWAE in IWAE-64 (…)":
+            lambda n: n.ours(OMNIGLOT, "piwae", "iwae_64 log_px log_p").ahead,
+        "Most of its lead in IWAE-64 is a lead of its generative network":
+            lambda n: 0.5 < n.in_log_p("piwae") < 1,
+        "have the smallest gaps and the lowest likelihoods":
+            lambda n: max(n.ours(OMNIGLOT, "ciwae vae", SCORES).values) < 0
+            and n.ours(OMNIGLOT, "vae", SCORES).behind
+            and n.ours(OMNIGLOT, "ciwae", "log_px").behind,
+        "its better inference network makes up for most of that in IWAE-64":
+            lambda n: n.in_log_p("ciwae") > 4,
+        "CIWAE and the VAE, which the report trained as something else":
+            lambda n: n.beyond_the_released("ciwae", "log_px")
+            > -2 * n.ours(OMNIGLOT, "ciwae", "log_px").values,
+        "The closer a method's bound is to the VAE's, the fewer latent units":
+            lambda n: falls(n.units(OMNIGLOT, "iwae miwae ciwae vae")),
+        "which is part of why the gap is smaller":
+            lambda n: n.gap_falls_in_the_tables_order(OMNIGLOT),
+        "it uses as many units as IWAE":
+            lambda n: abs(np.subtract(*n.units(OMNIGLOT, "piwae iwae"))) <= 1,
+        "has a gap that is smaller by …, which another training could change":
+            lambda n: n.ours(OMNIGLOT, "piwae", "minus_kl").level,
+    },
+    "reconstructions": {
+        "IWAE has the lowest SSIM on both datasets":
+            lambda n: {in_order(n.means(s, "ssim"))[0] for s in UNSEEN} == {"iwae"},
+        "The other two, CIWAE's and the VAE's, come out higher than printed":
+            lambda n: n.verdicts_of_figure_6()["ciwae"] is SsimVerdict.CHECKPOINT
+            and n.verdicts_of_figure_6()["vae"] is SsimVerdict.CHECKPOINT,
+        "On Omniglot three of the five printed values are reproduced":
+            lambda n: [*n.verdicts_of_figure_6().values()].count(SsimVerdict.CONFIRMED) == 3,
+        "The printed values were measured on other weights":
+            lambda n: min(n.from_the_printed_ssim("again")) > 0.0021,
+        "on the checkpoints that the released code calls best":
+            lambda n: max(n.from_the_printed_ssim("checkpoint")) < 0.0021,
+    },
+    "generalisation": {
+        "PIWAE comes first on the unseen dataset, in either direction":
+            lambda n: {n.best_on_the_unseen(s, "weights") for s in UNSEEN} == {"piwae"},
+        "In our runs its SSIM is":
+            lambda n: {n.best_on_the_unseen(s, "ours") for s in UNSEEN} == {"piwae"},
+    },
+    "beta": {
+        r"A $\beta$ that ascends CIWAE's bound goes towards 0, whatever the data":
+            lambda n: all(curve == sorted(curve, reverse=True) for curve in n.learned_betas()),
+        "The curves of the report's Figure 4 are parabolas through three round values":
+            lambda n: n.curves_of_figure_4().furthest.max() < 2e-4
+            and np.allclose(n.nodes_of_figure_4(), n.nodes_of_figure_4().round(1), 0, 2e-4),
+        r"A $\beta$ that is chosen by another criterion scored like the best of five":
+            lambda n: abs(n.chosen().value - max(n.of_fixed_betas())) < 2 * n.noise("ciwae")
+            and BETAS[np.argmax(n.of_fixed_betas())] == 0.5,
+        "and … and … with the outer two":
+            lambda n: n.chosen().value > max(n.of_fixed_betas()[::4]) + 2 * n.noise("ciwae"),
+        "The text's … looks like a misprint":
+            lambda n: abs(n.curves_of_figure_4()["mean"].fixed - FIGURE4["fixed"].value) > 0.5,
+        "The caption prints … and …":
+            lambda n: abs(n.curves_of_figure_4()["mean"].fixed - FIGURE4["fixed, caption"].value)
+            < 0.01,
+        "and the printed scores are the means of that line":
+            lambda n: abs(n.curves_of_figure_4()["mean"].learned - FIGURE4["learned"].value) < 0.01,
+        "No standard deviation of the drawn points gives the printed spreads":
+            lambda n: min(abs(n.curves_of_figure_4().sd[k] - FIGURE4[k].se) for k in KINDS) > 0.2,
+        r"above the best $\log \hat p(x)$ of any model in the report's Table 1":
+            lambda n: n.curves_of_figure_4()["at_0.5"].min() > best_log_px_of_the_report(),
+        "above everything that the logs of CIWAE and the VAE on MNIST ever reach":
+            lambda n: max(n.highest(score).value for score in SCORES.split())
+            < min(score.value for score in FIGURE4.values()),
+        "Our runs for Figure 4 have this length": Told.figure_4_is_whole,
+        "Its loss and IWAE-64 are the longer run's to the last digit":
+            Told.the_repeated_steps_are_the_same,
+        r"With $\beta$ = 0.1, 0.3, 0.5, 0.7 and 0.9 IWAE-64 ends at":
+            lambda n: [*figure4.by_beta(n.of_betas(), "ciwae")] == [0.1, 0.3, 0.5, 0.7, 0.9],
+        "It is best in the middle": lambda n: np.argmax(n.of_fixed_betas()) in (1, 2, 3),
+        r"The gap shrinks steadily as $\beta$ grows":
+            lambda n: falls(n.of_fixed_betas("minus_kl")[::-1]),
+        "and so does the number of latent units in use":
+            lambda n: (np.diff(n.of_fixed_betas("active_units")) <= 0).all(),
+        r"When $\beta$ is learned, its start hardly matters":
+            lambda n: n.scores("ciwae-learned").std() < n.scores("ciwae").std() / 3,
+        "From each of the five starts it is below … after four epochs":
+            lambda n: max(beta[4] for beta in n.learned_betas()) < float(n.learned_beta(4)) < 0.01,
+        "and below a millionth in the end":
+            lambda n: max(beta[13] for beta in n.learned_betas()) < float(n.learned_beta()) <= 1e-6,
+        "here every fixed value ends above the learned ones":
+            lambda n: n.scores("ciwae").min() > n.scores("ciwae-learned").max(),
+        "The learned runs agree because all of them have turned into IWAE":
+            lambda n: abs(n.scores("ciwae-learned") - n.after_13()["iwae"][0]).max() < 0.35,
+        r"With the mixture for both networks a chosen $\beta$ scores like":
+            lambda n: all(abs(np.subtract(*n.of_mixtures(m))) < n.noise("ciwae", m)
+                          for m in SCORES.split()),
+        "IWAE-64 is a little lower at this stage":
+            lambda n: n.chosen("iwae_64").value < min(n.of_mixtures("iwae_64")),
+        r"and $\log \hat p(x)$ a little higher":
+            lambda n: n.chosen("log_px").value > max(n.of_mixtures("log_px")),
+    },
+    "decisions": {
+        "with the same initial weights and other noise, differ by at most":
+            lambda n: abs(n.of_precision("mean").value) < 0.25
+            and n.of_precision("largest").value < 0.75,
+        "in both directions and less than seeds of one method can be apart":
+            lambda n: n.of_bfloat16("largest").value < n.apart_after_13_epochs()
+            and Differences([n.of_bfloat16("mean")]).level,
+    },
+    "bound_or_estimator": {
+        r"and in $\log \hat p(x)$ most of it, as far as that score can tell":
+            lambda n: str(n.share("log_px")) == "84 % (68 to 105)"
+            and n.share("minus_kl").high < n.share("log_px").low,
+        r"Under `drep` the signal-to-noise ratio of IWAE's gradient is … times":
+            lambda n: all(map(is_clear, n.times_clearer("iwae drep", "iwae rep").values())),
+        "The gain is smallest in the untrained network":
+            lambda n: n.networks_by_gain()[0] == "MNIST, untrained",
+        "and largest in the two networks that were trained with a looser bound":
+            lambda n: {*n.networks_by_gain()[-2:]} == AFTER_A_LOOSER_BOUND,
+        "The bound matters more, in each of the five":
+            Told.the_bound_is_worth_more_than_the_estimator,
+        "except the VAE's in the untrained network":
+            lambda n: [*n.where_drep_is_not_clearer()] == [("vae", "MNIST, untrained")],
+        "Its ratio is … times MIWAE's, at no further pass through the decoder":
+            lambda n: all(map(is_clear, n.times_clearer("u-miwae rep", "miwae rep").values())),
+        "There the exponents of the ratio between $K = 64$ and 256 are":
+            lambda n: np.allclose(n.rates(0.01), [0.5, -0.5, 0.5], rtol=0, atol=0.05),
+        "The rates are gone": lambda n: np.abs(n.rates(0.1)).max() < 0.15,
+        "and under `drep`, too, the ratio falls with more samples": lambda n: n.rates(0.1)[2] < 0,
+        "So in networks the better estimator makes the loss smaller":
+            lambda n: (n.loss_with_samples("rep") < n.loss_with_samples("drep")).all(),
+        "in none does it turn it into a gain of more than a few hundredths":
+            lambda n: n.loss_with_samples("drep").max() < 1.1,
+        "MIWAE loses as much as IWAE, from a higher start":
+            lambda n: all(ratios[256] < 1.1 * ratios[1] for ratios in n.swept("miwae")),
+        r"so its ratio should be $\sqrt{8}$ times IWAE's at every $K$":
+            lambda n: np.allclose(n.swept("miwae"), 8**0.5 * np.array(n.swept("iwae")), 0.05),
+        "CIWAE(0.5) does not lose at all":
+            lambda n: all(ratios.is_monotonic_increasing for ratios in n.swept("ciwae")),
+        "and its gap is smaller by …": lambda n: n.gains("iwae", ALL).ahead,
+        "The looser bounds gain less":
+            lambda n: (n.gains("iwae", SCORES).values > 2 * n.gains("piwae", SCORES).values).all(),
+        "CIWAE(0.5) gains … and MIWAE …, which is clear":
+            lambda n: n.gains("miwae ciwae", SCORES).ahead,
+        "PIWAE's gain, …, is not clear":
+            lambda n: n.gains("piwae", "iwae_64").level
+            and n.gains("piwae", "iwae_64")[0].beyond(2),
+        "nor is any change of the VAE": lambda n: n.gains("vae", "iwae_64").nominally_behind,
+        "is still larger than PIWAE's under the usual estimator by":
+            lambda n: n.between("piwae rep - iwae drep", "minus_kl iwae_64").ahead,
+        "nats, and than MIWAE's by …":
+            lambda n: n.between("miwae rep - iwae drep", "minus_kl iwae_64").ahead,
+        "One half lies within it":
+            lambda n: n.share("minus_kl").low < 0.5 < n.share("minus_kl").high
+            and abs(n.share("minus_kl").value - 0.48) < 0.01,
+        "What is left, …, is not clear":
+            lambda n: n.between("piwae rep - iwae drep", "log_px").level,
+        "nor is the difference from MIWAE (…)":
+            lambda n: n.between("miwae rep - iwae drep", "log_px").level,
+        "the highest means have a looser bound and `drep`":
+            lambda n: n.best_of_all("both") == ["miwae drep", "piwae drep"],
+        "have the same winners after 13 epochs":
+            lambda n: n.best_of_all("earlier") == ["miwae drep", "piwae drep"],
+        "U-MIWAE's higher ratio did not give a better model in 40 epochs":
+            lambda n: n.between("u-miwae rep - miwae rep", "iwae_64").level
+            and n.between("u-miwae drep - miwae drep", "iwae_64").level,
+        "MIWAE's gap shrinks with every step towards the VAE's bound":
+            lambda n: in_order(n.by_groups("miwae", "minus_kl")) == [*GROUPS],
+        "In IWAE-64 MIWAE is best with eight groups":
+            lambda n: in_order(n.by_groups("miwae", "iwae_64"))[-1] == 8,
+        "are the worst of the seven":
+            lambda n: {*in_order(n.by_groups("miwae", "iwae_64"))[:2]} == {1, 64},
+        "four groups, …, and eight, …, are level":
+            lambda n: n.between("miwae(4,16) rep - miwae rep", "log_px").level,
+        "Of its five layouts eight groups have the highest":
+            lambda n: in_order(n.by_groups("piwae", "log_px"))[-1] == 8,
+        "which is also above every one of MIWAE's":
+            lambda n: n.by_groups("piwae", "log_px")[8]
+            > max(n.by_groups("miwae", "log_px").values()),
+        "is then …, below IWAE's":
+            lambda n: n.between("piwae(64,1) rep - iwae rep", "log_px").behind,
+        "and the gap is no smaller than with 32 groups":
+            lambda n: n.between("piwae(64,1) rep - piwae(32,2) rep", "minus_kl").level,
+        "`drep` raises IWAE's IWAE-64 by … nats. In":
+            lambda n: n.gains("iwae", SCORES, "longer").ahead,
+        "There IWAE under `drep` is then level with PIWAE under `rep` (…)":
+            lambda n: n.between("iwae drep - piwae rep", "log_px", "longer").level,
+        "and under `drep` (…). In IWAE-64":
+            lambda n: n.between("iwae drep - piwae drep", "log_px", "longer").level,
+        "In IWAE-64 it is level with MIWAE under `rep`":
+            lambda n: n.between("iwae drep - miwae rep", "iwae_64", "longer").level,
+        "Its gap is still larger than MIWAE's":
+            lambda n: n.between("miwae rep - iwae drep", "minus_kl", "longer").ahead,
+        "The distance to PIWAE's gap, …, is not clear in one training":
+            lambda n: n.between("piwae rep - iwae drep", "minus_kl", "longer").level,
+        "in IWAE-64 from `drep`, which is not clear":
+            lambda n: n.gains("piwae", "iwae_64", "longer").level,
+        "Every looser bound gives the encoder more than IWAE's does":
+            lambda n: n.beside_iwae(OTHERS, "iwae_64", "alone").ahead,
+        "`drep` gives IWAE's encoder … nats": lambda n: n.gains("iwae", "iwae_64", "alone").ahead,
+        "and MIWAE's …, of which neither is clear":
+            lambda n: n.gains("miwae", "iwae_64", "alone").values
+            < 0.25 * n.gains("iwae", "iwae_64", "alone").values,
+        "With `drep` IWAE's encoder is level with the VAE's":
+            lambda n: n.between("iwae drep - vae rep", "iwae_64", "alone").level,
+        "and … nats below MIWAE's without":
+            lambda n: n.between("miwae rep - iwae drep", "iwae_64", "alone").ahead,
+        "So here, too, both matter":
+            lambda n: n.share("iwae_64", "miwae", "alone").low < 0.5
+            < n.share("iwae_64", "miwae", "alone").high,
+        "is a check of the runs and not a result":
+            lambda n: n.between("piwae rep - miwae rep", "iwae_64", "alone").level,
+        "The estimate is a lower bound, and it is low where the proposal is poor":
+            lambda n: (np.diff(n.log_px_of_the_reports_decoder()) > 0.5).all(),
+        "and not in the long one": lambda n: n.gains("iwae", "minus_kl", "longer").level,
+        "clearly so on Omniglot and not on MNIST (":
+            lambda n: n.ours(OMNIGLOT, "piwae", "log_p").ahead
+            and n.ours(MNIST, "piwae", "log_p").nominally_ahead
+            and max(n.ours(MNIST, "miwae ciwae vae", "log_p").values) < 0,
+        "Their gaps are smaller, and their generative networks are worse":
+            lambda n: n.gaps_fall_after_40("ciwae miwae piwae")
+            and n.ours(MNIST, "miwae ciwae", "log_p").behind
+            and n.ours(OMNIGLOT, "miwae ciwae", "log_p").behind,
+        "is the highest under either estimator after 40 epochs on MNIST":
+            lambda n: {n.highest_in_log_px(e) for e in ("rep", "drep")} == {"piwae"},
+    },
+    "discussion": {
+        "Its generative network, by annealed importance sampling, is clearly better on Omniglot":
+            lambda n: n.ours(OMNIGLOT, "piwae", "log_p").ahead,
+        "not worse on MNIST (…)": lambda n: n.ours(MNIST, "piwae", "log_p").nominally_ahead,
+        "and CIWAE's by more":
+            lambda n: all(falls(n.ours(s, "miwae ciwae", "log_p").values) for s in UNSEEN),
+        "the three comparisons of MIWAE with the reference model are clear: …":
+            lambda n: n.together("log_px").behind and str(n.pooled("miwae", "log_px"))
+            == "−0.42 ± 0.07 (3 comparisons, χ² = 0.3 with 2 degrees of freedom)",
+        "for MIWAE that in IWAE-64 is not clear on MNIST with the reference model":
+            lambda n: n.theirs(MNIST, "miwae", "iwae_64").level,
+        "and that in the gap is not clear with the larger one":
+            lambda n: n.where_miwae_leads("minus_kl") == [MNIST, OMNIGLOT],
+        "A poorer proposal is hardly the reason, for MIWAE's gap is the smaller one":
+            lambda n: n.together("minus_kl").ahead and n.together("iwae_64").level,
+        "Its conclusion that they match IWAE's generative network holds in part":
+            lambda n: n.outcome("MIWAE and PIWAE match IWAE's") is Outcome.HOLDS_IN_PART,
+        "for a PIWAE trained as the paper says":
+            lambda n: n.outcome("PIWAE's generative network is as good") is Outcome.HOLDS,
+        "clearly further behind than a tenth of a nat":
+            lambda n: n.to_the_margin("MIWAE with the reference model").behind
+            and n.to_the_margin("PIWAE with the reference model").ahead,
+        "For the released PIWAE, and for both methods with the larger model":
+            lambda n: n.to_the_margin(*UNDECIDED).level,
+        "and lose most of that lead or more as training goes on":
+            lambda n: max(lead.iloc[-1] / lead.iloc[0] for lead in n.leads().values()) < 0.2,
+    },
+    "protocol": {
+        "so it goes by who trained, and not by which spread is larger":
+            lambda n: [n.borrowed_is_larger(m) for m in ALL.split()] == [False, True, True],
+        "For our own runs it is the spread of our twenty pairs":
+            lambda n: all(n.borrows(metric, "ours", 19) for metric in ALL.split()),
+        "For them we take the spread of the paper's four runs":
+            lambda n: all(n.borrows(metric, "weights", 15) for metric in ALL.split()),
+        "when they are added as if they were independent":
+            lambda n: np.allclose(*errors_of_the_papers_gaps(), rtol=0, atol=0.0101),
+        "the two scores rise and fall together, and the gap is steadier than either":
+            lambda n: all(n.noise(m, "minus_kl") < min(n.noise(m), n.noise(m, "log_px"))
+                          for m in OTHERS.split()),
+        r"it would not be settled that PIWAE's $\log \hat p(x)$ is higher":
+            lambda n: n.outcome("its log p(x) is better than IWAE's") is Outcome.HOLDS,
+        "share its test images, whose part in the errors is small":
+            lambda n: max(n.shares_of_the_images()) < 0.2,
+    },
+    "preregistered": {
+        "Nine of its ten statements hold, and one is refuted":
+            lambda n: re.findall(r"\*\*(holds|refuted)", n.fact("hypotheses")).count("holds") == 9
+            and n.fact("hypotheses").count("**refuted**") == 1,
+        "that the bias of the score itself is larger than this room":
+            lambda n: 0.02 < n.room("ciwae") < 0.025 < n.tails("mnist-reference").rise.min(),
+        r"In $\log \hat p(x)$ the three cost nothing early in training":
+            lambda n: min(n.room(m) for m in ("piwae", "miwae"))
+            > 3 * n.tails("mnist-reference").rise.max(),
+        "and its trainings differ most among themselves":
+            lambda n: max(OTHERS.split(), key=lambda m: n.noise(m, "log_px")) == "vae",
+        "In IWAE-64 and in the gap MIWAE stays ahead there":
+            lambda n: n.ours(OMNIGLOT, "miwae", "minus_kl").ahead,
+    },
+    "claims": {
+        "of the clear comparisons would be expected to be false":
+            lambda n: claims.correction(n).percent_false <= float(n.correction("percent_false"))
+            and claims.correction(n).percent_false < 5,
+        "verdicts on methods … are clear":
+            lambda n: claims.correction(n).tests > int(n.correction("clear")) > 10,
+        "verdicts would be expected to be wrong":
+            lambda n: claims.correction(n).expected <= float(n.correction("expected")) <= 0.1,
+    },
+    "notebooks/audit": {
+        "With the reference model IWAE draws level within the first few hundred epochs":
+            lambda n: all(epoch in range(140, 321) for epoch in n.passed_by_iwae("reference")),
+        "With the larger model it has not drawn level when training stops":
+            lambda n: n.passed_by_iwae("larger") == [None, None],
+        "by a nat or two after these forty epochs":
+            lambda n: -2.5 < n.cost("CIWAE(0.5)") < -1.5 and -2.5 < n.cost("VAE") < -1,
+        "the number of samples makes a small part of the difference":
+            lambda n: n.cost("CIWAE(0.5)") / 3 < n.cost("VAE; CIWAE(0.5)") < 0,
+        "its gap is smaller by almost half a nat": lambda n: 0.4 < n.cost(metric="−KL(Q‖P)") < 0.5,
+        r"Its $\log \hat p$ is lower by a quarter to half a nat":
+            lambda n: -0.35 < n.cost() < -0.25,
+        "the two seeds differ by a quarter": lambda n: n.apart_by_the_seed_of_piwae() < -n.cost(),
+        "The two effects nearly cancel in IWAE-64": lambda n: abs(n.cost(metric="IWAE-64")) < 0.2,
+        "is about as far as the released PIWAE is behind IWAE":
+            lambda n: abs(n.theirs(MNIST, "piwae", "log_px").values - n.cost()) < 0.1,
+        "Such a choice has a noise of five nats on MNIST":
+            lambda n: (abs(n.by_one_batch("mnist").choice_sd - 5) < 0.5).all(),
+        "and of nine on Omniglot":
+            lambda n: (abs(n.by_one_batch("omniglot").choice_sd - 9) < 0.5).all(),
+        "That is more than training still gains after its first tenth":
+            Told.training_gains_less_than_the_noise_of_the_choice,
+        "of CIWAE and the VAE are from before the middle of training":
+            lambda n: n.early_on_omniglot(lambda c: c.best_epoch < 500),
+        r"their $\log \hat p$ is well over a nat below the last epoch's":
+            lambda n: n.early_on_omniglot(lambda c: c.log_px_there < c.log_px_end - 1.2),
+        r"Those of the other methods are later, and their $\log \hat p$ is near":
+            lambda n: n.early_on_omniglot(lambda c: c.log_px_end - c.log_px_there >= 0.4),
+        "In all fifteen logs it is what that number of random images gives":
+            Told.checkpoints_were_chosen_by_as_many_images_as_commands_say,
+        "Four logs of MNIST have a line too many":
+            lambda n: [*n.checkpoints()[n.checkpoints().continued].index] == CONTINUED,
+        "over the last eighth of their epochs these three are level":
+            lambda n: (abs(n.slopes().loc[CONTINUED[:3]]) < 2).all(),
+        "while IWAE and MIWAE still gain": lambda n: (n.slopes().drop(CONTINUED[:3]) >= 2).all(),
+        "The last five score about two nats lower than the others, in every model":
+            lambda n: np.subtract(*n.on_drawers()).between(1.5, 2.5).all(),
+        "PIWAE leads IWAE by more than twice as much on drawings that it was not":
+            lambda n: n.leads_on_drawers("piwae")[1].mean()
+            > 2 * n.leads_on_drawers("piwae")[0].mean() > 0,
+        "For MIWAE these numbers do not show this clearly":
+            lambda n: abs(np.subtract(*[lead.mean() for lead in n.leads_on_drawers("miwae")]))
+            < 3 * np.hypot(*[lead.sem() for lead in n.leads_on_drawers("miwae")]),
+        r"For most images of every model $\hat k$ is above 0.7":
+            lambda n: (n.tails().khat_above > 0.8).all(),
+        "IWAE has the heaviest tails":
+            lambda n: {medians.idxmax() for medians in n.medians_of_khat()} == {"iwae"},
+        "and Omniglot heavier ones than MNIST":
+            lambda n: (n.medians_of_khat()[2] > n.medians_of_khat()[0]).all(),
+        r"With ten times the samples every $\log \hat p(x)$ rises":
+            lambda n: (n.tails().rise > 0.08).all(),
+        "and by several times what the variance predicts":
+            lambda n: (n.tails().rise > 2.9 * n.tails().predicted).all(),
+        "the differences between the rises are within their errors, or nearly so":
+            lambda n: all(high.rise - low.rise < 3 * np.hypot(high.rise_se, low.rise_se)
+                          for high, low in n.rises_of()),
+        r"have values of $\log \hat p(x)$ more than a nat apart":
+            lambda n: np.ptp([float(end) for end in n.one_decoder().split(" to ")]) > 1,
+    },
+    "notebooks/snr": {
+        "Near the optimum that is the whole reason":
+            lambda n: min(n.shares_of_signal(near=True)) > 0.95,
+        "but half or more of what MIWAE gains for the inference network is lower noise":
+            lambda n: max(n.shares_of_signal(near=False)) < 0.51,
+    },
+}
+# fmt: on
+PHRASES = [(page, phrase) for page, facts in SENTENCES.items() for phrase in facts]
 
 
-def test_with_the_mixture_for_both_networks_the_chosen_beta_does_as_well_as_the_best_fixed(n):
-    both = {metric: n.chosen(metric, "ciwae-chosen-both").value for metric in SCORES}
-    fixed = {metric: n.trained("ciwae drep", metric, "earlier").value for metric in SCORES}
-    for metric in SCORES:
-        noise = training_noise(n.archive, "ciwae", "iwae", metric).sd
-        assert abs(both[metric] - fixed[metric]) < noise
-    assert n.chosen("iwae_64").value < min(both["iwae_64"], fixed["iwae_64"])
-    assert n.chosen("log_px").value > max(both["log_px"], fixed["log_px"])
+@cache
+def as_read(page):
+    """The text of a page, with … for each number that it asks for."""
+    if page.startswith("notebooks/"):
+        cells = json.loads((ROOT / f"{page}.ipynb").read_text())["cells"]
+        text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    else:
+        text = (ROOT / "book" / f"{page}.md").read_text()
+    return re.sub(r"\{\{.*?\}\}", "…", text)
 
 
-# Importance weights
+@pytest.mark.parametrize(("page", "phrase"), PHRASES)
+def test_the_sentences_stand_on_their_pages(page, phrase):
+    assert phrase in as_read(page)
 
 
-def test_most_images_have_tails_too_heavy_and_iwae_the_heaviest(n):
-    found = n.archive.table("proposals")[0]
-    assert (found.khat_above > 0.8).all()
-    for _, of_setting in found.groupby("setting"):
-        medians = of_setting.set_index("method").khat_median
-        assert medians.idxmax() == "iwae"
-    of_method = found.pivot(index="method", columns="setting", values="khat_median")
-    assert (of_method["omniglot-reference"] > of_method["mnist-reference"]).all()
+@pytest.mark.parametrize(("page", "phrase"), PHRASES)
+def test_what_the_pages_say_is_true_of_the_records(n, page, phrase):
+    assert SENTENCES[page][phrase](n)
 
 
-def test_log_px_rises_with_samples_by_several_times_what_the_variance_predicts(n):
-    """Whether the rises differ is not clear: no two of a setting are three errors apart."""
-    found = n.archive.table("proposals")[0]
-    assert (found.rise > 0.08).all()
-    assert (found.rise > 2.9 * found.predicted).all()
-    for _, of_setting in found.groupby("setting"):
-        highest, lowest = (
-            of_setting.loc[of_setting.rise.idxmax()],
-            of_setting.loc[of_setting.rise.idxmin()],
-        )
-        assert highest.rise - lowest.rise < 3 * np.hypot(highest.rise_se, lowest.rise_se)
-
-
-# preregistered.md
-
-
-def test_nine_statements_hold_and_one_is_refuted(n):
-    text = n.fact("hypotheses")
-    assert text.count("**holds**") == 9
-    assert text.count("**refuted**") == 1
-
-
-def test_ciwaes_statement_on_log_px_holds_with_less_room_than_the_scores_bias(n):
-    rises = n.archive.table("proposals")[0].set_index("setting").rise["mnist-reference"]
-    room = {}
-    for h in preregistered.HYPOTHESES:
-        if h.metric == "log_px":
-            found = preregistered.differences(n.archive, h)
-            room[h.method] = preregistered.family_interval(found).low - h.margin
-    assert 0.02 < room["ciwae"] < 0.025 < rises.min()
-    assert min(room["piwae"], room["miwae"]) > 3 * rises.max()
-
-
-# claims.md
-
-
-def test_no_clear_comparison_is_one_by_chance_when_all_are_counted(n):
-    """Benjamini and Hochberg's procedure at 5 % keeps every one, and by far."""
-    found = claims.correction(n)
-    assert found.tests > found.clear > 10
-    assert found.percent_false < 5
-    assert float(n.correction("percent_false")) >= found.percent_false
-    assert found.expected <= float(n.correction("expected")) <= 0.1
-    assert n.correction("clear") == str(found.clear)
+@pytest.mark.parametrize(
+    "page", ["index", "protocol", "claims", "preregistered", "mnist", "omniglot"]
+)
+def test_the_pages_that_speak_of_log_px_say_how_far_it_depends_on_the_proposal(page):
+    assert '{{ n.fact("one decoder") }}' in (ROOT / "book" / f"{page}.md").read_text()
 
 
 @pytest.mark.parametrize(
     ("by_the_paper", "otherwise"),
     [
-        (True, {"its log p̂ is better than IWAE's": Outcome.NOT_SETTLED}),
+        pytest.param(
+            True,
+            {"its log p(x) is better than IWAE's": Outcome.NOT_SETTLED},
+            marks=pytest.mark.xfail(strict=True, reason="it was so of log p-hat; the page is old"),
+        ),
         (
             False,
             {
@@ -1218,31 +1092,16 @@ def test_three_verdicts_depend_on_whose_trainings_noise_is_borrowed(
     n, monkeypatch, by_the_paper, otherwise
 ):
     """The protocol says which, and that MIWAE's log p-hat put together does not."""
+    assert "Three verdicts depend on this choice" in as_read("protocol")
     before = {claim.text: claim.check(n).outcome for claim in CLAIMS}
 
     def of_one_pipeline(archive, a, b, metric, released=False):
         return training_noise(archive, a, b, metric, by_the_paper)
 
     monkeypatch.setattr(evidence, "training_noise", of_one_pipeline)
-    changed = {}
-    for claim in CLAIMS:
-        outcome = claim.check(n).outcome
-        if outcome is not before[claim.text]:
-            changed[claim.text] = outcome
+    after = {claim.text: claim.check(n).outcome for claim in CLAIMS}
+    changed = {text: found for text, found in after.items() if found is not before[text]}
     assert len(changed) == len(otherwise)
-    for text, outcome in otherwise.items():
-        assert [found for name, found in changed.items() if text in name] == [outcome]
-    assert behind(n.pooled("miwae", "log_px").mean)
-
-
-def test_the_papers_noise_is_larger_than_ours_but_in_iwae_64(n):
-    """The table of the protocol; so neither is always the cautious choice."""
-    for metric, larger in (("iwae_64", False), ("log_px", True), ("minus_kl", True)):
-        noises = [training_noise(n.archive, m, "iwae", metric).sd for m in ("piwae", "miwae")]
-        theirs = n.changed_in_the_paper(metric).value
-        assert theirs > max(noises) if larger else theirs < min(noises)
-
-
-def test_the_vaes_trainings_differ_most_among_themselves(n):
-    spread = {m: training_noise(n.archive, m, "iwae", "log_px").sd for m in OTHERS}
-    assert max(spread, key=spread.get) == "vae"
+    for text, expected in otherwise.items():
+        assert [found for name, found in changed.items() if text in name] == [expected]
+    assert n.together("log_px").behind

@@ -61,10 +61,6 @@ def test_estimates_of_the_elbo_have_the_closed_forms_mean_and_variance():
 
 
 def test_gradients_are_those_of_the_density():
-    """They are those of log-densities by torch.distributions, K = 5, M = 3.
-
-    The method is PIWAE, so theta has IWAE's bound and phi MIWAE's.
-    """
     from torch.distributions import Normal
 
     x, mu, mean = snr.problem(0, NEAR)
@@ -175,23 +171,6 @@ def test_planted_exponents_are_found_and_errors_are_those_of_the_draws():
     assert mean.se == pytest.approx(sizes.sem())
 
 
-def measured(layout):
-    """A row of 10,000 estimates in one problem near the optimum."""
-    return snr.row("here", layout, 0, snr.gradient_estimates(layout, 10_000, 0, NEAR))
-
-
-def test_near_the_optimum_the_rates_are_the_theorys():
-    """They are from K = 16 to 256; for independent groups it is the root of M."""
-    rows = pd.DataFrame([measured(Layout("iwae", 1, K)) for K in (16, 256)])
-    assert exponent(rows, "theta", (16, 256)) == pytest.approx(0.5, abs=0.02)
-    assert exponent(rows, "phi", (16, 256)) == pytest.approx(-0.5, abs=0.15)
-    one = measured(Layout("miwae", 1, 8))
-    sixteen = measured(Layout("miwae", 16, 8))
-    for net in ("theta", "phi"):
-        ratios = [(r[f"{net}_signal"] / r[f"{net}_noise"]) ** 0.5 for r in (one, sixteen)]
-        assert ratios[1] / ratios[0] == pytest.approx(4, rel=0.1)
-
-
 @pytest.fixture
 def tiny():
     """A model of one run, in double precision."""
@@ -199,10 +178,6 @@ def tiny():
 
 
 def test_gradients_in_a_network_are_those_of_the_density(tiny):
-    """They are those of log-densities by torch.distributions.
-
-    M, K, batch = 3, 5, 7; the method is PIWAE.
-    """
     from torch.distributions import Bernoulli, Normal
 
     def noise(shape):

@@ -64,6 +64,7 @@ def test_a_file_that_is_not_there_is_one_line(capsys):
 
 def test_every_run_is_in_one_job_with_runs_that_share_its_stack():
     runs = plan("all", "mnist", seed="0,1,2", profile="short")
+    assert sweep.jobs_of(runs, slot=1) == sweep.jobs_of(list(runs), slot=1)
     runs += [replace(e, epochs=4) for e in runs] + plan("all", model="larger", profile="short")
     for device in costs.DEVICE_COSTS:
         jobs = sweep.jobs_of(runs, device, slot=60)
@@ -96,12 +97,6 @@ def test_without_room_for_one_run_there_is_one_line():
         sweep.jobs_of(plan("vae", profile="short"), "cuda", memory=1)
     with pytest.raises(ReproError, match="must be above 0"):
         sweep.jobs_of(plan("vae", profile="short"), slot=0)
-
-
-def test_the_packing_does_not_depend_on_what_is_done():
-    """So that a job that is submitted again is the same job."""
-    runs = sweep.listed_runs(SMOKE)
-    assert sweep.jobs_of(runs, slot=1) == sweep.jobs_of(list(runs), slot=1)
 
 
 def test_the_command_prints_the_jobs_and_trains_one(tmp_path, capsys):

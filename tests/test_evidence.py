@@ -64,7 +64,7 @@ def test_figure_4_gives_scores_in_the_order_of_beta_and_the_highest_learned_one(
         write_record(tmp_path, e, value=-90.0 - number)
         scores[e.method, e.beta] = -90.0 - number
     evidence = Evidence(str(tmp_path))
-    for r in evidence.of_betas():
+    for r in evidence.runs_of_betas():
         start = r.experiment.beta
         curve = {"epoch": [1, 2, 3], "beta": [start / 2, start / 5, start / 10]}
         vars(r)["curve"] = pd.DataFrame(curve)

@@ -13,9 +13,9 @@ from repro.studies.curves import (
     WINDOWS,
     blocks_of_logs,
     leads_in_logs,
-    of_same_images,
     over_seeds_by_epoch,
     rolling,
+    with_log_px_of_same_images,
 )
 from repro.studies.style import COLOURS, MARKERS, STYLE
 from repro.verify import looks_the_same
@@ -259,9 +259,13 @@ def test_no_epoch_mixes_log_px_of_different_numbers_of_images(results):
     for record in new:
         with_curve(record, log_px_images={1: 1000, 4: 1000}, log_px={1: -90, 4: -89, 5: -88})
     measured = [1, 2, 3, 4, 5]
-    assert epochs_of(of_same_images(curves_of([old, *new]))) == [[2, 3, 5], [1, 4, 5], [1, 4, 5]]
-    assert epochs_of(of_same_images(curves_of([old, new[0]]))) == [measured, [5]]
-    assert of_same_images(curves_of([])).empty
+    assert epochs_of(with_log_px_of_same_images(curves_of([old, *new]))) == [
+        [2, 3, 5],
+        [1, 4, 5],
+        [1, 4, 5],
+    ]
+    assert epochs_of(with_log_px_of_same_images(curves_of([old, new[0]]))) == [measured, [5]]
+    assert with_log_px_of_same_images(curves_of([])).empty
 
 
 def epochs_of(curves):

@@ -244,11 +244,11 @@ class Told(Numbers):
         return one_length and len(used) == 10 and missing == []
 
     def of_fixed_betas(self, metric="iwae_64"):
-        return np.array([self.of_beta("ciwae", beta, metric).value for beta in BETAS])
+        return np.array([self.value_at_beta("ciwae", beta, metric).value for beta in BETAS])
 
     def learned_betas(self):
         """By epoch from each start, the start first."""
-        runs = figure4.by_beta(self.of_betas(), "ciwae-learned")
+        runs = figure4.by_beta(self.runs_of_betas(), "ciwae-learned")
         assert [*runs] == [*BETAS]
         return [[beta, *record.curve.beta] for beta, (record,) in runs.items()]
 
@@ -757,7 +757,7 @@ SENTENCES = {
         "Its loss and IWAE-64 are the longer run's to the last digit":
             Told.the_repeated_steps_are_the_same,
         r"With $\beta$ = 0.1, 0.3, 0.5, 0.7 and 0.9 IWAE-64 ends at":
-            lambda n: [*figure4.by_beta(n.of_betas(), "ciwae")] == [0.1, 0.3, 0.5, 0.7, 0.9],
+            lambda n: [*figure4.by_beta(n.runs_of_betas(), "ciwae")] == [0.1, 0.3, 0.5, 0.7, 0.9],
         "It is best in the middle": lambda n: np.argmax(n.of_fixed_betas()) in (1, 2, 3),
         r"The gap shrinks steadily as $\beta$ grows":
             lambda n: falls(n.of_fixed_betas("minus_kl")[::-1]),
@@ -783,11 +783,11 @@ SENTENCES = {
     },
     "decisions": {
         "with the same initial weights and other noise, differ by at most":
-            lambda n: abs(n.of_precision("mean").value) < 0.25
-            and n.of_precision("largest").value < 0.75,
+            lambda n: abs(n.change_by_tf32("mean").value) < 0.25
+            and n.change_by_tf32("largest").value < 0.75,
         "in both directions and less than seeds of one method can be apart":
-            lambda n: n.of_bfloat16("largest").value < n.apart_after_13_epochs()
-            and Differences([n.of_bfloat16("mean")]).level,
+            lambda n: n.change_by_bfloat16("largest").value < n.apart_after_13_epochs()
+            and Differences([n.change_by_bfloat16("mean")]).level,
     },
     "bound_or_estimator": {
         r"and in $\log \hat p(x)$ most of it, as far as that score can tell":

@@ -366,8 +366,8 @@ def test_table1_takes_its_error_between_seeds_and_never_mixes_lengths(tmp_path):
     for e in plan("piwae,miwae", profile="short"):  # with these more than half are there at 40
         write_record(tmp_path, e, -88)
     table = tables.table1("short", tmp_path)
-    of_ours = ("reference", "IWAE-64", "ours, 40 epochs")
-    assert tables.as_strings(table).loc[of_ours].tolist() == [
+    table_of_ours = ("reference", "IWAE-64", "ours, 40 epochs")
+    assert tables.as_strings(table).loc[table_of_ours].tolist() == [
         "−86.50 ± 0.29 (4 seeds)",
         "−88.00 ± 0.58",
         "−88.00 ± 0.58",

@@ -411,10 +411,11 @@ def test_ahead_is_judged_and_tells_each_difference_by_its_source(differences, as
 
 
 @pytest.mark.parametrize(
-    ("of_released", "caution"), [("0.50 ± 0.10 (PIWAE, MNIST, larger, log p̂)", CAUTION), ("", "")]
+    ("released_values", "caution"),
+    [("0.50 ± 0.10 (PIWAE, MNIST, larger, log p̂)", CAUTION), ("", "")],
 )
 def test_generative_networks_are_judged_by_log_px_where_no_other_measure_is_there(
-    of_released, caution
+    released_values, caution
 ):
     class Measured(Planted):
         def apart(self, setting, a, b, metric, whose="weights"):
@@ -423,9 +424,9 @@ def test_generative_networks_are_judged_by_log_px_where_no_other_measure_is_ther
 
     planted = {("ours", "mnist reference", "piwae"): Estimate(0.4, 0.1)}
     said = "our runs of 3280 epochs, one training each: 0.40 ± 0.10 (PIWAE, MNIST)"
-    if of_released:
+    if released_values:
         planted["weights", "mnist larger", "piwae"] = Estimate(0.5, 0.1)
-        said = f"released models, one training each: {of_released}; {said}"
+        said = f"released models, one training each: {released_values}; {said}"
     assert claims.ahead(Measured(planted), LOG_P, ("piwae",)) == (
         Outcome.HOLDS,
         f"log p(x) by annealed importance sampling minus IWAE's, {said}{caution}",
@@ -602,10 +603,10 @@ def test_a_larger_model_is_compared_with_the_distances_between_methods(larger, o
         ("log_px", "log p̂"),
     ):
 
-        def of_released(setting, asked, metric=metric):
+        def released_values(setting, asked, metric=metric):
             return values[setting] if asked == metric else {}
 
-        planted = SimpleNamespace(archive=Planted.archive, of_released=of_released)
+        planted = SimpleNamespace(archive=Planted.archive, released_values=released_values)
         verdict = claims.larger_model(planted)
         assert verdict.outcome is outcome
         if outcome is Outcome.HOLDS_IN_PART:
@@ -708,7 +709,7 @@ def test_the_reports_count_of_parameters_is_checked(monkeypatch, larger, verdict
 # A learned beta
 
 
-def of_betas(fixed, learned, epochs=WHOLE, missing=()):
+def runs_of_betas(fixed, learned, epochs=WHOLE, missing=()):
     """Evidence of Figure 4: scores of fixed and of learned betas from the same starts."""
     used = []
     for method, scores in (("ciwae", fixed), ("ciwae-learned", learned)):
@@ -735,11 +736,11 @@ def of_betas(fixed, learned, epochs=WHOLE, missing=()):
     ],
 )
 def test_a_learned_beta_must_be_steadier_and_better(fixed, learned, outcome):
-    assert claims.learned_beta(of_betas(fixed, learned)).outcome is outcome
+    assert claims.learned_beta(runs_of_betas(fixed, learned)).outcome is outcome
 
 
 def test_a_learned_beta_is_told_beside_fixed_ones_and_what_is_printed():
-    missing = claims.learned_beta(of_betas([], [], missing=["a run"]))
+    missing = claims.learned_beta(runs_of_betas([], [], missing=["a run"]))
     best = max(e.value for r in claims.TABLE1["report"].values() for e in r["log_px"].values())
     fixed, learned = claims.FIGURE4["fixed"], claims.FIGURE4["learned"]
     assert missing == (
@@ -749,7 +750,7 @@ def test_a_learned_beta_is_told_beside_fixed_ones_and_what_is_printed():
     )
     told = "fixed −90.00 ± 0.50, learned −89.00 ± 0.20, and a learned β ends at 0.02 or below"
     for epochs, called in ((13, "13 epochs, too short to count"), (WHOLE, "3280 epochs")):
-        planted = of_betas([-90.5, -90.0, -89.5], [-89.2, -89.0, -88.8], epochs)
+        planted = runs_of_betas([-90.5, -90.0, -89.5], [-89.2, -89.0, -88.8], epochs)
         of_whom = f"our runs of {called}, one training for each β"
         verdict = claims.learned_beta(planted)
         assert verdict.evidence == f"{missing.evidence}; in {of_whom}, {told}"

@@ -1,4 +1,4 @@
-"""What the printed numbers are: the report's tables beside its own logs and its released weights.
+"""The report's printed numbers beside its own logs and its released weights.
 
 The released evaluation computes 5,000 log-weights for every test image, in shuffled batches of 20,
 and slices the list of batches where the list of samples was meant. So its "IWAE-64" is log p-hat on
@@ -58,7 +58,7 @@ SUBSET = 64 * 20  # images in 64 batches
 
 
 class CellVerdict(StrEnum):
-    """What a printed cell of Table 1 is."""
+    """The verdict on a printed cell of Table 1."""
 
     CONFIRMED = "confirmed"
     DIFFERS = "differs"
@@ -79,17 +79,17 @@ class Cell(NamedTuple):
 
     @property
     def printed(self) -> float:
-        """What the report prints."""
+        """The value that the report prints."""
         return TABLE1["report"][self.model][self.metric][self.method].value
 
     @property
     def paper(self) -> Estimate | None:
-        """What the paper prints, if it does."""
+        """The value that the paper prints, if it does."""
         return TABLE1["paper"].get(self.model, {}).get(self.metric, {}).get(self.method)
 
     @property
     def logged(self) -> float:
-        """What the log gives, averaged as the report averages."""
+        """The log's value, averaged as the report averages."""
         return logged(self.block, self.metric)
 
     @property
@@ -111,7 +111,7 @@ class Cell(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where 95 % of printed cells lie when the released procedure meets these weights.
+        """The range of 95 % of printed cells when the released procedure meets these weights.
 
         Both of its estimates are of log p-hat, one on a random subset of the images; its "-KL" is
         about 0.
@@ -121,13 +121,13 @@ class Cell(NamedTuple):
 
     @property
     def inside(self) -> bool:
-        """Whether the printed cell lies in ``interval``."""
+        """True if the printed cell lies in ``interval``."""
         low, high = self.interval
         return low <= self.printed <= high
 
     @property
     def verdict(self) -> CellVerdict:
-        """What the printed cell is."""
+        """The verdict on the printed cell."""
         agrees = abs(self.z) < CLEAR
         if self.metric == "log_px":
             return CellVerdict.CONFIRMED if agrees else CellVerdict.DIFFERS
@@ -176,7 +176,7 @@ def table(archive: AnyArchive = None) -> pd.DataFrame:
 
 
 def _shown(cell: Cell) -> dict[str, object]:
-    """What the table shows of a cell, by source."""
+    """The values of a cell that the table shows, by source."""
     shown = {"printed": Estimate(cell.printed), "logs": Estimate(cell.logged)}
     if cell.record is None:
         shown |= {"95 % from": "", "95 % to": "", "corrected": NOT_RUN, "z": "", "verdict": ""}
@@ -205,7 +205,7 @@ def paired(archive: AnyArchive = None) -> pd.DataFrame:
 
 
 def closeness(archive: AnyArchive = None) -> pd.DataFrame:
-    """How near q comes to the posterior: ELBO - log p-hat = -KL(q || p(z|x)), by image."""
+    """The distance of q from the posterior: ELBO - log p-hat = -KL(q || p(z|x)), by image."""
     released = Archive.of(archive).released
     titles = ("ELBO", "ELBO − log p̂(x)", "effective sample size of 64", "active units")
     rows: Rows = defaultdict(dict)
@@ -269,7 +269,7 @@ def origins(results: AnyArchive = None) -> None:
 
 
 def _completeness(pairs: Collection[tuple]) -> tuple[int, int]:
-    """How many pairs are whole, and how many have at least one side."""
+    """The numbers of pairs that are whole, and that have at least one side."""
     return sum(map(all, pairs)), sum(map(any, pairs))
 
 
@@ -328,7 +328,7 @@ PROPOSALS = {  # what the table of proposals shows: title -> its value and its e
 
 
 def proposals(archive: AnyArchive = None) -> pd.DataFrame:
-    """How far log p-hat of the released models can be trusted, by their importance weights.
+    """The trust that log p-hat of the released models deserves, by their importance weights.
 
     Pareto's k-hat of 5,000 weights, and by how much log p-hat rises with 50,000: measured, and as
     half the relative variance of the mean weight predicts.
@@ -359,7 +359,7 @@ def by_drawer(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def findings(archive: AnyArchive = None) -> list[str]:
-    """What the tables above come to, in sentences of Markdown whose numbers are counted here."""
+    """A summary of the tables above, in sentences of Markdown whose numbers are counted here."""
     archive = Archive.of(archive)
     cells = cells_of_table1(archive)
     return [
@@ -375,13 +375,13 @@ def findings(archive: AnyArchive = None) -> list[str]:
 
 
 def _share(tests: Iterable[bool]) -> str:
-    """How many of several tests hold, as **3 of 10**."""
+    """The number of tests that hold, as **3 of 10**."""
     tests = list(map(bool, tests))
     return f"**{sum(tests)} of {len(tests)}**"
 
 
 def _of_printed_and_logged(cells: Sequence[Cell], blocks: pd.DataFrame) -> list[str]:
-    """Whether the printed table is the logs, and what the logged gap is."""
+    """A sentence on the printed table beside the logs, and on the logged gap."""
     per_log = blocks.groupby(["setting", "method"]).gap_mean.agg(["mean", "sem"])
     return [
         f"{_share(abs(c.printed - c.logged) < 0.0051 for c in cells)} printed cells of Table 1 "
@@ -393,7 +393,7 @@ def _of_printed_and_logged(cells: Sequence[Cell], blocks: pd.DataFrame) -> list[
 
 
 def _of_measured(cells: Sequence[Cell]) -> list[str]:
-    """What the printed cells are, by the weights behind them."""
+    """A sentence on the printed cells, by the weights behind them."""
     if not cells:
         return []
     log_px = [c for c in cells if c.metric == "log_px"]
@@ -417,7 +417,7 @@ def _of_measured(cells: Sequence[Cell]) -> list[str]:
 
 
 def _of_omniglot(archive: Archive) -> list[str]:
-    """How near log p-hat of the released Omniglot models is to the released logs."""
+    """A sentence on log p-hat of the released Omniglot models beside the released logs."""
     models = {m: archive.released.get(("omniglot", "reference", m)) for m in TABLE_METHODS}
     if not all(models.values()):
         return []
@@ -435,7 +435,7 @@ def _of_omniglot(archive: Archive) -> list[str]:
 
 
 def _of_ssim(archive: Archive) -> list[str]:
-    """How many printed SSIM values are the released weights', or fit a checkpoint's."""
+    """A sentence on the printed SSIM values that are the released weights', or a checkpoint's."""
     verdicts = similarity.verdicts(archive, "Figure")
     if not verdicts:
         return []

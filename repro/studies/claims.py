@@ -376,7 +376,7 @@ def larger_model(evidence: Evidence) -> Verdict:
 def _of_both_models(evidence: Evidence, metric: str) -> list[dict[str, float]]:
     """A metric of the released models on MNIST by method, or nothing if one lacks it."""
     settings = ("mnist reference", "mnist larger")
-    found = [evidence.of_released(setting, metric) for setting in settings]
+    found = [evidence.released_values(setting, metric) for setting in settings]
     return found if all(len(values) == len(TABLE_METHODS) for values in found) else []
 
 

@@ -101,7 +101,7 @@ def leads(profile: str = "best", archive: AnyArchive = None):
     archive = Archive.of(archive)
     shown = [r for exhibit in CURVES_OF.values() for r in archive.select(exhibit, profile).used]
     compared = [r for r in shown if r.experiment.method in ("iwae", *LEADERS)]
-    ours = _tidy(our_leads(of_same_images(curves_of(shown)))).assign(open=True)
+    ours = _tidy(our_leads(with_log_px_of_same_images(curves_of(shown)))).assign(open=True)
     logged = _tidy(leads_in_logs(archive))
     marks = {"markevery": [1, 3, 7, 15, -1]}
     panels = {"col": "setting", "col_order": CURVES_OF}
@@ -175,7 +175,7 @@ def _draw_logs(row, setting: str, archive: Archive, again: Sequence[Record]) -> 
 
 def _draw_ours(row, selection: Selection, window: int) -> None:
     """Our own curves."""
-    curves = of_same_images(curves_of(selection.used))
+    curves = with_log_px_of_same_images(curves_of(selection.used))
     log_px = over_seeds_by_epoch(curves, "log_px")
     iwae_64 = rolling(curves, "iwae_64", window)
     style.lines(iwae_64, "epoch", "iwae_64", row[0], errorbar="se", **MARKS)
@@ -220,7 +220,7 @@ def over_seeds_by_epoch(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
     return found.reset_index()
 
 
-def of_same_images(curves: pd.DataFrame) -> pd.DataFrame:
+def with_log_px_of_same_images(curves: pd.DataFrame) -> pd.DataFrame:
     """Curves with log p-hat of one number of test images at each epoch of a setting.
 
     Of the others' it is left out: most records have that number, or it is the larger one.
@@ -244,7 +244,7 @@ def say_what_is_missing(axes, missing: Sequence[Experiment]) -> None:
 def run_curves(shown: Sequence[Record]):
     """IWAE-64 and log p-hat of the test set by epoch, a line for each record."""
     some(shown)
-    curves = of_same_images(curves_of(shown))
+    curves = with_log_px_of_same_images(curves_of(shown))
     looks = {r.experiment.folder: style.look(r.experiment.method) for r in shown}
     of_runs = style.each_in_its("run", looks)
     figure, (axes,) = style.subplots(1, 2, (8, 3.4), sharey=True)

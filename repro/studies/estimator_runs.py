@@ -1,4 +1,4 @@
-"""What training makes of a bound and of the estimator of its gradient, from the records.
+"""Scores of trained bounds, and of estimators of their gradients, from the records.
 
 Runs are compared after the same number of epochs, wherever they went on to. A mean's error is what
 other seeds would change: by the spread between its own seeds where those are enough to tell it, and
@@ -74,7 +74,7 @@ def _bound(e: Experiment) -> str:
 
 
 def _with_groups(method: str, M: int) -> str:
-    """What MIWAE or PIWAE is called with M groups of the T samples."""
+    """The name of MIWAE or PIWAE with M groups of the T samples."""
     if M == 1:
         return f"iwae {USUAL}"
     if method == "miwae" and M == T:
@@ -136,7 +136,7 @@ class EstimatorRuns:
                     self.ended.setdefault(bound, []).append(record)
         self.rows = pd.DataFrame([*rows.values()], columns=["bound", "seed", *METRIC_TITLES])
 
-    def of_seeds(self, bound: str, metric: str) -> pd.Series:
+    def values_by_seed(self, bound: str, metric: str) -> pd.Series:
         """A metric of each seed."""
         return self.rows[self.rows.bound == bound].set_index("seed")[metric]
 
@@ -146,7 +146,7 @@ class EstimatorRuns:
 
     def value(self, bound: str, metric: str):
         """A metric's mean over seeds, with the error of the training if that is known."""
-        found = self.of_seeds(bound, metric)
+        found = self.values_by_seed(bound, metric)
         if found.empty:
             return NOT_RUN
         seeds = len(found)
@@ -166,7 +166,7 @@ class EstimatorRuns:
         return {M: value for M, value in found.items() if value}
 
     def gain(self, method: str, metric: str):
-        """What the doubly reparameterised gradient adds to a bound's metric."""
+        """The gain in a bound's metric by the doubly reparameterised gradient."""
         return self.apart(f"{method} {DOUBLY}", f"{method} {USUAL}", metric)
 
     def apart(self, a: str, b: str, metric: str):
@@ -188,18 +188,18 @@ class EstimatorRuns:
         return Estimate(first.value - second.value, se, dof, error_of=ErrorOf.SEEDS)
 
     def trainings_behind(self, a: str, b: str) -> str:
-        """How many trainings stand behind ``apart``."""
-        first, second = (len(self.of_seeds(bound, "iwae_64")) for bound in (a, b))
+        """The number of trainings behind ``apart``, in words."""
+        first, second = (len(self.values_by_seed(bound, "iwae_64")) for bound in (a, b))
         if first == second:
             return f"{plural(first, 'training')} each"
         return f"{first} and {plural(second, 'training')}"
 
     def share_closed(self, a: str, b: str, target: str, metric: str):
-        """How much of the way from ``b`` to ``target`` it is to ``a``, over the seeds of all three.
+        """The share of the way from ``b`` to ``target`` that ``a`` goes, over the seeds of all.
 
         NOT_RUN with fewer than two of them.
         """
-        by_seed = [self.of_seeds(bound, metric) for bound in (a, b, target)]
+        by_seed = [self.values_by_seed(bound, metric) for bound in (a, b, target)]
         found = pd.concat(by_seed, axis=1, join="inner").to_numpy()
         if len(found) < 2:
             return NOT_RUN
@@ -208,7 +208,7 @@ class EstimatorRuns:
 
 
 def _table(archive: AnyArchive = None, *, regime: Regime) -> pd.DataFrame:
-    """What training makes of each bound under both estimators, and what the other one gains."""
+    """Scores of each bound trained under both estimators, and the gain of the other one."""
     runs = EstimatorRuns(Archive.of(archive), regime)
     rows: Rows = {}
     for metric, title in METRIC_TITLES.items():
@@ -230,7 +230,7 @@ encoders_alone = partial(_table, regime=ENCODER_ALONE)
 
 
 def trained_groups(archive: AnyArchive = None) -> pd.DataFrame:
-    """What 40 epochs of training make of MIWAE and PIWAE with other numbers of groups."""
+    """Scores of MIWAE and PIWAE with other numbers of groups, after 40 epochs of training."""
     runs = EstimatorRuns(Archive.of(archive), BOTH_NETWORKS)
     rows: Rows = {}
     for method in GROUPED:

@@ -160,7 +160,7 @@ class Evidence:
         among = self.runs(setting, whose=whose)
         return difference(self.archive, first, second, metric, among)
 
-    def of_released(self, setting: str, metric: str) -> dict[str, float]:
+    def released_values(self, setting: str, metric: str) -> dict[str, float]:
         """A metric of the released models of a setting that have it, by method."""
         runs = self.runs(setting)
         if metric == LOG_P:
@@ -168,17 +168,17 @@ class Evidence:
             return {m.record.experiment.method: m.mean("ais").value for m in measured}
         return {r.experiment.method: r.metrics[metric]["value"] for r in runs}
 
-    def of_betas(self) -> list[Record]:
+    def runs_of_betas(self) -> list[Record]:
         """Our runs of Figure 4."""
         return self.archive.select("figure4").used
 
     def scores(self, method: str) -> np.ndarray:
         """IWAE-64 of our runs of Figure 4, in the order of beta."""
-        return figure4.scores_by_beta(self.of_betas(), method)
+        return figure4.scores_by_beta(self.runs_of_betas(), method)
 
     def highest_learned_beta(self, epoch: int | None = None) -> float | None:
         """The highest learned beta after an epoch, by default the last; None without runs."""
-        of_each_start = figure4.by_beta(self.of_betas(), "ciwae-learned").values()
+        of_each_start = figure4.by_beta(self.runs_of_betas(), "ciwae-learned").values()
         curves = [r.curve.set_index("epoch").beta for runs in of_each_start for r in runs]
         if not curves:
             return None

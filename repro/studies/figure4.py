@@ -10,7 +10,7 @@ from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, estimate_of, ove
 from repro.studies import style
 from repro.studies.captions import OVER_IMAGES
 from repro.studies.curves import nodes_of, say_what_is_missing, without_the_first_tenth
-from repro.studies.frames import AnyArchive, Rows, of_ours
+from repro.studies.frames import AnyArchive, Rows, table_of_ours
 from repro.studies.reported import FIGURE4
 from repro.words.exhibits import KINDS_OF_BETA
 
@@ -30,7 +30,7 @@ def betas(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
     for said, fixed in (("report, text", "fixed"), ("report, caption", "fixed, caption")):
         printed = {"fixed": FIGURE4[fixed], "learned": FIGURE4["learned"], end: ""}
         rows[(said,)] = printed
-    return of_ours(rows, ["beta"], selection, f"{OVER_IMAGES}, where not said otherwise")
+    return table_of_ours(rows, ["beta"], selection, f"{OVER_IMAGES}, where not said otherwise")
 
 
 def by_beta(shown: Sequence[Record], method: str) -> dict[float, list[Record]]:

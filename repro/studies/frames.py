@@ -1,4 +1,4 @@
-"""What tables are made with, and where their cells become text.
+"""The making of tables, and the places where their cells become text.
 
 A table is a DataFrame whose cells are ``Estimate``, ``NOT_RUN`` or words. Its ``attrs`` hold a
 caption that says where the numbers come from, and the commands that would make what is missing.
@@ -52,7 +52,7 @@ def _with_seeds_in_label(index: tuple, row: Mapping[str, object]) -> tuple[tuple
     return (*index[:-1], label), shown
 
 
-def of_ours(rows: Rows, levels: Sequence[str], selection: Selection, error: str):
+def table_of_ours(rows: Rows, levels: Sequence[str], selection: Selection, error: str):
     """A table of our own runs."""
     used = selection.used
     caption = f"Ours: {conditions(used, error)}" if used else conditions(used)

@@ -28,7 +28,7 @@ ALL_COUNTS = tuple(layout.K for layout in SWEPT)
 
 
 def places(archive: Archive) -> list[tuple[str, pd.DataFrame]]:
-    """Where gradients were measured, and the rows of each place."""
+    """The places where gradients were measured, and the rows of each."""
     return [*archive.table("gradients")[0].groupby("where", sort=False)]
 
 
@@ -271,7 +271,7 @@ RATES = {  # (network, estimator) -> title and look
 
 @style.styled()
 def samples_and_clarity(archive: AnyArchive = None):
-    """How gradients change with K: IWAE's rates against the ESS, and phi's SNR in networks.
+    """The change of gradients with K: IWAE's rates against the ESS, and phi's SNR in networks.
 
     In the networks, filled: the usual estimator; open: the doubly reparameterised one.
     """

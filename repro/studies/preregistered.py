@@ -187,6 +187,6 @@ def outcomes(archive: AnyArchive = None):
 
 
 def _ends(differences: pd.Series) -> tuple[float, float]:
-    """Where the interval of a mean begins and ends, for seaborn."""
+    """Both ends of the interval of a mean, for seaborn."""
     interval = family_interval(differences.to_numpy())
     return interval.low, interval.high

@@ -72,7 +72,7 @@ FACTS: dict[str, Callable[..., object]] = {  # what a study says in words, Markd
 
 @dataclass(frozen=True)
 class Numbers(Evidence):
-    """What the book's prose may ask; two are equal if their records and code are."""
+    """Numbers that the book's prose may ask; two are equal if their records and code are."""
 
     fingerprint: str = field(init=False)
 
@@ -115,7 +115,7 @@ class Numbers(Evidence):
         return _from_to(found[of_setting].eval(quantity), digits)
 
     def design(self, table: str, name: str) -> int:
-        """What the provenance of a table says of how it was measured."""
+        """A number of a table's design, from its provenance."""
         return self.archive.table(table)[1][name]
 
     # One setting
@@ -131,11 +131,11 @@ class Numbers(Evidence):
         return _over_seeds(found, full_name, among)
 
     def printed(self, source: str, setting: str, method: str, metric: str) -> Estimate:
-        """What the paper or the report prints in Table 1."""
+        """The value that the paper or the report prints in Table 1."""
         return TABLE1[source][setting.split()[1]][metric][method]
 
     def below(self, setting: str, method: str):
-        """How far the released weights' ELBO lies below log p-hat: KL(q || p(z|x))."""
+        """The distance of the released weights' ELBO from log p-hat: KL(q || p(z|x))."""
         runs = self.runs(setting, method)
         if not runs:
             return NOT_RUN
@@ -143,7 +143,7 @@ class Numbers(Evidence):
         return Estimate.mean_of(images["log_px"] - images["elbo"], ErrorOf.IMAGES)
 
     def binarisation(self, setting: str) -> str:
-        """How far another binarisation moves IWAE-64: the lowest and the highest deviation."""
+        """The deviation of IWAE-64 between binarisations: the lowest and the highest."""
         runs = self.runs(setting)
         return _from_to([r.metrics["iwae_64"]["binarisation_sd"] for r in runs])
 
@@ -167,13 +167,13 @@ class Numbers(Evidence):
         return Estimate(values[0]) if values and values[0] is not None else NOT_RUN
 
     def gain_of_size(self, method: str, metric: str):
-        """What the larger model has over the reference model: the released weights, paired."""
+        """The larger model's lead over the reference model: the released weights, paired."""
         larger = self.runs("mnist larger", method)
         reference = self.runs("mnist reference", method)
         return evidence.difference(self.archive, larger, reference, metric)
 
     def faster(self, method: str, epoch: int):
-        """How far the larger model's IWAE-64 is ahead after as many epochs: our runs, seed 0."""
+        """The larger model's lead in IWAE-64 after as many epochs: our runs, seed 0."""
         larger = self.after("mnist larger", method, epoch)
         reference = self.after("mnist reference", method, epoch)
         return larger - reference if larger and reference else NOT_RUN
@@ -213,13 +213,13 @@ class Numbers(Evidence):
         return rounded_up(self.archive.table("figure4")[0].furthest.max())
 
     def figure4(self, name: str) -> Estimate:
-        """What the report says of Figure 4."""
+        """A value that the report prints for Figure 4."""
         return FIGURE4[name]
 
-    def of_beta(self, method: str, beta: float, metric: str = "iwae_64"):
+    def value_at_beta(self, method: str, beta: float, metric: str = "iwae_64"):
         """A metric of our run with this beta, fixed (``ciwae``) or at the start."""
-        runs = figure4.by_beta(self.of_betas(), method).get(beta, [])
-        return _over_seeds(runs, metric, self.of_betas())
+        runs = figure4.by_beta(self.runs_of_betas(), method).get(beta, [])
+        return _over_seeds(runs, metric, self.runs_of_betas())
 
     def chosen(self, metric: str = "iwae_64", method: str = "ciwae-chosen"):
         """A metric of our runs that choose their beta."""
@@ -232,12 +232,12 @@ class Numbers(Evidence):
         return f"{number(values.min())} and {number(values.max())}"
 
     def seeds_of_chosen(self) -> str:
-        """How many of our runs choose their beta."""
+        """The number of our runs that choose their beta."""
         return plural(len(figure4.chosen_betas(self.archive)), "seed")
 
     def over_betas(self, method: str):
         """IWAE-64 over the betas: mean ± standard deviation, our own runs."""
-        return figure4.spread_over_betas(self.of_betas(), method)
+        return figure4.spread_over_betas(self.runs_of_betas(), method)
 
     def between_betas(self, method: str) -> str:
         """IWAE-64 over the betas, from the lowest to the highest: our own runs."""
@@ -249,14 +249,14 @@ class Numbers(Evidence):
         highest = self.highest_learned_beta(epoch)
         return str(NOT_RUN) if highest is None else rounded_up(highest)
 
-    def of_precision(self, which: str) -> Estimate:
+    def change_by_tf32(self, which: str) -> Estimate:
         """IWAE-64 in TF32 minus float32 on Omniglot after 40 epochs: ``largest`` or ``mean``."""
         exact = plan("all", OMNIGLOT, profile="short", precision="float32")
         rounded = plan("all", OMNIGLOT, profile="full", precision="tf32")
         apart = self._iwae_64_after(40, rounded) - self._iwae_64_after(40, exact)
         return Estimate(float(np.abs(apart).max() if which == "largest" else apart.mean()))
 
-    def of_bfloat16(self, which: str) -> Estimate:
+    def change_by_bfloat16(self, which: str) -> Estimate:
         """IWAE-64 in bfloat16 minus TF32, on MNIST after 13 epochs: ``largest`` or ``mean``."""
         words = {"dataset": "mnist", "seed": "10,11", "profile": "short"}
         rounded = plan("all", epochs=13, precision="bf16", **words)
@@ -293,7 +293,7 @@ class Numbers(Evidence):
         return EstimatorRuns(self.archive, TRAININGS[where]).apart(a, b, metric)
 
     def share_closed(self, a: str, b: str, target: str, metric: str, where: str = "both"):
-        """How much of the way in a metric from ``b`` to ``target`` it is to ``a``, in percent.
+        """The share of the way in a metric from ``b`` to ``target`` that ``a`` goes, in percent.
 
         In parentheses Fieller's interval, 95 %, over the seeds that all three have.
         """
@@ -328,20 +328,20 @@ class Numbers(Evidence):
     # The work as a whole
 
     def parameters(self, model: str) -> str:
-        """How many a model has."""
+        """The number of parameters of a model."""
         return f"{MODELS[model].parameters:,}"
 
     def watts(self, kind: str) -> str:
-        """What a device is taken to draw: ``cuda``, or a core of a ``cpu``."""
+        """The power that a device is taken to draw: ``cuda``, or a core of a ``cpu``."""
         return str(DEVICE_COSTS[kind].watts)
 
     def minutes(self, exhibit: str) -> str:
-        """How long the training of an exhibit's runs took, all together."""
+        """The time that the training of an exhibit's runs took, all together."""
         seconds = sum(r.provenance.seconds["training"] for r in self.archive.select(exhibit).used)
         return f"{seconds / 60:.1f} minutes" if seconds else "no time yet"
 
     def length(self, exhibit: str) -> str:
-        """How long our runs of an exhibit were, in words."""
+        """The length of our runs of an exhibit, in words."""
         selection = self.archive.select(exhibit)
         used, missing = selection
         if not used:
@@ -370,13 +370,13 @@ class Numbers(Evidence):
         return rounded_up(value) if isinstance(value, float) and value else str(value)
 
     def count_of_claims(self) -> str:
-        """How many claims there are, and how many came to each outcome."""
+        """The number of claims, and of those that came to each outcome."""
         outcomes = Counter(verdict.outcome for verdict in claims.judged(self).values())
         parts = [f"{count} × *{outcome}*" for outcome, count in outcomes.most_common()]
         return f"{outcomes.total()} claims ({', '.join(parts)})"
 
     def paper(self) -> str:
-        """Where this book is as a PDF, or how to make it."""
+        """A link to this book as a PDF, or the command that makes it."""
         if (self.archive.folder.parent / "_build" / "report.pdf").exists():
             return '<a href="report.pdf">PDF</a>'
         return "PDF: `make pdf`"

@@ -21,8 +21,8 @@ from repro.studies.frames import (
     by_method,
     for_methods,
     framed,
-    of_ours,
     row_of,
+    table_of_ours,
 )
 from repro.studies.reported import SSIM
 from repro.studies.style import nothing, styled, subplots, tiled, with_conditions
@@ -67,11 +67,11 @@ def table2(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
             rows[trained, source] = row_of(runs, partial(ssim_spread, tested=version))
         rows[trained, "report"] = for_methods(printed)
     error = f"SSIM on {version} ± standard deviation over the test images, as the report gives it"
-    return of_ours(rows, ["trained on", "source"], selection, error)
+    return table_of_ours(rows, ["trained on", "source"], selection, error)
 
 
 class SsimVerdict(StrEnum):
-    """What a printed SSIM is."""
+    """The verdict on a printed SSIM."""
 
     CONFIRMED = "confirmed"
     CHECKPOINT = "fits best checkpoint"
@@ -87,7 +87,7 @@ class Comparison(NamedTuple):
 
     @property
     def verdict(self) -> SsimVerdict | None:
-        """What the printed value is; None if the weights were not measured."""
+        """The verdict on the printed value; None if the weights were not measured."""
         if self.again is None:
             return None
         near = NEAR[self.printed.digits]

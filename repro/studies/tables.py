@@ -35,11 +35,11 @@ from repro.studies.frames import (
     by_method,
     for_methods,
     framed,
-    of_ours,
     row_of,
     show,
     show_origins,
     show_source,
+    table_of_ours,
     to_fill,
 )
 from repro.studies.gradients import snr_estimators, snr_exponents, snr_in_training, snr_ratios
@@ -82,7 +82,7 @@ def table1(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
                 if of_mnist and model in printed:
                     rows[model, title, source] = for_methods(printed[model][metric])
     error = f"{OVER_IMAGES}; the paper's ± is as printed, over four runs"
-    return of_ours(rows, ["model", "metric", "source"], selection, error)
+    return table_of_ours(rows, ["model", "metric", "source"], selection, error)
 
 
 def differences_in_table1(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:

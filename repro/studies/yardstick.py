@@ -133,7 +133,7 @@ def lead(a: Measured, b: Measured, name: str) -> Estimate:
     return Estimate.mean_of(a.values[name] - b.values[name], ErrorOf.IMAGES)
 
 
-def of_proposal(a: Measured, b: Measured) -> Estimate:
+def proposals_part(a: Measured, b: Measured) -> Estimate:
     """The proposal's part of a lead in log p-hat: that lead minus the one by AIS."""
     in_log_px = a.values["log_px"] - b.values["log_px"]
     in_ais = a.values["ais"] - b.values["ais"]
@@ -166,7 +166,7 @@ def lead_table(archive: AnyArchive = None) -> pd.DataFrame:
         row = {
             "by AIS": by_ais,
             "by log p̂": lead(m, iwae, "log_px"),
-            "the proposal's": of_proposal(m, iwae),
+            "the proposal's": proposals_part(m, iwae),
         }
         source = m.source.split(",")[0]
         key = (source, e.setting, e.method, e.estimator)

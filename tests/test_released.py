@@ -56,6 +56,14 @@ def test_ciwae_at_one_sample_is_a_vae_with_two_whatever_the_name():
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_vae_has_one_sample():
+    (e,) = plan("vae")
+    assert (e.M, e.K) == (1, 1)
+    stack = make([e], few_digits(500))
+    stack.step()
+    assert stack.losses[0].isfinite().all()
+
+
 def test_a_free_beta_descends_through_zero_and_the_objective_is_no_bound_then():
     stack = make(plan("ciwae-learned", K=64), few_digits(500))
     stack.learning_rate.fill_(0.05)
@@ -87,6 +95,5 @@ def test_words_that_the_released_code_does_not_heed_are_refused():
     with pytest.raises(ReproError, match="unknown protocol 'relased'; did you mean 'released'"):
         experiments.plan("vae", profile="smoke", protocol="relased")
     assert [e.method for e in plan("all")] == ["piwae", "ciwae", "vae"]
-    assert (plan("vae")[0].M, plan("vae")[0].K) == (1, 1)
     assert plan("piwae")[0].name == "piwae-M10-K10-seed0-released"
     assert plan("ciwae", K=64)[0].command.endswith("--protocol released --K 64 --profile smoke")

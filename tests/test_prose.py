@@ -581,6 +581,9 @@ SENTENCES = {
             lambda n: all(n.ours(setting, "miwae", "log_p").behind for setting in UNSEEN),
         r"More than half of that is hidden in $\log \hat p(x)$":
             lambda n: max(n.seen_by_log_px(setting, "MIWAE(8,8)") for setting in UNSEEN) < 0.5,
+        "The report's MIWAE is behind as well with this model":
+            lambda n: max(n.theirs(s, "miwae", "log_p").values[0] for s in UNSEEN) < 0
+            and n.together("log_p").behind,
         "A third of what it gained there is a better proposal and two thirds":
             lambda n: 0.6 < 1 / n.seen_by_log_px(MNIST, "IWAE(64) drep") < 0.73,
         "that in the gap on MNIST alone":
@@ -598,6 +601,8 @@ SENTENCES = {
             lambda n: min(lead.iloc[0] for (m, _), lead in n.leads().items() if m == "miwae") > 1,
     },
     "mnist": {
+        "by … and MIWAE's by …, neither clearly":
+            lambda n: n.theirs(MNIST, "piwae miwae", "log_p").level,
         "Each method was trained for the first six of the eight stages":
             lambda n: n.lengths(MNIST) == {(MILESTONES[5], 0)},
         "All four are clear, as those of PIWAE, MIWAE and CIWAE were after 40 epochs":
@@ -912,15 +917,14 @@ SENTENCES = {
         "not worse on MNIST (…)": lambda n: n.ours(MNIST, "piwae", "log_p").nominally_ahead,
         "and CIWAE's by more":
             lambda n: all(falls(n.ours(s, "miwae ciwae", "log_p").values) for s in UNSEEN),
-        "the three comparisons of MIWAE with the reference model are clear: …":
-            lambda n: n.together("log_px").behind and str(n.pooled("miwae", "log_px"))
-            == "−0.42 ± 0.07 (3 comparisons, χ² = 0.3 with 2 degrees of freedom)",
+        "With the larger model MIWAE's generative network ends level with IWAE's":
+            lambda n: n.theirs(LARGER, "miwae", "log_p").level,
+        "With the reference model it ends behind, and so does ours on Omniglot":
+            lambda n: n.together("log_p").behind and n.ours(OMNIGLOT, "miwae", "log_p").behind,
         "for MIWAE that in IWAE-64 is not clear on MNIST with the reference model":
             lambda n: n.theirs(MNIST, "miwae", "iwae_64").level,
         "and that in the gap is not clear with the larger one":
             lambda n: n.where_miwae_leads("minus_kl") == [MNIST, OMNIGLOT],
-        "A poorer proposal is hardly the reason, for MIWAE's gap is the smaller one":
-            lambda n: n.together("minus_kl").ahead and n.together("iwae_64").level,
         "Its conclusion that they match IWAE's generative network holds in part":
             lambda n: n.outcome("MIWAE and PIWAE match IWAE's") is Outcome.HOLDS_IN_PART,
         "for a PIWAE trained as the paper says":

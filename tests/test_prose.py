@@ -673,6 +673,11 @@ SENTENCES = {
     "omniglot": {
         "These leads are larger than on MNIST, though by less than two":
             lambda n: n.more_on_omniglot("iwae_64").nominally_ahead,
+        "Their generative networks are clearly behind IWAE's":
+            lambda n: n.theirs(OMNIGLOT, "piwae miwae", "log_p").behind,
+        r"$\log \hat p(x)$ shows less than half of that":
+            lambda n: (n.theirs(OMNIGLOT, "piwae miwae", "log_px").values
+            > 0.5 * n.theirs(OMNIGLOT, "piwae miwae", "log_p").values).all(),
         "PIWAE and MIWAE improve IWAE-64 here as well":
             lambda n: n.outcome("PIWAE and MIWAE improve IWAE-64") is Outcome.HOLDS,
         "for as long as the report trained them": lambda n: n.lengths(OMNIGLOT) == {(1000, 0)},

@@ -25,6 +25,7 @@ from repro.studies import (
     preregistered,
     reported,
     similarity,
+    yardstick,
 )
 from repro.studies.claims import CLAIMS, Outcome
 from repro.studies.designs import AT_T, NETWORKS_OF_ESTIMATORS, Layout
@@ -193,10 +194,22 @@ class Told(Numbers):
         in_iwae_64, of_it = self.ours(OMNIGLOT, method, "iwae_64 log_p").values
         return of_it / in_iwae_64
 
+    def lags_that_shrank(self):
+        """The proposal's part of lags behind IWAE that are no larger by AIS than by log p-hat."""
+        rows = yardstick.lead_table(self.archive)
+        lags = rows[[lead.value < 0 for lead in rows["by log p̂"]]]
+        return [part for part in lags["the proposal's"] if part.value <= 0]
+
     def seen_by_log_px(self, setting, bound):
         """How much of a generative network's lead or lag log p-hat of the same images shows."""
         scores = [self.fact("likelihood", setting, bound, by) for by in ("by log p̂", "by AIS")]
         return scores[0].value / scores[1].value
+
+    def gap_below_iwaes(self, setting, bound):
+        """How much smaller a bound's gap is than IWAE's, by annealed importance sampling."""
+        name = "IWAE-64 − log p"
+        mine, iwaes = (self.fact("likelihood", setting, b, name) for b in (bound, "IWAE(64)"))
+        return Differences([mine - iwaes])
 
     def left_after_364(self, method):
         """The share of a lead in IWAE-64 after 40 epochs."""
@@ -1038,6 +1051,18 @@ SENTENCES = {
                           for high, low in n.rises_of()),
         r"have values of $\log \hat p(x)$ more than a nat apart":
             lambda n: np.ptp([float(end) for end in n.one_decoder().split(" to ")]) > 1,
+    },
+    "notebooks/likelihood": {
+        "All lags grew": lambda n: not n.lags_that_shrank(),
+        "the lead of IWAE under `drep` shrank":
+            lambda n: n.fact("likelihood", MNIST, "IWAE(64) drep", "by AIS").value > 0
+            and n.seen_by_log_px(MNIST, "IWAE(64) drep") > 1,
+        "The leads of our PIWAE did not: they grew": lambda n: all(
+            0 < n.seen_by_log_px(setting, "PIWAE(8,8)") < 1 for setting in UNSEEN
+        ),
+        "our PIWAE's gap is smaller than IWAE's on MNIST and level with it on Omniglot":
+            lambda n: n.gap_below_iwaes(MNIST, "PIWAE(8,8)").ahead
+            and n.gap_below_iwaes(OMNIGLOT, "PIWAE(8,8)").level,
     },
     "notebooks/snr": {
         "Near the optimum that is the whole reason":

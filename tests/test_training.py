@@ -137,7 +137,7 @@ def test_a_provenance_names_each_device_once_or_the_first_of_many(
     loop.fit([e], few_digits(), state)
     torch.save(torch.load(state) | {"devices": devices}, state)
     (record,) = train([e], results=tmp_path, device="cpu")
-    assert record.provenance["device"] == said
+    assert record.provenance.device == said
 
 
 def test_schedule_is_burdas():

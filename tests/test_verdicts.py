@@ -663,6 +663,21 @@ def test_printed_cells_are_counted_for_their_metric(committed, metric, called, o
     )
 
 
+def test_a_printed_iwae_64_that_is_not_shown_to_be_wrong_agrees(committed):
+    """IWAE's weights have the printed value here, and PIWAE's another."""
+    images = {"log_px": np.random.default_rng(0).normal(-86, 6, 10_000)}
+    released = {}
+    for method, off in (("iwae", 0.0), ("piwae", 9.0)):
+        printed = claims.TABLE1["report"]["reference"]["iwae_64"][method].value
+        metrics = {"iwae_64": {"value": printed - off}}
+        released["mnist", "reference", method] = record_in_memory(metrics=metrics, images=images)
+    archive = SimpleNamespace(released=released, table=committed.archive.table)
+    assert claims.printed_cells(SimpleNamespace(archive=archive), "iwae_64") == (
+        Outcome.CORRECTED,
+        "1 of 2 printed values are IWAE-64 of the released weights, one training each",
+    )
+
+
 @pytest.mark.parametrize(
     ("found", "digits", "outcome", "said"),
     [

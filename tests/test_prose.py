@@ -971,6 +971,8 @@ SENTENCES = {
             lambda n: max(n.shares_of_the_images()) < 0.2,
     },
     "preregistered": {
+        "has PIWAE's generative network … nats ahead of IWAE's by annealed":
+            lambda n: n.fact("likelihood", MNIST, "PIWAE(8,8), seed 2", "by AIS").beyond(CLEAR),
         "Nine of its ten statements hold, and one is refuted":
             lambda n: re.findall(r"\*\*(holds|refuted)", n.fact("hypotheses")).count("holds") == 9
             and n.fact("hypotheses").count("**refuted**") == 1,

@@ -51,6 +51,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "sho
 
 
 @click.group(context_settings=CONTEXT, invoke_without_command=True)
+@click.version_option(__version__, message="%(version)s")
 @click.pass_context
 def repro_command(context: click.Context) -> None:
     """Reproduce "Tighter Variational Bounds are Not Necessarily Better"."""

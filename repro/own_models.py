@@ -207,7 +207,10 @@ def _target(model: LatentModel, x: Tensor) -> tuple[LogWeight, tuple[int, int, i
 
 
 class SignalToNoise(NamedTuple):
-    """|E g| / sqrt(trace Cov g) of the gradients g at all of theta and at all of phi."""
+    """Signal over noise of the gradients at all of theta and at all of phi.
+
+    The norm of their expectation over the root of the trace of their covariance.
+    """
 
     theta: float
     phi: float

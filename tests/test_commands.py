@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from repro import records
-from repro.cli import main
+from repro import __version__, records
+from repro.cli import main, repro_command
 from repro.jupyter.papermill_plugin import STOPPED, CheckedCommand, keep_folders_as_text
 from repro.records import Archive
 from repro.training import run as lab_run
@@ -473,3 +473,9 @@ def test_what_is_measured_at_milestones(words, measured, monkeypatch):
     monkeypatch.setattr(lab_run, "train", lambda runs, *how: asked.append(how) or runs)
     assert main(["train", "--profile", "smoke", *words.split()]) == 0
     assert measured in asked[0]
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit):
+        repro_command(["--version"])
+    assert capsys.readouterr().out.strip() == __version__

@@ -61,7 +61,14 @@ def html(tmp_path_factory):
     """The book, built in a copy of what is committed."""
     here = tmp_path_factory.mktemp("copy")
     left_out = shutil.ignore_patterns("smoke", "unfinished-*", "*.safetensors", "__pycache__")
-    for name in ("book", "notebooks", "results", "repro", "tests"):  # pages quote the code
+    for name in (
+        "book",
+        "notebooks",
+        "results",
+        "repro",
+        "examples",
+        "tests",
+    ):  # pages quote the code
         shutil.copytree(ROOT / name, here / name, ignore=left_out)
     shutil.rmtree(here / "book" / "notebooks", ignore_errors=True)
     for name in ("_config.yml", "CITATION.cff"):

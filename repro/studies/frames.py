@@ -162,10 +162,11 @@ def show_source(*makers: Callable) -> None:
 
     said = []
     for maker in makers:
-        module = inspect.getmodule(maker)
-        file = Path(*module.__name__.split(".")).with_suffix(".py")
-        parts = [inspect.getsource(part) for part in with_helpers(maker)]
-        source = f"from {module.__name__} import *\n\n" + "\n\n".join(parts)
+        parts = with_helpers(maker)
+        module = parts[-1].__module__
+        file = Path(*module.split(".")).with_suffix(".py")
+        sources = map(inspect.getsource, parts)
+        source = f"from {module} import *\n\n" + "\n\n".join(sources)
         code = html.escape(source, quote=False)
         said.append(f'<p><a href="../{file}">{file}</a></p><pre>{code}</pre>')
     summary = "<summary>How this is made: copy, and change it</summary>"

@@ -179,7 +179,7 @@ def test_time_that_is_up_between_training_and_evaluation_loses_nothing(
         (["verify", "--records-only"], "repro: there are no records in "),
         (
             ["train", "--method", "miwae", "--K", "100"],
-            "repro: with K = 100 there is no M*K = 64, at which every method is compared",
+            "repro: K = 100 does not divide 64 samples; say M, too",
         ),
         (["train", "--method", "vae,iwae", "--beta", "0.3"], "repro: vae has no beta"),
         (["train", "--device", "meta"], "repro: device 'meta' is not available here"),
@@ -208,10 +208,7 @@ def test_a_mistake_is_one_line_and_status_2(here, words, line):
         (["-p", "metod", "piwae"], "unknown parameter 'metod'; did you mean 'method'?"),
         (["-p", "dataset", "omniglott"], "unknown dataset 'omniglott'; did you mean 'omniglot'?"),
         (["-p", "method", "ciwae", "-p", "beta", "2"], "beta is 2; give a number between 0"),
-        (
-            ["-p", "method", "miwae", "-p", "M", "8", "-p", "K", "9"],
-            "with M = 8 and K = 9 there is no M*K = 64",
-        ),
+        (["-p", "method", "miwae", "-p", "K", "9"], "K = 9 does not divide 64 samples; say M, too"),
         (["-p", "engine", "graph"], "unknown engine 'graph'; there are auto"),
         (["-p", "precision", "fp32"], "unknown precision 'fp32'"),
         (["-y", "{precision: tf32, device: cpu}"], "precision 'tf32' is not available on this cpu"),

@@ -443,9 +443,10 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
     _check_together(words, methods)
     seeds = words.pop("seed")
     numbers = {name: words.pop(name, None) for name in ("M", "K", "beta", "alpha")}
+    each = {m: [*_of_method(m, methods, words["protocol"], **numbers)] for m in methods}
     runs = []
     for seed, method in product(seeds, methods):
-        for of_method in _of_method(method, methods, words["protocol"], **numbers):
+        for of_method in each[method]:
             run = Experiment(method, seed=seed, **of_method, **words)
             runs.append(replace(run, estimator="drep") if METHODS[method].chooses_beta else run)
     _check_samples(runs)

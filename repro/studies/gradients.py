@@ -20,9 +20,8 @@ from repro.studies.captions import (
     label,
     made_by,
 )
-from repro.studies.designs import OFFSETS, SWEPT, Layout, offset_title
+from repro.studies.designs import BEFORE_RWS, OFFSETS, SWEPT, Layout, offset_title
 from repro.studies.frames import AnyArchive, Rows, framed
-from repro.words.experiments import ESTIMATORS
 
 ALL_COUNTS = tuple(layout.K for layout in SWEPT)
 
@@ -123,7 +122,7 @@ def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
     measured, p = Archive.of(archive).table("estimators")
     rows: Rows = {}
     for place, of_place in measured.groupby("where", sort=False):
-        by_estimator = {name: of_place[of_place.estimator == name] for name in ESTIMATORS}
+        by_estimator = {name: of_place[of_place.estimator == name] for name in BEFORE_RWS}
         for layout in designs.OF_ESTIMATORS:
             rows[place, BOUND_TITLES[layout.method]] = _ratios_by_estimator(by_estimator, layout)
     caption = (
@@ -354,7 +353,7 @@ def for_sliders(archive: Archive) -> dict:
         "counts": ALL_COUNTS,
         "offsets": OFFSETS,
         "theta": _by_count(archive, "rep", partial(ratio, net="theta")),
-        "phi": {name: _by_count(archive, name, partial(ratio, net="phi")) for name in ESTIMATORS},
+        "phi": {name: _by_count(archive, name, partial(ratio, net="phi")) for name in BEFORE_RWS},
         "bias": _by_count(archive, "rep", lambda rows, layout: select(rows, layout).bias.mean()),
         "ess": _by_count(archive, "rep", effective_samples),
     }

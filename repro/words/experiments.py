@@ -15,7 +15,7 @@ from itertools import product
 
 from repro import ReproError, one_of, own
 from repro.bounds import METHODS, SHIPPED, USUAL_BETA, Objective, T, usual_layout
-from repro.catalogue import DATASETS, ESTIMATORS, MODELS
+from repro.catalogue import DATASETS, ESTIMATORS, MODELS, SECOND_ORDER
 
 TABLE_METHODS = ("iwae", "piwae", "miwae", "ciwae", "vae")  # in the order of the report's Table 1
 
@@ -376,6 +376,7 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
         of_method = dict(zip("MK", layout(method, M, K), strict=True))
         for beta in _betas(method, betas, methods):
             run = Experiment(method, seed=seed, beta=beta, **of_method, **words)
+            _check_wake(run)
             runs.append(replace(run, estimator="drep") if METHODS[method].chooses_beta else run)
     return runs
 
@@ -411,7 +412,7 @@ def _check_together(words: Mapping[str, str], methods: list[str]) -> None:
     released = words["protocol"] == "released"
     if released and words["estimator"] != "rep":
         raise ReproError("the released code has no estimator but rep; leave one of the two out")
-    if words["estimator"] == "drep":
+    if words["estimator"] in SECOND_ORDER:
         for method in methods:
             _try(method, METHODS[method], smooth=True)
     if words["decoder"] == "own":
@@ -422,6 +423,17 @@ def _check_together(words: Mapping[str, str], methods: list[str]) -> None:
     if setting not in SETTINGS:
         there = ", ".join(SETTINGS)
         raise ReproError(f"no decoder was released for {setting}; there are weights for {there}")
+
+
+def _check_wake(e: Experiment) -> None:
+    """Raise ReproError if e is of ``rws`` and phi's bound is linear in log w, as the VAE's is."""
+    objective = METHODS[e.method]
+    of_project = objective is SHIPPED.get(e.method)
+    if e.estimator != "rws" or (of_project and 1 not in (e.K, e.beta)):
+        return  # those of the project are linear with one sample in a group, or with beta 1
+    from repro.estimators import check_bent
+
+    check_bent(objective.phi, e.M, e.K, USUAL_BETA if e.beta is None else e.beta)
 
 
 def measured_at_milestones(names: str) -> tuple[str, ...]:

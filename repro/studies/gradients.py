@@ -22,6 +22,7 @@ from repro.studies.captions import (
 )
 from repro.studies.designs import BEFORE_RWS, OFFSETS, SWEPT, Layout, offset_title
 from repro.studies.frames import AnyArchive, Rows, framed
+from repro.words.experiments import ESTIMATORS
 
 ALL_COUNTS = tuple(layout.K for layout in SWEPT)
 
@@ -119,10 +120,12 @@ def _framed(rows: Rows, archive: Archive, about: str = "") -> pd.DataFrame:
 
 def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
     """The SNR of both gradients of each bound at T = 64, phi's under each estimator."""
-    measured, p = Archive.of(archive).table("estimators")
+    archive = Archive.of(archive)
+    p = archive.table("estimators")[1]
     rows: Rows = {}
-    for place, of_place in measured.groupby("where", sort=False):
-        by_estimator = {name: of_place[of_place.estimator == name] for name in BEFORE_RWS}
+    for place in designs.NETWORKS_OF_ESTIMATORS:
+        of_place = at_t(archive, place)
+        by_estimator = {name: of_place[of_place.estimator == name] for name in ESTIMATORS}
         for layout in designs.OF_ESTIMATORS:
             rows[place, BOUND_TITLES[layout.method]] = _ratios_by_estimator(by_estimator, layout)
     caption = (
@@ -132,14 +135,41 @@ def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
     return framed(rows, ["where", "bound"], caption)
 
 
-def _ratios_by_estimator(
-    by_estimator: dict[str, pd.DataFrame], layout: Layout
-) -> dict[str, Estimate]:
+NONE = "none"  # of the VAE's bound under ``rws``
+
+
+def _ratios_by_estimator(by_estimator: dict[str, pd.DataFrame], layout: Layout) -> dict:
     """Cells of a row: the SNR of theta's gradient, and of phi's under each estimator."""
     cells = {"generative": snr_of(by_estimator["rep"], layout, "theta").shown_with(2)}
     for name, rows in by_estimator.items():
-        cells[f"inference, {name}"] = snr_of(rows, layout, "phi").shown_with(2)
+        found = NONE if select(rows, layout).empty else snr_of(rows, layout, "phi").shown_with(2)
+        cells[f"inference, {name}"] = found
     return cells
+
+
+def snr_by_count(archive: AnyArchive = None) -> pd.DataFrame:
+    """The SNR of phi's gradient of IWAE for each K from 4 on, under three estimators.
+
+    With one sample ``rws`` is zero. CIWAE's gradient under it is IWAE's times 1 - beta.
+    """
+    archive = Archive.of(archive)
+    rows: Rows = defaultdict(dict)
+    places = [*map(offset_title, designs.LOOSER_OFFSETS), *designs.NETWORKS_OF_ESTIMATORS]
+    for place, estimator in product(places, designs.OF_MOST[1]):
+        mine = swept(archive, place, estimator)
+        for layout in designs.IWAE_SWEPT[1:]:
+            rows[place, estimator][f"K = {layout.K}"] = snr_of(mine, layout, "phi").shown_with(2)
+    p = archive.table("wake")[1]
+    caption = (
+        f"± standard error, by jackknife over {p['problems']} problems, or {p['batches']} batches "
+        f"of {p['batch_size']} training images. {made_by(p)}."
+    )
+    return framed(rows, ["where", "estimator"], caption)
+
+
+def _measured(archive: Archive, *tables: str) -> pd.DataFrame:
+    """The rows of several tables."""
+    return pd.concat([archive.table(name)[0] for name in tables], ignore_index=True)
 
 
 def swept(archive: Archive, where: str, estimator: str, method: str = "iwae") -> pd.DataFrame:
@@ -148,7 +178,7 @@ def swept(archive: Archive, where: str, estimator: str, method: str = "iwae") ->
     MIWAE has eight groups of K samples. The signal of ``rep`` is taken from ``drep``, whose
     expectation is the same and whose noise is far smaller.
     """
-    rows, _ = archive.table("samples" if method == "iwae" else "looser")
+    rows = _measured(archive, *(("samples", "wake") if method == "iwae" else ("looser",)))
     here = (rows["where"] == where) & (rows.method == method)
     rows = rows[here].set_index(["draw", "K"])
     mine = rows[rows.estimator == estimator].copy()
@@ -163,12 +193,13 @@ def ratios_by_count(
     """The SNR of phi's gradient in a network for each K; MIWAE has eight groups of K."""
     rows = swept(archive, where, estimator, method)
     M = int(rows.M.iloc[0])
-    return pd.Series({K: ratio(rows, Layout(method, M, K), "phi") for K in designs.COUNTS})
+    counts = [K for K in designs.COUNTS if K in set(rows.K)]
+    return pd.Series({K: ratio(rows, Layout(method, M, K), "phi") for K in counts})
 
 
 def at_t(archive: Archive, where: str) -> pd.DataFrame:
     """Every bound's gradients in a network at T = 64 samples, under every estimator."""
-    rows, _ = archive.table("estimators")
+    rows = _measured(archive, "estimators", "wake")
     return rows[rows["where"] == where]
 
 

@@ -130,7 +130,8 @@ def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
             rows[place, BOUND_TITLES[layout.method]] = _ratios_by_estimator(by_estimator, layout)
     caption = (
         f"± standard error, by jackknife over {p['batches']} batches of {p['batch_size']} "
-        f"training images, {p['replicates']} estimates each. β = {p['beta']:g}. {made_by(p)}."
+        f"training images, {p['replicates']} estimates each. β = {p['beta']:g}. "
+        f"{_made_with_rws(archive, 'estimators')}"
     )
     return framed(rows, ["where", "bound"], caption)
 
@@ -162,9 +163,15 @@ def snr_by_count(archive: AnyArchive = None) -> pd.DataFrame:
     p = archive.table("wake")[1]
     caption = (
         f"± standard error, by jackknife over {p['problems']} problems, or {p['batches']} batches "
-        f"of {p['batch_size']} training images. {made_by(p)}."
+        f"of {p['batch_size']} training images. {_made_with_rws(archive, 'samples')}"
     )
     return framed(rows, ["where", "estimator"], caption)
+
+
+def _made_with_rws(archive: Archive, table: str) -> str:
+    """Where a table was measured, and where ``rws`` beside it was."""
+    first, of_rws = (made_by(archive.table(name)[1]) for name in (table, "wake"))
+    return f"{first}; rws: {of_rws}."
 
 
 def _measured(archive: Archive, *tables: str) -> pd.DataFrame:

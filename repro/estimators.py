@@ -80,12 +80,22 @@ def cotangents(
     of_mean = torch.full_like(theta, -1 / theta.shape[-1])  # d(loss)/d(bound)
     for_theta, for_beta = pull_back(of_mean)
     for_phi = for_theta
-    if objective.phi is not objective.theta:
-        _, pull_back = torch.func.vjp(partial(applied, objective.phi), log_w, of_runs)
-        for_phi, for_beta = pull_back(of_mean)
-    for_phi = _estimated(estimator, for_phi, objective.phi, log_w, of_runs)
+    if not objective.is_shared:
+        for_phi, for_beta = _of_phi(objective.phi, log_w, of_runs, of_mean)
+    if estimator in SECOND_ORDER and objective.phi is not None:
+        for_phi = _of_second_order(estimator, for_phi, objective.phi, log_w, of_runs)
     by_sample = (cotangent.flatten(-3, -2) for cotangent in (for_theta, for_phi))
     return Cotangents(*by_sample, for_beta.view_as(beta), -theta.mean(-1))
+
+
+def _of_phi(
+    bound: Bound | None, log_w: Tensor, beta: Tensor, of_mean: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The derivatives of phi's loss at log_w and at beta; zero without a bound."""
+    if bound is None:
+        return torch.zeros_like(log_w), torch.zeros_like(beta)
+    _, pull_back = torch.func.vjp(partial(applied, bound), log_w, beta)
+    return pull_back(of_mean)
 
 
 def holds_q_still(estimator: str) -> bool:
@@ -93,10 +103,10 @@ def holds_q_still(estimator: str) -> bool:
     return estimator != "rep"
 
 
-def _estimated(estimator: str, slope: Tensor, bound: Bound, log_w: Tensor, beta: Tensor) -> Tensor:
-    """The factors under an estimator, from d(loss)/d(log w), both [..., M, K, batch]."""
-    if estimator not in SECOND_ORDER:
-        return slope
+def _of_second_order(
+    estimator: str, slope: Tensor, bound: Bound, log_w: Tensor, beta: Tensor
+) -> Tensor:
+    """The factors under ``drep`` or ``rws``, of d(loss)/d(log w), [..., M, K, batch]."""
     bend = _curvature(bound, log_w, beta)
     if estimator == "drep":
         return slope - bend

@@ -128,7 +128,7 @@ def paired_differences(
 
 
 def metrics(shown: Sequence[Record]) -> pd.DataFrame:
-    """Every metric of each record with its standard error over the test images."""
+    """Every metric that a record has, with its standard error over the test images."""
     titles = {
         "elbo": "ELBO",
         **METRIC_TITLES,
@@ -138,10 +138,12 @@ def metrics(shown: Sequence[Record]) -> pd.DataFrame:
     }
     columns = {}
     for name, record in zip(labels(shown), shown, strict=True):
-        column = {title: estimate_of(record.metrics[k]) for k, title in titles.items()}
-        column["SSIM"] = column["SSIM"].shown_with(3)
+        there = [k for k in titles if k in record.metrics]
+        column = {titles[k]: estimate_of(record.metrics[k]) for k in there}
+        if "ssim" in there:
+            column["SSIM"] = column["SSIM"].shown_with(3)
         columns[name] = column
-    return as_strings(pd.DataFrame(columns))
+    return as_strings(pd.DataFrame(columns).fillna("–"))
 
 
 def sources(exhibit: str, profile: str = "best", archive: AnyArchive = None) -> None:

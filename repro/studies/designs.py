@@ -68,6 +68,7 @@ LOOSER_ESTIMATORS = ("rep", "drep")
 BEFORE_RWS = ("rep", "stl", "drep")
 OF_RWS = tuple(layout for layout in dict.fromkeys(OF_ESTIMATORS + IWAE_SWEPT) if layout.K > 1)
 OF_MOST = ((Layout("iwae", 1, 512),), ("rep", "drep", "rws"))
+FROM_FOUR = IWAE_SWEPT[1:] + OF_MOST[0]
 
 THEORY = {"theta": 0.5, "phi": -0.5}  # d log SNR / d log K for many samples
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from repro.records import Archive
-from repro.records.estimates import ErrorOf, Estimate, number
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number
 from repro.studies import designs, style
 from repro.studies.captions import (
     BOUND_TITLES,
@@ -158,12 +158,15 @@ def snr_by_count(archive: AnyArchive = None) -> pd.DataFrame:
     places = [*map(offset_title, designs.LOOSER_OFFSETS), *designs.NETWORKS_OF_ESTIMATORS]
     for place, estimator in product(places, designs.OF_MOST[1]):
         mine = swept(archive, place, estimator)
-        for layout in designs.IWAE_SWEPT[1:]:
-            rows[place, estimator][f"K = {layout.K}"] = snr_of(mine, layout, "phi").shown_with(2)
+        for layout in designs.FROM_FOUR:
+            missing = select(mine, layout).empty
+            found = NOT_RUN if missing else snr_of(mine, layout, "phi").shown_with(2)
+            rows[place, estimator][f"K = {layout.K}"] = found
     p = archive.table("wake")[1]
     caption = (
         f"± standard error, by jackknife over {p['problems']} problems, or {p['batches']} batches "
-        f"of {p['batch_size']} training images. {_made_with_rws(archive, 'samples')}"
+        f"of {p['batch_size']} training images. {_made_with_rws(archive, 'samples')} "
+        f"K = 512: {made_by(archive.table('most')[1])}."
     )
     return framed(rows, ["where", "estimator"], caption)
 
@@ -185,7 +188,7 @@ def swept(archive: Archive, where: str, estimator: str, method: str = "iwae") ->
     MIWAE has eight groups of K samples. The signal of ``rep`` is taken from ``drep``, whose
     expectation is the same and whose noise is far smaller.
     """
-    rows = _measured(archive, *(("samples", "wake") if method == "iwae" else ("looser",)))
+    rows = _measured(archive, *(("samples", "wake", "most") if method == "iwae" else ("looser",)))
     here = (rows["where"] == where) & (rows.method == method)
     rows = rows[here].set_index(["draw", "K"])
     mine = rows[rows.estimator == estimator].copy()

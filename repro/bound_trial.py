@@ -137,7 +137,7 @@ def _parameters_behind(node: torch.autograd.graph.Node) -> int:
 
 
 def check_smooth(name: str, bound: Bound) -> None:
-    """Try that a bound of log-weights is twice differentiable, as ``drep`` needs it.
+    """Try that a bound of log-weights is twice differentiable, as ``drep`` and ``rws`` need it.
 
     On a segment from u to v, the integral of the gradient is the bound's difference and that of
     the Hessian the gradient's. Raises ReproError, one line, if one is not: the bound then has a
@@ -163,5 +163,5 @@ def check_smooth(name: str, bound: Bound) -> None:
     if not (whole and torch.allclose(bend, slope(v) - slope(u), rtol=1e-4, atol=1e-6)):
         raise ReproError(
             f"the inference network's bound of '{name}' is not twice differentiable "
-            "(is there a max, a clamp or a detach?), which the estimator drep needs; take rep"
+            "(is there a max, a clamp or a detach?), which drep and rws need; take rep"
         )

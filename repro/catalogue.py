@@ -69,5 +69,6 @@ MODELS = {
 }
 
 # Of phi's gradient: in full, sticking the landing (q's own parameters are held still where log w
-# is differentiated), and doubly reparameterised, for any smooth bound.
-ESTIMATORS = ("rep", "stl", "drep")
+# is differentiated), doubly reparameterised, and of reweighted wake-sleep, for any smooth bound.
+ESTIMATORS = ("rep", "stl", "drep", "rws")
+SECOND_ORDER = ("drep", "rws")  # those that take a bound's second derivatives

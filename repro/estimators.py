@@ -10,7 +10,7 @@ reparameterised samples, ::
 are the gradients of both losses at the lists of parameters ``theta`` and ``phi``.
 """
 
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from repro import ReproError, one_of
 from repro.bounds import METHODS, Bound, Objective, applied
-from repro.catalogue import ESTIMATORS
+from repro.catalogue import ESTIMATORS, SECOND_ORDER
 
 DIRECTIONS = 64  # at once, in which second derivatives are taken
 
@@ -46,13 +46,16 @@ def cotangents(
     a group side by side; a leading axis may hold runs. With the loss L = -(1/batch) sum bound, the
     result is, for theta and under phi's estimators ``rep`` and ``stl``, dL/d(log w). Under
     ``drep``, phi's is dL/d(log w) - d^2 L/d(log w)^2: for IWAE the square of a normalised weight
-    over -batch (Tucker et al. 2019). Under ``stl`` (Roeder et al. 2017) and ``drep`` it multiplies
-    the gradient of a log w in which q's own parameters are held still (``holds_q_still``).
+    over -batch (Tucker et al. 2019). Under ``rws`` it is d^2 L/d(log w)^2 alone, which ``stl`` adds
+    to ``drep``: for IWAE the wake phase of reweighted wake-sleep (Bornschein and Bengio 2015), in
+    which phi descends KL(p(z|x) || q). Under ``stl`` (Roeder et al. 2017), ``drep`` and ``rws`` it
+    multiplies the gradient of a log w in which q's own parameters are held still
+    (``holds_q_still``).
     ``beta`` is a number, or one for each run of ``log_w`` [run, T, batch]. The result itself is
     differentiated no further.
 
-    Raises ReproError for an unknown method or estimator, another number of samples, and a missing
-    beta.
+    Raises ReproError for an unknown method or estimator, another number of samples, a missing beta,
+    and ``rws`` of a bound that is linear in log w.
 
     >>> log_w = torch.tensor([[0.0], [1.0], [2.0], [3.0]])  # four samples of one image
     >>> counts = cotangents(log_w, "piwae", M=2, K=2)
@@ -79,8 +82,8 @@ def cotangents(
     for_phi = for_theta
     if not objective.is_shared:
         for_phi, for_beta = _of_phi(objective.phi, log_w, of_runs, of_mean)
-    if estimator == "drep" and objective.phi is not None:
-        for_phi = for_phi - _curvature(objective.phi, log_w, of_runs)
+    if estimator in SECOND_ORDER and objective.phi is not None:
+        for_phi = _of_second_order(estimator, for_phi, objective.phi, log_w, of_runs)
     by_sample = (cotangent.flatten(-3, -2) for cotangent in (for_theta, for_phi))
     return Cotangents(*by_sample, for_beta.view_as(beta), -theta.mean(-1))
 
@@ -98,6 +101,29 @@ def _of_phi(
 def holds_q_still(estimator: str) -> bool:
     """True if log w is differentiated through z alone, with q's own parameters held still."""
     return estimator != "rep"
+
+
+def _of_second_order(
+    estimator: str, slope: Tensor, bound: Bound, log_w: Tensor, beta: Tensor
+) -> Tensor:
+    """The factors under ``drep`` or ``rws``, of d(loss)/d(log w), [..., M, K, batch]."""
+    bend = _curvature(bound, log_w, beta)
+    if estimator == "drep":
+        return slope - bend
+    if not torch.compiler.is_compiling():
+        check_bent(bound, *log_w.shape[-3:-1])
+    return bend
+
+
+@cache
+def check_bent(bound: Bound, M: int, K: int, beta: float = 0.5) -> None:
+    """Raise ReproError if a bound is linear in each log w, so that it has no ``rws``."""
+    log_w = torch.randn(M, K, 1, generator=torch.Generator().manual_seed(0)).double()
+    if _curvature(bound, log_w, torch.tensor(beta)).abs().max() < 1e-12:
+        raise ReproError(
+            f"the inference network's bound is linear in log w for M = {M}, K = {K}, as the VAE's "
+            "is, so its gradient under rws is zero; take another bound or estimator"
+        )
 
 
 def _curvature(bound: Bound, log_w: Tensor, beta: Tensor) -> Tensor:

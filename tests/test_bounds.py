@@ -369,5 +369,5 @@ def test_a_bound_with_a_kink_or_a_jump_or_something_hidden_is_not(bound):
         check_smooth("mine", bound)
     assert str(error.value) == (
         "the inference network's bound of 'mine' is not twice differentiable "
-        "(is there a max, a clamp or a detach?), which the estimator drep needs; take rep"
+        "(is there a max, a clamp or a detach?), which drep and rws need; take rep"
     )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from repro.bounds import METHODS, both
+from repro.catalogue import SECOND_ORDER
 from repro.training import engines
 from repro.training.bundles import bundles_of, cotangents_of, side_by_side
 from repro.words.experiments import TABLE_METHODS, Experiment
@@ -59,15 +60,27 @@ def test_each_run_of_a_stack_gets_the_cotangents_of_its_own_bounds(prepare):
             torch.testing.assert_close(ours[i], expected, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("estimator", ["drep", "rws"])
 @pytest.mark.parametrize("method", ["iwae", "miwae", "ciwae"])
-def test_two_runs_of_one_bound_get_what_each_gets_alone_under_drep(method):
-    runs = [replace(e, estimator="drep") for e in runs_of([method])]
+def test_two_runs_of_one_bound_get_what_each_gets_alone(method, estimator):
+    runs = [replace(e, estimator=estimator) for e in runs_of([method])]
     log_w, b, learns, fixed = inputs(runs)
     together = cotangents_of(bundles_of(runs))(log_w, b, learns, fixed)
     for i, e in enumerate(runs):
         here = slice(i, i + 1)
         alone = cotangents_of(bundles_of([e]))(log_w[here], b[here], learns[here], fixed[here])
         torch.testing.assert_close(together.phi[here], alone.phi, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_second_derivatives_are_compiled_with_the_rest():
+    runs = [replace(e, estimator=name) for name in SECOND_ORDER for e in runs_of(["iwae", "ciwae"])]
+    runs = side_by_side(runs)
+    plain = cotangents_of(bundles_of(runs))
+    expected = plain(*inputs(runs))
+    found = engines.compiled_whole(plain)(*inputs(runs))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
 
 
 def test_runs_of_the_same_bounds_lie_side_by_side():

@@ -842,6 +842,17 @@ SENTENCES = {
             lambda n: np.allclose(n.swept("miwae"), 8**0.5 * np.array(n.swept("iwae")), 0.05),
         "CIWAE(0.5) does not lose at all":
             lambda n: all(ratios.is_monotonic_increasing for ratios in n.swept("ciwae")),
+        "Its ratio grows with every step in $K$, in all five networks":
+            lambda n: all(
+                gradients.ratios_by_count(n.archive, where, "rws").is_monotonic_increasing
+                for where in NETWORKS_OF_ESTIMATORS
+            ),
+        "With 64 samples the ratio is … times that under `rep` and … times that under `drep`":
+            lambda n: all(
+                is_clear(times)
+                for of in ("rep", "drep")
+                for times in n.times_clearer("iwae rws", f"iwae {of}").values()
+            ),
         "and its gap is smaller by …": lambda n: n.gains("iwae", ALL).ahead,
         "The looser bounds gain less":
             lambda n: (n.gains("iwae", SCORES).values > 2 * n.gains("piwae", SCORES).values).all(),

@@ -76,7 +76,7 @@ CURVE = (
 
 # Tables beside the records, and the command that makes each if it is not called so.
 OF_AUDIT = ("logs", "checkpoints", "drawers", "figure4", "best", "proposals")
-OF_GRADIENTS = ("estimators", "samples", "looser")
+OF_GRADIENTS = ("estimators", "samples", "looser", "wake", "most")
 MADE_BY = dict.fromkeys(OF_AUDIT, "audit") | dict.fromkeys(OF_GRADIENTS, "gradients")
 SETTING_COLUMN = "group"  # of committed tables, read as ``setting``
 PAIR = {"inputs", "reconstructions"}  # images that figures draw

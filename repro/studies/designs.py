@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from repro.bounds import USUAL_BETA, Layout, usual_layout
 from repro.catalogue import OMNIGLOT
-from repro.words.experiments import ESTIMATORS, TABLE_METHODS
+from repro.words.experiments import TABLE_METHODS
 
 COUNTS = (1, 4, 16, 64, 256)  # K of IWAE
 IWAE_SWEPT = tuple(Layout("iwae", 1, K) for K in COUNTS)
@@ -63,6 +63,13 @@ MIWAE_SWEPT = tuple(Layout("miwae", 8, K) for K in COUNTS)  # in networks
 LOOSER_OFFSETS = (0.01, 0.1)  # for CIWAE; MIWAE's estimate is a mean of IWAE's
 LOOSER_ESTIMATORS = ("rep", "drep")
 
+# ``rws`` has no gradient with one sample in a group. CIWAE's is IWAE's times 1 - beta, and in the
+# sweep MIWAE's estimate is a mean of IWAE's, so that of the sweep IWAE alone is measured.
+BEFORE_RWS = ("rep", "stl", "drep")
+OF_RWS = tuple(layout for layout in dict.fromkeys(OF_ESTIMATORS + IWAE_SWEPT) if layout.K > 1)
+OF_MOST = ((Layout("iwae", 1, 512),), ("rep", "drep", "rws"))
+FROM_FOUR = IWAE_SWEPT[1:] + OF_MOST[0]
+
 THEORY = {"theta": 0.5, "phi": -0.5}  # d log SNR / d log K for many samples
 
 AS_RECORDED = {  # what the provenance of the measurements says of them
@@ -84,19 +91,26 @@ class Design(NamedTuple):
     in_networks: tuple
     linear_gaussian: Collection[str] = ()  # places with all of ``LAYOUTS``
     offsets: Collection[float] = ()
-    at_offsets: tuple = (SWEPT, tuple(ESTIMATORS))
+    at_offsets: tuple = (SWEPT, BEFORE_RWS)
 
 
 DESIGNS = {  # by the name of the table
     "gradients": Design(NETWORKS, (LAYOUTS,), LINEAR_GAUSSIAN),
-    "estimators": Design(NETWORKS_OF_ESTIMATORS, (OF_ESTIMATORS, tuple(ESTIMATORS))),
-    "samples": Design(NETWORKS_OF_ESTIMATORS, (IWAE_SWEPT, tuple(ESTIMATORS)), offsets=OFFSETS),
+    "estimators": Design(NETWORKS_OF_ESTIMATORS, (OF_ESTIMATORS, BEFORE_RWS)),
+    "samples": Design(NETWORKS_OF_ESTIMATORS, (IWAE_SWEPT, BEFORE_RWS), offsets=OFFSETS),
     "looser": Design(
         NETWORKS_OF_ESTIMATORS,
         (MIWAE_SWEPT + CIWAE_SWEPT, LOOSER_ESTIMATORS),
         offsets=LOOSER_OFFSETS,
         at_offsets=(CIWAE_SWEPT, LOOSER_ESTIMATORS),
     ),
+    "wake": Design(
+        NETWORKS_OF_ESTIMATORS,
+        (OF_RWS, ("rws",)),
+        offsets=OFFSETS,
+        at_offsets=(SWEPT[1:], ("rws",)),
+    ),
+    "most": Design(NETWORKS, OF_MOST, offsets=LOOSER_OFFSETS, at_offsets=OF_MOST),
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from repro.records import Archive
-from repro.records.estimates import ErrorOf, Estimate, number
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number
 from repro.studies import designs, style
 from repro.studies.captions import (
     BOUND_TITLES,
@@ -20,7 +20,7 @@ from repro.studies.captions import (
     label,
     made_by,
 )
-from repro.studies.designs import OFFSETS, SWEPT, Layout, offset_title
+from repro.studies.designs import BEFORE_RWS, OFFSETS, SWEPT, Layout, offset_title
 from repro.studies.frames import AnyArchive, Rows, framed
 from repro.words.experiments import ESTIMATORS
 
@@ -120,27 +120,66 @@ def _framed(rows: Rows, archive: Archive, about: str = "") -> pd.DataFrame:
 
 def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
     """The SNR of both gradients of each bound at T = 64, phi's under each estimator."""
-    measured, p = Archive.of(archive).table("estimators")
+    archive = Archive.of(archive)
+    p = archive.table("estimators")[1]
     rows: Rows = {}
-    for place, of_place in measured.groupby("where", sort=False):
+    for place in designs.NETWORKS_OF_ESTIMATORS:
+        of_place = at_t(archive, place)
         by_estimator = {name: of_place[of_place.estimator == name] for name in ESTIMATORS}
         for layout in designs.OF_ESTIMATORS:
             rows[place, BOUND_TITLES[layout.method]] = _ratios_by_estimator(by_estimator, layout)
     caption = (
         f"± standard error, by jackknife over {p['batches']} batches of {p['batch_size']} "
-        f"training images, {p['replicates']} estimates each. β = {p['beta']:g}. {made_by(p)}."
+        f"training images, {p['replicates']} estimates each. β = {p['beta']:g}. "
+        f"{_made_with_rws(archive, 'estimators')}"
     )
     return framed(rows, ["where", "bound"], caption)
 
 
-def _ratios_by_estimator(
-    by_estimator: dict[str, pd.DataFrame], layout: Layout
-) -> dict[str, Estimate]:
+NONE = "none"  # of the VAE's bound under ``rws``
+
+
+def _ratios_by_estimator(by_estimator: dict[str, pd.DataFrame], layout: Layout) -> dict:
     """Cells of a row: the SNR of theta's gradient, and of phi's under each estimator."""
     cells = {"generative": snr_of(by_estimator["rep"], layout, "theta").shown_with(2)}
     for name, rows in by_estimator.items():
-        cells[f"inference, {name}"] = snr_of(rows, layout, "phi").shown_with(2)
+        found = NONE if select(rows, layout).empty else snr_of(rows, layout, "phi").shown_with(2)
+        cells[f"inference, {name}"] = found
     return cells
+
+
+def snr_by_count(archive: AnyArchive = None) -> pd.DataFrame:
+    """The SNR of phi's gradient of IWAE for each K from 4 on, under three estimators.
+
+    With one sample ``rws`` is zero. CIWAE's gradient under it is IWAE's times 1 - beta.
+    """
+    archive = Archive.of(archive)
+    rows: Rows = defaultdict(dict)
+    places = [*map(offset_title, designs.LOOSER_OFFSETS), *designs.NETWORKS_OF_ESTIMATORS]
+    for place, estimator in product(places, designs.OF_MOST[1]):
+        mine = swept(archive, place, estimator)
+        for layout in designs.FROM_FOUR:
+            missing = select(mine, layout).empty
+            found = NOT_RUN if missing else snr_of(mine, layout, "phi").shown_with(2)
+            rows[place, estimator][f"K = {layout.K}"] = found
+    p = archive.table("wake")[1]
+    caption = (
+        f"± standard error, by jackknife over {p['problems']} problems, or {p['batches']} batches "
+        f"of {p['batch_size']} training images. {_made_with_rws(archive, 'samples')} "
+        f"K = 512: {made_by(archive.table('most')[1])}."
+    )
+    return framed(rows, ["where", "estimator"], caption)
+
+
+def _made_with_rws(archive: Archive, table: str) -> str:
+    """Where a table was measured, and where ``rws`` beside it was."""
+    first, of_rws = (made_by(archive.table(name)[1]) for name in (table, "wake"))
+    return f"{first}; rws: {of_rws}."
+
+
+def _measured(archive: Archive, *tables: str) -> pd.DataFrame:
+    """The rows of several tables."""
+    return pd.concat([archive.table(name)[0] for name in tables], ignore_index=True)
 
 
 def swept(archive: Archive, where: str, estimator: str, method: str = "iwae") -> pd.DataFrame:
@@ -149,7 +188,7 @@ def swept(archive: Archive, where: str, estimator: str, method: str = "iwae") ->
     MIWAE has eight groups of K samples. The signal of ``rep`` is taken from ``drep``, whose
     expectation is the same and whose noise is far smaller.
     """
-    rows, _ = archive.table("samples" if method == "iwae" else "looser")
+    rows = _measured(archive, *(("samples", "wake", "most") if method == "iwae" else ("looser",)))
     here = (rows["where"] == where) & (rows.method == method)
     rows = rows[here].set_index(["draw", "K"])
     mine = rows[rows.estimator == estimator].copy()
@@ -164,12 +203,13 @@ def ratios_by_count(
     """The SNR of phi's gradient in a network for each K; MIWAE has eight groups of K."""
     rows = swept(archive, where, estimator, method)
     M = int(rows.M.iloc[0])
-    return pd.Series({K: ratio(rows, Layout(method, M, K), "phi") for K in designs.COUNTS})
+    counts = [K for K in designs.COUNTS if K in set(rows.K)]
+    return pd.Series({K: ratio(rows, Layout(method, M, K), "phi") for K in counts})
 
 
 def at_t(archive: Archive, where: str) -> pd.DataFrame:
     """Every bound's gradients in a network at T = 64 samples, under every estimator."""
-    rows, _ = archive.table("estimators")
+    rows = _measured(archive, "estimators", "wake")
     return rows[rows["where"] == where]
 
 
@@ -354,7 +394,7 @@ def for_sliders(archive: Archive) -> dict:
         "counts": ALL_COUNTS,
         "offsets": OFFSETS,
         "theta": _by_count(archive, "rep", partial(ratio, net="theta")),
-        "phi": {name: _by_count(archive, name, partial(ratio, net="phi")) for name in ESTIMATORS},
+        "phi": {name: _by_count(archive, name, partial(ratio, net="phi")) for name in BEFORE_RWS},
         "bias": _by_count(archive, "rep", lambda rows, layout: select(rows, layout).bias.mean()),
         "ess": _by_count(archive, "rep", effective_samples),
     }

@@ -42,7 +42,13 @@ from repro.studies.frames import (
     table_of_ours,
     to_fill,
 )
-from repro.studies.gradients import snr_estimators, snr_exponents, snr_in_training, snr_ratios
+from repro.studies.gradients import (
+    snr_by_count,
+    snr_estimators,
+    snr_exponents,
+    snr_in_training,
+    snr_ratios,
+)
 from repro.studies.reported import TABLE1
 from repro.studies.similarity import table2
 from repro.studies.yardstick import lead_table, likelihood_table, sandwich_table
@@ -51,9 +57,9 @@ from repro.words.experiments import commands
 __all__ = [
     "TABLES", "as_strings", "as_text", "betas", "differences_in_table1", "encoders_alone",
     "lead_table", "likelihood_table", "metrics", "paired_differences", "sandwich_table", "show",
-    "show_source", "snr_estimators", "snr_exponents", "snr_in_training", "snr_ratios", "sources",
-    "table1", "table2", "trained_estimators", "trained_estimators_earlier",
-    "trained_estimators_longer", "trained_groups",
+    "show_source", "snr_by_count", "snr_estimators", "snr_exponents", "snr_in_training",
+    "snr_ratios", "sources", "table1", "table2", "trained_estimators",
+    "trained_estimators_earlier", "trained_estimators_longer", "trained_groups",
 ]  # fmt: skip
 
 PAIRS = (("piwae", "iwae"), ("miwae", "iwae"), ("ciwae", "iwae"), ("vae", "iwae"), ("ciwae", "vae"))

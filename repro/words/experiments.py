@@ -16,7 +16,7 @@ from itertools import product
 
 from repro import ReproError, one_of, own
 from repro.bounds import METHODS, SHIPPED, USUAL_BETA, Objective, T, leaves_choice, usual_layout
-from repro.catalogue import DATASETS, ESTIMATORS, MODELS, Architecture
+from repro.catalogue import DATASETS, ESTIMATORS, MODELS, SECOND_ORDER, Architecture
 
 TABLE_METHODS = ("iwae", "piwae", "miwae", "ciwae", "vae")  # in the order of the report's Table 1
 
@@ -448,6 +448,7 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
     for seed, method in product(seeds, methods):
         for of_method in each[method]:
             run = Experiment(method, seed=seed, **of_method, **words)
+            _check_wake(run)
             runs.append(replace(run, estimator="drep") if METHODS[method].chooses_beta else run)
     _check_samples(runs)
     return runs
@@ -518,7 +519,7 @@ def _check_together(words: Mapping[str, str], methods: list[str]) -> None:
         raise ReproError("the released code has no estimator but rep; leave one of the two out")
     if own.is_own(words["model"]):
         _check_own_model(words)
-    if words["estimator"] == "drep":
+    if words["estimator"] in SECOND_ORDER:
         for method in methods:
             _try(method, METHODS[method], smooth=True)
     if words["decoder"] == "own":
@@ -532,6 +533,17 @@ def _check_together(words: Mapping[str, str], methods: list[str]) -> None:
     if setting not in SETTINGS:
         there = ", ".join(SETTINGS)
         raise ReproError(f"no decoder was released for {setting}; there are weights for {there}")
+
+
+def _check_wake(e: Experiment) -> None:
+    """Raise ReproError if e is of ``rws`` and phi's bound is linear in log w, as the VAE's is."""
+    objective = METHODS[e.method].with_alpha(e.alpha)
+    bent = METHODS[e.method] is SHIPPED.get(e.method) and 1 not in (e.K, e.beta)
+    if e.estimator != "rws" or objective.phi is None or bent:
+        return  # those of the project are linear with one sample in a group, or with beta 1
+    from repro.estimators import check_bent
+
+    check_bent(objective.phi, e.M, e.K, USUAL_BETA if e.beta is None else e.beta)
 
 
 OF_PROJECTS_NETWORKS = ("init", "protocol", "decoder", "hidden", "latent")

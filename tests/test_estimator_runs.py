@@ -37,7 +37,9 @@ def folder(tmp_path):
     plant(tmp_path, "vae", -79.0, estimator="stl")
     plant(tmp_path, "miwae", -70.0, **ALONE)
     plant(tmp_path, "miwae", -1.0, M=16)
-    for words in ({"precision": "tf32"}, {"epochs": 4}, {"dataset": "omniglot-lake"}):
+    others = {"precision": "tf32"}, {"epochs": 4}, {"dataset": "omniglot-lake"}, {"M": 2, "K": 2}
+    others += {"batch_size": 50}, {"learning_rate": 1e-4}, {"schedule": "constant"}, {"hidden": 9}
+    for words in others:
         plant(tmp_path, "miwae", -1.0, **words)
     return tmp_path
 

@@ -334,6 +334,17 @@ class Experiment:
             said |= {"M": self.M, "K": self.K}
         return said
 
+    def departs_only_in(self, *words: str) -> bool:
+        """True if no word but these departs from the usual in its folder's name, and T is 64.
+
+        >>> plan("iwae", profile="smoke", seed=3, epochs=2)[0].departs_only_in("epochs")
+        True
+        >>> plan("iwae", profile="smoke", K=5)[0].departs_only_in("epochs")
+        False
+        """
+        departures = {name for name in self.said if WORDS[name].departure}
+        return departures <= {*words} and self.M * self.K == T
+
     @property
     def command(self) -> str:
         """The command that makes this run's record."""

@@ -14,7 +14,6 @@ from repro.studies.frames import AnyArchive, Rows, table_of_ours
 from repro.studies.reported import FIGURE4
 from repro.words.exhibits import KINDS_OF_BETA
 
-
 # Words in which the runs that choose their beta may depart from the usual
 OF_CHOSEN = ("epochs", "precision", "estimator")
 

@@ -205,8 +205,8 @@ def test_the_article_is_printed_after_the_report(html, tmp_path):
 @pytest.mark.slow
 def test_prose_has_its_numbers_from_the_records(html):
     n = Numbers(str(ROOT / "results"))
-    value = n.value("mnist reference", "iwae", "iwae_64")
-    difference = n.apart("omniglot reference", "miwae", "iwae", "iwae_64")
+    value = n.value("mnist-reference", "iwae", "iwae_64")
+    difference = n.apart("omniglot-reference", "miwae", "iwae", "iwae_64")
     for estimate, page in ((value, "mnist"), (difference, "index")):
         unbroken = str(estimate).replace(" ", "\u00a0")  # no line ends in between
         assert unbroken in escapes.unescape((html / f"{page}.html").read_text())

@@ -11,7 +11,7 @@ from repro.words import exhibits
 from repro.words.experiments import plan
 from tests.helpers import copy_published, write_record
 
-ASKED = ("mnist reference", "piwae", "iwae", "iwae_64")
+ASKED = ("mnist-reference", "piwae", "iwae", "iwae_64")
 
 
 def test_runs_and_differences_are_of_the_source_that_is_asked_for(tmp_path):
@@ -24,18 +24,18 @@ def test_runs_and_differences_are_of_the_source_that_is_asked_for(tmp_path):
     def found(*asked):
         return [(r.experiment.method, r.experiment.profile) for r in evidence.runs(*asked)]
 
-    assert found("mnist reference", "piwae") == []
-    assert found("mnist reference", "piwae", "ours") == [("piwae", "full")]
-    assert found("mnist reference", "piwae", "short") == [("piwae", "short")]
-    assert found("mnist reference", None, "ours") == [("iwae", "full"), ("piwae", "full")]
-    assert found("mnist larger", None, "ours") == []
+    assert found("mnist-reference", "piwae") == []
+    assert found("mnist-reference", "piwae", "ours") == [("piwae", "full")]
+    assert found("mnist-reference", "piwae", "short") == [("piwae", "short")]
+    assert found("mnist-reference", None, "ours") == [("iwae", "full"), ("piwae", "full")]
+    assert found("mnist-larger", None, "ours") == []
     assert evidence.apart(*ASKED) is NOT_RUN
     assert evidence.apart(*ASKED, "ours").value == pytest.approx(0.25)
     assert evidence.apart(*ASKED, "short").value == pytest.approx(0.5)
     noise = training_noise(evidence.archive, "piwae", "iwae", "iwae_64")
     assert evidence.apart(*ASKED, "short").se == pytest.approx(noise.sd)
     with pytest.raises(ReproError, match="unknown source of runs 'our'; did you mean 'ours'"):
-        evidence.runs("mnist reference", "iwae", "our")
+        evidence.runs("mnist-reference", "iwae", "our")
 
 
 def test_an_error_between_seeds_is_that_of_all_runs_of_the_setting(tmp_path):

@@ -30,7 +30,7 @@ from repro.studies import (
 from repro.studies.claims import CLAIMS, Outcome
 from repro.studies.designs import AT_T, NETWORKS_OF_ESTIMATORS, Layout
 from repro.studies.estimator_runs import BOTH_NETWORKS, GROUPS, EstimatorRuns
-from repro.studies.evidence import NAMES_OF_SETTINGS, training_noise
+from repro.studies.evidence import training_noise
 from repro.studies.prose import Numbers
 from repro.studies.remeasured import CHOICE_BATCHES
 from repro.studies.reported import FIGURE4, TABLE1
@@ -39,7 +39,7 @@ from repro.words.exhibits import BETAS, SETTINGS
 from repro.words.experiments import MILESTONES, TABLE_METHODS, plan
 from tests.helpers import ROOT, copy_published
 
-MNIST, LARGER, OMNIGLOT = NAMES_OF_SETTINGS
+MNIST, LARGER, OMNIGLOT = SETTINGS
 OTHERS = "piwae miwae ciwae vae"  # than IWAE
 SCORES = "iwae_64 log_px"
 ALL = "iwae_64 log_px minus_kl"
@@ -159,7 +159,7 @@ class Told(Numbers):
 
     def of_weights(self, method, metric, setting=MNIST):
         """A metric of the report's weights."""
-        return self.archive.released[*setting.split(), method].metrics[metric]["value"]
+        return self.archive.released[*SETTINGS[setting], method].metrics[metric]["value"]
 
     def means(self, setting, metric):
         """A metric of each method's runs, over their seeds."""
@@ -177,7 +177,7 @@ class Told(Numbers):
         return {(r.experiment.epochs, r.experiment.seed) for r in self.runs(setting, whose="ours")}
 
     def where_miwae_leads(self, metric):
-        return [s for s in NAMES_OF_SETTINGS if self.theirs(s, "miwae", metric).ahead]
+        return [s for s in SETTINGS if self.theirs(s, "miwae", metric).ahead]
 
     def beyond_the_released(self, method, metrics):
         """How far a difference from IWAE on Omniglot is above that of the report's weights."""
@@ -466,7 +466,7 @@ class Told(Numbers):
 
     def to_the_margin(self, *kinds):
         """How far log p-hat is above the margin of as good as, by kind of comparison."""
-        found = claims.differences_from_iwae(self, "log_px", ("piwae", "miwae"), NAMES_OF_SETTINGS)
+        found = claims.differences_from_iwae(self, "log_px", ("piwae", "miwae"), SETTINGS)
         named = claims.by_kind(d for d in found if d.source.whole)
         means = {kind: of[0] for kind, of in zip(named, claims.deciding(found, 0.1), strict=True)}
         assert len(means) == 2 + len(UNDECIDED)
@@ -653,7 +653,7 @@ SENTENCES = {
     },
     "larger": {
         "The methods have the same order as in the other two settings":
-            lambda n: all(n.gap_falls_in_the_tables_order(s) for s in NAMES_OF_SETTINGS),
+            lambda n: all(n.gap_falls_in_the_tables_order(s) for s in SETTINGS),
         "Each number comes from one training": lambda n: n.lengths(LARGER) == {(13, 0)},
         "IWAE's mean is the lowest in everything":
             lambda n: min(n.ours(LARGER, OTHERS, ALL).values) > 0,

@@ -1,6 +1,6 @@
 """The records behind a claim or a sentence: runs of a setting, and differences between them.
 
-A setting is named as in the book's prose, ``mnist reference``; ``whose`` is ``weights``, the
+A setting is named ``mnist-reference``, as one of ``SETTINGS``; ``whose`` is ``weights``, the
 report's released models measured again, ``ours``, our own longest runs of every seed, or ``short``,
 our own of the short profile.
 """
@@ -19,7 +19,7 @@ from repro.records import Archive, Record, records_of_any_seed
 from repro.records.estimates import ErrorOf, Estimate, added_errors, paired_difference, seed_spread
 from repro.studies import figure4, yardstick
 from repro.studies.reported import RUNS_OF_PAPER, TABLE1
-from repro.words.exhibits import CURVES_OF, SETTINGS
+from repro.words.exhibits import CURVES_OF
 from repro.words.experiments import PRECISIONS, PROFILES, plan
 
 LOG_P = "log_p"  # log p(x) by annealed importance sampling
@@ -100,7 +100,6 @@ def _short_runs(archive: Archive, methods: tuple[str, ...], precision: str) -> l
 
 
 SOURCES_OF_RUNS = ("weights", "ours", "short")
-NAMES_OF_SETTINGS = tuple(name.replace("-", " ") for name in SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -144,13 +143,12 @@ class Evidence:
     def runs(self, setting: str, method: str | None = None, whose: str = "weights") -> list[Record]:
         """Records of a method, or of all, in a setting."""
         one_of("source of runs", whose, SOURCES_OF_RUNS)
-        name = setting.replace(" ", "-")
         if whose == "weights":
             used = list(self.archive.released.values())
         else:
             profile = "short" if whose == "short" else "best"
-            used = self.archive.select(CURVES_OF[name], profile).used
-        of_setting = [r for r in used if r.experiment.setting == name]
+            used = self.archive.select(CURVES_OF[setting], profile).used
+        of_setting = [r for r in used if r.experiment.setting == setting]
         return [r for r in of_setting if method in (None, r.experiment.method)]
 
     def apart(self, setting: str, a: str, b: str, metric: str, whose: str = "weights"):

@@ -1,6 +1,6 @@
 """Numbers for the book's prose, drawn from the records when the book is built.
 
-A page asks for ``n.value("mnist reference", "iwae", "log_px")`` in double braces, and the
+A page asks for ``n.value("mnist-reference", "iwae", "log_px")`` in double braces, and the
 ``Estimate`` that comes back becomes text there.
 """
 
@@ -41,9 +41,10 @@ from repro.studies.estimator_runs import (
     EstimatorRuns,
     log_px_of_one_decoder,
 )
-from repro.studies.evidence import NAMES_OF_SETTINGS, Evidence, rounded_up
+from repro.studies.evidence import Evidence, rounded_up
 from repro.studies.reported import FIGURE4, TABLE1
 from repro.training.costs import DEVICE_COSTS
+from repro.words.exhibits import SETTINGS
 from repro.words.experiments import Experiment, plan
 
 TRAININGS = {  # as pages name them
@@ -98,10 +99,7 @@ class Numbers(Evidence):
     def cell(self, table: str, row: str, column: str, digits: int = 2) -> Estimate:
         """A cell of a table beside the records: of a curve, or of a setting and a method."""
         found = self.archive.table(table)[0]
-        if "curve" in found:
-            names = found.curve
-        else:
-            names = found.setting.str.replace("-", " ") + " " + found.method
+        names = found.curve if "curve" in found else found.setting + " " + found.method
         (value,) = found[names == row][column]
         return Estimate(value, digits=digits)
 
@@ -111,7 +109,7 @@ class Numbers(Evidence):
         It may be calculated, "rise / predicted"; and over one setting's rows alone.
         """
         found = self.archive.table(table)[0]
-        of_setting = found.setting.str.startswith(setting.replace(" ", "-"))
+        of_setting = found.setting.str.startswith(setting)
         return _from_to(found[of_setting].eval(quantity), digits)
 
     def design(self, table: str, name: str) -> int:
@@ -132,7 +130,7 @@ class Numbers(Evidence):
 
     def printed(self, source: str, setting: str, method: str, metric: str) -> Estimate:
         """The value that the paper or the report prints in Table 1."""
-        return TABLE1[source][setting.split()[1]][metric][method]
+        return TABLE1[source][SETTINGS[setting][1]][metric][method]
 
     def below(self, setting: str, method: str):
         """The distance of the released weights' ELBO from log p-hat: KL(q || p(z|x))."""
@@ -158,7 +156,7 @@ class Numbers(Evidence):
         return str(curves.passed_for_good(self._leads(setting, method)) or "never")
 
     def _leads(self, setting: str, method: str) -> pd.Series:
-        return curves.leads_in_logs(self.archive)[method][setting.replace(" ", "-")]
+        return curves.leads_in_logs(self.archive)[method][setting]
 
     def after(self, setting: str, method: str, epoch: int):
         """IWAE-64 of our short run with seed 0 after an epoch."""
@@ -168,14 +166,14 @@ class Numbers(Evidence):
 
     def gain_of_size(self, method: str, metric: str):
         """The larger model's lead over the reference model: the released weights, paired."""
-        larger = self.runs("mnist larger", method)
-        reference = self.runs("mnist reference", method)
+        larger = self.runs("mnist-larger", method)
+        reference = self.runs("mnist-reference", method)
         return evidence.difference(self.archive, larger, reference, metric)
 
     def faster(self, method: str, epoch: int):
         """The larger model's lead in IWAE-64 after as many epochs: our runs, seed 0."""
-        larger = self.after("mnist larger", method, epoch)
-        reference = self.after("mnist reference", method, epoch)
+        larger = self.after("mnist-larger", method, epoch)
+        reference = self.after("mnist-reference", method, epoch)
         return larger - reference if larger and reference else NOT_RUN
 
     # The released code's best checkpoints
@@ -359,7 +357,7 @@ class Numbers(Evidence):
 
     def pooled(self, method: str, metric: str, whole: bool = True):
         """The mean of all comparisons with IWAE in the reference model, of whole trainings."""
-        found = claims.differences_from_iwae(self, metric, (method,), NAMES_OF_SETTINGS)
+        found = claims.differences_from_iwae(self, metric, (method,), SETTINGS)
         counting = [d for d in found if d.source.whole or not whole]
         mine = claims.by_kind(counting).get(f"{method.upper()} with the reference model", [])
         return pooled(mine) if len(mine) > 1 else NOT_RUN

@@ -215,7 +215,7 @@ def _table(rows: dict, archive: AnyArchive, what: str) -> pd.DataFrame:
 
 def cell(archive: Archive, setting: str, method: str, column: str, whose: str = "ours"):
     """A cell of ``likelihood_table`` or ``lead_table``; NOT_RUN if it was not measured."""
-    title = SETTING_TITLES[setting.replace(" ", "-")]
+    title = SETTING_TITLES[setting]
     for table in (likelihood_table(archive), lead_table(archive)):
         for (where, source, name), row in table.iterrows():
             if (where, name) == (title, method) and source.startswith(whose) and column in row:

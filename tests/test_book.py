@@ -157,8 +157,8 @@ def test_the_audit_shows_printed_logged_and_corrected_numbers(html):
 def test_contents_named_from_the_projects_folder_are_found_from_the_books(
     with_smoke, tmp_path, monkeypatch
 ):
-    (tmp_path / "results").symlink_to(ROOT / "results")
-    (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
+    for name in ("results", "notebooks", "CITATION.cff"):
+        (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "book").mkdir()
     shutil.copy(ROOT / "book" / "_paper.yml", tmp_path / "book")
     if with_smoke:

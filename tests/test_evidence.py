@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 
 from repro import ReproError
+from repro.records import Archive
 from repro.records.estimates import NOT_RUN, ErrorOf
-from repro.studies.evidence import Evidence, rounded_up, training_noise
+from repro.studies import figure4
+from repro.studies.evidence import Evidence, training_noise
 from repro.words import exhibits
 from repro.words.experiments import plan
 from tests.helpers import copy_published, write_record
@@ -58,24 +60,19 @@ def test_by_default_a_difference_is_between_the_released_models(tmp_path):
 
 def test_figure_4_gives_scores_in_the_order_of_beta_and_the_highest_learned_one(tmp_path):
     """Of each run the learned beta has half its start after an epoch, and a tenth in the end."""
-    assert Evidence(str(tmp_path)).highest_learned_beta() is None
+    archive = Archive(tmp_path)
+    assert figure4.highest_learned_beta(archive) == "not run"
     scores = {}
     for number, e in enumerate(exhibits.runs_of("figure4", "short")):
         write_record(tmp_path, e, value=-90.0 - number)
         scores[e.method, e.beta] = -90.0 - number
-    evidence = Evidence(str(tmp_path))
-    for r in evidence.runs_of_betas():
+    archive = Archive(tmp_path)
+    used = archive.select("figure4").used
+    for r in used:
         start = r.experiment.beta
         curve = {"epoch": [1, 2, 3], "beta": [start / 2, start / 5, start / 10]}
         vars(r)["curve"] = pd.DataFrame(curve)
     expected = [scores["ciwae", beta] for beta in sorted(exhibits.BETAS)]
-    assert [*evidence.scores("ciwae")] == expected
-    for epoch, highest in ((1, 0.45), (2, 0.18), (None, 0.09)):
-        assert evidence.highest_learned_beta(epoch) == pytest.approx(highest)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.0123, "0.02"), (0.02, "0.02"), (0.61, "0.7"), (0.91, "1"), (1.2, "2")]
-)
-def test_a_number_is_rounded_up_to_one_digit(value, text):
-    assert rounded_up(value) == text
+    assert [*figure4.scores_by_beta(used, "ciwae")] == expected
+    for epoch, highest in ((1, "0.5"), (2, "0.2"), (None, "0.09")):
+        assert figure4.highest_learned_beta(archive, epoch) == highest

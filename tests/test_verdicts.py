@@ -139,7 +139,7 @@ def test_without_records_there_are_no_numbers(tmp_path):
     copy_logs(tmp_path)
     n = Numbers(str(tmp_path))
     assert str(n.value("mnist-reference", "iwae", "iwae_64")) == "not run"
-    assert n.fact("compute") == "no runs yet"
+    assert n.fact("stacks.compute") == "no runs yet"
     assert str(n.pooled("miwae", "log_px")) == "not run"
     assert claims.correction(n) == (0, 0, 0.0, 0.0)
     assert n.correction("percent_false") == "0.0"

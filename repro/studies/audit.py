@@ -16,15 +16,7 @@ import numpy as np
 import pandas as pd
 
 from repro.records import Archive, Record, records_of_any_seed
-from repro.records.estimates import (
-    CLEAR,
-    NOT_RUN,
-    ErrorOf,
-    Estimate,
-    estimate_of,
-    number,
-    over_seeds,
-)
+from repro.records.estimates import CLEAR, NOT_RUN, ErrorOf, Estimate, estimate_of, over_seeds
 from repro.studies import evidence, similarity, style
 from repro.studies.captions import (
     COUNTING_TRAINING,
@@ -44,6 +36,7 @@ from repro.studies.frames import (
     by_method,
     for_methods,
     framed,
+    from_to,
     show_origins,
 )
 from repro.studies.reported import TABLE1
@@ -355,6 +348,29 @@ def by_drawer(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {split: values.loc[[*rows.drawer.unique()]] for split, rows in splits}
 
 
+# Facts for the book's pages
+
+
+def closeness_of(archive: Archive, setting: str, method: str):
+    """KL(q || p(z|x)) of a released model: the distance of its ELBO from log p-hat."""
+    record = archive.released.get((*SETTINGS[setting], method))
+    if record is None:
+        return NOT_RUN
+    return Estimate.mean_of(record.images["log_px"] - record.images["elbo"], ErrorOf.IMAGES)
+
+
+def by_binarisation(archive: Archive, setting: str) -> str:
+    """The deviation of IWAE-64 between binarisations of the test set: lowest to highest."""
+    runs = archive.released_of(*SETTINGS[setting])
+    return from_to([r.metrics["iwae_64"]["binarisation_sd"] for r in runs])
+
+
+def lead_on_drawers(archive: Archive, method: str, split: str) -> Estimate:
+    """A released Omniglot model's IWAE-64 minus IWAE's, over the drawers of a split."""
+    values = by_drawer(archive.table("drawers")[0])[split]
+    return Estimate.mean_of(values[method] - values.iwae, ErrorOf.DRAWS)
+
+
 # Findings
 
 
@@ -412,7 +428,7 @@ def _of_measured(cells: Sequence[Cell]) -> list[str]:
         "gap of these weights, which is negative.",
         f"Measured on the same images, −KL is below 0 by more than {CLEAR:g} standard errors in "
         f"{_share(gap.value < -CLEAR * gap.se for gap in gaps_measured)} models, from "
-        f"{number(min(values))} to {number(max(values))} nats.",
+        f"{from_to(values)} nats.",
     ]
 
 

@@ -35,7 +35,8 @@ from repro.studies.estimator_runs import (
     Regime,
     log_px_of_one_decoder,
 )
-from repro.studies.evidence import LOG_P, Evidence, Source, rounded_up
+from repro.studies.evidence import LOG_P, Evidence, Source
+from repro.studies.frames import from_to
 from repro.studies.gradients import exponent_of, ratio, with_jackknife
 from repro.studies.reported import FIGURE4, TABLE1
 from repro.studies.similarity import SsimVerdict
@@ -367,8 +368,8 @@ def larger_model(evidence: Evidence) -> Verdict:
     near = [reference[m] for m in ("iwae", "piwae", "miwae")]
     spreads = (np.ptp(near), np.ptp(list(reference.values())))
     said = (
-        f"in the released weights, {ONE_EACH}, {CALLED[metric]} gains {number(min(gains))} to "
-        f"{number(max(gains))} nats; IWAE, PIWAE and MIWAE differ by "
+        f"in the released weights, {ONE_EACH}, {CALLED[metric]} gains {from_to(gains)} nats; "
+        f"IWAE, PIWAE and MIWAE differ by "
         f"{number(spreads[0])}, all five by {number(spreads[1])}{_caution(evidence, {metric})}"
     )
     return Verdict(summed_up(bool(g > s) for g in gains for s in spreads), said)
@@ -440,13 +441,13 @@ def learned_beta(evidence: Evidence) -> Verdict:
     source = Source.of(used[0])
     spreads = {m: figure4.spread_over_betas(used, m) for m in KINDS_OF_BETA}
     kinds = [f"{kind} {spreads[m]}" for m, kind in KINDS_OF_BETA.items()]
-    ends = rounded_up(evidence.highest_learned_beta())
+    ends = figure4.highest_learned_beta(evidence.archive)
     said += f"; in {source}, one training for each β, {', '.join(kinds)}"
     said += f", and a learned β ends at {ends} or below"
     if not source.whole:
         return Verdict(Outcome.SHORT, said)
-    gains = evidence.scores("ciwae-learned") - evidence.scores("ciwae")  # from the same beta
-    gain = Estimate.mean_of(gains, ErrorOf.DRAWS)
+    fixed, learned = (figure4.scores_by_beta(used, m) for m in KINDS_OF_BETA)
+    gain = Estimate.mean_of(learned - fixed, ErrorOf.DRAWS)  # from the same beta
     steadier = spreads["ciwae-learned"].se < spreads["ciwae"].se
     return Verdict(summed_up([steadier, gain.beyond(CLEAR)]), said)
 

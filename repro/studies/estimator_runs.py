@@ -20,7 +20,6 @@ from repro.records.estimates import (
     ErrorOf,
     Estimate,
     added_errors,
-    number,
     over_seeds,
     pooled_spread,
     share_of,
@@ -28,7 +27,7 @@ from repro.records.estimates import (
 from repro.studies import evidence, style
 from repro.studies.captions import BOUND_TITLES, COUNTING_TRAINING, METRIC_TITLES, OVER_IMAGES
 from repro.studies.designs import AT_T, OF_ESTIMATORS
-from repro.studies.frames import AnyArchive, Rows, framed
+from repro.studies.frames import AnyArchive, Rows, framed, from_to
 from repro.studies.gradients import LINES, PLACE, at_t, snr_at_t, with_jackknife
 from repro.words.experiments import Experiment
 
@@ -112,8 +111,7 @@ def log_px_of_one_decoder(archive: Archive) -> str:
     """
     runs = EstimatorRuns(archive, ENCODER_ALONE)
     found = [runs.value(f"{method} {USUAL}", "log_px") for method in BOUNDS]
-    values = [e.value for e in found if e]
-    return f"{number(min(values), 1)} to {number(max(values), 1)}" if values else str(NOT_RUN)
+    return from_to([e.value for e in found if e], 1)
 
 
 class EstimatorRuns:

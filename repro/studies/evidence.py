@@ -17,7 +17,7 @@ import numpy as np
 from repro import one_of
 from repro.records import Archive, Record, records_of_any_seed
 from repro.records.estimates import ErrorOf, Estimate, added_errors, paired_difference, seed_spread
-from repro.studies import figure4, yardstick
+from repro.studies import yardstick
 from repro.studies.reported import RUNS_OF_PAPER, TABLE1
 from repro.words.exhibits import CURVES_OF
 from repro.words.experiments import PRECISIONS, PROFILES, plan
@@ -165,25 +165,3 @@ class Evidence:
             measured = yardstick.measured_of(self.archive, runs)
             return {m.record.experiment.method: m.mean("ais").value for m in measured}
         return {r.experiment.method: r.metrics[metric]["value"] for r in runs}
-
-    def runs_of_betas(self) -> list[Record]:
-        """Our runs of Figure 4."""
-        return self.archive.select("figure4").used
-
-    def scores(self, method: str) -> np.ndarray:
-        """IWAE-64 of our runs of Figure 4, in the order of beta."""
-        return figure4.scores_by_beta(self.runs_of_betas(), method)
-
-    def highest_learned_beta(self, epoch: int | None = None) -> float | None:
-        """The highest learned beta after an epoch, by default the last; None without runs."""
-        of_each_start = figure4.by_beta(self.runs_of_betas(), "ciwae-learned").values()
-        curves = [r.curve.set_index("epoch").beta for runs in of_each_start for r in runs]
-        if not curves:
-            return None
-        return max(c.iloc[-1] if epoch is None else c[epoch] for c in curves)
-
-
-def rounded_up(value: float) -> str:
-    """A number to one digit, rounded up."""
-    digit = 10.0 ** np.floor(np.log10(value))
-    return f"{np.ceil(value / digit) * digit:.1g}"

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from repro import plural
 from repro.records import Archive, Record, Selection, curves_of, frame_of
-from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, estimate_of, over_seeds
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, estimate_of, number, over_seeds
 from repro.studies import style
 from repro.studies.captions import OVER_IMAGES
 from repro.studies.curves import nodes_of, say_what_is_missing, without_the_first_tenth
-from repro.studies.frames import AnyArchive, Rows, table_of_ours
+from repro.studies.frames import AnyArchive, Rows, from_to, rounded_up, table_of_ours
 from repro.studies.reported import FIGURE4
 from repro.words.exhibits import KINDS_OF_BETA
 
@@ -72,6 +73,52 @@ def spread_over_betas(shown: Sequence[Record], method: str):
         return NOT_RUN
     return Estimate(float(scores.mean()), float(scores.std(ddof=1)), error_of=ErrorOf.SPREAD)
 
+
+# Facts for the book's pages
+
+
+def over_betas(archive: Archive, method: str):
+    """``spread_over_betas`` of our runs of Figure 4."""
+    return spread_over_betas(archive.select("figure4").used, method)
+
+
+def between_betas(archive: Archive, method: str) -> str:
+    """IWAE-64 of our runs of Figure 4, from the lowest to the highest over the betas."""
+    scores = scores_by_beta(archive.select("figure4").used, method)
+    return from_to(scores) if len(scores) > 1 else str(NOT_RUN)
+
+
+def highest_learned_beta(archive: Archive, epoch: int | None = None) -> str:
+    """The highest learned beta after an epoch, by default the last, rounded up to a digit."""
+    used = archive.select("figure4").used
+    curves = curves_of(r for r in used if r.experiment.method == "ciwae-learned")
+    if curves.empty:
+        return str(NOT_RUN)
+    ends = curves.groupby("run").beta_now.last()
+    found = ends if epoch is None else curves[curves.epoch == epoch].beta_now
+    return rounded_up(found.max())
+
+
+def range_of_chosen(archive: Archive, epoch: int) -> str:
+    """The lowest and the highest beta that is chosen from an epoch on."""
+    curves = curves_of(chosen_betas(archive))
+    values = curves[curves.epoch >= epoch].beta_now
+    if values.empty:
+        return str(NOT_RUN)
+    return f"{number(values.min())} and {number(values.max())}"
+
+
+def seeds_of_chosen(archive: Archive) -> str:
+    """The number of our runs that choose their beta."""
+    return plural(len(chosen_betas(archive)), "seed")
+
+
+def furthest_from_parabolas(archive: Archive) -> str:
+    """The largest distance of a point of the report's Figure 4 from its parabola."""
+    return rounded_up(archive.table("figure4")[0].furthest.max())
+
+
+# Figures
 
 ENDS_OF_BETA = (0.1, 0.9)  # of the report's Figure 4
 

@@ -21,7 +21,7 @@ from repro.studies.captions import (
     made_by,
 )
 from repro.studies.designs import OFFSETS, SWEPT, Layout, offset_title
-from repro.studies.frames import AnyArchive, Rows, framed
+from repro.studies.frames import AnyArchive, Rows, framed, from_to
 from repro.words.experiments import ESTIMATORS
 
 ALL_COUNTS = tuple(layout.K for layout in SWEPT)
@@ -191,6 +191,39 @@ def snr_in_network(archive: Archive, where: str, bound: str):
         return snr_at_t(at_t(archive, where), bound)
     by_count = ratios_by_count(archive, where, estimator, method)
     return by_count if count == ["K"] else by_count[int(count[0])]
+
+
+def times_clearer(archive: Archive, a: str, b: str) -> str:
+    """SNR of phi's gradient under ``a`` over that under ``b``: lowest and highest of the networks.
+
+    Each is named as in ``snr_in_network``.
+    """
+    found = []
+    for where in designs.NETWORKS_OF_ESTIMATORS:
+        first, second = (snr_in_network(archive, where, bound) for bound in (a, b))
+        found.append(first / second)
+    return from_to(np.hstack(found))
+
+
+def rate(archive: Archive, net: str, estimator: str, offset: float) -> Estimate:
+    """d log SNR / d log K of IWAE between the last two K, in the linear Gaussian model."""
+    rows = swept(archive, offset_title(offset), estimator)
+    return exponent_of(rows, net, designs.COUNTS[-2:]).shown_with(2)
+
+
+def ess_of_most(archive: Archive, offset: float) -> Estimate:
+    """The effective sample size of 256 weights in the linear Gaussian model."""
+    rows = swept(archive, offset_title(offset), "rep")
+    return with_jackknife(rows, OF_MOST, digits=1)
+
+
+def ess_in_networks(archive: Archive) -> str:
+    """The lowest and the highest effective sample size of 256 weights, in networks."""
+    of_each = [swept(archive, where, "rep") for where in designs.NETWORKS_OF_ESTIMATORS]
+    return from_to([OF_MOST(rows) for rows in of_each], 1)
+
+
+OF_MOST = partial(effective_samples, layout=SWEPT[-1])
 
 
 def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from repro.studies.frames import (
     by_method,
     for_methods,
     framed,
+    rounded_up,
     row_of,
     table_of_ours,
 )
@@ -126,6 +127,29 @@ def best_checkpoints(archive: Archive) -> dict[tuple[str, str, str], Estimate]:
             spread = Estimate(value, sd, error_of=ErrorOf.SPREAD, digits=3)
             found[dataset, row["method"], column] = spread
     return found
+
+
+def ssim_of_checkpoint(archive: Archive, dataset: str, method: str) -> Estimate:
+    """SSIM of the checkpoint called best, on its own dataset; ± standard deviation."""
+    return best_checkpoints(archive)[dataset, method, "ssim"]
+
+
+def furthest_ssim_of_best(archive: Archive) -> str:
+    """The largest distance of a printed SSIM of Figures 5 and 6 from the best checkpoint's."""
+    rows = comparisons(archive)
+    of_figures = [row for title, row in rows.items() if title.startswith("Figure")]
+    found = [c for row in of_figures for c in row.values()]
+    return rounded_up(max(abs(c.printed.value - c.checkpoint.value) for c in found))
+
+
+def highest_logged(archive: Archive, score: str) -> Estimate:
+    """The highest logged ``iwae_64`` or ``log_px`` of CIWAE and the VAE on MNIST.
+
+    They are those whose best checkpoint was chosen by one batch of 20 images.
+    """
+    found = archive.table("checkpoints")[0]
+    of_one_batch = (found.batches == 1) & found.setting.str.startswith("mnist")
+    return Estimate(found[of_one_batch][f"highest_{score}"].max())
 
 
 def verdicts(archive: Archive, title_prefix: str) -> list[SsimVerdict]:

@@ -24,7 +24,7 @@ from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number
 from repro.records.schema import WEIGHTS
 from repro.studies import style
 from repro.studies.captions import METHOD_TITLES, label
-from repro.studies.frames import AnyArchive, framed
+from repro.studies.frames import AnyArchive, framed, from_to
 from repro.words.experiments import TABLE_METHODS
 
 EXPECTED = Path(__file__).with_name("expected_likelihoods.csv")
@@ -226,8 +226,7 @@ def cell(archive: Archive, setting: str, method: str, column: str, whose: str = 
 def slack(archive: Archive, family: str) -> str:
     """The distances of log p-hat from log p(x) over the models of a dataset: lowest to highest."""
     mine = [m for m in measured(archive) if m.record.experiment.family == family]
-    found = [m.mean("ais", "log_px").value for m in mine]
-    return f"{number(min(found))} to {number(max(found))}" if found else str(NOT_RUN)
+    return from_to([m.mean("ais", "log_px").value for m in mine])
 
 
 def widest_sandwich(archive: Archive) -> str:

@@ -72,6 +72,9 @@ def training_noise(archive: Archive, a: str, b: str, metric: str, released=False
     precision with most seeds. Of the released models: what the paper's four runs show there, which
     were trained as long as they. Where one is not known, it is the other; elsewhere it is borrowed.
     It has no degrees of freedom where neither is known.
+
+    >>> training_noise(Archive(), "piwae", "iwae", "log_px").dof
+    19
     """
     of_each = [_short_runs(archive, (a, b), precision) for precision in PRECISIONS]
     ours = seed_spread(max(of_each, key=len), metric, paired=a != b)

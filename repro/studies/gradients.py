@@ -78,7 +78,12 @@ def exponent_of(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> Estimate
 
 
 def snr_ratios(archive: AnyArchive = None) -> pd.DataFrame:
-    """The SNR of the five methods' gradients at T = 64, its parts, and the ESS of the weights."""
+    """The SNR of the five methods' gradients at T = 64, its parts, and the ESS of the weights.
+
+    >>> rows = snr_ratios().loc["linear Gaussian, near the optimum; ESS 29.6 ± 0.7"]
+    >>> print(rows.loc["inference, SNR", "IWAE(64)"])
+    0.017 ± 0.002
+    """
     archive = Archive.of(archive)
     rows: Rows = defaultdict(dict)
     for place, mine in places(archive):
@@ -96,7 +101,11 @@ def snr_ratios(archive: AnyArchive = None) -> pd.DataFrame:
 
 
 def snr_exponents(archive: AnyArchive = None) -> pd.DataFrame:
-    """d log SNR / d log K of IWAE's gradients between one K and the next, beside the theory's."""
+    """d log SNR / d log K of IWAE's gradients between one K and the next, beside the theory's.
+
+    >>> print(snr_exponents().loc[("linear Gaussian, near the optimum", "inference"), "theory"])
+    −0.5
+    """
     archive = Archive.of(archive)
     rows: Rows = {}
     for where, mine in places(archive):
@@ -119,7 +128,11 @@ def _framed(rows: Rows, archive: Archive, about: str = "") -> pd.DataFrame:
 
 
 def snr_estimators(archive: AnyArchive = None) -> pd.DataFrame:
-    """The SNR of both gradients of each bound at T = 64, phi's under each estimator."""
+    """The SNR of both gradients of each bound at T = 64, phi's under each estimator.
+
+    >>> print(snr_estimators().loc[("MNIST, untrained", "IWAE(64)"), "inference, drep"])
+    1.35 ± 0.01
+    """
     measured, p = Archive.of(archive).table("estimators")
     rows: Rows = {}
     for place, of_place in measured.groupby("where", sort=False):
@@ -197,6 +210,9 @@ def times_clearer(archive: Archive, a: str, b: str) -> str:
     """SNR of phi's gradient under ``a`` over that under ``b``: lowest and highest of the networks.
 
     Each is named as in ``snr_in_network``.
+
+    >>> times_clearer(Archive(), "miwae rep", "iwae rep")
+    '3.10 to 3.57'
     """
     found = []
     for where in designs.NETWORKS_OF_ESTIMATORS:

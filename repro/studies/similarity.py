@@ -53,7 +53,11 @@ def ssim_spread(runs: Sequence[Record], tested: str):
 
 
 def table2(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
-    """Table 2: SSIM on Omniglot of models of both datasets; mean ± deviation over the images."""
+    """Table 2: SSIM on Omniglot of models of both datasets; mean ± deviation over the images.
+
+    >>> print(table2().loc[("mnist", "report's weights"), "VAE"])
+    0.573 ± 0.115
+    """
     archive = Archive.of(archive)
     selection = archive.select("table2", profile)
     version = omniglot_of(selection.used or archive.released.values())
@@ -146,6 +150,9 @@ def highest_logged(archive: Archive, score: str) -> Estimate:
     """The highest logged ``iwae_64`` or ``log_px`` of CIWAE and the VAE on MNIST.
 
     They are those whose best checkpoint was chosen by one batch of 20 images.
+
+    >>> print(highest_logged(Archive(), "iwae_64"))
+    −83.17
     """
     found = archive.table("checkpoints")[0]
     of_one_batch = (found.batches == 1) & found.setting.str.startswith("mnist")
@@ -159,7 +166,11 @@ def verdicts(archive: Archive, title_prefix: str) -> list[SsimVerdict]:
 
 
 def ssim_table(archive: AnyArchive = None) -> pd.DataFrame:
-    """The printed SSIM values beside the weights'; ± standard deviation over the images."""
+    """The printed SSIM values beside the weights'; ± standard deviation over the images.
+
+    >>> print(ssim_table().loc[("Figure 6: omniglot to omniglot", "verdict"), "VAE"])
+    fits best checkpoint
+    """
     archive = Archive.of(archive)
     rows: Rows = defaultdict(dict)
     for title, row in comparisons(archive).items():
@@ -182,6 +193,9 @@ def checkpoints(archive: AnyArchive = None) -> pd.DataFrame:
     And how training ended. The choice is log p-hat of the first K batches of 20. Its noise, the
     standard deviation of the choice about log p-hat over the last 200 epochs of the log, is beside
     that of the mean of so many random images. Slope: of log p-hat over the last eighth.
+
+    >>> print(checkpoints().loc[("mnist, reference", "IWAE(64)"), "best epoch"])
+    2569 of 3280
     """
     archive = Archive.of(archive)
     released = archive.released

@@ -86,17 +86,6 @@ def test_every_claim_has_a_verdict_evidence_and_an_exhibit(claim, committed):
     assert claim.page or outcome is Outcome.UNTESTED
 
 
-def test_there_is_a_card_for_each_claim_with_its_verdict_in_words(committed):
-    cards = Numbers().claims().split("\n\n:::{dropdown}")
-    assert len(cards) == len(CLAIMS)
-    for card, claim in zip(cards, CLAIMS, strict=True):
-        outcome, _ = claim.check(committed)
-        title, colour, *_ = card.splitlines()
-        assert claim.text in title
-        assert f"{outcome.capitalize()} · {claim.who}" in title
-        assert colour == f":color: {claims.COLOURS_OF_OUTCOMES[outcome]}"
-
-
 def test_cards_show_verdict_claim_evidence_and_where_to_look(monkeypatch):
     told = Claim("paper", "It $holds$", "notebooks/table1", lambda e: Verdict(Outcome.HOLDS, e))
     other = Claim("report", "It fails", "notebooks/snr", lambda e: Verdict(Outcome.FAILS, "c"))
@@ -791,7 +780,12 @@ def test_a_learned_beta_is_told_beside_fixed_ones_and_what_is_printed():
             "in 3 of 3 places: place 8; place 16; place 32. In 2 places fewer than 16 of 64 "
             "weights count",
         ),
-        (lambda rows: False, 0.0, Outcome.FAILS, "in 0 of 3 places"),
+        (  # that few weights count explains, and does not select
+            lambda rows: False,
+            16,
+            Outcome.FAILS,
+            "in 0 of 3 places. In 2 places fewer than 16 of 64 weights count",
+        ),
     ],
 )
 def test_a_claim_on_gradients_is_asked_in_every_place(tmp_path, holds, counting, outcome, said):
@@ -804,14 +798,6 @@ def test_a_claim_on_gradients_is_asked_in_every_place(tmp_path, holds, counting,
     evidence.archive.write_table("gradients", pd.DataFrame(rows), {})
     told = f"{said}. Each trained network is of one training"
     assert claims.in_every_place(evidence, holds, counting) == (outcome, told)
-
-
-def test_that_few_weights_count_explains_and_does_not_select(committed):
-    assert claims.in_every_place(committed, lambda rows: False, counting=16) == (
-        Outcome.FAILS,
-        "in 0 of 4 places. In 3 places fewer than 16 of 64 weights count. Each trained network is "
-        "of one training",
-    )
 
 
 def test_a_gradient_is_clearer_only_beyond_three_standard_errors():

@@ -394,9 +394,10 @@ CALLED = {
 
 
 def printed_cells(evidence: Evidence, metric: str) -> Verdict:
-    """Count Table 1's printed values of a metric that are the weights' own, of ten.
+    """Count how many of Table 1's ten printed values of a metric the released weights confirm.
 
-    Those that are another quantity's are corrected.
+    If some are not, log p-hat fails, and IWAE-64 and the gap are corrected: the report printed
+    another quantity under their names.
     """
     agreeing = (CellVerdict.CONFIRMED, CellVerdict.NOT_SHOWN_WRONG)
     otherwise = Outcome.FAILS if metric == "log_px" else Outcome.CORRECTED
@@ -531,7 +532,7 @@ def remedies_are_clearer(rows: pd.DataFrame) -> bool:
 
 
 def groups_do_not_matter(rows: pd.DataFrame) -> bool:
-    """Tell whether the generative network's gradient is as clear with IWAE as with MIWAE."""
+    """Tell that MIWAE's eight groups do not raise the SNR of theta's gradient by a tenth."""
     return not clearer(rows, "miwae", "theta", times=1.1)
 
 

@@ -73,7 +73,10 @@ def _bound(e: Experiment) -> str:
 
 
 def _with_groups(method: str, M: int) -> str:
-    """The name of MIWAE or PIWAE with M groups of the T samples."""
+    """The name of MIWAE's or PIWAE's runs with M groups of T / M samples, as ``_bound`` gives it.
+
+    One group is IWAE's bound for either; MIWAE with T groups is the VAE's.
+    """
     if M == 1:
         return f"iwae {USUAL}"
     if method == "miwae" and M == T:
@@ -186,7 +189,7 @@ class EstimatorRuns:
         return Estimate(first.value - second.value, se, dof, error_of=ErrorOf.SEEDS)
 
     def trainings_behind(self, a: str, b: str) -> str:
-        """The number of trainings behind ``apart``, in words."""
+        """The number of trainings that ``apart`` compares: "4 trainings each"."""
         first, second = (len(self.values_by_seed(bound, "iwae_64")) for bound in (a, b))
         if first == second:
             return f"{plural(first, 'training')} each"

@@ -57,7 +57,10 @@ def difference(
 
 
 def counting_training(estimate: Estimate, noise: Deviation) -> Estimate:
-    """A difference of two methods, its error over images joined by that of the training."""
+    """A difference of two methods whose error counts what another training would change, too.
+
+    To an error over test images the training's noise is added; one between seeds has it already.
+    """
     if estimate.error_of is not ErrorOf.IMAGES or not noise.dof:
         return estimate
     of_training = (noise.sd / estimate.seeds**0.5, noise.dof)

@@ -119,6 +119,12 @@ def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
     return found
 
 
+def compared(archive: Archive, title_prefix: str) -> list[Comparison]:
+    """The comparisons of the exhibits whose title starts so."""
+    rows = [row for title, row in comparisons(archive).items() if title.startswith(title_prefix)]
+    return [c for row in rows for c in row.values()]
+
+
 def best_checkpoints(archive: Archive) -> dict[tuple[str, str, str], Estimate]:
     """SSIM of the best checkpoints of the reference model, by dataset, method and column."""
     if not archive.table_path("best").exists():
@@ -140,10 +146,8 @@ def ssim_of_checkpoint(archive: Archive, dataset: str, method: str) -> Estimate:
 
 def furthest_ssim_of_best(archive: Archive) -> str:
     """The largest distance of a printed SSIM of Figures 5 and 6 from the best checkpoint's."""
-    rows = comparisons(archive)
-    of_figures = [row for title, row in rows.items() if title.startswith("Figure")]
-    found = [c for row in of_figures for c in row.values()]
-    return rounded_up(max(abs(c.printed.value - c.checkpoint.value) for c in found))
+    apart = [c.printed.value - c.checkpoint.value for c in compared(archive, "Figure")]
+    return rounded_up(np.abs(apart).max())
 
 
 def highest_logged(archive: Archive, score: str) -> Estimate:
@@ -161,8 +165,7 @@ def highest_logged(archive: Archive, score: str) -> Estimate:
 
 def verdicts(archive: Archive, title_prefix: str) -> list[SsimVerdict]:
     """The verdicts on all measured values of the exhibits whose title starts so."""
-    rows = [row for title, row in comparisons(archive).items() if title.startswith(title_prefix)]
-    return [c.verdict for row in rows for c in row.values() if c.verdict]
+    return [c.verdict for c in compared(archive, title_prefix) if c.verdict]
 
 
 def ssim_table(archive: AnyArchive = None) -> pd.DataFrame:

@@ -191,7 +191,7 @@ def with_conditions(figure, ours: Sequence[Record], error: str | None = OVER_IMA
 
 
 def tiled(images: np.ndarray) -> np.ndarray:
-    """Images [row, column, 784] as one."""
+    """Images [row, column, 784] beside and below one another: [28 rows, 28 columns]."""
     rows, columns, _ = images.shape
     tiles = images.reshape(rows, columns, 28, 28).transpose(0, 2, 1, 3)
     return tiles.reshape(rows * 28, columns * 28)

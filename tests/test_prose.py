@@ -572,6 +572,12 @@ def test_what_a_page_asks_for_is_the_records(n, asked, expected):
     assert str(asked(n)).startswith(f"{number(expected(n))} ± ")
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "book").glob("*.md")), ids=lambda page: page.stem)
+def test_every_number_that_a_page_asks_for_is_there(n, page):
+    for asked in set(re.findall(r"\{\{\s*(n\..*?)\s*\}\}", page.read_text())):
+        assert str(eval(asked, {"n": n})) not in ("", "not run"), asked
+
+
 def test_a_value_has_its_error_and_a_printed_one_the_printed(n):
     error = n.archive.released["mnist", "reference", "iwae"].metrics["iwae_64"]["se"]
     assert str(n.value(MNIST, "iwae", "iwae_64")).endswith(f" ± {error:.2f}")

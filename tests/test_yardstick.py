@@ -7,7 +7,7 @@ import torch
 
 from repro import annealing, datasets, scores
 from repro.__main__ import main
-from repro.catalogue import Architecture
+from repro.catalogue import MODELS, Architecture
 from repro.models import Autoencoder
 from repro.records import Archive
 from repro.studies import likelihood_runs, yardstick
@@ -57,7 +57,7 @@ def test_the_command_measures_each_model_once(few, tmp_path, monkeypatch, capsys
     (e,) = plan("vae", profile="full", epochs=1)
     weights = Autoencoder(SHAPE, [0]).run_state(0)
     record = Archive(tmp_path).read(write_record(tmp_path, e, weights=weights))
-    monkeypatch.setitem(likelihood_runs.model_of.__globals__["MODELS"], "reference", SHAPE)
+    monkeypatch.setitem(MODELS, "reference", SHAPE)
     command = ["likelihood", "--results", str(tmp_path), "--device", "cpu"]
     assert main(command) == 0
     values, told = Archive(tmp_path).arrays(yardstick.name_of(record))

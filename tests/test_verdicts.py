@@ -724,7 +724,7 @@ def runs_of_betas(fixed, learned, epochs=WHOLE, missing=()):
             vars(run)["curve"] = pd.DataFrame({"epoch": [epochs], "beta": [0.0123]})
             used.append(run)
     evidence = Evidence()
-    vars(evidence)["archive"] = SimpleNamespace(select=lambda exhibit: Selection(used, missing))
+    vars(evidence)["archive"] = SimpleNamespace(select=lambda *asked: Selection(used, missing))
     return evidence
 
 

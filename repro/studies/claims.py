@@ -440,7 +440,7 @@ def learned_beta(evidence: Evidence) -> Verdict:
     if missing:
         return Verdict(Outcome.UNTESTED, said)
     source = Source.of(used[0])
-    spreads = {m: figure4.spread_over_betas(used, m) for m in KINDS_OF_BETA}
+    spreads = {m: figure4.spread_over_betas(evidence.archive, m) for m in KINDS_OF_BETA}
     kinds = [f"{kind} {spreads[m]}" for m, kind in KINDS_OF_BETA.items()]
     ends = figure4.highest_learned_beta(evidence.archive)
     said += f"; in {source}, one training for each β, {', '.join(kinds)}"

@@ -22,7 +22,8 @@ def betas(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
     >>> print(betas().loc[("report, text",), "learned"])
     −80.34 ± 0.49
     """
-    selection = Archive.of(archive).select("figure4", profile)
+    archive = Archive.of(archive)
+    selection = archive.select("figure4", profile)
     rows: Rows = {}
     end = "learned beta at the end"
     for beta in sorted({e.beta for e in selection.wanted}):
@@ -30,7 +31,7 @@ def betas(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
         row = {kind: over_seeds(found, "iwae_64", selection.used) for kind, found in runs.items()}
         ends = [r.curve.beta.iloc[-1] for r in runs["learned"]]
         rows[(f"{beta:g}",)] = row | {end: f"{np.mean(ends):.2g}" if ends else NOT_RUN}
-    spreads = {kind: spread_over_betas(selection.used, m) for m, kind in KINDS_OF_BETA.items()}
+    spreads = {kind: spread_over_betas(archive, m, profile) for m, kind in KINDS_OF_BETA.items()}
     rows[("mean ± standard deviation",)] = spreads | {end: ""}
     for said, fixed in (("report, text", "fixed"), ("report, caption", "fixed, caption")):
         printed = {"fixed": FIGURE4[fixed], "learned": FIGURE4["learned"], end: ""}
@@ -70,20 +71,15 @@ def chosen_betas(archive: Archive, method: str = "ciwae-chosen") -> list[Record]
     return sorted(found, key=lambda r: r.experiment.seed)
 
 
-def spread_over_betas(shown: Sequence[Record], method: str):
-    """IWAE-64 over the values of beta: mean ± standard deviation."""
-    scores = scores_by_beta(shown, method)
+def spread_over_betas(archive: Archive, method: str, profile: str = "best"):
+    """IWAE-64 of our runs over the values of beta: mean ± standard deviation."""
+    scores = scores_by_beta(archive.select("figure4", profile).used, method)
     if len(scores) < 2:
         return NOT_RUN
     return Estimate(float(scores.mean()), float(scores.std(ddof=1)), error_of=ErrorOf.SPREAD)
 
 
 # Facts for the book's pages
-
-
-def over_betas(archive: Archive, method: str):
-    """``spread_over_betas`` of our runs of Figure 4."""
-    return spread_over_betas(archive.select("figure4").used, method)
 
 
 def between_betas(archive: Archive, method: str) -> str:

@@ -416,7 +416,5 @@ def _by_count(
     found = []
     for offset in OFFSETS:
         rows = swept(archive, offset_title(offset), estimator)
-        values = [statistic(rows, layout) for layout in SWEPT]
-        short = [np.format_float_positional(v, 4, fractional=False, trim="-") for v in values]
-        found.append(list(map(float, short)))
+        found.append([float(f"{statistic(rows, layout):.4g}") for layout in SWEPT])
     return found

@@ -70,12 +70,13 @@ class Measured(NamedTuple):
         """Its setting and source, within which methods are compared."""
         return SETTING_TITLES[self.record.experiment.setting], self.source
 
-    def mean(self, name: str, minus: str | None = None) -> Estimate:
-        """The mean of a value over the images, or of a difference of two."""
-        values = self.values[name]
-        if minus:
-            values = values - self.values[minus]
-        return Estimate.mean_of(values, ErrorOf.IMAGES)
+    def of_images(self, name: str, minus: str = "") -> np.ndarray:
+        """A value of each image, or the difference of two."""
+        return self.values[name] - self.values[minus] if minus else self.values[name]
+
+    def mean(self, name: str, minus: str = "") -> Estimate:
+        """The mean of ``of_images``."""
+        return Estimate.mean_of(self.of_images(name, minus), ErrorOf.IMAGES)
 
 
 def measured(archive: AnyArchive) -> list[Measured]:
@@ -128,16 +129,12 @@ def beside_iwae(archive: AnyArchive) -> list[tuple[Measured, Measured]]:
     return [(m, iwae) for m, iwae in pairs if iwae is not None and m is not iwae]
 
 
-def lead(a: Measured, b: Measured, name: str) -> Estimate:
-    """The mean over images of a value of ``a`` minus that of ``b``."""
-    return Estimate.mean_of(a.values[name] - b.values[name], ErrorOf.IMAGES)
+def lead(a: Measured, b: Measured, name: str, minus: str = "") -> Estimate:
+    """The mean over images of a value of ``a`` minus that of ``b``.
 
-
-def proposals_part(a: Measured, b: Measured) -> Estimate:
-    """The proposal's part of a lead in log p-hat: that lead minus the one by AIS."""
-    in_log_px = a.values["log_px"] - b.values["log_px"]
-    in_ais = a.values["ais"] - b.values["ais"]
-    return Estimate.mean_of(in_log_px - in_ais, ErrorOf.IMAGES)
+    In "log_px" minus "ais" it is the proposal's part of a lead in log p-hat.
+    """
+    return Estimate.mean_of(a.of_images(name, minus) - b.of_images(name, minus), ErrorOf.IMAGES)
 
 
 # Tables
@@ -174,7 +171,7 @@ def lead_table(archive: AnyArchive = None) -> pd.DataFrame:
         row = {
             "by AIS": by_ais,
             "by log p̂": lead(m, iwae, "log_px"),
-            "the proposal's": proposals_part(m, iwae),
+            "the proposal's": lead(m, iwae, "log_px", "ais"),
         }
         source = m.source.split(",")[0]
         key = (source, e.setting, e.method, e.estimator)

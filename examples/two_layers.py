@@ -1,6 +1,8 @@
 """Two stochastic layers on binarised digits: a model written out, with its log-weights.
 
 python examples/two_layers.py
+
+The commands train it, too: python -m repro train --model examples/two_layers.py:TwoLayers
 """
 
 import torch

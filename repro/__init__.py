@@ -47,8 +47,10 @@ def one_of(what: str, value: object, known: Iterable[str]) -> str:
     known = list(known)
     if value in known:
         return str(value)
-    close = difflib.get_close_matches(str(value).lower(), known, n=1)
-    advice = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
+    in_lower_case = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(str(value).lower(), in_lower_case, n=1)
+    near = [in_lower_case[name] for name in close]
+    advice = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
     raise ReproError(f"unknown {what} '{value}'; {advice}")
 
 
@@ -72,7 +74,7 @@ def first_line(error: BaseException) -> str:
 
 def in_short(error: BaseException) -> str:
     """An error's name and the first line of its message: ``ValueError: too many``."""
-    return f"{type(error).__name__}: {first_line(error)}"
+    return f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
 
 
 def plural(count: int, noun: str) -> str:

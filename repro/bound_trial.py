@@ -13,7 +13,7 @@ from repro import ReproError, in_short
 from repro.bounds import Bound, Objective, T, applied
 
 TRIAL_BATCH = 20  # images, as in training
-TRIAL_M = 16  # unlike K and the batch
+TRIAL_K = 4  # unlike M and the batch
 NODES = 48  # of the quadrature along a segment in ``check_smooth``
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 TAKEN = ("all", "learned")  # words with a meaning of their own
@@ -35,17 +35,18 @@ def check(name: str, objective: object) -> None:
         raise ReproError(
             f"{entry} is not an Objective; write {entry} = both(...) in repro/bounds.py"
         )
-    M = objective.M
-    if M is not None and not (type(M) is int and M > 0 and T % M == 0):
-        raise ReproError(
-            f"{entry} has M = {M!r}; M is a whole number that divides {T}, "
-            "or None to leave the choice open"
-        )
+    for letter, number in (("M", objective.M), ("K", objective.K)):
+        if number is not None and not (type(number) is int and number > 0 and T % number == 0):
+            raise ReproError(
+                f"{entry} has {letter} = {number!r}; {letter} is a whole number that divides {T}, "
+                "or None to leave the choice open"
+            )
     if (objective.learns_beta or objective.chooses_beta) and not objective.takes_beta:
         raise ReproError(f"{entry} is to find beta, but no bound of it has a parameter called beta")
-    for network, bound in (("generative", objective.theta), ("inference", objective.phi)):
+    M = objective.M or T // (objective.K or TRIAL_K)
+    for network, bound in zip(("generative", "inference"), objective.bounds, strict=False):
         called = f"the {network} network's bound of '{name}'"
-        _Trial(called, bound, M or TRIAL_M).check()
+        _Trial(called, bound, M).check()
 
 
 class _Trial:
@@ -94,6 +95,11 @@ class _Trial:
             raise self._fails(
                 "has no gradient; compute it from log_w with torch, and detach nothing"
             )
+        if _parameters_behind(value.grad_fn) > 1:
+            raise self._fails(
+                "has a parameter of its own, which would stay as it is; call it beta, and say "
+                "learns_beta=True, to have it learned"
+            )
 
     def check(self) -> None:
         """Raise if the bound is not finite, constant or random, or if it mixes runs or images."""
@@ -117,6 +123,17 @@ class _Trial:
         value, _ = self.at(other_image)
         if not torch.allclose(value[:, 1:], usual[:, 1:]):
             raise self._fails(f"mixes images; {remedy}")
+
+
+def _parameters_behind(node: torch.autograd.graph.Node) -> int:
+    """Count the tensors at which a gradient ends: log_w, and parameters."""
+    seen = {node}
+    left = [node]
+    while left:
+        following = {after for after, _ in left.pop().next_functions if after} - seen
+        seen |= following
+        left += following
+    return sum(hasattr(found, "variable") for found in seen)
 
 
 def check_smooth(name: str, bound: Bound) -> None:

@@ -20,7 +20,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
@@ -154,9 +154,10 @@ def _random_partitions(M: int, K: int) -> list:
 class Objective:
     """A method: the bound that each network ascends.
 
-    ``M`` is given if the method leaves no choice (VAE: K = 1; IWAE and CIWAE: M = 1) and is None if
-    it does. With ``learns_beta``, beta = sigmoid(b) ascends phi's bound together with the networks.
-    With ``chooses_beta``, ``beta.BetaCriterion`` chooses it.
+    ``M`` or ``K`` is given if the method leaves no choice of it (VAE: K = 1; IWAE and CIWAE: M = 1)
+    and is None if it does. Without ``phi``, theta alone is trained. With ``learns_beta``,
+    beta = sigmoid(b) ascends phi's bound together with the networks. With ``chooses_beta``,
+    ``beta.BetaCriterion`` chooses it.
 
     >>> import torch
     >>> log_w = torch.tensor([[[0.0], [1.0]], [[2.0], [3.0]]])  # M, K, batch = 2, 2, 1
@@ -166,15 +167,35 @@ class Objective:
     """
 
     theta: Bound
-    phi: Bound
+    phi: Bound | None = None
     M: int | None = None
+    K: int | None = None
     learns_beta: bool = False
     chooses_beta: bool = False
 
     @property
+    def bounds(self) -> tuple[Bound, ...]:
+        """Theta's bound, and phi's if there is one."""
+        return (self.theta,) if self.phi is None else (self.theta, self.phi)
+
+    @property
+    def is_shared(self) -> bool:
+        """True if both networks ascend the same bound."""
+        return self.phi is self.theta
+
+    @property
     def takes_beta(self) -> bool:
         """True if a bound has a parameter called beta."""
-        return has_beta(self.theta) or has_beta(self.phi)
+        return any(has_number(bound, "beta") for bound in self.bounds)
+
+    @property
+    def takes_alpha(self) -> bool:
+        """True if a bound has a parameter called alpha."""
+        return any(has_number(bound, "alpha") for bound in self.bounds)
+
+    def with_alpha(self, alpha: float | None) -> Objective:
+        """The same with this alpha in the bounds that have one; with None, as it is."""
+        return self if alpha is None else _with_alpha(self, alpha)
 
     def __call__(
         self, log_w_theta: Tensor, log_w_phi: Tensor, beta: Tensor | float | None = None
@@ -185,25 +206,45 @@ class Objective:
         phi's bound alone.
         """
         fixed = beta.detach() if hasattr(beta, "detach") else beta
-        return applied(self.theta, log_w_theta, fixed), applied(self.phi, log_w_phi, beta)
+        theta = applied(self.theta, log_w_theta, fixed)
+        if self.phi is None:
+            return theta, 0 * theta.detach()
+        return theta, applied(self.phi, log_w_phi, beta)
 
 
-def both(bound: Bound, M: int | None = None, learns_beta: bool = False) -> Objective:
-    """The same bound for both networks."""
-    return Objective(theta=bound, phi=bound, M=M, learns_beta=learns_beta)
+def both(bound: Bound, M: int | None = None, **rest) -> Objective:
+    """The same bound for both networks; ``rest`` are other fields of an ``Objective``."""
+    return Objective(theta=bound, phi=bound, M=M, **rest)
+
+
+def has_number(bound: Bound, name: str) -> bool:
+    """True if a bound has a parameter of this name: beta, or alpha."""
+    return name in _parameters_of(bound)
 
 
 @functools.cache
-def has_beta(bound: Bound) -> bool:
-    """True if a bound has a parameter called beta."""
-    return "beta" in inspect.signature(bound).parameters
+def _parameters_of(bound: Bound) -> frozenset[str]:
+    return frozenset(inspect.signature(bound).parameters)
+
+
+@functools.cache
+def _with_alpha(objective: Objective, alpha: float) -> Objective:
+    """The objective, and always the same one, so that what is compiled for it is found again."""
+
+    def fixed(bound: Bound | None) -> Bound | None:
+        takes_it = bound is not None and has_number(bound, "alpha")
+        return functools.partial(bound, alpha=alpha) if takes_it else bound
+
+    theta = fixed(objective.theta)
+    phi = theta if objective.is_shared else fixed(objective.phi)
+    return replace(objective, theta=theta, phi=phi)
 
 
 def applied(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:
     """The bound of log_w. If each run has its own beta, the bound still sees one number."""
     import torch
 
-    if not has_beta(bound):
+    if not has_number(bound, "beta"):
         return bound(log_w)
     if not isinstance(beta, torch.Tensor) or beta.dim() == 0:
         return bound(log_w, beta)
@@ -217,7 +258,7 @@ METHODS = {
     "piwae": Objective(theta=iwae, phi=miwae),  # the report, eq. 14 and 15
     "miwae": both(miwae),
     "ciwae": both(ciwae, M=1),
-    "vae": both(vae, M=T),
+    "vae": both(vae, K=1),
     "ciwae-learned": both(ciwae, M=1, learns_beta=True),  # section 3.7
     "ciwae-chosen": Objective(theta=iwae, phi=ciwae, M=1, chooses_beta=True),
     "ciwae-chosen-both": Objective(theta=ciwae, phi=ciwae, M=1, chooses_beta=True),
@@ -228,9 +269,20 @@ USUAL_GROUPS = 8  # of a method that leaves the choice
 
 
 def usual_layout(method: str) -> Layout:
-    """T samples of a method as it usually has them: in its own M groups, or in eight."""
-    M = getattr(METHODS.get(method), "M", None) or USUAL_GROUPS
-    return Layout(method, M, T // M)
+    """T samples of a method as it usually has them: in groups of its own, or in eight.
+
+    >>> usual_layout("vae"), usual_layout("miwae")[1:]
+    (Layout(method='vae', M=64, K=1), (8, 8))
+    """
+    fixed = METHODS.get(method, Objective(theta=iwae))
+    M = fixed.M or (T // fixed.K if fixed.K else USUAL_GROUPS)
+    return Layout(method, M, fixed.K or T // M)
+
+
+def leaves_choice(method: str) -> bool:
+    """True if a method may have any M and any K."""
+    fixed = METHODS.get(method, Objective(theta=iwae))
+    return fixed.M is None and fixed.K is None
 
 
 SHIPPED = dict(METHODS)  # the tests try these; one that is added below is tried before training

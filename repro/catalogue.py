@@ -1,8 +1,12 @@
 """Datasets, models and estimators by name. No PyTorch is needed to read them."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-PIXELS = 784
+PIXELS = 784  # of the project's own images, which are rows of them
+CHANNELS = (1, 3)  # numbers of a pixel in a picture
+LEAST_SIDE = 4  # pixels of a picture; fewer numbers are no picture
 
 DATASETS = {  # name -> which version of the images it is
     "digits": "scikit-learn's 8x8 handwritten digits, resized bilinearly to 28x28",
@@ -16,6 +20,25 @@ OMNIGLOT = "omniglot-lake"  # the version that is available everywhere
 
 # A model trained on the first is tested on the second, too.
 OTHER_DATASET = {"mnist": OMNIGLOT, "omniglot": "mnist", "omniglot-lake": "mnist"}
+
+
+def picture_shape(shape: Sequence[int]) -> tuple[int, int, int] | None:
+    """Height, width and colours of an image of this shape; None if it is no picture.
+
+    Colours may come first.
+
+    >>> picture_shape((784,)), picture_shape((28, 20)), picture_shape((3, 32, 32))
+    ((28, 28, 1), (28, 20, 1), (3, 32, 32))
+    >>> picture_shape((7,)) is None
+    True
+    """
+    if len(shape) == 1:
+        side = math.isqrt(shape[0])
+        shape = (side, side) if side * side == shape[0] else ()
+    if len(shape) == 2:
+        shape = (*shape, 1)
+    is_picture = len(shape) == 3 and (shape[0] in CHANNELS or shape[-1] in CHANNELS)
+    return tuple(shape) if is_picture and sorted(shape)[1] >= LEAST_SIDE else None
 
 
 @dataclass(frozen=True)

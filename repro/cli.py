@@ -203,11 +203,14 @@ def figures_command(names: tuple[str, ...], profile: str, archive: Archive, fold
 @repro_command.command("evaluate")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--samples", type=click.IntRange(1), help="K of log p-hat. Default: the record's.")
+@click.option("--model", help="FILE.py:MODEL of a model of your own.")
+@click.option("--dataset", help="FILE.npz of images of your own.")
 @data_option
 @device_option
-def evaluate_command(path: Path, samples: int | None, data: str | None, device: str) -> None:
+def evaluate_command(path: Path, samples: int | None, model, dataset, data, device: str) -> None:
     """Evaluate the weights of the record in PATH again, beside what was recorded."""
     record = records.read(path)
+    experiments.check_own_files(record.experiment, model=model, dataset=dataset)
     for name, now in training.run.evaluate_again(record, samples, data, device).items():
         was = record.metrics[name]
         print(

@@ -21,18 +21,30 @@ from torch import Tensor
 
 from repro import ReproError, as_path, first_line, one_of, own
 from repro.catalogue import DATASETS, OTHER_DATASET
+from repro.randomness import generator
 
 Split = tuple[np.ndarray, np.ndarray]  # training and test images, each [n, 784]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images as float32 [n, 784] in [0, 1]."""
+    """Images as float32 [n, ...]: the project's [n, 784] in [0, 1], somebody's own of any shape."""
 
     name: str
     variant: str
     train: Tensor
     test: Tensor
+
+    @property
+    def pixels(self) -> int:
+        """Numbers of an image."""
+        return self.train[0].numel()
+
+    def binarised_once(self) -> "Dataset":
+        """The same images, each pixel drawn once and for all."""
+        g = generator(0, "binarise once")
+        parts = (torch.bernoulli(part, generator=g) for part in (self.train, self.test))
+        return Dataset(self.name, f"{self.variant}, binarised once", *parts)
 
     @property
     def sha256(self) -> str:
@@ -58,9 +70,10 @@ def load(name: str, folder: str | Path | None = None) -> Dataset:
     (torch.Size([1500, 784]), torch.Size([297, 784]))
     """
     if own.is_own(name):
-        images = own.images_in(name)
-        variant = f"{own.without_hash(name)}, {len(images.train)} and {len(images.test)} images"
-        return Dataset(name, variant, *map(torch.from_numpy, images))
+        train, test, _ = own.images_in(name)
+        shape = "x".join(map(str, train.shape[1:]))
+        variant = f"{own.without_hash(name)}, {len(train)} and {len(test)} images of {shape}"
+        return Dataset(name, variant, torch.from_numpy(train), torch.from_numpy(test))
     read = READERS[one_of("dataset", name, DATASETS)]
     arrays = [np.ascontiguousarray(a, np.float32) for a in read(folder)]
     return Dataset(name, DATASETS[name], *map(torch.from_numpy, arrays))

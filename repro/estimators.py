@@ -77,13 +77,22 @@ def cotangents(
     of_mean = torch.full_like(theta, -1 / theta.shape[-1])  # d(loss)/d(bound)
     for_theta, for_beta = pull_back(of_mean)
     for_phi = for_theta
-    if objective.phi is not objective.theta:
-        _, pull_back = torch.func.vjp(partial(applied, objective.phi), log_w, of_runs)
-        for_phi, for_beta = pull_back(of_mean)
-    if estimator == "drep":
+    if not objective.is_shared:
+        for_phi, for_beta = _of_phi(objective.phi, log_w, of_runs, of_mean)
+    if estimator == "drep" and objective.phi is not None:
         for_phi = for_phi - _curvature(objective.phi, log_w, of_runs)
     by_sample = (cotangent.flatten(-3, -2) for cotangent in (for_theta, for_phi))
     return Cotangents(*by_sample, for_beta.view_as(beta), -theta.mean(-1))
+
+
+def _of_phi(
+    bound: Bound | None, log_w: Tensor, beta: Tensor, of_mean: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The derivatives of phi's loss at log_w and at beta; zero without a bound."""
+    if bound is None:
+        return torch.zeros_like(log_w), torch.zeros_like(beta)
+    _, pull_back = torch.func.vjp(partial(applied, bound), log_w, beta)
+    return pull_back(of_mean)
 
 
 def holds_q_still(estimator: str) -> bool:

@@ -6,7 +6,7 @@ runs of one program share the architecture and nothing else.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from repro import ReproError, likelihood
 from repro.catalogue import Architecture
 from repro.likelihood import affine, product
-from repro.randomness import generator
+from repro.randomness import Streams, generator
 
 Preparation = Callable[[Callable], Callable]  # a function of tensors -> the same, ready to run
 Noise = Callable[[Sequence[int]], Tensor]  # shape -> standard normal [run, *shape]
@@ -23,6 +23,35 @@ Noise = Callable[[Sequence[int]], Tensor]  # shape -> standard normal [run, *sha
 # By ``init``: how sigma comes from the encoder's last layer, and the eps of Adam.
 POSITIVE = {"default": F.softplus, "burda": torch.exp}
 ADAM_EPS = {"default": 1e-8, "burda": 1e-4}
+
+
+class StackedModel(Protocol):
+    """The models of stacked runs, as training and scores use them: [run, ...] in and out."""
+
+    binarises: bool  # False if it takes images as they are
+    prepare: Preparation
+
+    @property
+    def device(self) -> torch.device:
+        """The device that holds its parameters."""
+
+    def noise(self, streams: Streams):
+        """Random numbers in the form that the methods below take them."""
+
+    def log_weights(self, x: Tensor, M: int, K: int, noise) -> tuple[Tensor, Tensor]:
+        """Log w at M K fresh samples, for theta and for phi: [run, M, K, batch]."""
+
+    def means(self, x: Tensor) -> Tensor | None:
+        """The mean of q, [run, n, latent]; None if it is not known."""
+
+    def reconstruct(self, x: Tensor, noise) -> Tensor | None:
+        """An image of each of x, as x; None if it is not known."""
+
+    def run_state(self, run: int) -> dict[str, Tensor]:
+        """One run's tensors, by name."""
+
+    def load_run_state(self, run: int, state: dict[str, Tensor]) -> None:
+        """Set one run's tensors; ReproError if they are another model's, or not finite."""
 
 
 def eager(function: Callable) -> Callable:
@@ -182,6 +211,7 @@ class Pass(NamedTuple):
 class Autoencoder(nn.Module):
     """One encoder and one decoder for each seed; runs of one seed start from the same weights.
 
+    An image may have any shape of ``shape.pixels`` numbers, and is taken as a row of them.
     ``mean_image`` [pixels] sets the decoder's output bias if ``init="burda"``. ``prepare`` makes a
     function of tensors ready to run, for all that needs no autograd: ``eager`` or
     ``engines.compiled``.
@@ -219,12 +249,24 @@ class Autoencoder(nn.Module):
         """The device that holds its parameters."""
         return self.decoder.logits.bias.device
 
+    binarises = True  # it models pixels that are 0 or 1
+
+    @staticmethod
+    def noise(streams: Streams) -> Noise:
+        """Random numbers in the form that the methods below take them."""
+        return streams.normal
+
+    def means(self, x: Tensor) -> Tensor:
+        """Mu, the mean of q: x [run, n, ...] -> [run, n, latent]."""
+        return self.encoder(x.flatten(2))[0]
+
     def forward(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
         """log w = log p(x, z) - log q(z|x) in nats, twice, at z = mu + sigma eps.
 
         x [run, batch, pixels], eps [run, T, batch, latent] -> two [run, T, batch]. The numbers are
         equal; the first is differentiable in theta only, the second in phi only.
         """
+        x = x.flatten(2)
         encoder = list(self.encoder.parameters())
         decoder = list(self.decoder.parameters())
         if not torch.is_grad_enabled():
@@ -239,6 +281,7 @@ class Autoencoder(nn.Module):
 
         The matrix products over samples take and give ``dtype``; by default that of the parameters.
         """
+        x = x.flatten(2)
         encoder = [p.detach() for p in self.encoder.parameters()]
         decoder = [p.detach() for p in self.decoder.parameters()]
         function = self.prepare(_log_w_and_layers)
@@ -293,8 +336,8 @@ class Autoencoder(nn.Module):
     def reconstruct(self, x: Tensor, noise: Noise) -> Tensor:
         """sigmoid(logits) at one sample of q(z|x): x [run, batch, pixels] -> the same shape."""
         eps = noise((1, x.shape[1], self.shape.latent))
-        z, _ = sample(self.encoder.positive, x, eps, list(self.encoder.parameters()))
-        return self.decoder(z[:, 0]).sigmoid()
+        z, _ = sample(self.encoder.positive, x.flatten(2), eps, list(self.encoder.parameters()))
+        return self.decoder(z[:, 0]).sigmoid().view(x.shape)
 
     def run_state(self, run: int) -> dict[str, Tensor]:
         """One run's parameters, by name, without the run axis."""

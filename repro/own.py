@@ -1,13 +1,16 @@
-"""A user's own bound and own dataset, each in a file.
+"""A user's own bound, model, dataset and first weights, each in a file.
 
 Its name ends in the first digits of a hash of its content, so that a changed file makes other
-records. A bound's file is Python and is executed, as its author means it to be; nothing is ever
-executed from a record.
+records. A file of Python is executed, as its author means it to be; nothing is ever executed from a
+record.
 """
 
+import contextlib
 import hashlib
 import re
 import runpy
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,21 +18,33 @@ import numpy as np
 
 from repro import ReproError, first_line, in_short, one_of
 from repro.bounds import METHODS, Objective, both
-from repro.catalogue import PIXELS
 
 HASHED = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)-[0-9a-f]{8}")
 LEAST = {"train": 20, "test": 64}  # images: a batch, and those of figures
+TOO_SMALL = 0.01  # the largest value of images that were divided by 255 twice
 
 
 class Images(NamedTuple):
-    """Training and test images, each float32 [n, 784] from 0 to 1."""
+    """Training and test images, each float32 [n, ...], and what to say of them."""
 
     train: np.ndarray
     test: np.ndarray
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the largest value."""
+        return (
+            float(min(self.train.min(), self.test.min())),
+            float(max(self.train.max(), self.test.max())),
+        )
 
 
-_sources: dict[str, str] = {}  # method -> the text of its file
+_sources: dict[str, str] = {}  # method or model -> the text of its file
+_models: dict[str, Callable] = {}  # model -> what makes one
 _images: dict[str, Images] = {}  # dataset -> its images
+_weights: dict[str, dict] = {}  # weights -> tensors by name
+_files: set[str] = set()  # that were executed
 
 
 def is_own(name: str) -> bool:
@@ -51,9 +66,9 @@ def without_hash(name: str) -> str:
     return match.group(1) if match else name
 
 
-def text_of_bound(method: str) -> str | None:
-    """The text of an own bound's file; None of the project's methods."""
-    return _sources.get(method)
+def text_of(name: str) -> str | None:
+    """The text of the file of an own bound or model; None of the project's."""
+    return _sources.get(name)
 
 
 def images_in(dataset: str) -> Images:
@@ -63,69 +78,170 @@ def images_in(dataset: str) -> Images:
     return _images[dataset]
 
 
-# A bound
+def weights_called(name: str) -> dict:
+    """Tensors by name. Raises ReproError if their record was not named in this process."""
+    if name not in _weights:
+        raise ReproError(f"{name} are the weights of a record; name its folder, --weights RECORD")
+    return _weights[name]
 
 
-def method_of(word: str) -> str:
+# Bounds and models
+
+
+def method_in(word: str) -> str:
     """The method that FILE.py:NAME stands for, put into ``METHODS``.
 
     NAME is a function of log-weights, for both networks, or an ``Objective``. Raises ReproError if
     there is none; ``bound_trial.check`` tries it afterwards.
     """
-    file, _, wanted = word.rpartition(":")
-    path = _existing(file, "a bound")
-    source = path.read_bytes()
-    try:
-        found = runpy.run_path(str(path), run_name=f"own_{path.stem}")
-    except (Exception, SystemExit) as error:
-        raise ReproError(f"{path} fails ({in_short(error)})") from None
-    callables = [n for n, v in found.items() if callable(v) and not n.startswith("_")]
-    thing = found[one_of("bound", wanted, callables)]
-    name = _name(wanted, source)
+    thing, name = _named_in(word, "bound")
     METHODS[name] = thing if isinstance(thing, Objective) else both(thing)
-    _sources[name] = source.decode()
     return name
 
 
-# A dataset
+def model_in(word: str) -> str:
+    """The model that FILE.py:NAME stands for: a class or a function without arguments."""
+    thing, name = _named_in(word, "model")
+    if not isinstance(thing, type) and hasattr(thing, "parameters"):
+        wanted = word.rpartition(":")[2]
+        raise ReproError(f"{wanted} is a model itself; name its class, or a function that makes it")
+    _models[name] = thing
+    return name
 
 
-def dataset_of(file: str) -> str:
-    """The dataset that is in FILE.npz: arrays ``train`` and ``test`` of numbers from 0 to 1.
+def made(name: str):
+    """A model of somebody's own, as its file makes it.
 
-    Each is [n, 784] or [n, 28, 28]. Raises ReproError if it is not that.
+    Raises ReproError if its file was not named in this process, or fails.
+    """
+    if name not in _models:
+        raise ReproError(f"{name} is somebody's own model; name its file, --model FILE.py:NAME")
+    with users_code(f"the model {without_hash(name)}"):
+        return _models[name]()
+
+
+@contextlib.contextmanager
+def users_code(what: str) -> Iterator[None]:
+    """Turn an error in code of the user's own into one line that says where it is."""
+    try:
+        yield
+    except ReproError:
+        raise
+    except (Exception, SystemExit) as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in _files]
+        place = f", {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
+        raise ReproError(f"{what} fails ({in_short(error)}{place})") from None
+
+
+def _named_in(word: str, kind: str) -> tuple[Callable, str]:
+    """What FILE.py:NAME stands for, and its name with a hash."""
+    file, _, wanted = word.rpartition(":")
+    path = _existing(file, f"a {kind}")
+    source = path.read_bytes()
+    _files.add(str(path))
+    run_name = f"own_{path.stem}"
+    with users_code(str(path)):
+        found = runpy.run_path(str(path), run_name=run_name)
+    thing = found.get(wanted)
+    if not callable(thing) or wanted.startswith("_"):
+        mine = [n for n, v in found.items() if getattr(v, "__module__", None) == run_name]
+        one_of(kind, wanted, mine)
+        raise ReproError(f"{wanted} in {file} is no {kind}")
+    name = _name(wanted, source)
+    _sources[name] = source.decode()
+    return thing, name
+
+
+# Data
+
+
+def dataset_in(file: str) -> str:
+    """The dataset that is in FILE.npz: arrays ``train`` and ``test`` of numbers, [n, ...].
+
+    Bytes are taken as k/255. Raises ReproError if it is not that.
     """
     path = _existing(file, "a dataset")
     try:
         with np.load(path) as arrays:
-            parts = {name: arrays[name] for name in arrays}
+            names = sorted(arrays)
+            parts = {name: arrays[name] for name in LEAST if name in names}
     except Exception as error:
         raise ReproError(
             f"{file} cannot be read ({first_line(error)}); write it by np.savez"
         ) from None
-    if set(parts) != {"train", "test"}:
-        raise ReproError(f"{file} must hold two arrays, train and test; it holds {sorted(parts)}")
-    images = Images(*(_checked_images(name, file, parts[name]) for name in Images._fields))
-    name = _name(path.stem, images.train.tobytes() + images.test.tobytes())
+    if parts.keys() != LEAST.keys():
+        raise ReproError(f"{file} must hold two arrays, train and test; it holds {names}")
+    images = Images(*(_checked(name, file, array) for name, array in parts.items()))
+    remarks = [f"{name} in {file} is ignored" for name in names if name not in LEAST]
+    if any(map(_are_bytes, parts.values())):
+        remarks.append(f"the bytes in {file} are taken as k/255")
+    images = images._replace(remarks=(*remarks, *_doubts(images, file)))
+    content = images.train.tobytes() + images.test.tobytes()
+    name = _name(path.stem, content + str(images.train.shape[1:]).encode())
     _images[name] = images
     return name
 
 
-def _checked_images(name: str, file: str, array: np.ndarray) -> np.ndarray:
+def _are_bytes(array: np.ndarray) -> bool:
+    """True of bytes that are more than 0 and 1."""
+    return array.dtype == np.uint8 and array.size > 0 and array.max() > 1
+
+
+def _checked(name: str, file: str, array: np.ndarray) -> np.ndarray:
+    """The array in float32; ReproError if it is not of finite numbers, or holds too few images."""
     what = f"{name} in {file}"
     if array.dtype.kind not in "fiub":
         raise ReproError(f"{what} is of {array.dtype}; it must be of numbers")
-    if array.shape[1:] not in ((PIXELS,), (28, 28)):
-        raise ReproError(f"{what} is {[*array.shape]}; it must be [n, 784] or [n, 28, 28]")
+    if array.ndim < 2 or not array.size:
+        raise ReproError(f"{what} is {[*array.shape]}; it must be [n, ...], a row for each image")
     if len(array) < LEAST[name]:
         raise ReproError(f"{what} has {len(array)} images; {LEAST[name]} are the least")
-    flat = np.ascontiguousarray(array.reshape(len(array), PIXELS), np.float32)
-    if not (np.isfinite(flat).all() and flat.min() >= 0 and flat.max() <= 1):
-        raise ReproError(f"{what} has values outside [0, 1]; divide, by 255 perhaps")
-    return flat
+    numbers = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(numbers).all():
+        raise ReproError(f"{what} has values that are not finite")
+    return numbers / np.float32(255) if _are_bytes(array) else numbers
 
 
-# Both
+def _doubts(images: Images, file: str) -> list[str]:
+    """Remarks on images that may not be what their author means; ReproError if they cannot be."""
+    train, test = images.train, images.test
+    if train.shape[1:] != test.shape[1:]:
+        shapes = f"train is {[*train.shape]} and test {[*test.shape]}"
+        raise ReproError(f"{file}: {shapes}; images must have one shape")
+    low, high = images.range
+    if low == high:
+        raise ReproError(f"{file}: every value is {low:g}")
+    doubts = []
+    if low >= 0 and high < TOO_SMALL:
+        doubts.append(f"values in {file} go from {low:.2g} to {high:.2g}: divided twice?")
+    if np.array_equal(train, test):
+        doubts.append(f"train equals test in {file}: scores are of images that were trained on")
+    return doubts
+
+
+# First weights
+
+
+def weights_in(folder: str) -> str:
+    """The weights of the record in a folder, for a training that begins from them."""
+    path = Path(folder).absolute()
+    try:
+        content = (path / "model.safetensors").read_bytes()
+        written = (path / "provenance.json").read_text()
+    except OSError as error:
+        raise ReproError(
+            f"there is no record with weights in {folder} ({error.strerror})"
+        ) from None
+    if hashlib.sha256(content).hexdigest() not in written:
+        raise ReproError(f"the weights in {folder} are not as they were written; restore them")
+    from safetensors.torch import load
+
+    name = _name(path.name.split("-")[0], content)
+    _weights[name] = load(content)
+    return name
+
+
+# Files and names
 
 
 def _existing(file: str, what: str) -> Path:

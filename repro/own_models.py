@@ -4,6 +4,8 @@ A model is anything with lists of parameters ``theta`` and ``phi`` and a method
 ``log_weights(x, T, still=False)``: log p(x, z) - log q(z|x) of T reparameterised samples of each of
 ``x``, in nats, [T, batch]. With ``still``, q's own parameters are held still in its density, as
 every estimator but ``rep`` needs it. ``from_distributions`` makes one of an encoder and a decoder.
+A model that is trained by the commands may have ``means(x)``, the mean of q(z|x) [batch, latent],
+for active units, and ``reconstruct(x)``, an image of each of x, for SSIM and pictures.
 A training step is then ::
 
     bound = repro.backward(model, x, method="piwae", M=8, K=8, estimator="drep")
@@ -99,34 +101,69 @@ def loss_gradients(
     objective = METHODS[one_of("method", method, METHODS)] if isinstance(method, str) else method
     if objective.learns_beta or objective.chooses_beta:
         raise ReproError("the method finds its own beta, for which there is no parameter here")
-    theta, phi = _parameters(model)
-    log_w = _checked(model.log_weights(x, M * K, still=holds_q_still(estimator)), M * K, x)
+    theta, phi = parameter_lists(model)
+    T = M * K
+    log_w = checked_log_weights(model.log_weights(x, T, still=holds_q_still(estimator)), T, x)
     counts = cotangents(log_w, objective, M, K, estimator, beta)
-    if objective.theta is objective.phi and estimator == "rep":
-        both = torch.autograd.grad(log_w, theta + phi, counts.theta, allow_unused=True)
+    one_pass = objective.is_shared and estimator == "rep"
+    for_phi = None if one_pass else counts.phi
+    return LossGradients(*pulled_back(log_w, theta, phi, counts.theta, for_phi), -counts.loss)
+
+
+def pulled_back(
+    log_w: Tensor, theta: list[Tensor], phi: list[Tensor], for_theta: Tensor, for_phi: Tensor | None
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Gradients at theta and at phi from the cotangents of log_w, each [T, batch].
+
+    Both come from one pass if ``for_phi`` is None, because phi's cotangent is theta's.
+    Raises ReproError for a parameter that has no part in log w.
+    """
+    if not log_w.requires_grad:
+        raise ReproError("log_weights gives numbers without a gradient; detach nothing")
+    if for_phi is None:
+        both = gradients_of(log_w, theta + phi, for_theta)
         of_theta, of_phi = both[: len(theta)], both[len(theta) :]
     else:
-        how = {"allow_unused": True, "retain_graph": True}
-        of_theta = torch.autograd.grad(log_w, theta, counts.theta, **how)
-        of_phi = torch.autograd.grad(log_w, phi, counts.phi, allow_unused=True)
+        of_theta = gradients_of(log_w, theta, for_theta)
+        of_phi = gradients_of(log_w, phi, for_phi)
     for name, values in (("theta", of_theta), ("phi", of_phi)):
-        if None in values:
-            raise ReproError(f"log w does not depend on {name}[{values.index(None)}]; leave it out")
-    return LossGradients(of_theta, of_phi, -counts.loss)
+        missing = [number for number, value in enumerate(values) if value is None]
+        if missing:
+            raise ReproError(f"log w does not depend on {name}[{missing[0]}]; leave it out")
+    return of_theta, of_phi
 
 
-def _parameters(model: LatentModel) -> tuple[list[Tensor], list[Tensor]]:
-    theta, phi = list(model.theta), list(model.phi)
-    for name, parameters in (("theta", theta), ("phi", phi)):
-        fixed = [number for number, p in enumerate(parameters) if not p.requires_grad]
-        if fixed:
-            raise ReproError(f"{name}[{fixed[0]}] has requires_grad off; leave it out")
+def gradients_of(
+    log_w: Tensor, parameters: Sequence[Tensor], cotangent: Tensor
+) -> tuple[Tensor | None, ...]:
+    """The gradient at each parameter, None where log_w does not depend on it; the graph stays."""
+    if not parameters:
+        return ()
+    how = {"allow_unused": True, "retain_graph": True}
+    return torch.autograd.grad(log_w, parameters, cotangent, **how)
+
+
+def parameter_lists(model: LatentModel) -> tuple[list[Tensor], list[Tensor]]:
+    """Theta and phi; ReproError if one of them cannot be trained, or belongs to both."""
+    theta, phi = _listed("theta", model.theta), _listed("phi", model.phi)
     if {id(p) for p in theta} & {id(p) for p in phi}:
         raise ReproError("a parameter is in both theta and phi, which have losses of their own")
     return theta, phi
 
 
-def _checked(log_w: Tensor, T: int, x: Tensor) -> Tensor:
+def _listed(name: str, given: object) -> list[Tensor]:
+    """A list of parameters, each once and trainable, or ReproError."""
+    if not isinstance(given, Sequence) or not all(isinstance(p, Tensor) for p in given):
+        raise ReproError(f"{name} is {type(given).__name__}; make it a list of parameters")
+    fixed = [number for number, p in enumerate(given) if not p.requires_grad]
+    if fixed:
+        raise ReproError(f"{name}[{fixed[0]}] has requires_grad off; leave it out")
+    if len({id(p) for p in given}) != len(given):
+        raise ReproError(f"{name} has a parameter twice; list each once")
+    return list(given)
+
+
+def checked_log_weights(log_w: Tensor, T: int, x: Tensor) -> Tensor:
     """The log-weights; ReproError if they are no finite [T, batch]."""
     if log_w.shape != (T, len(x)):
         raise ReproError(
@@ -160,7 +197,7 @@ def _chunks(model: LatentModel, x: Tensor, K: int) -> Iterator[Tensor]:
     """K log-weights of each of x, a few at a time: [samples, batch], float64."""
     for done in range(0, K, SAMPLES_AT_A_TIME):
         samples = min(SAMPLES_AT_A_TIME, K - done)
-        yield _checked(model.log_weights(x, samples), samples, x).double()
+        yield checked_log_weights(model.log_weights(x, samples), samples, x).double()
 
 
 def ais(model: LatentModel, x: Tensor, temperatures: int = 500, chains: int = 16) -> Annealed:
@@ -280,6 +317,20 @@ class DistributionModel(nn.Module):
     def draw(self, x: Tensor, T: int) -> Tensor:
         """T samples of q(z|x), [T, batch, ...]."""
         return self._posterior(x).rsample((T,))
+
+    def means(self, x: Tensor) -> Tensor | None:
+        """The mean of q(z|x), [batch, latent]; None if it is not known."""
+        try:
+            return self._posterior(x).mean.flatten(1)
+        except NotImplementedError:
+            return None
+
+    def reconstruct(self, x: Tensor) -> Tensor | None:
+        """The mean of p(x|z) at one sample of q(z|x), as x; None if it is not known."""
+        try:
+            return self.decoder(self.draw(x, 1)[0]).mean.reshape(x.shape)
+        except NotImplementedError:
+            return None
 
     def _posterior(self, x: Tensor) -> Distribution:
         q = self.encoder(x)

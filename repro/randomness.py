@@ -4,8 +4,9 @@ Each use has a stream of its own for each seed, so that no use of random numbers
 and a run sees the same numbers whatever runs are stacked with it.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -52,6 +53,24 @@ class Streams:
         """A fresh order of n items for each distinct seed: [seed, n]."""
         orders = [torch.randperm(n, generator=g, device=self.device) for g in self.generators]
         return torch.stack(orders)
+
+    @contextlib.contextmanager
+    def as_ambient(self) -> Iterator[None]:
+        """Let PyTorch's own generator draw the first seed's numbers, and put it back afterwards.
+
+        Somebody's own model draws from it. Elsewhere than on the CPU, what it draws there begins
+        anew each time from the stream's next number.
+        """
+        mine = self.generators[0]
+        if self.device.type == "cpu":
+            with torch.random.fork_rng(devices=[]):
+                torch.set_rng_state(mine.get_state())
+                yield
+                mine.set_state(torch.get_rng_state())
+            return
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()]):
+            torch.manual_seed(int(torch.randint(2**31, (), generator=mine, device=self.device)))
+            yield
 
     def get_state(self) -> list[Tensor]:
         """The state of each seed's generator."""

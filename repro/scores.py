@@ -8,12 +8,14 @@ run's numbers depend on its seed alone. Log-likelihoods are in nats.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from repro.models import Autoencoder
+from repro.catalogue import CHANNELS, picture_shape
+from repro.models import Autoencoder, StackedModel
 from repro.randomness import Streams
 
 # One chunk: the log-weights of so many images, with so many samples each.
@@ -29,7 +31,7 @@ def silent(done: float) -> None:
 
 @torch.no_grad()
 def log_weight_sums(
-    model: Autoencoder, x: Tensor, K: int, noise, tell: Done = silent
+    model: StackedModel, x: Tensor, K: int, noise, tell: Done = silent
 ) -> dict[str, Tensor]:
     """Sums over K fresh samples of z for binary x [run, n, pixels]: each [run, n], float64.
 
@@ -53,7 +55,7 @@ def _by_run(values: dict, runs: int) -> list[dict]:
     return by_run
 
 
-def _sums_of_chunk(model: Autoencoder, x: Tensor, K: int, noise) -> Tensor:
+def _sums_of_chunk(model: StackedModel, x: Tensor, K: int, noise) -> Tensor:
     """``log_weight_sums`` for as many images as fit into memory, [sum, run, n]."""
     total = 0.0
     once = []
@@ -68,7 +70,7 @@ def _sums_of_chunk(model: Autoencoder, x: Tensor, K: int, noise) -> Tensor:
     return torch.stack([total / K, log_sum - math.log(K), ess])
 
 
-def _chunks_of_log_weights(model: Autoencoder, x: Tensor, K: int, noise) -> Iterator[Tensor]:
+def _chunks_of_log_weights(model: StackedModel, x: Tensor, K: int, noise) -> Iterator[Tensor]:
     """K log-weights of x [run, n, pixels], a few at a time: each [run, samples, n], float64."""
     for done in range(0, K, CHUNK_SAMPLES):
         samples = min(CHUNK_SAMPLES, K - done)
@@ -76,7 +78,7 @@ def _chunks_of_log_weights(model: Autoencoder, x: Tensor, K: int, noise) -> Iter
 
 
 def iwae_bound(
-    model: Autoencoder,
+    model: StackedModel,
     images: Tensor,
     seeds: Sequence[int],
     purpose: str,
@@ -85,13 +87,23 @@ def iwae_bound(
 ) -> Tensor:
     """IWAE-K of each image, [run, n]; ``purpose`` names its streams of random numbers."""
     x = _binarised(model, images, seeds, f"{purpose}: binarise")
-    noise = Streams(seeds, f"{purpose}: IWAE-{K}", model.device).normal
+    noise = _noise(model, seeds, f"{purpose}: IWAE-{K}")
     return log_weight_sums(model, x, K, noise, tell)["iwae"].cpu()
 
 
-def _binarised(model: Autoencoder, images: Tensor, seeds: Sequence[int], purpose: str) -> Tensor:
-    """Images [n, pixels] binarised for each run, where the model is: [run, n, pixels]."""
-    return Streams(seeds, purpose, model.device).binarise(images.to(model.device)[None])
+def _binarised(model: StackedModel, images: Tensor, seeds: Sequence[int], purpose: str) -> Tensor:
+    """Images [n, ...] binarised for each run, where the model is: [run, n, ...].
+
+    They stay as they are if the model takes them so.
+    """
+    images = images.to(model.device)[None]
+    streams = Streams(seeds, purpose, model.device)
+    return streams.binarise(images) if model.binarises else streams.runs(images)
+
+
+def _noise(model: StackedModel, seeds: Sequence[int], purpose: str):
+    """Random numbers for a model's methods, where it is."""
+    return model.noise(Streams(seeds, purpose, model.device))
 
 
 def some_of(images: Tensor, most: int) -> Tensor:
@@ -101,7 +113,7 @@ def some_of(images: Tensor, most: int) -> Tensor:
 
 
 def evaluate(
-    model: Autoencoder,
+    model: StackedModel,
     images: Tensor,
     seeds: Sequence[int],
     log_px_samples: int = 5000,
@@ -121,7 +133,7 @@ def evaluate(
 
 
 def measure(
-    model: Autoencoder,
+    model: StackedModel,
     images: Tensor,
     seeds: Sequence[int],
     log_px_samples: int = 5000,
@@ -129,19 +141,18 @@ def measure(
 ) -> list[dict[str, np.ndarray]]:
     """Every metric of every image [n], and ``mu`` [n, latent], for each run.
 
+    Of somebody's own model, ``ssim`` and ``mu`` are there if it has reconstructions and means.
+
     ``elbo``, ``iwae_64`` and ``ess`` (of 64 weights) come from one set of samples; ``log_px``
     (log p-hat) and ``log_px_variance`` (of its Monte Carlo error) from ``log_px_samples`` others.
     ``minus_kl`` = iwae_64 - log_px estimates -KL(Q||P).
     """
 
-    def noise(purpose: str):
-        return Streams(seeds, f"evaluate: {purpose}", model.device).normal
-
+    noise = partial(_noise, model, seeds)
     x = _binarised(model, images, seeds, "evaluate: binarise")
-    few = log_weight_sums(model, x, 64, noise("IWAE-64"))
-    many = log_weight_sums(model, x, log_px_samples, noise("log_px"), tell)
-    with torch.no_grad():
-        mu = torch.cat([model.encoder(chunk)[0] for chunk in x.split(1000, 1)], 1)
+    few = log_weight_sums(model, x, 64, noise("evaluate: IWAE-64"))
+    many = log_weight_sums(model, x, log_px_samples, noise("evaluate: log_px"), tell)
+    similarity = ssim_of_reconstructions(model, x, noise("evaluate: reconstruct"))
     tensors = {
         "iwae_64": few["iwae"],
         "log_px": many["iwae"],
@@ -150,24 +161,32 @@ def measure(
         "ess": few["ess"],
         # the variance of the logarithm of a mean of K weights, to first order
         "log_px_variance": 1 / many["ess"] - 1 / log_px_samples,
-        "mu": mu,
+        "mu": _means(model, x),
     }
-    values = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
-    values["ssim"] = ssim_of_reconstructions(model, x, noise("reconstruct"))
+    values = {name: t.cpu().numpy() for name, t in tensors.items() if t is not None}
+    if similarity is not None:
+        values["ssim"] = similarity
     return _by_run(values, len(seeds))
 
 
+@torch.no_grad()
+def _means(model: StackedModel, x: Tensor) -> Tensor | None:
+    """The mean of q at each of x [run, n, ...]: [run, n, latent]; None if it is not known."""
+    found = [model.means(chunk) for chunk in x.split(1000, 1)]
+    return None if found[0] is None else torch.cat(found, 1)
+
+
 def log_px_and_ess(
-    model: Autoencoder, images: Tensor, seeds: Sequence[int], K: int
+    model: StackedModel, images: Tensor, seeds: Sequence[int], K: int
 ) -> dict[str, Tensor]:
     """``log_weight_sums`` of binarised images with K samples, each [run, n]."""
     x = _binarised(model, images, seeds, "evaluate: binarise")
-    noise = Streams(seeds, f"evaluate: log_px of {K}", model.device).normal
+    noise = _noise(model, seeds, f"evaluate: log_px of {K}")
     return log_weight_sums(model, x, K, noise)
 
 
 def pareto_shapes(
-    model: Autoencoder, images: Tensor, seeds: Sequence[int], K: int = 5000, tell: Done = silent
+    model: StackedModel, images: Tensor, seeds: Sequence[int], K: int = 5000, tell: Done = silent
 ) -> np.ndarray:
     """Pareto's k-hat of the K importance weights of each image: [n], for the model's first run.
 
@@ -177,7 +196,7 @@ def pareto_shapes(
     from arviz_stats.base import array_stats
 
     x = _binarised(model, images, seeds, "evaluate: binarise")
-    noise = Streams(seeds, "evaluate: log_px", model.device).normal
+    noise = _noise(model, seeds, "evaluate: log_px")
     shapes: list[float] = []
     for chunk in x.split(SHAPE_IMAGES, 1):
         log_w = _log_weights_of_chunk(model, chunk, K, noise)
@@ -191,7 +210,7 @@ SHAPE_IMAGES = 20  # whose weights are all in memory
 
 
 @torch.no_grad()
-def _log_weights_of_chunk(model: Autoencoder, x: Tensor, K: int, noise) -> np.ndarray:
+def _log_weights_of_chunk(model: StackedModel, x: Tensor, K: int, noise) -> np.ndarray:
     """Log-weights of the first run's images [run, n, pixels], in float64: [K, n]."""
     chunks = _chunks_of_log_weights(model, x, K, noise)
     return np.concatenate([log_w[0].cpu().numpy() for log_w in chunks])
@@ -200,10 +219,12 @@ def _log_weights_of_chunk(model: Autoencoder, x: Tensor, K: int, noise) -> np.nd
 def summary(values: dict[str, np.ndarray], seed: int) -> dict[str, dict[str, float]]:
     """Each metric's value and standard error over the images, from ``measure`` of one run."""
     names = ("iwae_64", "log_px", "minus_kl", "elbo", "ess", "ssim")
-    metrics = {name: over_images(values[name]) for name in names}
+    metrics = {name: over_images(values[name]) for name in names if name in values}
     variances = values["log_px_variance"]
     metrics["log_px"]["monte_carlo_se"] = float(variances.sum() ** 0.5 / len(variances))
-    return metrics | {"active_units": active_units(values["mu"], seed)}
+    if "mu" in values:
+        metrics["active_units"] = active_units(values["mu"], seed)
+    return metrics
 
 
 def over_images(values: np.ndarray) -> dict[str, float]:
@@ -222,29 +243,37 @@ def ssim_here(model: Autoencoder, images: Tensor, seeds: Sequence[int]) -> list[
 
 
 def ssim_elsewhere(
-    model: Autoencoder, images: Tensor, seeds: Sequence[int], purpose: str = "other"
+    model: StackedModel, images: Tensor, seeds: Sequence[int], purpose: str = "other"
 ) -> list[dict[str, float]]:
-    """SSIM of each run over images of a dataset that it was not trained on."""
+    """SSIM of each run over images of a dataset that it was not trained on.
+
+    Without reconstructions there is none.
+    """
     x = _binarised(model, images, seeds, f"{purpose}: binarise")
-    noise = Streams(seeds, f"{purpose}: reconstruct", model.device).normal
-    return [over_images(values) for values in ssim_of_reconstructions(model, x, noise)]
+    noise = _noise(model, seeds, f"{purpose}: reconstruct")
+    similarities = ssim_of_reconstructions(model, x, noise)
+    return [] if similarities is None else [over_images(values) for values in similarities]
 
 
 @torch.no_grad()
-def ssim_of_reconstructions(model: Autoencoder, x: Tensor, noise) -> np.ndarray:
-    """SSIM of binary x [run, n, pixels] and its reconstructions, [run, n].
+def ssim_of_reconstructions(model: StackedModel, x: Tensor, noise) -> np.ndarray | None:
+    """SSIM of x [run, n, ...] and its reconstructions, [run, n]; None if x are no pictures.
 
-    Runs are measured at the same time, as far as the machine has processors.
+    It is None, too, if the model has no reconstructions. Runs are measured at the same time, as far
+    as the machine has processors.
     """
-    chunks = x.split(1000, 1)
-    again = [model.reconstruct(chunk, noise).cpu() for chunk in chunks]
+    if picture_shape(x.shape[2:]) is None:
+        return None
+    again = [model.reconstruct(chunk, noise) for chunk in x.split(1000, 1)]
+    if again[0] is None:
+        return None
     with ThreadPoolExecutor() as threads:
-        similarities = threads.map(ssim, x.cpu().numpy(), torch.cat(again, 1).numpy())
+        similarities = threads.map(ssim, x.cpu().numpy(), torch.cat(again, 1).cpu().numpy())
     return np.stack(list(similarities))
 
 
 def other_binarisations(
-    model: Autoencoder, images: Tensor, seeds: Sequence[int], count: int
+    model: StackedModel, images: Tensor, seeds: Sequence[int], count: int
 ) -> list[dict[str, float]]:
     """Standard deviation of IWAE-64 and SSIM between binarisations, for each run."""
     means: dict[str, list[np.ndarray]] = {"iwae_64": [], "ssim": []}
@@ -252,7 +281,7 @@ def other_binarisations(
         purpose = f"binarisation {i}"
         means["iwae_64"].append(iwae_bound(model, images, seeds, purpose).mean(1).numpy())
         x = _binarised(model, images, seeds, f"{purpose}: SSIM")
-        noise = Streams(seeds, f"{purpose}: reconstruct", model.device).normal
+        noise = _noise(model, seeds, f"{purpose}: reconstruct")
         means["ssim"].append(ssim_of_reconstructions(model, x, noise).mean(1))
     spread = {name: np.std(values, axis=0, ddof=1).tolist() for name, values in means.items()}
     return _by_run(spread, len(seeds))
@@ -282,48 +311,65 @@ SSIM_PADDING = 5  # pixels; half of the window, so that the whole map is measure
 
 
 def ssim(x: np.ndarray, y: np.ndarray, chunk: int = 200) -> np.ndarray:
-    """Structural similarity of each pair of images in [n, 784] -> [n], as the report measures it.
+    """Structural similarity of each pair of pictures in [n, ...] -> [n], as the report measures it.
 
-    Wang et al., 2004: Gaussian window 11x11 with sigma 1.5, data range 1, biased covariance,
-    borders padded with zeros, mean over the whole 28x28 map.
+    Wang et al., 2004: Gaussian window 11x11 with sigma 1.5, biased covariance, borders padded with
+    zeros, mean over the whole map and over the colours. The data range is 1, or that of x if x is
+    not between 0 and 1.
     """
+    span = 1.0 if x.min() >= 0 and x.max() <= 1 else float(np.ptp(x))
+    x, y = _planes(x), _planes(y)
     starts = range(chunk, len(x), chunk)
-    parts = map(_ssim_of_chunk, np.split(x, starts), np.split(y, starts))
+    measure_chunk = partial(_ssim_of_chunk, span)
+    parts = map(measure_chunk, np.split(x, starts), np.split(y, starts))
     return np.concatenate([*parts])
 
 
-def _ssim_of_chunk(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """SSIM in one call: the images stand below one another, with their padding."""
+def _planes(pictures: np.ndarray) -> np.ndarray:
+    """Pictures [n, ...] by colour: [n, colours, height, width]."""
+    shape = picture_shape(pictures.shape[1:])
+    pictures = pictures.reshape(len(pictures), *shape)
+    return np.moveaxis(pictures, -1, 1) if shape[-1] in CHANNELS else pictures
+
+
+def _ssim_of_chunk(span: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """SSIM in one call: the pictures stand below one another, with their padding."""
     from skimage.metrics import structural_similarity
 
-    side = math.isqrt(x.shape[1])
-    width = side + 2 * SSIM_PADDING
+    *which, height, width = x.shape
+    margin = (SSIM_PADDING, SSIM_PADDING)
 
-    def tall(images: np.ndarray) -> np.ndarray:
-        margin = (SSIM_PADDING, SSIM_PADDING)
-        squares = images.astype(np.float64).reshape(-1, side, side)
-        return np.pad(squares, ((0, 0), margin, margin)).reshape(-1, width)
+    def tall(planes: np.ndarray) -> np.ndarray:
+        each = planes.astype(np.float64).reshape(-1, height, width)
+        return np.pad(each, ((0, 0), margin, margin)).reshape(-1, width + 2 * SSIM_PADDING)
 
     _, similarity = structural_similarity(
         tall(x),
         tall(y),
-        data_range=1,
+        data_range=span,
         gaussian_weights=True,
         sigma=1.5,
         use_sample_covariance=False,
         full=True,
     )
     inside = slice(SSIM_PADDING, -SSIM_PADDING)
-    maps = similarity.reshape(-1, width, width)[:, inside, inside]
-    return maps.mean((1, 2))
+    padded = (*which, height + 2 * SSIM_PADDING, width + 2 * SSIM_PADDING)
+    maps = similarity.reshape(padded)[..., inside, inside]
+    return maps.mean((1, 2, 3))
 
 
 def reconstruction_grids(
-    model: Autoencoder, images: Tensor, seeds: Sequence[int], count: int = 64
-) -> tuple[Tensor, Tensor]:
-    """The first images binarised, and each run's reconstruction: [run, count, pixels] both."""
+    model: StackedModel, images: Tensor, seeds: Sequence[int], count: int = 64
+) -> tuple[Tensor, Tensor] | None:
+    """The first images binarised, and each run's reconstruction: [run, count, ...] both.
+
+    None if they are no pictures, or if the model has no reconstructions.
+    """
+    if picture_shape(images.shape[1:]) is None:
+        return None
     same_for_all = [0] * len(seeds)
     x = _binarised(model, images[:count], same_for_all, "grid: binarise")
-    noise = Streams(seeds, "grid: noise", model.device).normal
+    noise = _noise(model, seeds, "grid: noise")
     with torch.no_grad():
-        return x.cpu(), model.reconstruct(x, noise).cpu()
+        again = model.reconstruct(x, noise)
+    return None if again is None else (x.cpu(), again.cpu())

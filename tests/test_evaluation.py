@@ -169,6 +169,10 @@ class OfKnownWeights:
     """A model whose importance weights are Pareto's: their shape is the share of ink."""
 
     device = torch.device("cpu")
+    binarises = True
+
+    def noise(self, streams):
+        return streams.normal
 
     def log_weights(self, x, M, K, noise):
         uniform = torch.special.ndtr(noise((M, K, x.shape[1])).double())

@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from repro import ReproError, figures, tables
 from repro.bounds import METHODS
-from repro.own import dataset_of, is_own, method_of, without_hash
+from repro.own import dataset_in, images_in, is_own, method_in, without_hash
 from repro.records import Archive
 from repro.studies import captions
 from repro.training import run
@@ -34,7 +35,7 @@ def here(tmp_path, monkeypatch):
     before = dict(METHODS)
     (tmp_path / "my_bounds.py").write_text(BOUNDS)
     g = np.random.default_rng(0)
-    np.savez(tmp_path / "My data.npz", train=g.random((60, 28, 28)), test=g.random((70, 784)))
+    np.savez(tmp_path / "My data.npz", train=g.random((60, 28, 28)), test=g.random((70, 28, 28)))
     yield tmp_path
     METHODS.clear()
     METHODS.update(before)
@@ -53,7 +54,7 @@ def test_both_are_trained_beside_the_projects_and_recorded(here):
     assert (first.path / "bound.py").read_text() == BOUNDS
     assert not (records[2].path / "bound.py").exists()
     assert "bound.py" in first.provenance.files
-    assert first.provenance.data["variant"] == "my-data, 60 and 70 images"
+    assert first.provenance.data["variant"] == "my-data, 60 and 70 images of 28x28"
     assert captions.label(first.experiment) == "RENYI(8,8)"
     assert "RENYI(8,8)" in str(tables.metrics(records))
     figures.run_curves(records)
@@ -75,13 +76,13 @@ def test_a_record_is_read_without_its_file_and_nothing_of_it_is_executed(here):
 
 
 def test_another_content_is_another_name(here):
-    first = method_of("my_bounds.py:renyi")
+    first = method_in("my_bounds.py:renyi")
     (here / "my_bounds.py").write_text(BOUNDS + "\n# changed\n")
-    assert method_of("my_bounds.py:renyi") != first
-    data = dataset_of("My data.npz")
+    assert method_in("my_bounds.py:renyi") != first
+    data = dataset_in("My data.npz")
     g = np.random.default_rng(1)
     np.savez(here / "My data.npz", train=g.random((60, 784)), test=g.random((70, 784)))
-    assert dataset_of("My data.npz") != data
+    assert dataset_in("My data.npz") != data
     assert is_own(first)
     assert is_own(data)
 
@@ -122,21 +123,23 @@ def test_a_bound_that_is_none_is_one_line(here, word, line):
     assert len(str(error.value).splitlines()) == 1
 
 
-GOOD = np.zeros((80, 784))
+GOOD = np.eye(80)
+BYTES = (GOOD * 250).astype(np.uint8)
 
 
 @pytest.mark.parametrize(
     ("arrays", "line"),
     [
         ({"train": GOOD}, "must hold two arrays, train and test; it holds ['train']"),
-        ({"train": GOOD, "test": GOOD, "more": GOOD}, "must hold two arrays"),
-        ({"train": GOOD, "test": GOOD[:, :100]}, "test in d.npz is [80, 100]; it must be"),
-        ({"train": GOOD.reshape(80, 14, 56), "test": GOOD}, "train in d.npz is [80, 14, 56]"),
+        ({"train": GOOD, "test": GOOD[:, :9]}, "d.npz: train is [80, 80] and test [80, 9]; images"),
+        ({"train": GOOD[0], "test": GOOD}, "train in d.npz is [80]; it must be [n, ...]"),
+        ({"train": GOOD[:, :0], "test": GOOD}, "train in d.npz is [80, 0]; it must be [n, ...]"),
         ({"train": GOOD[:3], "test": GOOD}, "train in d.npz has 3 images; 20 are the least"),
         ({"train": GOOD, "test": GOOD[:63]}, "test in d.npz has 63 images; 64 are the least"),
-        ({"train": GOOD + 255, "test": GOOD}, "has values outside [0, 1]; divide, by 255"),
-        ({"train": GOOD - 1, "test": GOOD}, "has values outside [0, 1]"),
-        ({"train": GOOD * np.nan, "test": GOOD}, "has values outside [0, 1]"),
+        ({"train": GOOD + 255, "test": GOOD}, "values go from 0 to 256 and are not binarised, and"),
+        ({"train": GOOD - 1, "test": GOOD}, "values go from -1 to 1 and are not binarised, and"),
+        ({"train": GOOD * np.nan, "test": GOOD}, "train in d.npz has values that are not finite"),
+        ({"train": GOOD * 0, "test": GOOD * 0}, "d.npz: every value is 0"),
         ({"train": GOOD.astype(str), "test": GOOD}, "it must be of numbers"),
         ({"train": np.array([{}], object), "test": GOOD}, "d.npz cannot be read"),
         (b"not an archive", "d.npz cannot be read"),
@@ -152,6 +155,51 @@ def test_a_dataset_that_is_none_is_one_line(here, arrays, line):
         plan("iwae", "d.npz", profile="smoke")
     assert line in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arrays", "remark"),
+    [
+        ({"train": BYTES, "test": GOOD}, "the bytes in d.npz are taken as k/255"),
+        ({"train": GOOD / 255, "test": GOOD / 254}, "go from 0 to 0.0039: divided twice?"),
+        ({"train": GOOD, "test": GOOD}, "train equals test in d.npz"),
+        ({"train": GOOD, "test": 1 - GOOD, "y": GOOD, "z": GOOD}, "y in d.npz is ignored"),
+    ],
+)
+def test_data_that_may_not_be_what_is_meant_is_remarked_on(here, arrays, remark):
+    np.savez(here / "d.npz", **arrays)
+    assert any(remark in said for said in images_in(dataset_in("d.npz")).remarks)
+
+
+def test_bytes_of_zeros_and_ones_are_pixels(here):
+    pixels = (GOOD > 0).astype(np.uint8)
+    np.savez(here / "d.npz", train=pixels, test=1 - pixels)
+    assert np.array_equal(images_in(dataset_in("d.npz")).train, GOOD)
+
+
+def test_the_projects_network_takes_any_number_of_pixels(here):
+    g = np.random.default_rng(0)
+    np.savez(here / "d.npz", train=g.random((60, 3, 9, 11)), test=g.random((70, 3, 9, 11)))
+    words = {"profile": "smoke", "epochs": 1, "hidden": 7, "latent": 3, "batch_size": 13}
+    (e,) = plan("iwae", "d.npz", K=5, learning_rate=3e-4, schedule="constant", **words)
+    (record,) = run.train([e], results=here / "results", engine="eager")
+    assert record.weights()["decoder.logits.weight"].shape == (297, 7)
+    assert record.curve.learning_rate.tolist() == [3e-4]
+    assert record.reconstructions[1].shape == (64, 3, 9, 11)
+    assert 0 < record.metrics["ssim"]["value"] < 1
+    figures.run_grids([record])
+    again = plan("iwae", "d.npz", K=5, weights=str(record.path), **words)
+    (begun,) = run.train(again, results=here / "results", engine="eager")
+    assert begun.experiment.name.startswith("iwae-M1-K5-seed0-epochs1-batch13-from-iwae-")
+    assert begun.metrics["elbo"]["value"] > record.metrics["elbo"]["value"]
+
+
+def test_pixels_binarised_once_are_the_same_at_every_visit(here):
+    (e,) = plan("iwae", "My data.npz", profile="smoke", binarise="once", epochs=1)
+    images = run.images_for(e, None)
+    assert set(images.train.unique().tolist()) == {0, 1}
+    assert abs(float(images.train.mean()) - 0.5) < 0.01
+    assert torch.equal(images.train, run.images_for(e, None).train)
 
 
 def test_the_data_s_content_is_in_the_record(here):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import zuko
 from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
@@ -165,7 +166,6 @@ def test_images_keep_their_shape():
 
 
 def test_a_flow_as_q_is_held_still_in_its_density(x):
-    zuko = pytest.importorskip("zuko")
     flow = zuko.flows.MAF(LATENT, context=PIXELS, transforms=2, hidden_features=(16,)).double()
     model = from_distributions(flow, Gaussian(LATENT, PIXELS).double())
     model.phi = list(flow.parameters())

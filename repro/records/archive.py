@@ -34,13 +34,14 @@ import numpy as np
 
 from repro import ReproError, as_path, first_line, in_short, own
 from repro.bounds import METHODS
-from repro.catalogue import OMNIGLOT, PIXELS
+from repro.catalogue import OMNIGLOT, picture_shape
 from repro.records.schema import (
     FILES,
     FILES_OF_RECORDS,
     GRADIENTS,
     IMAGES,
     OWN_BOUND,
+    OWN_MODEL,
     WEIGHTS,
     Provenance,
     fault_of_provenance,
@@ -57,6 +58,7 @@ from repro.words.experiments import (
 )
 
 METRICS = ("iwae_64", "log_px", "minus_kl", "elbo", "ssim", "ess", "active_units")
+METRICS_OF_ALL = ("iwae_64", "log_px", "minus_kl", "elbo", "ess")  # models of one's own, too
 # Of a curve. Log p-hat is of ``log_px_images`` test images, and beside it is IWAE-64 of the same
 # ones; both are empty where log p-hat is of all of them.
 CURVE = (
@@ -130,8 +132,11 @@ class Record:
         return pd.read_csv(file) if file.exists() else None
 
     @cached_property
-    def reconstructions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Binary inputs and their reconstructions, both [64, 784], the latter in steps of 1/255."""
+    def reconstructions(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Binary inputs and their reconstructions, both [64, 784], the latter in steps of 1/255.
+
+        Of somebody's own data they have its shape, and inputs may be grey; None if there are none.
+        """
         return self._pair("")
 
     @cached_property
@@ -143,16 +148,22 @@ class Record:
         grids = self._grids
         if f"inputs{ending}" not in grids:
             return None
-        return grids[f"inputs{ending}"], grids[f"reconstructions{ending}"] / np.float32(255)
+        inputs = grids[f"inputs{ending}"]
+        if inputs.max(initial=0) > 1:  # they are not binary
+            inputs = inputs / np.float32(255)
+        return inputs, grids[f"reconstructions{ending}"] / np.float32(255)
 
     @cached_property
     def _grids(self) -> dict[str, np.ndarray]:
         file = self.path / "reconstructions.npz"
         grids = _arrays_in(file)
+        if not grids:  # of images that are no pictures, or a model without reconstructions
+            return grids
         whole = grids.keys() in (PAIR, PAIR | {f"{name}_elsewhere" for name in PAIR})
-        kinds = {(grid.dtype, grid.shape[1:]) for grid in grids.values()}
-        lengths = {len(grid) for name, grid in grids.items() if name in PAIR}
-        if not whole or kinds != {(np.dtype(np.uint8), (PIXELS,))} or len(lengths) != 1:
+        kinds = {grid.dtype for grid in grids.values()}
+        shapes = {grids[name].shape for name in PAIR if name in grids}
+        pictures = all(picture_shape(shape[1:]) for shape in shapes)
+        if not whole or kinds != {np.dtype(np.uint8)} or len(shapes) != 1 or not pictures:
             raise ReproError(f"{file} does not hold pairs of images as bytes; train again")
         return grids
 
@@ -595,7 +606,7 @@ def _experiment_in(path: Path) -> Experiment:
 
 def _fault(path: Path, experiment: Experiment, metrics: dict, facts: dict) -> str:
     """Name the first fault of a record, or none."""
-    for metric in METRICS:
+    for metric in METRICS_OF_ALL if own.is_own(experiment.model) else METRICS:
         if metric not in metrics:
             return f"no {metric}"
     if fault := fault_of_provenance(facts):
@@ -710,8 +721,9 @@ def _write_texts(
     _write_csv(folder / "curve.csv", CURVE, curve)
     if rows := [row for line in curve for row in line.get("gradients", ())]:
         _write_csv(folder / GRADIENTS, rows[0], rows)
-    if source := own.text_of_bound(experiment.method):
-        (folder / OWN_BOUND).write_text(source)
+    for file, name in ((OWN_BOUND, experiment.method), (OWN_MODEL, experiment.model)):
+        if source := own.text_of(name):
+            (folder / file).write_text(source)
 
 
 def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[dict]) -> None:
@@ -727,7 +739,8 @@ def _write_arrays(folder: Path, grids: Mapping, images: dict | None, weights: di
 
     grey = {}
     for name, grid in grids.items():
-        steps = 1 if name.startswith("inputs") else 255
+        binary = name.startswith("inputs") and bool(((grid == 0) | (grid == 1)).all())
+        steps = 1 if binary else 255
         grey[name] = np.round(grid.numpy() * steps).astype(np.uint8)
     np.savez_compressed(folder / "reconstructions.npz", **grey)
     if weights:

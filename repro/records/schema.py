@@ -18,7 +18,8 @@ WEIGHTS = "model.safetensors"
 GRADIENTS = "gradients.csv"
 IMAGES = "images.npz"
 OWN_BOUND = "bound.py"  # the file of a bound that is not the project's
-FILES_OF_RECORDS = (*FILES, WEIGHTS, GRADIENTS, IMAGES, OWN_BOUND)
+OWN_MODEL = "model.py"  # the file of a model that is not the project's
+FILES_OF_RECORDS = (*FILES, WEIGHTS, GRADIENTS, IMAGES, OWN_BOUND, OWN_MODEL)
 MOST_SAMPLES = 10**8
 
 Holds = Callable[[object], bool]

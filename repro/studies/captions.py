@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from repro import own, plural
+from repro.bounds import T
 from repro.records import Record
 from repro.records.estimates import ENOUGH
 from repro.records.provenance import CHANGES
@@ -36,8 +37,10 @@ def label(e: Experiment) -> str:
         return label(replace(e, protocol="paper")) + " as released"
     if e.estimator != "rep":
         return f"{label(replace(e, estimator='rep'))} {e.estimator}"
+    if e.alpha is not None:
+        return f"{label(replace(e, alpha=None))} α={e.alpha:g}"
     by_method = {
-        "vae": "VAE",
+        "vae": "VAE" if e.M in (1, T) else f"VAE({e.M})",
         "iwae": f"IWAE({e.K})",
         "ciwae": f"CIWAE({e.beta})",
         "ciwae-learned": "CIWAE(learned)",

@@ -18,7 +18,7 @@ from repro.records.provenance import code_and_date, device_name
 from repro.signal import bias_of_bound, gradient_estimates, in_network, row
 from repro.studies import designs
 from repro.training import released_files
-from repro.training.program import model_of
+from repro.training.networks import model_of
 from repro.training.progress import Progress
 from repro.training.run import pick_device
 from repro.words import exhibits

@@ -20,7 +20,7 @@ from repro.records.provenance import code_and_date, device_name
 from repro.records.schema import Provenance
 from repro.training import released_files
 from repro.training.engines import fastest
-from repro.training.program import model_of
+from repro.training.networks import model_of
 from repro.training.progress import Progress
 from repro.training.run import assess, pick_device, write_record
 from repro.words import exhibits

@@ -280,8 +280,11 @@ def _trained_on(family: str, runs: Sequence[Record]) -> Record | None:
 
 
 def run_grids(shown: Sequence[Record]):
-    """The first record's binary inputs and each record's reconstructions with SSIM."""
+    """The first record's inputs and each record's reconstructions with SSIM, if it has them."""
     some(shown)
+    shown = [record for record in shown if record.reconstructions]
+    if not shown:
+        return nothing()
     panels = [("input", shown[0].reconstructions[0])]
     for r, name in zip(shown, labels(shown), strict=True):
         spread = ssim_spread([r], r.experiment.dataset)
@@ -298,7 +301,7 @@ def _draw_grids(
     size: tuple[float, float],
     ours: Sequence[Record],
 ):
-    """Titles, and under each the first images of [n, 784]; an empty frame if there are none."""
+    """Titles, and under each the first images of [n, ...]; an empty frame if there are none."""
     if not panels:
         return nothing()
     figure, axes = subplots(-(-len(panels) // columns), columns, size)
@@ -310,6 +313,7 @@ def _draw_grids(
         if images is None:
             ax.set_aspect("equal")
         else:
-            tiles = np.asarray(images[: SIDE * SIDE], np.float32).reshape(SIDE, SIDE, 784)
+            shape = (SIDE, SIDE, *images.shape[1:])
+            tiles = np.asarray(images[: SIDE * SIDE], np.float32).reshape(shape)
             ax.imshow(tiled(tiles), cmap="gray_r", vmin=0, vmax=1, interpolation="none")
     return with_conditions(figure, ours, SPREAD)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from repro.catalogue import CHANNELS, picture_shape
 from repro.records import Record
 from repro.studies.captions import OVER_IMAGES, conditions
 
@@ -191,10 +192,14 @@ def with_conditions(figure, ours: Sequence[Record], error: str | None = OVER_IMA
 
 
 def tiled(images: np.ndarray) -> np.ndarray:
-    """Images [row, column, 784] beside and below one another: [28 rows, 28 columns]."""
-    rows, columns, _ = images.shape
-    tiles = images.reshape(rows, columns, 28, 28).transpose(0, 2, 1, 3)
-    return tiles.reshape(rows * 28, columns * 28)
+    """Pictures [row, column, ...] as one: [height, width], or with three colours at the end."""
+    rows, columns, *shape = images.shape
+    pictures = images.reshape(rows, columns, *picture_shape(shape))
+    if pictures.shape[-1] not in CHANNELS:
+        pictures = np.moveaxis(pictures, 2, -1)
+    _, _, height, width, colours = pictures.shape
+    whole = pictures.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, colours)
+    return whole if colours > 1 else whole[..., 0]
 
 
 @styled()

@@ -130,7 +130,7 @@ def paired_differences(
 
 
 def metrics(shown: Sequence[Record]) -> pd.DataFrame:
-    """Every metric of each record with its standard error over the test images.
+    """Every metric that a record has, with its standard error over the test images.
 
     >>> shown = metrics(Archive().released_of("mnist", "reference"))
     >>> print(shown.loc["effective sample size", "IWAE(64)"])
@@ -145,10 +145,12 @@ def metrics(shown: Sequence[Record]) -> pd.DataFrame:
     }
     columns = {}
     for name, record in zip(labels(shown), shown, strict=True):
-        column = {title: estimate_of(record.metrics[k]) for k, title in titles.items()}
-        column["SSIM"] = column["SSIM"].shown_with(3)
+        there = [k for k in titles if k in record.metrics]
+        column = {titles[k]: estimate_of(record.metrics[k]) for k in there}
+        if "ssim" in there:
+            column["SSIM"] = column["SSIM"].shown_with(3)
         columns[name] = column
-    return as_strings(pd.DataFrame(columns))
+    return as_strings(pd.DataFrame(columns).fillna("–"))
 
 
 def sources(exhibit: str, profile: str = "best", archive: AnyArchive = None) -> None:

@@ -34,7 +34,7 @@ class Bundle(NamedTuple):
 
 
 def _shared(e: Experiment) -> tuple:
-    return METHODS[e.method], e.M, e.K, e.estimator
+    return METHODS[e.method].with_alpha(e.alpha), e.M, e.K, e.estimator
 
 
 def side_by_side(experiments: Sequence[Experiment]) -> list[Experiment]:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from repro import own
 from repro.bounds import T
 from repro.catalogue import MODELS, OMNIGLOT
 from repro.words.experiments import (
     IMAGES_AT_MILESTONES,
     MILESTONES,
     PROFILES,
+    WORDS,
     Experiment,
     is_evaluated,
 )
@@ -25,9 +27,15 @@ SIZES = {  # dataset -> training and test images; of somebody's own dataset, MNI
 }
 
 
+USUAL_BATCH = WORDS["batch_size"].usual
+
+
 def _size(e: Experiment) -> float:
     """A model's parameters, as a multiple of the reference model's."""
-    return MODELS[e.model].parameters / MODELS["reference"].parameters
+    reference = MODELS["reference"].parameters
+    if own.is_own(e.model):
+        return sum(p.numel() for p in own.made(e.model).parameters()) / reference
+    return e.architecture.parameters / reference
 
 
 def log_weights_to_evaluate(
@@ -52,9 +60,9 @@ def log_weights_to_evaluate(
 class DeviceCosts:
     """Costs of a stack of runs on a kind of device.
 
-    ``seconds_of_step`` is that of a stack of n runs of the reference model at 64 samples: a fixed
-    part, and a part for each run. ``seconds_of_sample`` is that of one log-weight of one image in
-    an evaluation. Memory is in GB.
+    ``seconds_of_step`` is that of a stack of n runs of the reference model at 64 samples of 20
+    images: a fixed part, and a part for each run. ``seconds_of_sample`` is that of one log-weight
+    of one image in an evaluation. Memory is in GB.
     """
 
     seconds_to_start: float
@@ -70,7 +78,8 @@ class DeviceCosts:
         train, _ = SIZES.get(first.dataset, SIZES["mnist"])
         steps = first.epochs * (train // first.batch_size)
         of_stack, of_run = self.seconds_of_step
-        return steps * (of_stack + of_run * len(runs)) * _size(first)
+        samples = first.M * first.K * first.batch_size / (T * USUAL_BATCH)
+        return steps * (of_stack + of_run * len(runs) * samples) * _size(first)
 
     def cost(self, runs: Sequence[Experiment]) -> "Cost":
         """Time and memory of a stack of these runs."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from repro import one_of
-from repro.bounds import has_beta, partitions_of
+from repro.bounds import has_number, partitions_of
 from repro.models import Preparation, eager
 
 MOST_VERSIONS = 64  # of one function, for as many sets of bounds, layouts and estimators
@@ -27,7 +27,7 @@ def compiled_whole(function: Callable) -> Callable:
     settings = torch._dynamo.config
     limit = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"
     setattr(settings, limit, MOST_VERSIONS)  # the second before PyTorch 2.6
-    for constant in (has_beta, partitions_of):
+    for constant in (has_number, partitions_of):
         torch.compiler.assume_constant_result(constant)
     return torch.compile(function, dynamic=False, fullgraph=True)
 

@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 import torch
 
-from repro import ReproError, scores
-from repro.catalogue import MODELS
+from repro import ReproError, own, scores
 from repro.datasets import Dataset
-from repro.models import Autoencoder
 from repro.training.costs import log_weights_to_evaluate
 from repro.training.engines import first_cause, leave_side_streams, with_fallbacks
 from repro.training.loop import alone, make
+from repro.training.networks import new_model
 from repro.training.program import Program
 from repro.words.experiments import Experiment
 
@@ -28,8 +27,10 @@ def engine_for(e: Experiment, dataset: Dataset, device: str) -> str:
     """
     if device != "cpu":
         return "compiled-graph"
+    if own.is_own(e.model):
+        return "eager"
     steps = e.epochs * (len(dataset.train) // e.batch_size)
-    worth = steps * MODELS[e.model].parameters > WORTH_COMPILING
+    worth = steps * e.architecture.parameters > WORTH_COMPILING
     return "compiled" if worth else "eager"
 
 
@@ -99,7 +100,7 @@ def seconds_left(
     An evaluation is timed on a few images.
     """
     e = runs[0]
-    model = Autoencoder(MODELS[e.model], [0]).to(device)
+    model = new_model(runs[:1], dataset.train.mean(0)).to(device)
     few = dataset.test[: max(100, scores.CHUNK_IMAGES[device])]  # a GPU wants many
     for _ in range(2):  # the first time is a warm-up
         begun = time.monotonic()

@@ -16,14 +16,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from repro import ReproError, signal
+from repro import ReproError, own, signal
 from repro.bounds import Layout
 from repro.datasets import Dataset
 from repro.records.provenance import device_name
 from repro.scores import iwae_bound, some_of
 from repro.training import states
 from repro.training.as_released import ProgramAsReleased
-from repro.training.program import Program, learning_rate, model_of
+from repro.training.networks import model_of
+from repro.training.own_program import OwnProgram
+from repro.training.program import Program, learning_rate
 from repro.words.experiments import (
     IMAGES_AT_MILESTONES,
     MILESTONES,
@@ -86,13 +88,18 @@ class Fit:
 
 def make(experiments: Sequence[Experiment], dataset: Dataset, *how) -> Program:
     """The program that trains these runs."""
-    kind = ProgramAsReleased if experiments[0].protocol == "released" else Program
+    first = experiments[0]
+    kind = ProgramAsReleased if first.protocol == "released" else Program
+    if own.is_own(first.model):
+        kind = OwnProgram
     return kind(experiments, dataset, *how)
 
 
 def alone(experiments: Sequence[Experiment], device: str | torch.device) -> bool:
     """True if each run is to be a program of its own."""
-    return torch.device(device).type == "cpu" or experiments[0].protocol == "released"
+    first = experiments[0]
+    needs_it = first.protocol == "released" or own.is_own(first.model)
+    return needs_it or torch.device(device).type == "cpu"
 
 
 def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
@@ -152,10 +159,17 @@ def _check_together(experiments: Sequence[Experiment], milestones: tuple[str, ..
             "runs trained together must share dataset, model, M*K, epochs, profile, init, "
             "batch size, protocol, precision and decoder"
         )
-    if "gradients" in milestones and experiments[0].protocol == "released":
+    if "gradients" not in milestones:
+        return
+    if experiments[0].protocol == "released":
         raise ReproError(
             "gradients are measured of the paper's bounds, which the released code does not train; "
             "leave out the protocol or the gradients"
+        )
+    if own.is_own(experiments[0].model) or any(e.alpha is not None for e in experiments):
+        raise ReproError(
+            "gradients are measured in the project's networks and without an alpha; leave them out "
+            "of the milestones, and see repro.snr"
         )
 
 
@@ -291,7 +305,9 @@ def measure_epoch(
     program: Program, epoch: int, dataset: Dataset, tell: Callable[[float], None]
 ) -> list[dict]:
     """Measure a line for the curve of each run."""
-    of_epoch = {"epoch": epoch + 1, "learning_rate": learning_rate(epoch)}
+    first = program.experiments[0]
+    rate = learning_rate(epoch, first.learning_rate, first.schedule)
+    of_epoch = {"epoch": epoch + 1, "learning_rate": rate}
     losses = program.losses.double().mean(0).tolist()
     lines = []
     for e, loss, beta in zip(program.experiments, losses, program.beta.tolist(), strict=True):

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from repro.beta import BetaCriterion, descents
 from repro.bounds import METHODS, Objective
-from repro.catalogue import MODELS
 from repro.datasets import Dataset
 from repro.estimators import Cotangents, holds_q_still
 from repro.models import ADAM_EPS, Autoencoder, Pass
 from repro.randomness import Streams, generator
 from repro.training.bundles import bundles_of, cotangents_of, side_by_side
 from repro.training.engines import ENGINES, Beside, keep_freed_memory
+from repro.training.networks import new_model
 from repro.words.experiments import MILESTONES, Experiment
 
 
@@ -76,10 +76,15 @@ def batch_of(images: Tensor, order: Tensor, index: Tensor, offsets: Tensor) -> T
     return images[order[:, index * len(offsets) + offsets]]
 
 
-def learning_rate(epoch: int) -> float:
-    """1e-3 10^(-i/7) in stage i = 0 ... 7, which lasts 3^i epochs (Burda et al., section 5)."""
+def learning_rate(epoch: int, first: float = 1e-3, schedule: str = "burda") -> float:
+    """The ``first`` rate, or 10^(-i/7) of it in stage i = 0 ... 7, which lasts 3^i epochs.
+
+    Burda et al., section 5; with ``schedule="constant"``, it stays.
+    """
+    if schedule == "constant":
+        return first
     stage = bisect.bisect_right(MILESTONES[:-1], epoch)
-    return 1e-3 * 10 ** (-stage / 7)
+    return first * 10 ** (-stage / 7)
 
 
 class Gradients(NamedTuple):
@@ -133,8 +138,7 @@ class Program:
 
     def _set_model(self, mean_image: Tensor, decoder: dict[str, Tensor] | None) -> None:
         """Make both networks, with the fixed decoder if there is one."""
-        first = self.experiments[0]
-        model = Autoencoder(MODELS[first.model], self.seeds, first.init, mean_image)
+        model = new_model(self.experiments, mean_image)
         if decoder is not None:
             model.hold_decoder(decoder)
         self.model = model.to(self.device)
@@ -168,8 +172,7 @@ class Program:
 
     def _set_optimizer(self, eps: float) -> None:
         """Make Adam for three tensors: the encoders, the decoders, and the parameters of beta."""
-        networks = (self.model.encoder, self.model.decoder)
-        self.parameters = [self._flattened(network) for network in networks]
+        self.parameters = [self._flattened(network) for network in self._networks()]
         self.beta_parameter = torch.nn.Parameter(self._initial_beta_parameter())
         self.learning_rate = torch.zeros((), device=self.device)
         self.optimizer = torch.optim.Adam(
@@ -192,15 +195,17 @@ class Program:
         """The weight of the VAE's bound in each run's CIWAE, [run]: sigmoid(b) if it is learned."""
         return torch.where(self.learns, self.beta_parameter.sigmoid(), self.fixed_beta)
 
-    @staticmethod
-    def _flattened(network: torch.nn.Module) -> torch.nn.Parameter:
+    def _networks(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The parameters of both networks, phi first."""
+        return list(self.model.encoder.parameters()), list(self.model.decoder.parameters())
+
+    def _flattened(self, network: Sequence[Tensor]) -> torch.nn.Parameter:
         """One tensor [run, parameters] for Adam, of which the network's parameters become views."""
-        flat = torch.nn.Parameter(
-            torch.cat([p.detach().flatten(1) for p in network.parameters()], 1)
-        )
+        runs = len(self.seeds)
+        flat = torch.nn.Parameter(torch.cat([p.detach().reshape(runs, -1) for p in network], 1))
         first = 0
-        for p in network.parameters():
-            size = p[0].numel()
+        for p in network:
+            size = p.numel() // runs
             p.data = flat.data[:, first : first + size].view(p.shape)
             first += size
         return flat
@@ -230,7 +235,8 @@ class Program:
 
     def start_epoch(self, epoch: int) -> None:
         """Draw the epoch's order and set its learning rate."""
-        self.learning_rate.fill_(learning_rate(epoch))
+        first = self.experiments[0]
+        self.learning_rate.fill_(learning_rate(epoch, first.learning_rate, first.schedule))
         self.order.copy_(self.streams["order"].permutations(len(self.images)))
         self.losses.zero_()
         self.index.zero_()
@@ -256,8 +262,10 @@ class Program:
     def _advance(self) -> None:
         take = self.engine.prepare(batch_of) if self.engine.compiles_small_operations else batch_of
         batch = take(self.images, self.order, self.index, self.offsets)
+        streams = self.streams["binarise"]
+        x = streams.binarise(batch) if self.model.binarises else streams.runs(batch)
         with matmul_precision(self.precision):
-            loss = self.update(self.streams["binarise"].binarise(batch))
+            loss = self.update(x)
         self.losses.index_copy_(0, self.index, loss[None])
         self.index += 1
 
@@ -412,11 +420,3 @@ def matmul_precision(precision: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def model_of(e: Experiment, state: dict[str, Tensor]) -> Autoencoder:
-    """The model of one run, with the parameters of ``Autoencoder.run_state``."""
-    shape = MODELS[e.model]
-    model = Autoencoder(shape, [e.seed], e.init, torch.zeros(shape.pixels))
-    model.load_run_state(0, state)
-    return model

@@ -9,14 +9,16 @@ from typing import NamedTuple
 
 import torch
 
-from repro import ReproError, datasets, one_of, plural, scores
+from repro import ReproError, datasets, one_of, own, plural, scores
 from repro.datasets import Dataset
-from repro.models import Autoencoder
+from repro.estimators import holds_q_still
+from repro.models import StackedModel
+from repro.randomness import generator
 from repro.records import Archive, Record
 from repro.records.provenance import code_and_date, code_of, device_name
 from repro.records.schema import Provenance, is_plain
 from repro.training import forecast, leases, loop, released_files, states
-from repro.training.program import model_of
+from repro.training.networks import model_of, new_model
 from repro.training.progress import Progress, duration, interrupts
 from repro.words.experiments import ENGINE_CHOICES, PROFILES, Experiment, told_apart
 
@@ -149,7 +151,7 @@ def _train_missing(
     state = states.state_of(asked, order.archive)
     kept = states.kept_training(asked, order.archive)
     runs = kept.experiments if kept else runs
-    dataset = _images_for(runs[0], order.data)
+    dataset = _training_images(runs[0], order.data)
     other = datasets.load_other(runs[0].dataset, order.data)
     announce(order, runs, dataset, kept)
     trial = _try_engine(order, runs, dataset, kept)
@@ -175,9 +177,15 @@ def _train_missing(
     print(ending, flush=True)
 
 
-def _images_for(e: Experiment, data: str | Path | None) -> Dataset:
-    """The images that a run trains on. Raises ReproError if there are fewer than a batch."""
+def images_for(e: Experiment, data: str | Path | None) -> Dataset:
+    """The images of a run, binarised once if it wants them so."""
     dataset = datasets.load(e.dataset, data)
+    return dataset.binarised_once() if e.binarise == "once" else dataset
+
+
+def _training_images(e: Experiment, data: str | Path | None) -> Dataset:
+    """The images that a run trains on. Raises ReproError if there are fewer than a batch."""
+    dataset = images_for(e, data)
     if e.batch_size > len(dataset.train):
         least = f"{e.dataset} has {len(dataset.train)} images to train on"
         raise ReproError(f"batch_size is {e.batch_size}, and {least}; give fewer")
@@ -204,7 +212,25 @@ def announce(
             begins = ", all of them trained; what is left is to evaluate"
     print(f"{first.profile} profile: {', '.join(e.name for e in runs)}")
     print(f"{first.model} model on {dataset.variant}; {device_name(order.device)}")
+    for remark in _remarks(first, dataset):
+        print(remark)
     print(f"{plural(first.epochs, 'epoch')} of {steps} steps{begins}", end="; ", flush=True)
+
+
+def _remarks(e: Experiment, dataset: Dataset) -> list[str]:
+    """What to know of a model and data of the user's own before they are trained."""
+    remarks = []
+    if own.is_own(e.dataset):
+        images = own.images_in(e.dataset)
+        low, high = images.range
+        remarks += [f"values from {low:.4g} to {high:.4g}; binarise: {e.binarise}", *images.remarks]
+    if own.is_own(e.model):
+        model = new_model([e], dataset.train.mean(0))
+        few = dataset.train[: e.batch_size]
+        few = few if e.binarise == "no" else few.bernoulli(generator=generator(0, "trial"))
+        tried = model.tried(few, e.M * e.K, holds_q_still(e.estimator))
+        remarks += [model.size, *model.remarks, *tried]
+    return remarks
 
 
 def say_if_code_is_unknown(code: dict) -> None:
@@ -253,7 +279,7 @@ class Assessment(NamedTuple):
 
 
 def assess(
-    model: Autoencoder,
+    model: StackedModel,
     dataset: Dataset,
     other: Dataset | None,
     seeds: list[int],
@@ -266,22 +292,33 @@ def assess(
     """
     with Progress(1, f"log p-hat of {title}") as bar:
         values = scores.measure(model, dataset.test, seeds, samples, bar.fraction)
-    inputs, again = scores.reconstruction_grids(model, dataset.test, seeds)
-    grids = {"inputs": inputs, "reconstructions": again}
+    grids = _grids(model, dataset, seeds)
     elsewhere: list[dict] = [{} for _ in seeds]
-    if other:
+    if other and grids:
         name = f"ssim_on_{other.name}"
         similarities = scores.ssim_elsewhere(model, other.test, seeds)
         elsewhere = [{name: similarity} for similarity in similarities]
-        inputs, again = scores.reconstruction_grids(model, other.test, seeds)
-        grids |= {"inputs_elsewhere": inputs, "reconstructions_elsewhere": again}
+        grids |= _grids(model, other, seeds, "_elsewhere")
     found = []
     for run, seed in enumerate(seeds):
         metrics = scores.summary(values[run], seed) | elsewhere[run]
         grids_of_run = {name: grid[run] for name, grid in grids.items()}
-        images = {name: values[run][name] for name in KEPT_FOR_IMAGES}
+        images = {name: values[run][name] for name in KEPT_FOR_IMAGES if name in values[run]}
         found.append(Assessment(metrics, grids_of_run, images))
     return found
+
+
+def _grids(
+    model: StackedModel, dataset: Dataset, seeds: list[int], ending: str = ""
+) -> dict[str, torch.Tensor]:
+    """Inputs and reconstructions [run, n, ...], from 0 to 1; nothing if there are no pictures."""
+    found = scores.reconstruction_grids(model, dataset.test, seeds)
+    if found is None:
+        return {}
+    low, high = (float(v) for v in torch.aminmax(dataset.test))
+    low, high = min(low, 0.0), max(high, 1.0)
+    inputs, again = (((grid - low) / (high - low)).clamp(0, 1) for grid in found)
+    return {f"inputs{ending}": inputs, f"reconstructions{ending}": again}
 
 
 def write_records(
@@ -367,7 +404,7 @@ def evaluate_again(
     device = pick_device(device)
     e = record.experiment
     model = model_of(e, record.weights())
-    dataset = datasets.load(e.dataset, data)
+    dataset = images_for(e, data)
     K = samples or record.provenance.log_px_samples
     with Progress(1, "log p-hat") as bar:
         (metrics,) = scores.evaluate(model.to(device), dataset.test, [e.seed], K, bar.fraction)

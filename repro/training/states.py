@@ -110,7 +110,7 @@ def _hash_of_bounds(method: str) -> str:
     """A hash of a method's two bounds as they are written now; empty if they are in no file."""
     pair = METHODS[method]
     try:
-        source = inspect.getsource(pair.theta) + inspect.getsource(pair.phi)
+        source = "".join(map(inspect.getsource, pair.bounds))
     except (OSError, TypeError):
         return ""
     return hashlib.sha256(source.encode()).hexdigest()

@@ -7,6 +7,7 @@ new last field, and what the lab makes of its value.
 """
 
 import functools
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
@@ -14,8 +15,8 @@ from functools import partial
 from itertools import product
 
 from repro import ReproError, one_of, own
-from repro.bounds import METHODS, SHIPPED, USUAL_BETA, Objective, T, usual_layout
-from repro.catalogue import DATASETS, ESTIMATORS, MODELS
+from repro.bounds import METHODS, SHIPPED, USUAL_BETA, Objective, T, leaves_choice, usual_layout
+from repro.catalogue import DATASETS, ESTIMATORS, MODELS, Architecture
 
 TABLE_METHODS = ("iwae", "piwae", "miwae", "ciwae", "vae")  # in the order of the report's Table 1
 
@@ -32,6 +33,8 @@ PRECISIONS = {  # of training's matrix products -> its name in full
     "tf32": "TensorFloat-32",
     "bf16": "bfloat16",
 }
+WAYS_TO_BINARISE = ("fresh", "once", "no")
+SCHEDULES = ("burda", "constant")
 ENGINE_CHOICES = ("auto", "eager", "compiled", "compiled-graph")  # see training/engines.py
 # (M, K) of the methods that the report's released code does not train as the paper says.
 # PIWAE's are its encoder's.
@@ -123,7 +126,36 @@ def _seeds(what: str, text) -> list[int]:
 def _dataset(what: str, text) -> str:
     """The dataset named, or the one in the file that is named."""
     is_file = str(text).endswith(".npz")
-    return own.dataset_of(str(text)) if is_file else one_of(what, text, DATASETS)
+    return own.dataset_in(str(text)) if is_file else one_of(what, text, DATASETS)
+
+
+def _model(what: str, text) -> str:
+    """The project's model that is named, or the one in the file that is named."""
+    return own.model_in(str(text)) if ".py:" in str(text) else one_of(what, text, MODELS)
+
+
+def _weights(what: str, text) -> str:
+    return own.weights_in(str(text))
+
+
+def _number(what: str, text) -> float:
+    """A number that names of folders can keep."""
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ReproError(f"{what} is '{str(text)[:40]}'; give a number")
+    if float(f"{value:g}") != value:
+        raise ReproError(f"{what} is '{text}'; give at most six digits, which is what names keep")
+    return abs(value) if value == 0 else value  # -0 is 0
+
+
+def _rate(what: str, text) -> float:
+    value = _number(what, text)
+    if not 0 < value <= 1:
+        raise ReproError(f"{what} is {value:g}; give a number above 0, at most 1")
+    return value
 
 
 @dataclass(frozen=True)
@@ -145,16 +177,17 @@ class Word:
     shared: bool = True
 
 
-def _word(help_text: str, read: Callable | Iterable[str], usual=None, **rest):
-    """A field of ``Experiment``, whose value need not be given if it is one to depart from.
+def _word(help_text: str, read: Callable | Iterable[str], usual=None, default=None, **rest):
+    """A field of ``Experiment``, whose value need not be given if it has a usual one or a default.
 
     In place of ``read`` may be the names to choose from, for which the help text has a place.
     """
     if not callable(read):
         help_text, read = help_text.format(", ".join(read)), partial(one_of, known=read)
     word = Word(help_text, read, usual, **rest)
-    default = usual if word.departure and usual is not None else MISSING
-    return field(default=default, metadata={"word": word})
+    if not word.departure or default is MISSING:
+        return field(metadata={"word": word})
+    return field(default=usual if default is None else default, metadata={"word": word})
 
 
 @dataclass(frozen=True)
@@ -174,8 +207,10 @@ class Experiment:
         tag="{}",
         of_setting=True,
     )
-    model: str = _word("{}.", MODELS, "reference", tag="{}", of_setting=True)
-    M: int = _word("Groups of samples; M*K = 64.", _whole, tag="M{}", shared=False)
+    model: str = _word(
+        f"{', '.join(MODELS)}, or FILE.py:MODEL.", _model, "reference", tag="{}", of_setting=True
+    )
+    M: int = _word("Groups of samples. Default: M*K = 64.", _whole, tag="M{}", shared=False)
     K: int = _word("Samples in a group.", _whole, tag="K{}", shared=False)
     beta: float | None = _word(
         "Of the VAE's bound in CIWAE, one or several, or: learned. Default: 0.5.",
@@ -184,7 +219,7 @@ class Experiment:
         shared=False,
     )
     seed: int = _word("One or several, with commas.", _seeds, 0, tag="seed{}", shared=False)
-    epochs: int = _word("Default: the profile's.", _whole, departure="epochs{}")
+    epochs: int = _word("Default: the profile's.", _whole, default=MISSING, departure="epochs{}")
     profile: str = _word(
         "{}; auto: full with an accelerator, else smoke.", TRAINED_PROFILES, "auto"
     )
@@ -205,12 +240,40 @@ class Experiment:
         "own",
         departure="decoder-{}",
     )
+    binarise: str = _word(
+        "Pixels: {}. Default: fresh, at each visit; no if values leave [0, 1].",
+        WAYS_TO_BINARISE,
+        default="fresh",
+        departure="binarise-{}",
+        of_setting=True,
+    )
+    hidden: int | None = _word(
+        "Units of each layer. Default: the model's.", _whole, departure="hidden{}", of_setting=True
+    )
+    latent: int | None = _word(
+        "Latent units. Default: the model's.", _whole, departure="latent{}", of_setting=True
+    )
+    learning_rate: float = _word("Adam's, at the beginning.", _rate, 1e-3, departure="rate{:g}")
+    schedule: str = _word("Of the learning rate: {}.", SCHEDULES, "burda", departure="{}")
+    weights: str | None = _word(
+        "Folder of a record, to begin from its weights.", _weights, departure="from-{}"
+    )
+    alpha: float | None = _word(
+        "Of vr-iwae, or of a bound of your own.", _number, departure="alpha{:g}", shared=False
+    )
 
     @property
     def shared(self) -> tuple:
         """The values that all runs of one program have in common."""
         samples = self.M * self.K if self.protocol == "paper" else None
         return (samples, *(getattr(self, name) for name, word in WORDS.items() if word.shared))
+
+    @property
+    def architecture(self) -> Architecture:
+        """The sizes of the project's networks, for images of 784 pixels."""
+        shape = MODELS[self.model]
+        hidden, latent = self.hidden or shape.hidden, self.latent or shape.latent
+        return Architecture(hidden, latent)
 
     @property
     def family(self) -> str:
@@ -258,6 +321,7 @@ class Experiment:
             layout = LAYOUTS_AS_RELEASED.get(self.method, layout)
         usual = {name: word.usual for name, word in WORDS.items()}
         usual |= {"dataset": PROFILES[self.profile].dataset, "epochs": self.planned_epochs}
+        usual["binarise"] = "fresh"
         beta = None if self.beta is None else USUAL_BETA
         return usual | {"M": layout[0], "K": layout[1], "beta": beta}
 
@@ -265,7 +329,10 @@ class Experiment:
     def said(self) -> dict[str, object]:
         """The words that plan this run, without those that go without saying."""
         usual = self.usual
-        return {n: value for n in WORDS if (value := getattr(self, n)) != usual[n]}
+        said = {n: value for n in WORDS if (value := getattr(self, n)) != usual[n]}
+        if said.keys() & {"M", "K"} and leaves_choice(self.method):  # one alone leaves 64 samples
+            said |= {"M": self.M, "K": self.K}
+        return said
 
     @property
     def command(self) -> str:
@@ -275,8 +342,8 @@ class Experiment:
     def as_dict(self) -> dict:
         """Its fields, as ``config.json`` holds them: words that came later only if unusual."""
         later = [*WORDS][FIRST_WORDS:]
-        usual = [name for name in later if getattr(self, name) == WORDS[name].usual]
-        return {name: value for name, value in asdict(self).items() if name not in usual}
+        unsaid = {*later} - self.said.keys()
+        return {name: value for name, value in asdict(self).items() if name not in unsaid}
 
 
 WORDS: dict[str, Word] = {f.name: f.metadata["word"] for f in fields(Experiment)}
@@ -310,10 +377,17 @@ def _as_text(word: str, value: object) -> str:
         return ",".join(_as_text(word, v) for v in value)
     if isinstance(value, float):
         return f"{value:g}"
-    if word in ("method", "dataset") and own.is_own(value):
-        name = own.without_hash(value).replace("-", "_")
-        return f"FILE.py:{name}" if word == "method" else "FILE.npz"
+    if word in OWN_FILES and own.is_own(value):
+        return OWN_FILES[word].format(own.without_hash(value).replace("-", "_"))
     return str(value)
+
+
+OWN_FILES = {  # how a user names somebody's own; the record has no path
+    "method": "FILE.py:{}",
+    "model": "FILE.py:{}",
+    "dataset": "FILE.npz",
+    "weights": "RECORD",
+}
 
 
 def profile_called(name: str = "auto", device: str = "auto") -> Profile:
@@ -346,8 +420,9 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
     several ("piwae,iwae", "0,1"); "all" is Table 1's five methods; ``beta="learned"`` makes CIWAE
     choose its own. ``protocol="released"`` trains as the report's released code does, where that is
     not as the paper says. ``decoder`` may name one of Table 1's methods: then encoders alone are
-    trained, for that released decoder. Raises ReproError, one line, if a name is unknown, beta is
-    outside [0, 1] or M K is not 64.
+    trained, for that released decoder. ``M`` or ``K`` alone leaves 64 samples; both together, or
+    one of a method that has a single group or groups of one, may be any number. Raises ReproError,
+    one line, if a name is unknown, beta is outside [0, 1], or there are no such M and K.
 
     >>> [e.name for e in plan("piwae,iwae", "mnist", epochs=4, seed="0,1", profile="short")][:2]
     ['piwae-M8-K8-seed0-epochs4', 'iwae-M1-K64-seed0-epochs4']
@@ -359,25 +434,42 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
     said = usual | {"dataset": p.dataset} | said | {"profile": p.name}
     words = {name: WORDS[name].read(name, text) for name, text in said.items()}
     methods = _methods(words.pop("method"), words["protocol"])
-    betas = words.pop("beta", None)
-    if betas == ["learned"]:
-        if "ciwae" not in methods:
-            raise ReproError("beta 'learned' is for method ciwae")
-        methods = list(dict.fromkeys("ciwae-chosen" if m == "ciwae" else m for m in methods))
-        betas = None
-    _check_together(words, methods)
-    M = words.pop("M", None)
-    K = words.pop("K", None)
-    seeds = words.pop("seed")
+    if words.get("beta") == ["learned"]:
+        methods = _with_beta_chosen(methods)
+        del words["beta"]
+    words.setdefault("binarise", "no" if _leaves_unit_range(words["dataset"]) else "fresh")
     words.setdefault("epochs", p.epochs_on(words["dataset"]))
-    layout = _layout_as_released if words["protocol"] == "released" else _layout
+    _check_images(words)
+    _check_together(words, methods)
+    seeds = words.pop("seed")
+    numbers = {name: words.pop(name, None) for name in ("M", "K", "beta", "alpha")}
     runs = []
     for seed, method in product(seeds, methods):
-        of_method = dict(zip("MK", layout(method, M, K), strict=True))
-        for beta in _betas(method, betas, methods):
-            run = Experiment(method, seed=seed, beta=beta, **of_method, **words)
+        for of_method in _of_method(method, methods, words["protocol"], **numbers):
+            run = Experiment(method, seed=seed, **of_method, **words)
             runs.append(replace(run, estimator="drep") if METHODS[method].chooses_beta else run)
     return runs
+
+
+def _with_beta_chosen(methods: list[str]) -> list[str]:
+    """The methods, with the CIWAE that chooses its beta in place of CIWAE."""
+    if "ciwae" not in methods:
+        raise ReproError("beta 'learned' is for method ciwae")
+    return list(dict.fromkeys("ciwae-chosen" if m == "ciwae" else m for m in methods))
+
+
+def _of_method(
+    method: str, methods: list[str], protocol: str, M, K, beta, alpha
+) -> Iterator[dict[str, object]]:
+    """The numbers of each run of a method among others, from those that are given for all."""
+    layout = _layout_as_released if protocol == "released" else _layout
+    numbers = dict(zip("MK", layout(method, M, K), strict=True))
+    if METHODS[method].takes_alpha:
+        numbers["alpha"] = _alpha(method, alpha)
+    elif alpha is not None and not any(METHODS[m].takes_alpha for m in methods):
+        raise ReproError(f"{method} has no alpha; leave it out, or use vr-iwae")
+    for value in _betas(method, beta, methods):
+        yield numbers | {"beta": value}
 
 
 def _methods(texts: list[str], protocol: str) -> list[str]:
@@ -388,7 +480,7 @@ def _methods(texts: list[str], protocol: str) -> list[str]:
         if text == "all":
             names += whole
         else:
-            names.append(own.method_of(text) if ".py:" in text else text)
+            names.append(own.method_in(text) if ".py:" in text else text)
     for name in names:
         _try(one_of("method", name, METHODS), METHODS[name])
     return list(dict.fromkeys(names))
@@ -400,9 +492,9 @@ def _try(method: str, objective: Objective, smooth: bool = False) -> None:
     if objective is not SHIPPED.get(method):
         from repro import bound_trial
 
-        if smooth:
+        if smooth and objective.phi is not None:
             bound_trial.check_smooth(method, objective.phi)
-        else:
+        elif not smooth:
             bound_trial.check(method, objective)
 
 
@@ -411,6 +503,8 @@ def _check_together(words: Mapping[str, str], methods: list[str]) -> None:
     released = words["protocol"] == "released"
     if released and words["estimator"] != "rep":
         raise ReproError("the released code has no estimator but rep; leave one of the two out")
+    if own.is_own(words["model"]):
+        _check_own_model(words)
     if words["estimator"] == "drep":
         for method in methods:
             _try(method, METHODS[method], smooth=True)
@@ -418,10 +512,67 @@ def _check_together(words: Mapping[str, str], methods: list[str]) -> None:
         return
     if released:
         raise ReproError("the released code trains both networks; leave the decoder out")
+    for word in ("hidden", "latent"):
+        if words.get(word) is not None:
+            raise ReproError(f"the released decoders have sizes of their own; leave {word} out")
     setting = setting_of(words["dataset"], words["model"])
     if setting not in SETTINGS:
         there = ", ".join(SETTINGS)
         raise ReproError(f"no decoder was released for {setting}; there are weights for {there}")
+
+
+OF_PROJECTS_NETWORKS = ("init", "protocol", "decoder", "hidden", "latent")
+
+
+def _check_own_model(words: Mapping[str, object]) -> None:
+    """Raise ReproError for words that mean nothing to somebody's own model."""
+    for word in OF_PROJECTS_NETWORKS:
+        if words.get(word) not in (None, WORDS[word].usual):
+            raise ReproError(f"{word} is of the project's networks; leave it out of your own model")
+    if words["precision"] == "bf16":
+        raise ReproError("precision bf16 is of the project's networks; use float32 or tf32")
+
+
+def _range_of(dataset: str) -> tuple[float, float]:
+    """The least and the largest value of a dataset's images."""
+    return own.images_in(dataset).range if own.is_own(dataset) else (0.0, 1.0)
+
+
+def _leaves_unit_range(dataset: str) -> bool:
+    low, high = _range_of(dataset)
+    return low < 0 or high > 1
+
+
+def _check_images(words: Mapping[str, str]) -> None:
+    """Raise ReproError if images cannot be binarised as is said, or the model needs it otherwise.
+
+    The project's networks model pixels that are 0 or 1.
+    """
+    low, high = _range_of(words["dataset"])
+    values = f"values go from {low:g} to {high:g}"
+    if words["binarise"] != "no" and _leaves_unit_range(words["dataset"]):
+        raise ReproError(
+            f"{values}, and pixels are binarised from 0 to 1; divide, by 255 perhaps, or say "
+            "binarise no"
+        )
+    if words["binarise"] == "no" and not own.is_own(words["model"]):
+        raise ReproError(
+            f"{values} and are not binarised, and the project's networks model pixels that are 0 "
+            "or 1; divide, by 255 perhaps, or name a model of your own"
+        )
+
+
+def check_own_files(e: Experiment, **files: str | None) -> None:
+    """Read somebody's own model or data; ReproError if a file is not the one of a run."""
+    for word, file in files.items():
+        if file is not None and WORDS[word].read(word, file) != getattr(e, word):
+            raise ReproError(f"{file} is not the {word} of {e.name}, {getattr(e, word)}")
+
+
+def _alpha(method: str, alpha: float | None) -> float | None:
+    if method == "vr-iwae" and alpha is not None and not 0 <= alpha < 1:
+        raise ReproError(f"alpha is {alpha:g}; give vr-iwae a number from 0 (IWAE) to below 1")
+    return alpha
 
 
 def measured_at_milestones(names: str) -> tuple[str, ...]:
@@ -433,6 +584,8 @@ def measured_at_milestones(names: str) -> tuple[str, ...]:
 
 def unbiased_estimators(method: str) -> tuple[str, ...]:
     """The unbiased estimators of a method's gradient; a bound that is not smooth has only rep."""
+    if METHODS[method].phi is None:
+        return ("rep",)
     try:
         _try(method, METHODS[method], smooth=True)
     except ReproError:
@@ -453,24 +606,32 @@ def told_apart(runs: list[Experiment]) -> dict[Experiment, str]:
 
 
 def _layout(method: str, M: int | None, K: int | None) -> tuple[int, int]:
-    """(M, K): the method's own if it leaves no choice; otherwise as given, or (8, 8)."""
-    given = " and ".join(f"{name} = {v}" for name, v in (("M", M), ("K", K)) if v is not None)
-    fixed = METHODS[method].M
-    if M is None:
-        M = T // K if K and not fixed else usual_layout(method).M
-    if K is None:
-        K = T // M
-    if M * K != T:
-        raise ReproError(
-            f"with {given} there is no M*K = {T}, at which every method is compared; "
-            "say M=8 and K=8"
-        )
-    if fixed not in (None, M):
-        raise ReproError(
-            f"{method} has M = {fixed} and K = {T // fixed}; "
-            f"for M = {M}, K = {K} use miwae or piwae"
-        )
-    return M, K
+    """(M, K): any, if the method leaves the choice; otherwise as many samples, in its own groups.
+
+    What is not given leaves 64 samples.
+    """
+    objective = METHODS[method]
+    if M is None and K is None:
+        _, *usual = usual_layout(method)
+        return tuple(usual)
+    if objective.M == 1 or objective.K == 1:
+        samples = (M or 1) * (K or 1)
+        found = (1, samples) if objective.M == 1 else (samples, 1)
+        if M and K and found != (M, K):
+            print(f"{method} takes {samples} samples as M = {found[0]}, K = {found[1]}", flush=True)
+        return found
+    given = {"M": M or objective.M, "K": K or objective.K}
+    for name, other in (("M", "K"), ("K", "M")):
+        if given[name] is None:
+            if T % given[other]:
+                raise ReproError(
+                    f"{other} = {given[other]} does not divide {T} samples; say {name}, too"
+                )
+            given[name] = T // given[other]
+    for name, fixed in (("M", objective.M), ("K", objective.K)):
+        if fixed not in (None, given[name]):
+            raise ReproError(f"{method} has {name} = {fixed}; leave {name} out")
+    return given["M"], given["K"]
 
 
 def _layout_as_released(method: str, M: int | None, K: int | None) -> tuple[int, int]:
@@ -497,17 +658,12 @@ def _betas(method: str, given: list[str] | None, methods: list[str]) -> list[flo
 
 
 def _beta(method: str, word) -> float:
-    try:
-        value = float(word)
-    except (TypeError, ValueError):
-        raise ReproError(f"beta is '{word}'; give a number between 0 (IWAE) and 1 (VAE)") from None
+    value = _number("beta", word)
     learns = METHODS[method].learns_beta
     if not (0 < value < 1 if learns else 0 <= value <= 1):
         ends = ", neither end included, to start from" if learns else ""
         raise ReproError(f"beta is {value:g}; give a number between 0 (IWAE) and 1 (VAE){ends}")
-    if float(f"{value:g}") != value:
-        raise ReproError(f"beta is '{word}'; give at most six digits, which is what names keep")
-    return abs(value)  # -0 is 0
+    return value
 
 
 def commands(wanted: Iterable[Experiment]) -> list[str]:

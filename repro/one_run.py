@@ -1,0 +1,193 @@
+"""Somebody's own model where training and scores expect stacked runs: it is the only one.
+
+Images and log-weights have a leading axis for the run, whose length is 1.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from repro import ReproError, own, plural
+from repro.models import Preparation, eager
+from repro.own_models import checked_log_weights, parameter_lists, pulled_back
+from repro.randomness import Streams
+
+
+class OneRun(nn.Module):
+    """A model as ``own_models.LatentModel`` describes it, in the form of an ``Autoencoder``.
+
+    ``called`` names it in messages. ``binarises`` is False if it takes images as they are. Random
+    numbers come from PyTorch's own generator, which is set to the run's stream meanwhile. Raises
+    ReproError if it is no such model.
+    """
+
+    def __init__(self, model: nn.Module, called: str, binarises: bool = True):
+        super().__init__()
+        if not isinstance(model, nn.Module):
+            raise ReproError(f"{called} gives {type(model).__name__}; it must give an nn.Module")
+        lacking = [n for n in ("log_weights", "theta", "phi") if not hasattr(model, n)]
+        if lacking:
+            raise ReproError(
+                f"{called} has no {lacking[0]}; a model has log_weights(x, T, still=False) and the "
+                "lists of parameters theta and phi"
+            )
+        self.model = model
+        self.called = called
+        self.binarises = binarises
+        self.prepare: Preparation = eager
+        self._check_parameters()
+
+    def _check_parameters(self) -> None:
+        theta, phi = parameter_lists(self.model)
+        mine = {id(p) for p in self.model.parameters()}
+        for name, parameters in (("theta", theta), ("phi", phi)):
+            strange = [number for number, p in enumerate(parameters) if id(p) not in mine]
+            if strange:
+                raise ReproError(
+                    f"{self.called}'s {name}[{strange[0]}] is no parameter of the module; keep it "
+                    "in a module, so that records have it"
+                )
+        if not theta + phi:
+            raise ReproError(f"{self.called} has neither theta nor phi to train")
+        wanted = torch.get_default_dtype()
+        other = [p.dtype for p in theta + phi if p.dtype != wanted]
+        if other:
+            raise ReproError(f"{self.called} has parameters of {other[0]}; make them {wanted}")
+
+    @property
+    def device(self) -> torch.device:
+        """The device that holds its parameters."""
+        return next(self.model.parameters()).device
+
+    @property
+    def size(self) -> str:
+        """Its parameters, counted, in words."""
+        theta, phi = (_numbers_in(part) for part in parameter_lists(self.model))
+        return f"{self.called}: {theta:,} numbers in theta, {phi:,} in phi"
+
+    @property
+    def remarks(self) -> list[str]:
+        """Parameters that are not trained, if there are any."""
+        theta, phi = parameter_lists(self.model)
+        trained = {id(p) for p in theta + phi}
+        fixed = [n for n, p in self.model.named_parameters() if id(p) not in trained]
+        if not fixed:
+            return []
+        return [
+            f"{plural(len(fixed), 'parameter')} of {self.called} ({fixed[0]}) in neither theta nor "
+            "phi: not trained"
+        ]
+
+    def tried(self, x: Tensor, T: int, still: bool) -> list[str]:
+        """Use the model on a few images [n, ...] as training and scores will; returns remarks.
+
+        Raises ReproError, one line, if it fails.
+        """
+        theta, phi = parameter_lists(self.model)
+        first, second = (
+            self.differentiable_log_weights(x, T, still, Streams([0], "trial")) for _ in range(2)
+        )
+        pulled_back(first, theta, phi, torch.ones_like(first), torch.ones_like(first))
+        with torch.no_grad():
+            self.log_weights(x[None], 1, T, Streams([0], "trial"))
+            self.means(x[None])
+            self.reconstruct(x[None], Streams([0], "trial"))
+        if torch.equal(first, second):
+            return []
+        return [
+            f"{self.called} gives other numbers the second time (random numbers that are not "
+            "PyTorch's?): a training that is stopped will not go on to the same end"
+        ]
+
+    def noise(self, streams: Streams) -> Streams:
+        """Random numbers in the form that the methods below take them."""
+        return streams
+
+    def log_weights(self, x: Tensor, M: int, K: int, noise: Streams) -> tuple[Tensor, Tensor]:
+        """Log w at M K fresh samples: x [1, batch, ...] -> [1, M, K, batch], twice."""
+        with self._scored(noise):
+            log_w = self.model.log_weights(x[0], M * K)
+        log_w = self._checked(log_w, M * K, x[0]).unflatten(0, (M, K))[None]
+        return log_w, log_w
+
+    def differentiable_log_weights(self, x: Tensor, T: int, still: bool, noise: Streams) -> Tensor:
+        """Log w for a training step: x [batch, ...] -> [T, batch]."""
+        log_weights = self.prepare(self.model.log_weights)
+        with own.users_code(f"{self.called}.log_weights"), noise.as_ambient(), torch.enable_grad():
+            log_w = self._checked(log_weights(x, T, still=still), T, x)
+            return log_w.to(torch.get_default_dtype())
+
+    def _checked(self, log_w: Tensor, T: int, x: Tensor) -> Tensor:
+        if not isinstance(log_w, Tensor):
+            raise ReproError(f"{self.called}.log_weights gives {type(log_w).__name__}, no tensor")
+        return checked_log_weights(log_w, T, x)
+
+    def means(self, x: Tensor) -> Tensor | None:
+        """The mean of q, x [1, n, ...] -> [1, n, latent]; None if it is not known."""
+        found = None
+        if hasattr(self.model, "means"):
+            with own.users_code(f"{self.called}.means"), _evaluating(self.model):
+                found = self.model.means(x[0])
+        if found is not None and (found.dim() != 2 or len(found) != x.shape[1]):
+            raise ReproError(f"{self.called}.means gives {[*found.shape]}; give [batch, latent]")
+        return None if found is None else found[None]
+
+    def reconstruct(self, x: Tensor, noise: Streams) -> Tensor | None:
+        """An image of each of x [1, n, ...], of the same shape; None if it is not known."""
+        found = None
+        if hasattr(self.model, "reconstruct"):
+            with self._scored(noise):
+                found = self.model.reconstruct(x[0])
+        if found is not None and found.shape != x.shape[1:]:
+            raise ReproError(
+                f"{self.called}.reconstruct gives {[*found.shape]} of {[*x.shape[1:]]}; they must "
+                "have one shape"
+            )
+        return None if found is None else found[None]
+
+    @contextlib.contextmanager
+    def _scored(self, noise: Streams) -> Iterator[None]:
+        """Evaluate with a stream's random numbers."""
+        with own.users_code(self.called), _evaluating(self.model), noise.as_ambient():
+            yield
+
+    @property
+    def _tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name, each once."""
+        return dict([*self.model.named_parameters(), *self.model.named_buffers()])
+
+    def run_state(self, run: int) -> dict[str, Tensor]:
+        """Its parameters and buffers, by name."""
+        assert run == 0
+        return {name: tensor.detach().cpu().clone() for name, tensor in self._tensors.items()}
+
+    @torch.no_grad()
+    def load_run_state(self, run: int, state: dict[str, Tensor]) -> None:
+        """Set its parameters and buffers; ReproError if they are not finite or another model's."""
+        assert run == 0
+        mine = self._tensors
+        if state.keys() != mine.keys():
+            wrong = sorted(state.keys() ^ mine.keys())[0]
+            raise ReproError(f"the weights are not of this model ('{wrong[:40]}')")
+        for name, value in state.items():
+            if value.shape != mine[name].shape or not value.isfinite().all():
+                raise ReproError(f"the weights' {name} is {[*value.shape]}, or not finite")
+            mine[name].copy_(value)
+
+
+def _numbers_in(parameters: list[Tensor]) -> int:
+    return sum(p.numel() for p in parameters)
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Let every part of a model be in its mode for evaluation, and put it back afterwards."""
+    modes = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

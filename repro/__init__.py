@@ -17,7 +17,7 @@ __all__ = ["ReproError", "__version__", "as_path", "first_line", "in_short", "on
 
 # Studies that notebooks import from here
 _STUDIES = ("audit", "figures", "similarity", "tables")
-_VERBS = {"cotangents": "estimators"} | dict.fromkeys(
+_VERBS = {"cotangents": "estimators", "load_model": "training.networks"} | dict.fromkeys(
     ("ais", "backward", "from_distributions", "log_px", "snr"), "own_models"
 )
 

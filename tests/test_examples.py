@@ -1,9 +1,11 @@
 """The examples of models of one's own run, and training helps them."""
 
+import re
 import runpy
 
 import pytest
 
+from repro.bounds import METHODS
 from repro.cli import main
 from tests.helpers import ROOT
 
@@ -29,3 +31,43 @@ def test_the_commands_train_an_example(tmp_path, model, more):
     words = ["--model", str(ROOT / "examples" / model), "--method", "miwae", "--M", "2", "--K", "3"]
     where = ["--profile", "smoke", "--epochs", "1", "--results", str(tmp_path), "--device", "cpu"]
     assert main(["train", *words, *more, *where]) == 0
+
+
+def test_the_recipes_run_as_they_stand_in_the_book(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(METHODS, "renyi", None)
+    (tmp_path / "results").symlink_to(ROOT / "results")
+    page = (ROOT / "book" / "in_python.md").read_text()
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(block, names)
+    assert names["pictures"].shape == (16, 784)
+    assert names["lower_bound"].shape == (20,)
+    assert names["annealed"].isfinite().all()
+    assert set(names["plot"].data.method) == {"iwae", "piwae"}
+    assert (tmp_path / "figure1.pdf").exists()
+    first, second = (names[name].metrics["elbo"]["value"] for name in ("first", "second"))
+    assert second > first
+    assert names["record"].experiment.method == "renyi"
+
+
+NUMBER = r"-?\d[\d,]*\.?\d*"
+
+
+@pytest.mark.slow
+def test_the_book_shows_what_the_command_prints_for_an_own_model(tmp_path, monkeypatch, capsys):
+    """Word for word, but for the machine and times; a number may differ by its rounding."""
+    page = (ROOT / "book" / "own_model.md").read_text()
+    (command,) = re.findall(r"^python -m repro (train --model examples.*)$", page, re.M)
+    monkeypatch.chdir(ROOT)
+    assert main([*command.split(), "--results", str(tmp_path), "--device", "cpu"]) == 0
+    said = capsys.readouterr().out.replace(f"{tmp_path}/", "results/").splitlines()
+    said = [line for line in said if " left" not in line]
+    shown = (ROOT / "book" / "own_model.txt").read_text().splitlines()
+    assert len(said) == len(shown)
+    for printed, written in zip(said, shown, strict=True):
+        printed, written = (re.sub("; .*|done in .*", "", line) for line in (printed, written))
+        assert re.sub(NUMBER, "N", printed) == re.sub(NUMBER, "N", written)
+        numbers = [float(n.replace(",", "")) for n in re.findall(NUMBER, printed)]
+        expected = [float(n.replace(",", "")) for n in re.findall(NUMBER, written)]
+        assert numbers == pytest.approx(expected, rel=0.01)

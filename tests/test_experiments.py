@@ -104,6 +104,7 @@ def test_lists_layouts_and_departures_show_in_the_name(words, expected):
         ({"method": "ciwae-learned", "beta": 0}, "neither end included"),
         ({"method": "vae", "beta": 0.5}, "vae has no beta"),
         ({"method": "miwae", "M": 5}, "M = 5 does not divide 64 samples; say K, too"),
+        ({"method": "iwae,miwae", "K": 8}, "iwae would have 8 samples and miwae 64; say both M"),
         ({"method": "miwae", "alpha": 0.3}, "miwae has no alpha; leave it out, or use vr-iwae"),
         ({"method": "vr-iwae", "alpha": 1}, "alpha is 1; give vr-iwae a number from 0"),
         ({"learning_rate": 0}, "learning_rate is 0; give a number above 0, at most 1"),

@@ -1,16 +1,19 @@
-"""The networks of runs: new ones at the beginning of a training, or those of a record."""
+"""The models of runs: new ones at the beginning of a training, or those of a record."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Normal
 
-from repro import own
+from repro import own, records
 from repro.models import Autoencoder, StackedModel
 from repro.one_run import OneRun
+from repro.own_models import DistributionModel
 from repro.randomness import Streams
-from repro.words.experiments import Experiment
+from repro.words.experiments import Experiment, check_own_files
 
 
 def new_model(experiments: Sequence[Experiment], mean_image: Tensor) -> StackedModel:
@@ -43,3 +46,36 @@ def model_of(e: Experiment, state: dict[str, Tensor]) -> StackedModel:
 def _own(e: Experiment) -> OneRun:
     called = own.without_hash(e.model)
     return OneRun(own.made(e.model), called, binarises=e.binarise != "no")
+
+
+def load_model(folder: str | Path, model: str | None = None) -> nn.Module:
+    """The model in a record, for ``log_px``, ``ais``, ``snr``, ``backward`` and your own use.
+
+    It has no axis for runs: ``encoder(x)`` is q(z|x) of images x [batch, 784], ``decoder(z)`` is
+    p(x|z). A record of a model of your own needs its file again, ``model="FILE.py:NAME"``. Raises
+    ReproError if there is no record, or none with weights.
+
+    >>> iwae = load_model("results/short/mnist-reference/iwae-M1-K64-seed2")
+    >>> iwae.decoder(torch.zeros(3, 50)).mean.shape  # three codes, three pictures
+    torch.Size([3, 784])
+    """
+    record = records.read(folder)
+    check_own_files(record.experiment, model=model)
+    found = model_of(record.experiment, record.weights())
+    return found.model if isinstance(found, OneRun) else without_run_axis(found)
+
+
+def without_run_axis(networks: Autoencoder) -> DistributionModel:
+    """The first run's networks as a model of distributions."""
+
+    def encoder(x: Tensor) -> Normal:
+        mu, sigma = networks.encoder(x[None])
+        return Normal(mu[0], sigma[0])
+
+    def decoder(z: Tensor) -> Bernoulli:
+        return Bernoulli(logits=networks.decoder(z[None])[0], validate_args=False)
+
+    parts = (list(part.parameters()) for part in (networks.decoder, networks.encoder))
+    model = DistributionModel(encoder, decoder, Normal(0.0, 1.0), *parts)
+    model.networks = networks  # so that the module has their parameters
+    return model

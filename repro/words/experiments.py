@@ -448,7 +448,19 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
         for of_method in _of_method(method, methods, words["protocol"], **numbers):
             run = Experiment(method, seed=seed, **of_method, **words)
             runs.append(replace(run, estimator="drep") if METHODS[method].chooses_beta else run)
+    _check_samples(runs)
     return runs
+
+
+def _check_samples(runs: list[Experiment]) -> None:
+    """Raise ReproError if methods that are compared by the paper differ in their samples."""
+    samples = {e.M * e.K: e for e in runs if e.protocol == "paper"}
+    if len(samples) > 1:
+        (some, first), (others, second) = list(samples.items())[:2]
+        raise ReproError(
+            f"{first.method} would have {some} samples and {second.method} {others}; "
+            "say both M and K, or train them one after the other"
+        )
 
 
 def _with_beta_chosen(methods: list[str]) -> list[str]:

@@ -173,7 +173,10 @@ def anneal(
 
 
 def _of_weights(log_w: Tensor, of_px: bool, accepted: Tensor) -> Annealed:
-    """Summarise chains' weights [run, chains, n], whose mean is p(x) or else its reciprocal."""
+    """The estimate of log p(x) from importance weights of chains [run, chains, n].
+
+    Their mean estimates p(x), or 1 / p(x) if not ``of_px``.
+    """
     log_mean = log_w.logsumexp(1) - math.log(log_w.shape[1])
     log_px = log_mean if of_px else -log_mean
     ess = (2 * log_w.logsumexp(1) - (2 * log_w).logsumexp(1)).exp()

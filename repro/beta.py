@@ -42,10 +42,10 @@ def best_beta(products: Tensor, last: Tensor) -> Tensor:
 
 
 class BetaCriterion:
-    """Running means of the products that ``best_beta`` takes.
+    """Statistics of gradients, collected while training, from which ``best_beta`` chooses beta.
 
-    Products of means come from two successive batches, which makes them unbiased; second moments
-    come from one. Each is averaged over about ``window`` steps.
+    They are running means over about ``window`` steps. A product of two mean gradients is taken
+    between successive batches, whose noise is independent; a second moment within one batch.
     """
 
     def __init__(self, parameters: Tensor, window: int = WINDOW):

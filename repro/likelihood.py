@@ -139,7 +139,11 @@ def _log_p_in_one_pass(x, logits) -> Tensor:
 
 
 def _x_logits(x, h2, w3, b3) -> Tensor:
-    """sum_d x_d logits_d, [run, T, batch], as h2 . (x W3) + x . b3: no pass over all pixels."""
+    """The part sum_d x_d logits_d of log p(x | z), [run, T, batch].
+
+    The logits are h2 W3^T + b3, so it is h2 . (x W3) + x . b3, and no [run, T, batch, pixels]
+    is read.
+    """
     h2 = h2.view(len(x), -1, x.shape[1], h2.shape[-1])
     of_weights = (product(x.to(h2.dtype), w3)[:, None] * h2).sum(-1, dtype=x.dtype)
     return of_weights + (x * b3[:, None]).sum(-1)[:, None]

@@ -5,13 +5,15 @@ import pandas as pd
 import pytest
 
 from repro import ReproError
+from repro.records import Archive
 from repro.records.estimates import NOT_RUN, ErrorOf
-from repro.studies.evidence import Evidence, rounded_up, training_noise
+from repro.studies import figure4
+from repro.studies.evidence import Evidence, training_noise
 from repro.words import exhibits
 from repro.words.experiments import plan
 from tests.helpers import copy_published, write_record
 
-ASKED = ("mnist reference", "piwae", "iwae", "iwae_64")
+ASKED = ("mnist-reference", "piwae", "iwae", "iwae_64")
 
 
 def test_runs_and_differences_are_of_the_source_that_is_asked_for(tmp_path):
@@ -24,18 +26,18 @@ def test_runs_and_differences_are_of_the_source_that_is_asked_for(tmp_path):
     def found(*asked):
         return [(r.experiment.method, r.experiment.profile) for r in evidence.runs(*asked)]
 
-    assert found("mnist reference", "piwae") == []
-    assert found("mnist reference", "piwae", "ours") == [("piwae", "full")]
-    assert found("mnist reference", "piwae", "short") == [("piwae", "short")]
-    assert found("mnist reference", None, "ours") == [("iwae", "full"), ("piwae", "full")]
-    assert found("mnist larger", None, "ours") == []
+    assert found("mnist-reference", "piwae") == []
+    assert found("mnist-reference", "piwae", "ours") == [("piwae", "full")]
+    assert found("mnist-reference", "piwae", "short") == [("piwae", "short")]
+    assert found("mnist-reference", None, "ours") == [("iwae", "full"), ("piwae", "full")]
+    assert found("mnist-larger", None, "ours") == []
     assert evidence.apart(*ASKED) is NOT_RUN
     assert evidence.apart(*ASKED, "ours").value == pytest.approx(0.25)
     assert evidence.apart(*ASKED, "short").value == pytest.approx(0.5)
     noise = training_noise(evidence.archive, "piwae", "iwae", "iwae_64")
     assert evidence.apart(*ASKED, "short").se == pytest.approx(noise.sd)
     with pytest.raises(ReproError, match="unknown source of runs 'our'; did you mean 'ours'"):
-        evidence.runs("mnist reference", "iwae", "our")
+        evidence.runs("mnist-reference", "iwae", "our")
 
 
 def test_an_error_between_seeds_is_that_of_all_runs_of_the_setting(tmp_path):
@@ -58,24 +60,19 @@ def test_by_default_a_difference_is_between_the_released_models(tmp_path):
 
 def test_figure_4_gives_scores_in_the_order_of_beta_and_the_highest_learned_one(tmp_path):
     """Of each run the learned beta has half its start after an epoch, and a tenth in the end."""
-    assert Evidence(str(tmp_path)).highest_learned_beta() is None
+    archive = Archive(tmp_path)
+    assert figure4.highest_learned_beta(archive) == "not run"
     scores = {}
     for number, e in enumerate(exhibits.runs_of("figure4", "short")):
         write_record(tmp_path, e, value=-90.0 - number)
         scores[e.method, e.beta] = -90.0 - number
-    evidence = Evidence(str(tmp_path))
-    for r in evidence.runs_of_betas():
+    archive = Archive(tmp_path)
+    used = archive.select("figure4").used
+    for r in used:
         start = r.experiment.beta
         curve = {"epoch": [1, 2, 3], "beta": [start / 2, start / 5, start / 10]}
         vars(r)["curve"] = pd.DataFrame(curve)
     expected = [scores["ciwae", beta] for beta in sorted(exhibits.BETAS)]
-    assert [*evidence.scores("ciwae")] == expected
-    for epoch, highest in ((1, 0.45), (2, 0.18), (None, 0.09)):
-        assert evidence.highest_learned_beta(epoch) == pytest.approx(highest)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.0123, "0.02"), (0.02, "0.02"), (0.61, "0.7"), (0.91, "1"), (1.2, "2")]
-)
-def test_a_number_is_rounded_up_to_one_digit(value, text):
-    assert rounded_up(value) == text
+    assert [*figure4.scores_by_beta(used, "ciwae")] == expected
+    for epoch, highest in ((1, "0.5"), (2, "0.2"), (None, "0.09")):
+        assert figure4.highest_learned_beta(archive, epoch) == highest

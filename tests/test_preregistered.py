@@ -37,7 +37,7 @@ def test_a_hypothesis_is_judged_by_where_its_interval_lies(low, high, fate):
     assert Interval((low + high) / 2, low, high).fate(0.1) == fate
 
 
-def test_there_is_no_verdict_before_the_last_run(tmp_path):
+def test_before_the_last_run_no_verdict_no_interval_and_no_time_are_told(tmp_path):
     archive = Archive(tmp_path)
     title, rule, first, *_, gap, left = preregistered.table_of_outcomes(archive).splitlines()
     assert title == "| statement | outcome | nats ahead of IWAE | above | in |"
@@ -45,10 +45,6 @@ def test_there_is_no_verdict_before_the_last_run(tmp_path):
     assert first == "| MIWAE's gap is smaller than IWAE's |  | not run yet | 0.10 | −KL(Q‖P) |"
     assert gap == ""
     assert left == f"100 of 100 runs are still to come: `{preregistered.COMMAND}`"
-
-
-def test_without_all_runs_no_interval_and_no_time_is_told(tmp_path):
-    archive = Archive(tmp_path)
     assert preregistered.interval_of(archive, "miwae", "minus_kl") == "not run"
     assert preregistered.cost(archive) == "no time yet"
 
@@ -78,9 +74,10 @@ def test_with_every_run_the_differences_are_paired_by_seed(tmp_path):
     for method, lead in ahead.items():
         for e, base in zip(preregistered.trainings_of(method), of_seed, strict=True):
             write_record(tmp_path, e, value=base + lead + rng.normal(0, 0.01))
-    text = preregistered.table_of_outcomes(Archive(tmp_path))
+    archive = Archive(tmp_path)
+    text = preregistered.table_of_outcomes(archive)
     lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()}
-    interval = family_interval(preregistered.differences(Archive(tmp_path), HYPOTHESES[0]))
+    interval = family_interval(preregistered.differences(archive, HYPOTHESES[0]))
     _, _, first, *_ = text.splitlines()
     gap = "MIWAE's gap is smaller than IWAE's"
     assert first == f"| {gap} | **refuted** | {interval} | 0.10 | −KL(Q‖P) |"
@@ -89,9 +86,7 @@ def test_with_every_run_the_differences_are_paired_by_seed(tmp_path):
     assert "**holds**" in lines["The VAE's generative network is not worse"]
     assert "**refuted**" in lines["CIWAE(0.5)'s gap is smaller"]
     assert "still to come" not in text
-    archive = Archive(tmp_path)
-    of_gap = family_interval(preregistered.differences(archive, HYPOTHESES[0]))
-    assert preregistered.interval_of(archive, "miwae", "minus_kl") == str(of_gap)
+    assert preregistered.interval_of(archive, "miwae", "minus_kl") == str(interval)
 
 
 def test_what_is_analysed_is_what_was_committed_before_the_first_run():

@@ -268,7 +268,7 @@ def test_the_lock_with_hashes_is_the_lock():
 def test_examples_in_docstrings_run():
     with_examples = [path for path in MODULES if ">>> " in path.read_text()]
     places = {path.parent.name for path in with_examples}
-    assert {"repro", "words", "records", "ops"} <= places
+    assert {"repro", "words", "records", "ops", "studies"} <= places
     for path in with_examples:
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         done = doctest.testmod(importlib.import_module(name))

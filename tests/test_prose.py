@@ -30,7 +30,7 @@ from repro.studies import (
 from repro.studies.claims import CLAIMS, Outcome
 from repro.studies.designs import AT_T, NETWORKS_OF_ESTIMATORS, Layout
 from repro.studies.estimator_runs import BOTH_NETWORKS, GROUPS, EstimatorRuns
-from repro.studies.evidence import NAMES_OF_SETTINGS, training_noise
+from repro.studies.evidence import training_noise
 from repro.studies.prose import Numbers
 from repro.studies.remeasured import CHOICE_BATCHES
 from repro.studies.reported import FIGURE4, TABLE1
@@ -39,7 +39,7 @@ from repro.words.exhibits import BETAS, SETTINGS
 from repro.words.experiments import MILESTONES, TABLE_METHODS, plan
 from tests.helpers import ROOT, copy_published
 
-MNIST, LARGER, OMNIGLOT = NAMES_OF_SETTINGS
+MNIST, LARGER, OMNIGLOT = SETTINGS
 OTHERS = "piwae miwae ciwae vae"  # than IWAE
 SCORES = "iwae_64 log_px"
 ALL = "iwae_64 log_px minus_kl"
@@ -145,6 +145,33 @@ class Told(Numbers):
         of_each = [self.between(f"{m} drep - {m} rep", metrics, where) for m in methods.split()]
         return Differences(chain(*of_each))
 
+    def likelihood(self, *asked):
+        return self.fact("yardstick.cell", *asked)
+
+    def hypotheses(self):
+        return self.fact("preregistered.table_of_outcomes")
+
+    def lead(self, *asked):
+        """A method's lead in a log, at an epoch."""
+        return self.fact("curves.logged_lead", *asked).value
+
+    def highest_logged(self, score):
+        return self.fact("similarity.highest_logged", score).value
+
+    def highest_learned(self, *epoch):
+        """As pages print it."""
+        return float(self.fact("figure4.highest_learned_beta", *epoch))
+
+    def minutes(self, exhibit):
+        return float(self.fact("stacks.minutes", exhibit).split()[0])
+
+    def runs_of_betas(self):
+        return self.archive.select("figure4").used
+
+    def scores(self, method):
+        """IWAE-64 in the order of beta."""
+        return figure4.scores_by_beta(self.runs_of_betas(), method)
+
     def together(self, metric, whole=True):
         """MIWAE's differences from IWAE put together."""
         return Differences([self.pooled("miwae", metric, whole).mean])
@@ -159,7 +186,7 @@ class Told(Numbers):
 
     def of_weights(self, method, metric, setting=MNIST):
         """A metric of the report's weights."""
-        return self.archive.released[*setting.split(), method].metrics[metric]["value"]
+        return self.archive.released[*SETTINGS[setting], method].metrics[metric]["value"]
 
     def means(self, setting, metric):
         """A metric of each method's runs, over their seeds."""
@@ -177,7 +204,7 @@ class Told(Numbers):
         return {(r.experiment.epochs, r.experiment.seed) for r in self.runs(setting, whose="ours")}
 
     def where_miwae_leads(self, metric):
-        return [s for s in NAMES_OF_SETTINGS if self.theirs(s, "miwae", metric).ahead]
+        return [s for s in SETTINGS if self.theirs(s, "miwae", metric).ahead]
 
     def beyond_the_released(self, method, metrics):
         """How far a difference from IWAE on Omniglot is above that of the report's weights."""
@@ -202,13 +229,13 @@ class Told(Numbers):
 
     def seen_by_log_px(self, setting, bound):
         """How much of a generative network's lead or lag log p-hat of the same images shows."""
-        scores = [self.fact("likelihood", setting, bound, by) for by in ("by log p̂", "by AIS")]
+        scores = [self.likelihood(setting, bound, by) for by in ("by log p̂", "by AIS")]
         return scores[0].value / scores[1].value
 
     def gap_below_iwaes(self, setting, bound):
         """How much smaller a bound's gap is than IWAE's, by annealed importance sampling."""
         name = "IWAE-64 − log p"
-        mine, iwaes = (self.fact("likelihood", setting, b, name) for b in (bound, "IWAE(64)"))
+        mine, iwaes = (self.likelihood(setting, b, name) for b in (bound, "IWAE(64)"))
         return Differences([mine - iwaes])
 
     def left_after_364(self, method):
@@ -236,7 +263,7 @@ class Told(Numbers):
 
     def leads_with_the_larger_model(self, method):
         """In the logs over the first and over the next twenty epochs, and at the end."""
-        logged = [self.lead(LARGER, method, epoch).value for epoch in (20, 40)]
+        logged = [self.lead(LARGER, method, epoch) for epoch in (20, 40)]
         return [*logged, *self.theirs(LARGER, method, "log_px").values]
 
     def apart_after_13_epochs(self):
@@ -418,7 +445,7 @@ class Told(Numbers):
     def rates(self, offset):
         """Of theta, and of phi under either estimator."""
         of_each = (("theta", "rep"), ("phi", "rep"), ("phi", "drep"))
-        return np.array([self.rate(*of, offset).value for of in of_each])
+        return np.array([self.fact("gradients.rate", *of, offset).value for of in of_each])
 
     def swept(self, method):
         """SNR of phi's gradient from 1 to 256 samples, in each network under either estimator."""
@@ -462,11 +489,11 @@ class Told(Numbers):
         return [*alone, self.of_weights("iwae", "log_px")]
 
     def one_decoder(self):
-        return self.fact("one decoder").replace("−", "-")
+        return self.fact("estimator_runs.log_px_of_one_decoder").replace("−", "-")
 
     def to_the_margin(self, *kinds):
         """How far log p-hat is above the margin of as good as, by kind of comparison."""
-        found = claims.differences_from_iwae(self, "log_px", ("piwae", "miwae"), NAMES_OF_SETTINGS)
+        found = claims.differences_from_iwae(self, "log_px", ("piwae", "miwae"), SETTINGS)
         named = claims.by_kind(d for d in found if d.source.whole)
         means = {kind: of[0] for kind, of in zip(named, claims.deciding(found, 0.1), strict=True)}
         assert len(means) == 2 + len(UNDECIDED)
@@ -527,7 +554,7 @@ def n():
     [
         (lambda n: n.value(MNIST, "iwae", "iwae_64"), lambda n: n.of_weights("iwae", "iwae_64")),
         (
-            lambda n: n.below(MNIST, "iwae"),
+            lambda n: n.fact("audit.closeness_of", MNIST, "iwae"),
             lambda n: n.of_weights("iwae", "log_px") - n.of_weights("iwae", "elbo"),
         ),
         (
@@ -543,6 +570,12 @@ def n():
 )
 def test_what_a_page_asks_for_is_the_records(n, asked, expected):
     assert str(asked(n)).startswith(f"{number(expected(n))} ± ")
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "book").glob("*.md")), ids=lambda page: page.stem)
+def test_every_number_that_a_page_asks_for_is_there(n, page):
+    for asked in set(re.findall(r"\{\{\s*(n\..*?)\s*\}\}", page.read_text())):
+        assert str(eval(asked, {"n": n})) not in ("", "not run"), asked
 
 
 def test_a_value_has_its_error_and_a_printed_one_the_printed(n):
@@ -566,7 +599,7 @@ def test_numbers_know_when_records_have_changed_and_are_kept_without_them(tmp_pa
 
 
 def test_the_page_with_sliders_has_what_it_draws_and_is_small(n):
-    page = n.fact("sliders")
+    page = n.fact("gradients.sliders")
     data = json.loads(page.split('json">')[1].split("</script>")[0])
     assert len(page) < 30_000
     for name in ("theta", "bias", "ess"):
@@ -653,7 +686,7 @@ SENTENCES = {
     },
     "larger": {
         "The methods have the same order as in the other two settings":
-            lambda n: all(n.gap_falls_in_the_tables_order(s) for s in NAMES_OF_SETTINGS),
+            lambda n: all(n.gap_falls_in_the_tables_order(s) for s in SETTINGS),
         "Each number comes from one training": lambda n: n.lengths(LARGER) == {(13, 0)},
         "IWAE's mean is the lowest in everything":
             lambda n: min(n.ours(LARGER, OTHERS, ALL).values) > 0,
@@ -694,7 +727,7 @@ SENTENCES = {
         "PIWAE and MIWAE improve IWAE-64 here as well":
             lambda n: n.outcome("PIWAE and MIWAE improve IWAE-64") is Outcome.HOLDS,
         "for as long as the report trained them": lambda n: n.lengths(OMNIGLOT) == {(1000, 0)},
-        "This took … on one GPU": lambda n: 5 < float(n.minutes("figure2").split()[0]) < 10,
+        "This took … on one GPU": lambda n: 5 < n.minutes("figure2") < 10,
         "For MIWAE the two trainings agree":
             lambda n: np.abs(n.beyond_the_released("miwae", SCORES)).max() < 0.15,
         "nats here, not clearly, and by … in the released weights":
@@ -707,7 +740,7 @@ SENTENCES = {
             and n.ours(OMNIGLOT, "miwae", "log_px").behind
             and n.theirs(OMNIGLOT, "miwae", "log_px").nominally_behind,
         "of the report's logs, MIWAE is still … nats ahead":
-            lambda n: n.lead(OMNIGLOT, "miwae", 40).value > 0.5,
+            lambda n: n.lead(OMNIGLOT, "miwae", 40) > 0.5,
         "For PIWAE the two trainings do not agree":
             lambda n: max(n.theirs(OMNIGLOT, "piwae", "log_px").values) < 0,
         "It is clearly ahead of IWAE in IWAE-64 (…)":
@@ -774,7 +807,7 @@ SENTENCES = {
         r"above the best $\log \hat p(x)$ of any model in the report's Table 1":
             lambda n: n.curves_of_figure_4()["at_0.5"].min() > best_log_px_of_the_report(),
         "above everything that the logs of CIWAE and the VAE on MNIST ever reach":
-            lambda n: max(n.highest(score).value for score in SCORES.split())
+            lambda n: max(n.highest_logged(score) for score in SCORES.split())
             < min(score.value for score in FIGURE4.values()),
         "Our runs for Figure 4 have this length": Told.figure_4_is_whole,
         "Its loss and IWAE-64 are the longer run's to the last digit":
@@ -789,9 +822,9 @@ SENTENCES = {
         r"When $\beta$ is learned, its start hardly matters":
             lambda n: n.scores("ciwae-learned").std() < n.scores("ciwae").std() / 3,
         "From each of the five starts it is below … after four epochs":
-            lambda n: max(beta[4] for beta in n.learned_betas()) < float(n.learned_beta(4)) < 0.01,
+            lambda n: max(beta[4] for beta in n.learned_betas()) < n.highest_learned(4) < 0.01,
         "and below a millionth in the end":
-            lambda n: max(beta[13] for beta in n.learned_betas()) < float(n.learned_beta()) <= 1e-6,
+            lambda n: max(beta[13] for beta in n.learned_betas()) < n.highest_learned() <= 1e-6,
         "here every fixed value ends above the learned ones":
             lambda n: n.scores("ciwae").min() > n.scores("ciwae-learned").max(),
         "The learned runs agree because all of them have turned into IWAE":
@@ -806,11 +839,12 @@ SENTENCES = {
     },
     "decisions": {
         "with the same initial weights and other noise, differ by at most":
-            lambda n: abs(n.change_by_tf32("mean").value) < 0.25
-            and n.change_by_tf32("largest").value < 0.75,
+            lambda n: abs(curves.change_by_tf32(n.archive, "mean").value) < 0.25
+            and curves.change_by_tf32(n.archive, "largest").value < 0.75,
         "in both directions and less than seeds of one method can be apart":
-            lambda n: n.change_by_bfloat16("largest").value < n.apart_after_13_epochs()
-            and Differences([n.change_by_bfloat16("mean")]).level,
+            lambda n: curves.change_by_bfloat16(n.archive, "largest").value
+            < n.apart_after_13_epochs()
+            and Differences([curves.change_by_bfloat16(n.archive, "mean")]).level,
     },
     "bound_or_estimator": {
         r"and in $\log \hat p(x)$ most of it, as far as that score can tell":
@@ -983,10 +1017,10 @@ SENTENCES = {
     },
     "preregistered": {
         "has PIWAE's generative network … nats ahead of IWAE's by annealed":
-            lambda n: n.fact("likelihood", MNIST, "PIWAE(8,8), seed 2", "by AIS").beyond(CLEAR),
+            lambda n: n.likelihood(MNIST, "PIWAE(8,8), seed 2", "by AIS").beyond(CLEAR),
         "Nine of its ten statements hold, and one is refuted":
-            lambda n: re.findall(r"\*\*(holds|refuted)", n.fact("hypotheses")).count("holds") == 9
-            and n.fact("hypotheses").count("**refuted**") == 1,
+            lambda n: n.hypotheses().count("**holds**") == 9
+            and n.hypotheses().count("**refuted**") == 1,
         "that the bias of the score itself is larger than this room":
             lambda n: 0.02 < n.room("ciwae") < 0.025 < n.tails("mnist-reference").rise.min(),
         r"In $\log \hat p(x)$ the three cost nothing early in training":
@@ -1068,7 +1102,7 @@ SENTENCES = {
     "notebooks/likelihood": {
         "All lags grew": lambda n: not n.lags_that_shrank(),
         "the lead of IWAE under `drep` shrank":
-            lambda n: n.fact("likelihood", MNIST, "IWAE(64) drep", "by AIS").value > 0
+            lambda n: n.likelihood(MNIST, "IWAE(64) drep", "by AIS").value > 0
             and n.seen_by_log_px(MNIST, "IWAE(64) drep") > 1,
         "The leads of our PIWAE did not: they grew": lambda n: all(
             0 < n.seen_by_log_px(setting, "PIWAE(8,8)") < 1 for setting in UNSEEN
@@ -1113,7 +1147,8 @@ def test_what_the_pages_say_is_true_of_the_records(n, page, phrase):
     "page", ["index", "protocol", "claims", "preregistered", "mnist", "omniglot"]
 )
 def test_the_pages_that_speak_of_log_px_say_how_far_it_depends_on_the_proposal(page):
-    assert '{{ n.fact("one decoder") }}' in (ROOT / "book" / f"{page}.md").read_text()
+    asked = '{{ n.fact("estimator_runs.log_px_of_one_decoder") }}'
+    assert asked in (ROOT / "book" / f"{page}.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -587,6 +588,19 @@ def test_a_forged_picture_is_seen(tmp_path):
     assert verify.fault_of_picture(path, drawn) == ""
     path.write_text(drawn.replace("#e69f00", "#ff0000"))
     assert "it is not what the records give" in verify.fault_of_picture(path, drawn)
+
+
+def test_tables_and_arrays_that_were_changed_are_refused(tmp_path):
+    archive = Archive(tmp_path)
+    about = {"commit": "c"}
+    table = archive.write_table("gradients", pd.DataFrame({"theta": [1.0]}), about)
+    arrays = archive.write_arrays("pictures", {"kl": np.ones(3)}, about)
+    assert archive.table("gradients")[1]["commit"] == "c"
+    assert archive.arrays("pictures")[0]["kl"].tolist() == [1, 1, 1]
+    for path, read in ((table, archive.table), (arrays, archive.arrays)):
+        path.write_bytes(path.read_bytes() + b" ")
+        with pytest.raises(ReproError, match="is not as it was written"):
+            read(path.stem)
 
 
 HOSTILE = {

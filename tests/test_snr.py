@@ -4,7 +4,6 @@ import functools
 import itertools
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -295,15 +294,9 @@ def test_with_more_samples_wake_sleep_gets_clearer_everywhere_and_iwae_less_clea
     assert (steps[1] <= 0).all(axis=None)
 
 
-def test_a_changed_table_is_refused(tmp_path):
-    archive = Archive(tmp_path)
+def test_a_table_that_is_missing_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(ReproError, match="make it with: python -m repro gradients"):
-        archive.table("gradients")
-    path = archive.write_table("gradients", pd.DataFrame({"theta": [1.0]}), {"commit": "c"})
-    assert archive.table("gradients")[1]["commit"] == "c"
-    path.write_text(path.read_text().replace("1.0", "2.0"))
-    with pytest.raises(ReproError, match="is not as it was written"):
-        archive.table("gradients")
+        Archive(tmp_path).table("gradients")
 
 
 def test_the_command_writes_the_table_once(tmp_path, monkeypatch, capsys):

@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 from docutils import nodes
 
+from repro.ops.export import cited
 from repro.studies.prose import Numbers
 from repro.words.exhibits import EXHIBITS, NOTEBOOKS, STUDIES
 from repro.words.experiments import KEPT_PROFILES
@@ -40,7 +41,7 @@ def bring(app, config) -> None:
         newest = max(path.stat().st_mtime for path in (committed, *records))
         is_fresh = fresh.exists() and fresh.stat().st_mtime >= newest
         _copy(fresh if is_fresh else committed, target / f"{name}.ipynb")
-    config.myst_substitutions = {"n": Numbers(str(project / "results"))}
+    config.myst_substitutions = {"n": Numbers(str(project / "results"))} | _front_matter(project)
     for name in EXHIBITS:
         config.myst_substitutions[name] = _shown_in_chapters(target / f"{name}.ipynb")
     for name in STUDIES:
@@ -52,6 +53,29 @@ def bring(app, config) -> None:
         _contents_without_smoke(contents, shorter)
         contents = shorter
     config.external_toc_path = str(contents)
+
+
+def _front_matter(project: Path) -> dict[str, str]:
+    """Who wrote this, its entry for a bibliography, and a link to it as a PDF."""
+    about = cited(project)
+    version, date = about["version"], about["date-released"]
+    authors = " and ".join(f"{{{name}}}" for name in about["names"])
+    entry = [
+        "```bibtex",
+        "@software{repro,",
+        f"  title = {{{about['title']}}},",
+        f"  author = {{{authors}}},",
+        f"  version = {{{version}}},",
+        f"  date = {{{date}}}",
+        "}",
+        "```",
+    ]
+    there = (project / "_build" / "report.pdf").exists()
+    return {
+        "authors": f"{', '.join(about['names'])} · version {version}, {date}",
+        "bibtex": "\n".join(entry),
+        "pdf": '<a href="report.pdf">PDF</a>' if there else "PDF: `make pdf`",
+    }
 
 
 PICTURES = {"image/svg+xml": "svg", "image/png": "png"}

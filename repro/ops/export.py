@@ -43,7 +43,7 @@ def write_archive(project: Path, archive: Archive, target: Path) -> str:
     report = project / "_build" / "report.pdf"
     if report.exists():
         content["report.pdf"] = report.read_bytes()
-    about = _about(project)
+    about = cited(project)
     records = [r for profile in KEPT_PROFILES for r in archive.records(profile)]
     codecheck = yaml.safe_dump(_codecheck(about, content), sort_keys=False, allow_unicode=True)
     content |= {
@@ -57,14 +57,14 @@ def write_archive(project: Path, archive: Archive, target: Path) -> str:
     return f"{plural(len(content), 'file')}, {plural(len(records), 'record')}{with_pdf}"
 
 
-def _about(project: Path) -> dict:
+def cited(project: Path) -> dict:
     """The content of ``CITATION.cff``, with the authors' names and the commit."""
-    cited = yaml.safe_load((project / "CITATION.cff").read_text())
+    content = yaml.safe_load((project / "CITATION.cff").read_text())
     names = []
-    for author in cited["authors"]:
+    for author in content["authors"]:
         parts = (author.get("given-names"), author.get("family-names"))
         names.append(author.get("name") or " ".join(filter(None, parts)))
-    return cited | {"names": names, "commit": git_says(project, "rev-parse", "HEAD")}
+    return content | {"names": names, "commit": git_says(project, "rev-parse", "HEAD")}
 
 
 def _as_json(content: object) -> bytes:

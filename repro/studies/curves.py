@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from repro import ReproError
+from repro.catalogue import OMNIGLOT
 from repro.records import Archive, Record, Selection, curves_of, frame_of
-from repro.records.estimates import Estimate
+from repro.records.estimates import ErrorOf, Estimate
 from repro.studies import style
 from repro.studies.captions import METHOD_TITLES, label, labels
 from repro.studies.frames import AnyArchive
 from repro.words.exhibits import CURVES_OF, runs_of
-from repro.words.experiments import Experiment
+from repro.words.experiments import Experiment, plan
 
 
 def blocks_of_logs(archive: Archive) -> pd.DataFrame:
@@ -66,6 +67,20 @@ def passed_for_good(leads: pd.Series) -> int | None:
     return int(after[0]) if len(after) else None
 
 
+def logged_lead(archive: Archive, setting: str, method: str, epoch: int) -> Estimate:
+    """A method's lead over IWAE in a log's log p-hat, in the 20 epochs that end there.
+
+    >>> print(logged_lead(Archive(), "mnist-reference", "miwae", 40))
+    0.60
+    """
+    return Estimate(leads_in_logs(archive)[method][setting, epoch])
+
+
+def passed_by_iwae(archive: Archive, setting: str, method: str) -> str:
+    """The epoch from which on the report's log has IWAE ahead of a method in log p-hat."""
+    return str(passed_for_good(leads_in_logs(archive)[method][setting]) or "never")
+
+
 def nodes_of(curve: pd.Series) -> dict[float, float]:
     """The values at three betas of a curve in the report's Figure 4."""
     return {float(name[3:]): curve[name] for name in curve.index if name.startswith("at_")}
@@ -75,6 +90,31 @@ def checkpoint_of(e: Experiment, archive: Archive) -> pd.Series:
     """A released run's row in the table of best checkpoints."""
     found = archive.table("checkpoints")[0].set_index(["setting", "method"])
     return found.loc[e.setting, e.method]
+
+
+def change_by_tf32(archive: Archive, which: str) -> Estimate:
+    """IWAE-64 in TF32 minus float32 on Omniglot after 40 epochs: ``largest`` or ``mean``."""
+    exact = plan("all", OMNIGLOT, profile="short", precision="float32")
+    rounded = plan("all", OMNIGLOT, profile="full", precision="tf32")
+    apart = _iwae_64_after(40, rounded, archive) - _iwae_64_after(40, exact, archive)
+    return Estimate(float(np.abs(apart).max() if which == "largest" else apart.mean()))
+
+
+def change_by_bfloat16(archive: Archive, which: str) -> Estimate:
+    """IWAE-64 in bfloat16 minus TF32, on MNIST after 13 epochs: ``largest`` or ``mean``."""
+    words = {"dataset": "mnist", "seed": "10,11", "profile": "short"}
+    rounded = plan("all", epochs=13, precision="bf16", **words)
+    exact = plan("all", precision="tf32", **words)
+    apart = _iwae_64_after(13, rounded, archive) - _iwae_64_after(13, exact, archive)
+    if which == "largest":
+        return Estimate(float(np.abs(apart).max()))
+    return Estimate.mean_of(apart, ErrorOf.DRAWS)
+
+
+def _iwae_64_after(epoch: int, runs: Sequence[Experiment], archive: Archive) -> np.ndarray:
+    """IWAE-64 on the curve of each run, [run]."""
+    curves = curves_of(map(archive.get, runs))
+    return curves[curves.epoch == epoch].iwae_64.to_numpy()
 
 
 @style.styled()
@@ -97,7 +137,11 @@ MARKS = {"markevery": 0.15}  # of the length of a line, on the page
 
 @style.styled()
 def leads(profile: str = "best", archive: AnyArchive = None):
-    """PIWAE's and MIWAE's lead over IWAE in log p-hat: lines from the logs, open marks ours."""
+    """PIWAE's and MIWAE's lead over IWAE in log p-hat: lines from the logs, open marks ours.
+
+    >>> [ax.get_title() for ax in leads().axes]
+    ['mnist, reference', 'omniglot, reference', 'mnist, larger']
+    """
     archive = Archive.of(archive)
     shown = [r for exhibit in CURVES_OF.values() for r in archive.select(exhibit, profile).used]
     compared = [r for r in shown if r.experiment.method in ("iwae", *LEADERS)]
@@ -242,7 +286,12 @@ def say_what_is_missing(axes, missing: Sequence[Experiment]) -> None:
 
 @style.styled()
 def run_curves(shown: Sequence[Record]):
-    """IWAE-64 and log p-hat of the test set by epoch, a line for each record."""
+    """IWAE-64 and log p-hat of the test set by epoch, a line for each record.
+
+    >>> figure = run_curves(Archive().records("full")[:2])
+    >>> [ax.get_title() for ax in figure.axes]
+    ['IWAE-64', 'log p̂(x)']
+    """
     some(shown)
     curves = with_log_px_of_same_images(curves_of(shown))
     looks = {r.experiment.folder: style.look(r.experiment.method) for r in shown}

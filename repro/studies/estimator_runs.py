@@ -20,7 +20,6 @@ from repro.records.estimates import (
     ErrorOf,
     Estimate,
     added_errors,
-    number,
     over_seeds,
     pooled_spread,
     share_of,
@@ -28,7 +27,7 @@ from repro.records.estimates import (
 from repro.studies import evidence, style
 from repro.studies.captions import BOUND_TITLES, COUNTING_TRAINING, METRIC_TITLES, OVER_IMAGES
 from repro.studies.designs import AT_T, OF_ESTIMATORS
-from repro.studies.frames import AnyArchive, Rows, framed
+from repro.studies.frames import AnyArchive, Rows, framed, from_to
 from repro.studies.gradients import LINES, PLACE, at_t, snr_at_t, with_jackknife
 from repro.words.experiments import Experiment
 
@@ -74,7 +73,10 @@ def _bound(e: Experiment) -> str:
 
 
 def _with_groups(method: str, M: int) -> str:
-    """The name of MIWAE or PIWAE with M groups of the T samples."""
+    """The name of MIWAE's or PIWAE's runs with M groups of T / M samples, as ``_bound`` gives it.
+
+    One group is IWAE's bound for either; MIWAE with T groups is the VAE's.
+    """
     if M == 1:
         return f"iwae {USUAL}"
     if method == "miwae" and M == T:
@@ -112,8 +114,7 @@ def log_px_of_one_decoder(archive: Archive) -> str:
     """
     runs = EstimatorRuns(archive, ENCODER_ALONE)
     found = [runs.value(f"{method} {USUAL}", "log_px") for method in BOUNDS]
-    values = [e.value for e in found if e]
-    return f"{number(min(values), 1)} to {number(max(values), 1)}" if values else str(NOT_RUN)
+    return from_to([e.value for e in found if e], 1)
 
 
 class EstimatorRuns:
@@ -188,7 +189,7 @@ class EstimatorRuns:
         return Estimate(first.value - second.value, se, dof, error_of=ErrorOf.SEEDS)
 
     def trainings_behind(self, a: str, b: str) -> str:
-        """The number of trainings behind ``apart``, in words."""
+        """The number of trainings that ``apart`` compares: "4 trainings each"."""
         first, second = (len(self.values_by_seed(bound, "iwae_64")) for bound in (a, b))
         if first == second:
             return f"{plural(first, 'training')} each"
@@ -230,7 +231,11 @@ encoders_alone = partial(_table, regime=ENCODER_ALONE)
 
 
 def trained_groups(archive: AnyArchive = None) -> pd.DataFrame:
-    """Scores of MIWAE and PIWAE with other numbers of groups, after 40 epochs of training."""
+    """Scores of MIWAE and PIWAE with other numbers of groups, after 40 epochs of training.
+
+    >>> [*trained_groups().columns]
+    ['IWAE-64', 'log p̂(x)', '−KL(Q‖P)']
+    """
     runs = EstimatorRuns(Archive.of(archive), BOTH_NETWORKS)
     rows: Rows = {}
     for method in GROUPED:

@@ -1,6 +1,6 @@
 """The records behind a claim or a sentence: runs of a setting, and differences between them.
 
-A setting is named as in the book's prose, ``mnist reference``; ``whose`` is ``weights``, the
+A setting is named ``mnist-reference``, as one of ``SETTINGS``; ``whose`` is ``weights``, the
 report's released models measured again, ``ours``, our own longest runs of every seed, or ``short``,
 our own of the short profile.
 """
@@ -17,9 +17,9 @@ import numpy as np
 from repro import one_of
 from repro.records import Archive, Record, records_of_any_seed
 from repro.records.estimates import ErrorOf, Estimate, added_errors, paired_difference, seed_spread
-from repro.studies import figure4, yardstick
+from repro.studies import yardstick
 from repro.studies.reported import RUNS_OF_PAPER, TABLE1
-from repro.words.exhibits import CURVES_OF, SETTINGS
+from repro.words.exhibits import CURVES_OF
 from repro.words.experiments import PRECISIONS, PROFILES, plan
 
 LOG_P = "log_p"  # log p(x) by annealed importance sampling
@@ -57,7 +57,10 @@ def difference(
 
 
 def counting_training(estimate: Estimate, noise: Deviation) -> Estimate:
-    """A difference of two methods, its error over images joined by that of the training."""
+    """A difference of two methods whose error counts what another training would change, too.
+
+    To an error over test images the training's noise is added; one between seeds has it already.
+    """
     if estimate.error_of is not ErrorOf.IMAGES or not noise.dof:
         return estimate
     of_training = (noise.sd / estimate.seeds**0.5, noise.dof)
@@ -72,6 +75,9 @@ def training_noise(archive: Archive, a: str, b: str, metric: str, released=False
     precision with most seeds. Of the released models: what the paper's four runs show there, which
     were trained as long as they. Where one is not known, it is the other; elsewhere it is borrowed.
     It has no degrees of freedom where neither is known.
+
+    >>> training_noise(Archive(), "piwae", "iwae", "log_px").dof
+    19
     """
     of_each = [_short_runs(archive, (a, b), precision) for precision in PRECISIONS]
     ours = seed_spread(max(of_each, key=len), metric, paired=a != b)
@@ -100,7 +106,6 @@ def _short_runs(archive: Archive, methods: tuple[str, ...], precision: str) -> l
 
 
 SOURCES_OF_RUNS = ("weights", "ours", "short")
-NAMES_OF_SETTINGS = tuple(name.replace("-", " ") for name in SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -144,13 +149,12 @@ class Evidence:
     def runs(self, setting: str, method: str | None = None, whose: str = "weights") -> list[Record]:
         """Records of a method, or of all, in a setting."""
         one_of("source of runs", whose, SOURCES_OF_RUNS)
-        name = setting.replace(" ", "-")
         if whose == "weights":
             used = list(self.archive.released.values())
         else:
             profile = "short" if whose == "short" else "best"
-            used = self.archive.select(CURVES_OF[name], profile).used
-        of_setting = [r for r in used if r.experiment.setting == name]
+            used = self.archive.select(CURVES_OF[setting], profile).used
+        of_setting = [r for r in used if r.experiment.setting == setting]
         return [r for r in of_setting if method in (None, r.experiment.method)]
 
     def apart(self, setting: str, a: str, b: str, metric: str, whose: str = "weights"):
@@ -167,25 +171,3 @@ class Evidence:
             measured = yardstick.measured_of(self.archive, runs)
             return {m.record.experiment.method: m.mean("ais").value for m in measured}
         return {r.experiment.method: r.metrics[metric]["value"] for r in runs}
-
-    def runs_of_betas(self) -> list[Record]:
-        """Our runs of Figure 4."""
-        return self.archive.select("figure4").used
-
-    def scores(self, method: str) -> np.ndarray:
-        """IWAE-64 of our runs of Figure 4, in the order of beta."""
-        return figure4.scores_by_beta(self.runs_of_betas(), method)
-
-    def highest_learned_beta(self, epoch: int | None = None) -> float | None:
-        """The highest learned beta after an epoch, by default the last; None without runs."""
-        of_each_start = figure4.by_beta(self.runs_of_betas(), "ciwae-learned").values()
-        curves = [r.curve.set_index("epoch").beta for runs in of_each_start for r in runs]
-        if not curves:
-            return None
-        return max(c.iloc[-1] if epoch is None else c[epoch] for c in curves)
-
-
-def rounded_up(value: float) -> str:
-    """A number to one digit, rounded up."""
-    digit = 10.0 ** np.floor(np.log10(value))
-    return f"{np.ceil(value / digit) * digit:.1g}"

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from repro import plural
 from repro.records import Archive, Record, Selection, curves_of, frame_of
-from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, estimate_of, over_seeds
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, estimate_of, number, over_seeds
 from repro.studies import style
 from repro.studies.captions import OVER_IMAGES
 from repro.studies.curves import nodes_of, say_what_is_missing, without_the_first_tenth
-from repro.studies.frames import AnyArchive, Rows, table_of_ours
+from repro.studies.frames import AnyArchive, Rows, from_to, rounded_up, table_of_ours
 from repro.studies.reported import FIGURE4
 from repro.words.exhibits import KINDS_OF_BETA
 
@@ -19,8 +20,13 @@ OF_CHOSEN = ("epochs", "precision", "estimator")
 
 
 def betas(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
-    """Figure 4 in numbers: IWAE-64 for each value of beta, fixed, and learned from it."""
-    selection = Archive.of(archive).select("figure4", profile)
+    """Figure 4 in numbers: IWAE-64 for each value of beta, fixed, and learned from it.
+
+    >>> print(betas().loc[("report, text",), "learned"])
+    −80.34 ± 0.49
+    """
+    archive = Archive.of(archive)
+    selection = archive.select("figure4", profile)
     rows: Rows = {}
     end = "learned beta at the end"
     for beta in sorted({e.beta for e in selection.wanted}):
@@ -28,7 +34,7 @@ def betas(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
         row = {kind: over_seeds(found, "iwae_64", selection.used) for kind, found in runs.items()}
         ends = [r.curve.beta.iloc[-1] for r in runs["learned"]]
         rows[(f"{beta:g}",)] = row | {end: f"{np.mean(ends):.2g}" if ends else NOT_RUN}
-    spreads = {kind: spread_over_betas(selection.used, m) for m, kind in KINDS_OF_BETA.items()}
+    spreads = {kind: spread_over_betas(archive, m, profile) for m, kind in KINDS_OF_BETA.items()}
     rows[("mean ± standard deviation",)] = spreads | {end: ""}
     for said, fixed in (("report, text", "fixed"), ("report, caption", "fixed, caption")):
         printed = {"fixed": FIGURE4[fixed], "learned": FIGURE4["learned"], end: ""}
@@ -68,13 +74,58 @@ def chosen_betas(archive: Archive, method: str = "ciwae-chosen") -> list[Record]
     return sorted(found, key=lambda r: r.experiment.seed)
 
 
-def spread_over_betas(shown: Sequence[Record], method: str):
-    """IWAE-64 over the values of beta: mean ± standard deviation."""
-    scores = scores_by_beta(shown, method)
+def spread_over_betas(archive: Archive, method: str, profile: str = "best"):
+    """IWAE-64 of our runs over the values of beta: mean ± standard deviation."""
+    scores = scores_by_beta(archive.select("figure4", profile).used, method)
     if len(scores) < 2:
         return NOT_RUN
     return Estimate(float(scores.mean()), float(scores.std(ddof=1)), error_of=ErrorOf.SPREAD)
 
+
+# Facts for the book's pages
+
+
+def between_betas(archive: Archive, method: str) -> str:
+    """IWAE-64 of our runs of Figure 4, from the lowest to the highest over the betas."""
+    scores = scores_by_beta(archive.select("figure4").used, method)
+    return from_to(scores) if len(scores) > 1 else str(NOT_RUN)
+
+
+def highest_learned_beta(archive: Archive, epoch: int | None = None) -> str:
+    """The highest learned beta after an epoch, by default the last, rounded up to a digit."""
+    used = archive.select("figure4").used
+    curves = curves_of(r for r in used if r.experiment.method == "ciwae-learned")
+    if curves.empty:
+        return str(NOT_RUN)
+    ends = curves.groupby("run").beta_now.last()
+    found = ends if epoch is None else curves[curves.epoch == epoch].beta_now
+    return rounded_up(found.max())
+
+
+def range_of_chosen(archive: Archive, epoch: int) -> str:
+    """The lowest and the highest beta that is chosen from an epoch on."""
+    curves = curves_of(chosen_betas(archive))
+    values = curves[curves.epoch >= epoch].beta_now
+    if values.empty:
+        return str(NOT_RUN)
+    return f"{number(values.min())} and {number(values.max())}"
+
+
+def seeds_of_chosen(archive: Archive) -> str:
+    """The number of our runs that choose their beta."""
+    return plural(len(chosen_betas(archive)), "seed")
+
+
+def furthest_from_parabolas(archive: Archive) -> str:
+    """The largest distance of a point of the report's Figure 4 from its parabola.
+
+    >>> furthest_from_parabolas(Archive())
+    '0.0002'
+    """
+    return rounded_up(archive.table("figure4")[0].furthest.max())
+
+
+# Figures
 
 ENDS_OF_BETA = (0.1, 0.9)  # of the report's Figure 4
 

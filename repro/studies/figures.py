@@ -43,7 +43,11 @@ IN_PAGES = ("corrected", "bound", "preregistered")  # committed as SVG in the bo
 
 
 def draw(name: str, profile: str = "best", archive: AnyArchive = None):
-    """The report's ``figure1`` to ``figure7``, or one that a page shows, ``IN_PAGES``."""
+    """The report's ``figure1`` to ``figure7``, or one that a page shows, ``IN_PAGES``.
+
+    >>> [ax.get_title() for ax in draw("figure1").axes[:2]]
+    ['report: (a) logged as IWAE-64', 'report: (b) log p̂(x), logged']
+    """
     return FIGURES[one_of("figure", name, FIGURES)](name, profile, archive)
 
 

@@ -9,15 +9,16 @@ import html
 import inspect
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from repro import plural, records
 from repro.records import Archive, Record, Selection
-from repro.records.estimates import NOT_RUN, ErrorOf, Estimate
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number
 from repro.studies.captions import FAMILY_TITLES, METHOD_TITLES, conditions, labels, origin
 from repro.words.experiments import TABLE_METHODS, Experiment, commands
 
@@ -78,7 +79,28 @@ def for_methods(cells: Mapping[str, object]) -> dict[str, object]:
     return {title: cells[m] for m, title in METHOD_TITLES.items()}
 
 
-# Where cells become text
+# Where numbers become text
+
+
+def from_to(values: Collection[float], digits: int = 2) -> str:
+    """The lowest and the highest of several values: "1.00 to 2.50".
+
+    >>> from_to([2.5, 1.0, 2.0])
+    '1.00 to 2.50'
+    """
+    if not len(values):
+        return str(NOT_RUN)
+    return f"{number(min(values), digits)} to {number(max(values), digits)}"
+
+
+def rounded_up(value: float) -> str:
+    """A number to one digit, rounded up.
+
+    >>> [rounded_up(value) for value in (0.0123, 0.02, 0.61, 0.91, 1.2)]
+    ['0.02', '0.02', '0.7', '1', '2']
+    """
+    digit = 10.0 ** np.floor(np.log10(value))
+    return f"{np.ceil(value / digit) * digit:.1g}"
 
 
 def as_strings(table: pd.DataFrame) -> pd.DataFrame:

@@ -113,8 +113,7 @@ def posterior(model: Autoencoder, x: Tensor) -> Posterior:
 
 def _points(first: Tensor, second: Tensor) -> Tensor:
     """All points with coordinates from two axes, the first varying fastest: [n, 2], float64."""
-    rows, columns = torch.meshgrid(second, first, indexing="ij")
-    return torch.stack([columns.flatten(), rows.flatten()], 1).double()
+    return torch.cartesian_prod(second, first).flip(1).double()
 
 
 def _log_joint(model: Autoencoder, x: Tensor, z: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,7 @@ def released_log(e: Experiment, folder: str | Path | None = None) -> dict[str, n
     return released_files.verified(e, "log", folder, parse)
 
 
-def log_blocks(e: Experiment, data: str | Path | None = None) -> list[dict]:
+def log_blocks(e: Experiment, data: str | Path | None = None) -> Iterator[dict]:
     """Means and standard deviations of blocks of 20 epochs of a run's log.
 
     ``gap`` is the log's IWAE-64 minus its log p-hat. Some logs are one epoch longer than the
@@ -132,15 +133,13 @@ def log_blocks(e: Experiment, data: str | Path | None = None) -> list[dict]:
     values = pd.DataFrame({name: logged[name][: e.epochs] for name in ("iwae_64", "log_px")})
     values["gap"] = values.iwae_64 - values.log_px
     last_epochs = (values.index // LOG_BLOCK + 1) * LOG_BLOCK
-    rows = []
     for last_epoch, block in values.groupby(last_epochs):
         row = {"setting": e.setting, "method": e.method, "last_epoch": last_epoch}
         row |= block.mean().add_suffix("_mean").to_dict()
-        rows.append(row | block.std().add_suffix("_sd").to_dict())
-    return rows
+        yield row | block.std().add_suffix("_sd").to_dict()
 
 
-def log_checkpoint(e: Experiment, data: str | Path | None = None) -> list[dict]:
+def log_checkpoint(e: Experiment, data: str | Path | None = None) -> Iterator[dict]:
     """The end of a run, and the checkpoint that the released code calls its best.
 
     From its log:
@@ -178,11 +177,10 @@ def log_checkpoint(e: Experiment, data: str | Path | None = None) -> list[dict]:
         "choice_sd": (choice - log_px)[-200:].std(ddof=1),
     }
     row |= {f"highest_{name}": of_epoch.max() for name, of_epoch in values.items()}
-    row |= {f"highest_choice_by_{n}": choice[:n].max() for n in EARLY_EPOCHS}
-    return [row]
+    yield row | {f"highest_choice_by_{n}": choice[:n].max() for n in EARLY_EPOCHS}
 
 
-def check_of_proposal(e: Experiment, data: str | Path | None, device: str) -> list[dict]:
+def check_of_proposal(e: Experiment, data: str | Path | None, device: str) -> Iterator[dict]:
     """Pareto's k-hat of a run's importance weights, and log p-hat with ten times the samples.
 
     ``predicted`` is by how much log p-hat should rise with them: its bias to first order is minus
@@ -198,7 +196,7 @@ def check_of_proposal(e: Experiment, data: str | Path | None, device: str) -> li
         log_px.append(sums["iwae"][0])
         biases.append(float((1 / K - 1 / sums["ess"][0]).mean() / 2))
     rise = log_px[1] - log_px[0]
-    row = {
+    yield {
         "setting": e.setting,
         "method": e.method,
         "images": len(khat),
@@ -209,10 +207,9 @@ def check_of_proposal(e: Experiment, data: str | Path | None, device: str) -> li
         "rise_se": float(rise.std() / len(rise) ** 0.5),
         "predicted": biases[1] - biases[0],
     }
-    return [row]
 
 
-def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> list[dict]:
+def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> Iterator[dict]:
     """SSIM of a run's best checkpoint, and whether its weights are the last epoch's."""
     best = released_files.released_weights(e, data, "best")
     last = released_files.released_weights(e, data)
@@ -221,7 +218,7 @@ def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> list[di
     (here,) = scores.ssim_here(model.to(device), images, [e.seed])
     other = datasets.load_other(e.dataset, data)
     (elsewhere,) = scores.ssim_elsewhere(model, other.test, [e.seed])
-    row = {
+    yield {
         "setting": e.setting,
         "method": e.method,
         "is_the_last": all(torch.equal(best[name], last[name]) for name in last),
@@ -230,31 +227,26 @@ def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> list[di
         "ssim_elsewhere": elsewhere["value"],
         "ssim_elsewhere_sd": elsewhere["sd"],
     }
-    return [row]
 
 
-def iwae_64_by_drawer(e: Experiment, data: str | Path | None, device: str) -> list[dict]:
+def iwae_64_by_drawer(e: Experiment, data: str | Path | None, device: str) -> Iterator[dict]:
     """IWAE-64 of released Omniglot weights by drawer, on the drawings of each third character."""
     model = released_model(e, data, device)
     dataset = datasets.load(OMNIGLOT, data)
-    rows = []
     for split, drawers in datasets.DRAWERS.items():
         images = getattr(dataset, split)
         of_characters = images.unflatten(0, (-1, len(drawers)))[::3]  # [character, drawer, pixels]
         flat = of_characters.flatten(0, 1)
         values = scores.iwae_bound(model, flat, [e.seed], f"drawers: {split}")
         for drawer, of_drawer in zip(drawers, values.view(-1, len(drawers)).T, strict=True):
-            rows.append(
-                {
-                    "method": e.method,
-                    "drawer": drawer,
-                    "split": split,
-                    "images": len(of_drawer),
-                    "iwae_64": of_drawer.mean().item(),
-                    "iwae_64_sd": of_drawer.std().item(),
-                }
-            )
-    return rows
+            yield {
+                "method": e.method,
+                "drawer": drawer,
+                "split": split,
+                "images": len(of_drawer),
+                "iwae_64": of_drawer.mean().item(),
+                "iwae_64_sd": of_drawer.std().item(),
+            }
 
 
 MEASURED = {  # table -> what makes its rows of a run, and the kind of released file that it is of

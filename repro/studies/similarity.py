@@ -21,6 +21,7 @@ from repro.studies.frames import (
     by_method,
     for_methods,
     framed,
+    rounded_up,
     row_of,
     table_of_ours,
 )
@@ -52,7 +53,11 @@ def ssim_spread(runs: Sequence[Record], tested: str):
 
 
 def table2(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
-    """Table 2: SSIM on Omniglot of models of both datasets; mean ± deviation over the images."""
+    """Table 2: SSIM on Omniglot of models of both datasets; mean ± deviation over the images.
+
+    >>> print(table2().loc[("mnist", "report's weights"), "VAE"])
+    0.573 ± 0.115
+    """
     archive = Archive.of(archive)
     selection = archive.select("table2", profile)
     version = omniglot_of(selection.used or archive.released.values())
@@ -114,6 +119,12 @@ def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
     return found
 
 
+def compared(archive: Archive, title_prefix: str) -> list[Comparison]:
+    """The comparisons of the exhibits whose title starts so."""
+    rows = [row for title, row in comparisons(archive).items() if title.startswith(title_prefix)]
+    return [c for row in rows for c in row.values()]
+
+
 def best_checkpoints(archive: Archive) -> dict[tuple[str, str, str], Estimate]:
     """SSIM of the best checkpoints of the reference model, by dataset, method and column."""
     if not archive.table_path("best").exists():
@@ -128,14 +139,41 @@ def best_checkpoints(archive: Archive) -> dict[tuple[str, str, str], Estimate]:
     return found
 
 
+def ssim_of_checkpoint(archive: Archive, dataset: str, method: str) -> Estimate:
+    """SSIM of the checkpoint called best, on its own dataset; ± standard deviation."""
+    return best_checkpoints(archive)[dataset, method, "ssim"]
+
+
+def furthest_ssim_of_best(archive: Archive) -> str:
+    """The largest distance of a printed SSIM of Figures 5 and 6 from the best checkpoint's."""
+    apart = [c.printed.value - c.checkpoint.value for c in compared(archive, "Figure")]
+    return rounded_up(np.abs(apart).max())
+
+
+def highest_logged(archive: Archive, score: str) -> Estimate:
+    """The highest logged ``iwae_64`` or ``log_px`` of CIWAE and the VAE on MNIST.
+
+    They are those whose best checkpoint was chosen by one batch of 20 images.
+
+    >>> print(highest_logged(Archive(), "iwae_64"))
+    −83.17
+    """
+    found = archive.table("checkpoints")[0]
+    of_one_batch = (found.batches == 1) & found.setting.str.startswith("mnist")
+    return Estimate(found[of_one_batch][f"highest_{score}"].max())
+
+
 def verdicts(archive: Archive, title_prefix: str) -> list[SsimVerdict]:
     """The verdicts on all measured values of the exhibits whose title starts so."""
-    rows = [row for title, row in comparisons(archive).items() if title.startswith(title_prefix)]
-    return [c.verdict for row in rows for c in row.values() if c.verdict]
+    return [c.verdict for c in compared(archive, title_prefix) if c.verdict]
 
 
 def ssim_table(archive: AnyArchive = None) -> pd.DataFrame:
-    """The printed SSIM values beside the weights'; ± standard deviation over the images."""
+    """The printed SSIM values beside the weights'; ± standard deviation over the images.
+
+    >>> print(ssim_table().loc[("Figure 6: omniglot to omniglot", "verdict"), "VAE"])
+    fits best checkpoint
+    """
     archive = Archive.of(archive)
     rows: Rows = defaultdict(dict)
     for title, row in comparisons(archive).items():
@@ -158,6 +196,9 @@ def checkpoints(archive: AnyArchive = None) -> pd.DataFrame:
     And how training ended. The choice is log p-hat of the first K batches of 20. Its noise, the
     standard deviation of the choice about log p-hat over the last 200 epochs of the log, is beside
     that of the mean of so many random images. Slope: of log p-hat over the last eighth.
+
+    >>> print(checkpoints().loc[("mnist, reference", "IWAE(64)"), "best epoch"])
+    2569 of 3280
     """
     archive = Archive.of(archive)
     released = archive.released

@@ -74,6 +74,16 @@ def largest_error(archive: Archive) -> str:
     return f"{np.ceil(100 * max(errors)):.0f} %"
 
 
+def minutes(archive: Archive, exhibit: str) -> str:
+    """The time that the training of an exhibit's runs took, all together.
+
+    >>> minutes(Archive(), "figure2")
+    '6.5 minutes'
+    """
+    seconds = sum(r.provenance.seconds["training"] for r in archive.select(exhibit).used)
+    return f"{seconds / 60:.1f} minutes" if seconds else "no time yet"
+
+
 def compute(archive: Archive) -> str:
     """Hours of training and evaluation behind our own records, and what they ran on."""
     ours = _our_records(archive)

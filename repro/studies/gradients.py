@@ -270,16 +270,16 @@ def rate(archive: Archive, net: str, estimator: str, offset: float) -> Estimate:
 def ess_of_most(archive: Archive, offset: float) -> Estimate:
     """The effective sample size of 256 weights in the linear Gaussian model."""
     rows = swept(archive, offset_title(offset), "rep")
-    return with_jackknife(rows, OF_MOST, digits=1)
+    return with_jackknife(rows, ESS_OF_MOST, digits=1)
 
 
 def ess_in_networks(archive: Archive) -> str:
     """The lowest and the highest effective sample size of 256 weights, in networks."""
     of_each = [swept(archive, where, "rep") for where in designs.NETWORKS_OF_ESTIMATORS]
-    return from_to([OF_MOST(rows) for rows in of_each], 1)
+    return from_to([ESS_OF_MOST(rows) for rows in of_each], 1)
 
 
-OF_MOST = partial(effective_samples, layout=SWEPT[-1])
+ESS_OF_MOST = partial(effective_samples, layout=SWEPT[-1])
 
 
 def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:

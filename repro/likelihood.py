@@ -38,7 +38,7 @@ class LogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, for_theta, for_phi):
-        """The derivatives of theta's and phi's bound -> gradients at z and at each parameter."""
+        """Map the cotangents of both outputs to the gradients at z and at each parameter."""
         layers = ctx.saved_tensors
         of_each = gradients_of_each(layers)
         of_z = of_each[-1].view(*for_phi.shape, -1) * for_phi[..., None]
@@ -47,7 +47,7 @@ class LogLikelihood(torch.autograd.Function):
 
 
 def log_px_z_and_layers(dtype, x, z, decoder) -> tuple[Tensor, ...]:
-    """log p(x|z) [run, T, batch], and the decoder's layers for the gradients.
+    """log p(x|z) [run, T, batch], and the decoder's activations that the gradients need.
 
     x [run, batch, pixels], z [run, T, batch, latent]; ``decoder`` holds the weights and biases of
     its three layers. Matrix products take and give ``dtype``. The last tensor returned is

@@ -61,7 +61,7 @@ def eager(function: Callable) -> Callable:
 
 
 class Linear(nn.Module):
-    """x [run, n, in] -> [run, n, out], one affine map for each run."""
+    """A layer with an affine map for each run: x [run, n, in] -> [run, n, out]."""
 
     def __init__(self, count: int, fan_in: int, fan_out: int):
         super().__init__()

@@ -25,7 +25,7 @@ TOO_SMALL = 0.01  # the largest value of images that were divided by 255 twice
 
 
 class Images(NamedTuple):
-    """Training and test images, each float32 [n, ...], and what to say of them."""
+    """Training and test images, each float32 [n, ...], and remarks on them for the user."""
 
     train: np.ndarray
     test: np.ndarray
@@ -57,7 +57,7 @@ def is_own(name: str) -> bool:
 
 
 def without_hash(name: str) -> str:
-    """The name without the digits at its end, if it has them.
+    """The name without the hash at its end, if it has one.
 
     >>> without_hash("renyi-0123abcd")
     'renyi'

@@ -64,7 +64,7 @@ def backward(
     estimator: str = "rep",
     beta: float | None = None,
 ) -> Tensor:
-    """Set ``.grad`` of theta and phi to those of both losses; return theta's bound.
+    """Set ``.grad`` of theta and of phi to the gradients of their losses; return theta's bound.
 
     A loss is the negative of a bound's mean over the batch; ``cotangents`` has the equations and
     sources of bounds and estimators. T = M K samples are drawn of each of ``x`` [batch, ...]. The

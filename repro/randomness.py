@@ -50,7 +50,7 @@ class Streams:
         return self.runs(_joined([torch.bernoulli(p, generator=g) for p, g in pairs]))
 
     def permutations(self, n: int) -> Tensor:
-        """A fresh order of n items for each distinct seed: [seed, n]."""
+        """A fresh random order of n items for each distinct seed: [seed, n]."""
         orders = [torch.randperm(n, generator=g, device=self.device) for g in self.generators]
         return torch.stack(orders)
 

@@ -119,7 +119,7 @@ class Record:
 
     @cached_property
     def curve(self):
-        """One line for each epoch, as a pandas DataFrame with the columns of ``CURVE``."""
+        """The learning curve, a DataFrame with a row for each epoch and columns ``CURVE``."""
         import pandas as pd
 
         return pd.read_csv(self.path / "curve.csv").reindex(columns=list(CURVE))

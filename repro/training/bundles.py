@@ -19,7 +19,7 @@ from repro.words.experiments import Experiment
 
 
 class Bundle(NamedTuple):
-    """``count`` runs, from ``first`` on, that share bounds, a layout and phi's estimator."""
+    """``count`` stacked runs, from number ``first`` on, that share bounds, M, K and estimator."""
 
     objective: Objective
     M: int

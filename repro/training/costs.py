@@ -58,7 +58,7 @@ def log_weights_to_evaluate(
 
 @dataclass(frozen=True)
 class DeviceCosts:
-    """Costs of a stack of runs on a kind of device.
+    """Costs of a stack, runs that are trained side by side, on a kind of device.
 
     ``seconds_of_step`` is that of a stack of n runs of the reference model at 64 samples of 20
     images: a fixed part, and a part for each run. ``seconds_of_sample`` is that of one log-weight

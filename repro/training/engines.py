@@ -44,7 +44,7 @@ def fastest() -> Preparation:
 
 @dataclass(frozen=True)
 class Engine:
-    """A way to run a step: it may compile functions, and replay the step as a CUDA graph."""
+    """A way to run a training step: compiled or not, and replayed as a CUDA graph or not."""
 
     name: str
     compiles: bool = False

@@ -275,7 +275,7 @@ def _try_engine(
 
 
 class Assessment(NamedTuple):
-    """Measurements of a trained model, for its record."""
+    """Measurements of a trained run for its record: metrics, pictures, values of each image."""
 
     metrics: dict[str, dict[str, float]]
     grids: dict[str, torch.Tensor]

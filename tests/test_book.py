@@ -326,9 +326,10 @@ MOVE = """<script>
 window.addEventListener("load", () => {
   console.log("moving");
   const [M, K, offset] = document.querySelectorAll(".explorer input[type=range]");
-  for (const [slider, value] of [[M, 0], [K, 8], [offset, 1]]) {
-    slider.value = value;
-    slider.dispatchEvent(new Event("input", { bubbles: true }));
+  const estimator = document.querySelector(".explorer select");
+  for (const [control, value] of MOVES) {
+    control.value = value;
+    control.dispatchEvent(new Event("input", { bubbles: true }));
   }
 });
 </script></body>"""
@@ -336,16 +337,20 @@ window.addEventListener("load", () => {
 
 @pytest.mark.slow
 @in_browser
-def test_the_sliders_say_what_was_measured(html, server, tmp_path):
-    """IWAE with 256 samples at the second offset, after the sliders have moved there."""
+@pytest.mark.parametrize(("estimator", "power"), [("rep", 8), ("rws", 8), ("rws", 0)])
+def test_the_sliders_say_what_was_measured(html, server, tmp_path, estimator, power):
+    """IWAE at the second offset, after the controls have moved there; one sample has no ``rws``."""
     page = (html / "explore.html").read_text()
-    (html / "moved.html").write_text(page.replace("</body>", MOVE))
+    moves = f'[[M, 0], [K, {power}], [offset, 1], [estimator, "{estimator}"]]'
+    (html / "moved.html").write_text(page.replace("</body>", MOVE.replace("MOVES", moves)))
     shown, said = shown_in_browser(f"{server}/moved.html", tmp_path)
     assert said, "the console was not heard"
     data = gradients.for_sliders(Archive(ROOT / "results"))
-    theta, phi = data["theta"][1][8], data["phi"]["rep"][1][8]
-    assert f"MIWAE(1,256): signal-to-noise ratio {theta:.3g} for θ and {phi:.3g} for φ" in shown
-    assert shown.count("<circle") == 4
+    theta, phi = data["theta"][1][power], data["phi"][estimator][1][power]
+    of_phi = "none" if phi is None else f"{phi:.3g}"
+    told = f"MIWAE(1,{2**power}): signal-to-noise ratio {theta:.3g} for θ and {of_phi} for φ"
+    assert told in shown
+    assert shown.count("<circle") == (3 if phi is None else 4)
 
 
 # The graph of work

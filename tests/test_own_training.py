@@ -111,8 +111,9 @@ def here(tmp_path, monkeypatch):
 
 
 FAST = [("piwae", "drep"), ("ciwae-learned", "stl"), ("ciwae-chosen", "rep")]
-EVERY = [(method, estimator) for method in METHODS for estimator in ESTIMATORS]
-SLOW = [pytest.param(*pair, marks=pytest.mark.slow) for pair in EVERY if pair not in FAST]
+EVERY = {(method, estimator) for method in METHODS for estimator in ESTIMATORS}
+EVERY -= {("vae", "rws")}  # whose bound is not bent
+SLOW = [pytest.param(*pair, marks=pytest.mark.slow) for pair in sorted(EVERY - {*FAST})]
 
 
 @pytest.mark.parametrize(("method", "estimator"), [*FAST, *SLOW])

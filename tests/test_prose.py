@@ -846,6 +846,13 @@ SENTENCES = {
             < n.apart_after_13_epochs()
             and Differences([curves.change_by_bfloat16(n.archive, "mean")]).level,
     },
+    "explore": {
+        "Its ratio rises with $K$ at every offset; it is the ratio of another gradient":
+            lambda n: all(
+                np.all(np.diff(ratios[1:]) > 0)
+                for ratios in gradients.for_sliders(n.archive)["phi"]["rws"]
+            ),
+    },
     "bound_or_estimator": {
         r"and in $\log \hat p(x)$ most of it, as far as that score can tell":
             lambda n: str(n.share("log_px")) == "84 % (68 to 105)"

@@ -15,6 +15,7 @@ const ESTIMATORS = {
   rep: "rep, the usual one",
   stl: "stl, sticking the landing",
   drep: "drep, doubly reparameterised",
+  rws: "rws, reweighted wake-sleep",
 };
 
 function added(made, attributes, parent, text) {
@@ -34,6 +35,7 @@ function drawn(name, attributes, parent, text) {
 }
 
 function short(value) {
+  if (value === undefined) return "none";
   return String(Number(value.toPrecision(3))).replace("-", "−");
 }
 
@@ -56,7 +58,8 @@ function curvesOf(state, data) {
   const counts = data.counts.slice(0, last);
   const groups = (K) => (state.held ? TOTAL / K : state.M);
   const clarity = (look, ratios) => {
-    const points = counts.map((K, i) => [K, ratios[i] * Math.sqrt(groups(K))]);
+    const known = counts.map((K, i) => [K, ratios[i]]).filter(([, ratio]) => ratio !== null);
+    const points = known.map(([K, ratio]) => [K, ratio * Math.sqrt(groups(K))]);
     return { ...look, points };
   };
   const plain = (values) => ({ ...GREY, points: counts.map((K, i) => [K, values[i]]) });
@@ -70,8 +73,9 @@ function curvesOf(state, data) {
   };
 }
 
+// Undefined where there is none: rws has no gradient with one sample.
 function valueAt(curve, K) {
-  return curve.points.find((point) => point[0] === K)[1];
+  return curve.points.find((point) => point[0] === K)?.[1];
 }
 
 function scale(low, high, from, to) {
@@ -123,7 +127,9 @@ function drawPanel(svg, title, curves, state) {
     const steps = curve.points.map(([K, value], i) => `${i ? "L" : "M"}${x(K)} ${y(value)}`);
     const line = { stroke: curve.color, "stroke-width": 2, "stroke-dasharray": curve.dash };
     drawn("path", { ...line, fill: "none", d: steps.join("") }, svg);
-    const here = { cx: x(state.K), cy: y(valueAt(curve, state.K)) };
+    const value = valueAt(curve, state.K);
+    if (value === undefined) continue;
+    const here = { cx: x(state.K), cy: y(value) };
     drawn("circle", { ...here, r: 5, fill: curve.color }, svg);
   }
 }

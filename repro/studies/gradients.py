@@ -24,7 +24,7 @@ from repro.studies.captions import (
     label,
     made_by,
 )
-from repro.studies.designs import BEFORE_RWS, OFFSETS, SWEPT, Layout, offset_title
+from repro.studies.designs import OFFSETS, SWEPT, Layout, offset_title
 from repro.studies.frames import AnyArchive, Rows, framed, from_to
 from repro.words.experiments import ESTIMATORS
 
@@ -447,7 +447,7 @@ def for_sliders(archive: Archive) -> dict:
         "counts": ALL_COUNTS,
         "offsets": OFFSETS,
         "theta": _by_count(archive, "rep", partial(ratio, net="theta")),
-        "phi": {name: _by_count(archive, name, partial(ratio, net="phi")) for name in BEFORE_RWS},
+        "phi": {name: _by_count(archive, name, partial(ratio, net="phi")) for name in ESTIMATORS},
         "bias": _by_count(archive, "rep", lambda rows, layout: select(rows, layout).bias.mean()),
         "ess": _by_count(archive, "rep", effective_samples),
     }
@@ -455,10 +455,15 @@ def for_sliders(archive: Archive) -> dict:
 
 def _by_count(
     archive: Archive, estimator: str, statistic: Callable[[pd.DataFrame, Layout], float]
-) -> list[list[float]]:
-    """A statistic at every offset for every K, to four significant digits: [offset][K]."""
+) -> list[list[float | None]]:
+    """A statistic at every offset for every K, to four significant digits: [offset][K].
+
+    It is None where nothing was measured: ``rws`` has no gradient with one sample.
+    """
     found = []
     for offset in OFFSETS:
         rows = swept(archive, offset_title(offset), estimator)
-        found.append([float(f"{statistic(rows, layout):.4g}") for layout in SWEPT])
+        there = set(rows.K)
+        values = [statistic(rows, layout) if layout.K in there else None for layout in SWEPT]
+        found.append([v if v is None else float(f"{v:.4g}") for v in values])
     return found

@@ -254,7 +254,7 @@ class Autoencoder(nn.Module):
 
     @staticmethod
     def noise(streams: Streams) -> Noise:
-        """Make the ``noise`` argument of the methods below: shape -> normal [run, *shape]."""
+        """Make the ``noise`` argument of the methods below: shape -> normal ``[run, *shape]``."""
         return streams.normal
 
     def means(self, x: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ def log_px_of_one_decoder(archive: Archive) -> str:
 
 
 class EstimatorRuns:
-    """Scores of the runs of a ``regime``, their decoder, epochs and precision, by bound.
+    """Scores by bound and seed of the runs of a ``regime``: one decoder, length and precision.
 
     ``bound`` names a bound under an estimator, as "iwae drep" or "miwae(4,16) rep".
     """

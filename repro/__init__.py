@@ -32,7 +32,7 @@ def __getattr__(name: str):
 
 
 class ReproError(Exception):
-    """A problem that the user can mend: one line that says what was wrong and what to do."""
+    """An error that the user can mend: its message, one line, says what is wrong and what to do."""
 
 
 def one_of(what: str, value: object, known: Iterable[str]) -> str:
@@ -55,7 +55,7 @@ def one_of(what: str, value: object, known: Iterable[str]) -> str:
 
 
 def as_path(what: str, given: object) -> Path:
-    """A path that a user gave; ReproError if it is empty, no text, or can be no path."""
+    """Return the path ``given`` by a user; ReproError if it is empty, no text, or not valid."""
     if not isinstance(given, str | Path):
         raise ReproError(f"{what} is {str(given)[:40]}; give the name of a folder as text")
     if not str(given).strip():
@@ -78,5 +78,5 @@ def in_short(error: BaseException) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 seed``, ``2 seeds``."""
+    """Return a count with its noun: ``1 seed``, ``2 seeds``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -2,10 +2,10 @@
 
 An importance sampler's log p-hat is a bound whose slack depends on q. Here chains only begin at q.
 Each passes through the distributions f_t, proportional to q(z|x)^(1 - b_t) p(x, z)^b_t, with b from
-0 to 1, by Hamiltonian moves that leave f_t invariant. Its weight is the product of f_t / f_(t-1) on
-the way. The weight's mean is p(x), whatever q and however well the chains mix (Neal 2001; Wu,
-Burda, Salakhutdinov and Grosse 2017, section 3). So the log of a mean of weights is a bound in
-expectation, and a tight one if the path is long.
+0 to 1, by steps of Hamiltonian Monte Carlo (HMC) that leave f_t invariant. Its weight is the
+product of f_t / f_(t-1) on the way. The weight's mean is p(x), whatever q and however well the
+chains mix (Neal 2001; Wu, Burda, Salakhutdinov and Grosse 2017, section 3). So the log of a mean of
+weights is a bound in expectation, and a tight one if the path is long.
 
 A chain that begins at a z of the true posterior and goes the same way back has a mean weight of
 1 / p(x), which gives an upper bound (Grosse, Ghahramani and Adams 2015). Such a z is known of
@@ -31,9 +31,9 @@ from repro.scores import Done, silent
 LogWeight = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 AT_A_TIME = 50  # images
-PILOTS = 4  # chains of each image that find step sizes
-LEAPFROGS = 5  # of each move
-ACCEPTED = 0.65  # share of the moves, that step sizes are to reach (Neal 2011, section 5.4)
+PILOTS = 4  # chains of each image that tune the step sizes
+LEAPFROGS = 5  # in each HMC step
+ACCEPTED = 0.65  # the acceptance rate to which step sizes are tuned (Neal 2011, section 5.4)
 FIRST_STEP = 0.2
 STEEPNESS = 4.0  # of the sigmoid whose equal distances are the temperatures, as Wu et al. have it
 
@@ -44,11 +44,11 @@ class Annealed(NamedTuple):
     log_px: Tensor  # log of the mean weight: a stochastic bound
     spread: Tensor  # standard deviation of the chains' log-weights
     ess: Tensor  # effective number of chains, (sum w)^2 / sum w^2
-    accepted: Tensor  # share of the moves
+    accepted: Tensor  # mean acceptance probability of the HMC steps
 
 
 class State(NamedTuple):
-    """Places of chains: u, log w and its gradient at u."""
+    """The current u of each chain, with log w and its gradient at u."""
 
     u: Tensor
     log_w: Tensor
@@ -63,9 +63,10 @@ def ais_lower_bound(
     chains: int = 16,
     tell: Done = silent,
 ) -> Annealed:
-    """A lower bound of log p(x) of each binary image x [run, n, pixels], from q(z|x) on.
+    """A lower bound of log p(x) of each binary image x [run, n, pixels], by chains from q(z|x).
 
-    Its expectation is at most log p(x), and no less with more ``temperatures``.
+    Its expectation is at most log p(x), and no less with more ``temperatures``. ``seeds`` has one
+    for each run; ``tell`` receives the fraction that is done.
 
     >>> from repro.models import Architecture
     >>> model = Autoencoder(Architecture(hidden=20, latent=2), [0])
@@ -91,14 +92,14 @@ def ais_upper_bound(
 ) -> Annealed:
     """An upper bound of log p(x), given a z [run, n, latent] of p(z|x) for each image.
 
-    ``simulated`` has both.
+    ``simulated`` draws both x and z.
     """
     return _by_chunks(model, x, seeds, temperatures, chains, z, tell)
 
 
 @torch.no_grad()
 def simulated(model: Autoencoder, n: int, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Draw images from a model, and give the z that they come from: [run, n, pixels and latent]."""
+    """Draw images [run, n, pixels] from a model; return them and their z [run, n, latent]."""
     z = Streams(seeds, "simulate: z", model.device).normal((n, model.shape.latent))
     means = model.decoder(z).sigmoid()
     uniform = Streams(seeds, "simulate: x", model.device).uniform(means.shape[1:])
@@ -122,7 +123,7 @@ def _by_chunks(model, x, seeds, temperatures, chains, z, tell) -> Annealed:
 
 
 def log_weight_of(model: Autoencoder, x: Tensor, mu: Tensor, sigma: Tensor) -> LogWeight:
-    """log w of a model at x [run, n, pixels] as a function of u, with its gradient."""
+    """Return the function u -> log w, and its gradient, of a model at x [run, n, pixels]."""
     decoder = [p.detach() for p in model.decoder.parameters()]
     function = model.prepare(_log_w_and_slope)
 
@@ -149,9 +150,10 @@ def anneal(
     chains: int,
     exact: Tensor | None = None,
 ) -> Annealed:
-    """Run chains for images whose u has the ``shape`` [run, n, latent], with any model's log w.
+    """Run annealed chains for images whose u has the ``shape`` [run, n, latent].
 
-    They go from N(0, 1), which is q, upwards; or down from an ``exact`` u of the posterior.
+    ``log_weight`` may be any model's. Chains go from N(0, I), which is q in terms of u, to the
+    posterior; or the reverse way from an ``exact`` u that is drawn from the posterior.
     """
     runs, n, latent = shape
     inverse = inverse_temperatures(temperatures).tolist()
@@ -184,7 +186,7 @@ def _of_weights(log_w: Tensor, of_px: bool, accepted: Tensor) -> Annealed:
 
 
 def inverse_temperatures(count: int) -> Tensor:
-    """b_0 = 0 to b_count = 1, at equal distances of a sigmoid: [count + 1], float64."""
+    """Inverse temperatures b_0 = 0 to b_count = 1, evenly spaced on a sigmoid: [count + 1]."""
     ends = torch.linspace(-STEEPNESS, STEEPNESS, count + 1, dtype=torch.float64).sigmoid()
     return (ends - ends[0]) / (ends[-1] - ends[0])
 
@@ -208,9 +210,10 @@ def _steps_of_pilots(
 def move(
     state: State, log_weight: LogWeight, b: float, step: Tensor, streams: Streams
 ) -> tuple[State, Tensor]:
-    """Move each chain by Hamiltonian dynamics at exp(-u^2 / 2 + b log w).
+    """Make one HMC step of each chain at the density exp(-u^2 / 2 + b log w), unnormalised.
 
-    ``step`` [run, 1, n] is each image's. Also returns the acceptance probability, [run, chains, n].
+    ``step`` [run, 1, n] is the step size for each image's chains. Returns the new state and the
+    acceptance probability, [run, chains, n].
     """
     velocity = streams.normal(state.u.shape[1:])
     before = _log_density(state, b, velocity)

@@ -57,7 +57,7 @@ class BetaCriterion:
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """All tensors that the next choice depends on, at their place."""
+        """The tensors that the next choice depends on, by name, without a copy."""
         return {
             "criterion_before": self.before,
             "criterion_products": self.products,
@@ -65,7 +65,10 @@ class BetaCriterion:
         }
 
     def choose(self, of_vae: Tensor, of_iwae: Tensor, last: Tensor) -> Tensor:
-        """The next beta, [run], from a batch's gradients of both losses [run, parameters]."""
+        """Choose the next beta, [run], from a batch's gradients of both losses [run, parameters].
+
+        ``last`` is the beta so far, for ``best_beta``.
+        """
         vae_before, iwae_before = self.before
         along_v = (_dot(of_iwae, vae_before) + _dot(of_vae, iwae_before)) / 2
         along_i = _dot(of_iwae, iwae_before)

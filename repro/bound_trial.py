@@ -1,7 +1,4 @@
-"""Trial of a bound that somebody wrote, before a run begins.
-
-A fault is said in one line, while there is nothing to lose yet.
-"""
+"""Checks of a user's own bound before training begins, each fault reported in one line."""
 
 import re
 
@@ -20,7 +17,7 @@ TAKEN = ("all", "learned")  # words with a meaning of their own
 
 
 def check(name: str, objective: object) -> None:
-    """Try an objective as training will use it: in float32, on two runs, with its gradient.
+    """Check ``objective`` as training will use it: in float32, on two runs, with its gradient.
 
     Raises ReproError, one line, if its name is no name for a folder, or if it is not a pair of
     differentiable bounds [..., M, K, batch] -> [..., batch] that keep runs and images apart.
@@ -137,7 +134,7 @@ def _parameters_behind(node: torch.autograd.graph.Node) -> int:
 
 
 def check_smooth(name: str, bound: Bound) -> None:
-    """Try that a bound of log-weights is twice differentiable, as ``drep`` and ``rws`` need it.
+    """Check that ``bound`` is twice differentiable in log w, as ``drep`` and ``rws`` need it.
 
     On a segment from u to v, the integral of the gradient is the bound's difference and that of
     the Hessian the gradient's. Raises ReproError, one line, if one is not: the bound then has a

@@ -32,7 +32,7 @@ Bound = Callable[..., "Tensor"]
 
 
 class Layout(NamedTuple):
-    """A method, with its samples outside and inside the logarithm."""
+    """A method with M groups of K samples: the logarithm is of a group's mean weight."""
 
     method: str
     M: int
@@ -111,10 +111,10 @@ PARTITIONS = 9
 
 
 def partitions_of(M: int, K: int) -> list:
-    """Ways to put M K samples into M groups of K: [partition, M, K].
+    """Partitions of M K samples into M groups of K: [partition, M, K].
 
     For M = K = 8 they are the lines of the affine plane of order 8, in which every two samples
-    share a group exactly once; else they are drawn once and for all.
+    share a group exactly once; otherwise they are nine random ones, the same at every call.
     """
     return _affine_plane() if M == K == 8 else _random_partitions(M, K)
 
@@ -154,10 +154,10 @@ def _random_partitions(M: int, K: int) -> list:
 class Objective:
     """A method: the bound that each network ascends.
 
-    ``M`` or ``K`` is given if the method leaves no choice of it (VAE: K = 1; IWAE and CIWAE: M = 1)
-    and is None if it does. Without ``phi``, theta alone is trained. With ``learns_beta``,
-    beta = sigmoid(b) ascends phi's bound together with the networks. With ``chooses_beta``,
-    ``beta.BetaCriterion`` chooses it.
+    ``M`` or ``K`` is given if the method fixes it (VAE: K = 1; IWAE and CIWAE: M = 1) and is None
+    otherwise. Without ``phi``, theta alone is trained. With ``learns_beta``, beta = sigmoid(b) is
+    trained on phi's bound together with the networks. With ``chooses_beta``,
+    ``beta.BetaCriterion`` chooses it during training.
 
     >>> import torch
     >>> log_w = torch.tensor([[[0.0], [1.0]], [[2.0], [3.0]]])  # M, K, batch = 2, 2, 1
@@ -194,7 +194,7 @@ class Objective:
         return any(has_number(bound, "alpha") for bound in self.bounds)
 
     def with_alpha(self, alpha: float | None) -> Objective:
-        """The same with this alpha in the bounds that have one; with None, as it is."""
+        """The objective with ``alpha`` fixed in the bounds that take one; unchanged if None."""
         return self if alpha is None else _with_alpha(self, alpha)
 
     def __call__(
@@ -213,12 +213,12 @@ class Objective:
 
 
 def both(bound: Bound, M: int | None = None, **rest) -> Objective:
-    """The same bound for both networks; ``rest`` are other fields of an ``Objective``."""
+    """Make an objective with one bound for both networks; ``rest`` are its other fields."""
     return Objective(theta=bound, phi=bound, M=M, **rest)
 
 
 def has_number(bound: Bound, name: str) -> bool:
-    """True if a bound has a parameter of this name: beta, or alpha."""
+    """True if ``bound`` has a parameter called ``name``: beta or alpha."""
     return name in _parameters_of(bound)
 
 
@@ -241,7 +241,7 @@ def _with_alpha(objective: Objective, alpha: float) -> Objective:
 
 
 def applied(bound: Bound, log_w: Tensor, beta: Tensor | float | None) -> Tensor:
-    """The bound of log_w. If each run has its own beta, the bound still sees one number."""
+    """Evaluate ``bound`` at log_w; of a beta [run, 1], it sees one number for each run."""
     import torch
 
     if not has_number(bound, "beta"):
@@ -269,7 +269,7 @@ USUAL_GROUPS = 8  # of a method that leaves the choice
 
 
 def usual_layout(method: str) -> Layout:
-    """T samples of a method as it usually has them: in groups of its own, or in eight.
+    """The default M and K of ``method`` with M K = 64; M = 8 if the method fixes neither.
 
     >>> usual_layout("vae"), usual_layout("miwae")[1:]
     (Layout(method='vae', M=64, K=1), (8, 8))
@@ -280,7 +280,7 @@ def usual_layout(method: str) -> Layout:
 
 
 def leaves_choice(method: str) -> bool:
-    """True if a method may have any M and any K."""
+    """True if ``method`` fixes neither M nor K."""
     fixed = METHODS.get(method, Objective(theta=iwae))
     return fixed.M is None and fixed.K is None
 

@@ -43,7 +43,7 @@ def picture_shape(shape: Sequence[int]) -> tuple[int, int, int] | None:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Two tanh layers each way, diagonal Gaussian q(z|x), N(0, I) prior, Bernoulli p(x|z)."""
+    """Sizes of the networks: two tanh layers each, Gaussian q(z|x) and prior, Bernoulli p(x|z)."""
 
     hidden: int
     latent: int
@@ -51,7 +51,7 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        """Weights and biases of both networks."""
+        """Number of weights and biases in both networks."""
         affine_maps = (
             (self.pixels, self.hidden),
             (self.hidden, self.hidden),

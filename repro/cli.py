@@ -40,7 +40,7 @@ read_profile_option = click.option(
 
 
 def word_options(command):
-    """An option for every word that a user may say of a run."""
+    """Add to ``command`` an option for every field of an ``Experiment``."""
     for name, word in reversed(experiments.WORDS.items()):
         how = {"default": word.usual, "type": str, "help": word.help}
         command = click.option(experiments.option_of(name), name, **how)(command)
@@ -290,10 +290,10 @@ def audit_command(data, archive: Archive, device: str, omniglot: str) -> None:
 @results_option
 @device_option
 def gradients_command(data, archive: Archive, device: str) -> None:
-    """Measure how clear both networks' gradients are, in a small model and on MNIST.
+    """Measure signal-to-noise ratios of both networks' gradients, in a small model and on MNIST.
 
-    Every bound on MNIST is measured with every estimator, too, and three with up to 256 samples. It
-    takes some hours on one core.
+    On MNIST, the gradients of all bounds are measured with all estimators, and those of three
+    bounds with up to 256 samples, too. It takes some hours on one core.
     """
     from repro.studies.designs import DESIGNS
     from repro.studies.gradient_runs import measure_signal

@@ -28,7 +28,7 @@ Split = tuple[np.ndarray, np.ndarray]  # training and test images, each [n, 784]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images as float32 [n, ...]: the project's [n, 784] in [0, 1], somebody's own of any shape."""
+    """Training and test images, float32: [n, 784] in [0, 1], or a user's own [n, ...]."""
 
     name: str
     variant: str
@@ -37,11 +37,11 @@ class Dataset:
 
     @property
     def pixels(self) -> int:
-        """Numbers of an image."""
+        """The number of values in an image."""
         return self.train[0].numel()
 
     def binarised_once(self) -> "Dataset":
-        """The same images, each pixel drawn once and for all."""
+        """The same images with fixed binary pixels, each drawn once from its Bernoulli."""
         g = generator(0, "binarise once")
         parts = (torch.bernoulli(part, generator=g) for part in (self.train, self.test))
         return Dataset(self.name, f"{self.variant}, binarised once", *parts)
@@ -80,9 +80,9 @@ def load(name: str, folder: str | Path | None = None) -> Dataset:
 
 
 def load_other(name: str, folder: str | Path | None = None) -> Dataset | None:
-    """The dataset on which models trained on ``name`` are tested, too.
+    """Load the second dataset on which models trained on ``name`` are tested.
 
-    None, with a line that says why, if it is not available.
+    Returns None if there is none or, with a printed line that says why, if it is not available.
     """
     if name not in OTHER_DATASET:
         return None
@@ -256,9 +256,9 @@ def _pooch():
 def verified_file(
     folder, dataset: str, name: str, url: str, expected: str, read: Callable[[Path], object]
 ):
-    """``read`` the file ``dataset/name`` from the first place that has it, or fetch it first.
+    """Read the file ``dataset/name`` in the folder of data, or in the cache, fetched if missing.
 
-    ``read`` verifies the contents; ``expected`` describes them.
+    ``read`` verifies the contents and returns them; ``expected`` describes them in messages.
     """
     given = os.environ.get("REPRO_DATA_DIR") if folder is None else as_path("data", folder)
     path = Path(given or _pooch().os_cache("repro")) / dataset / name

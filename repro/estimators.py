@@ -20,7 +20,7 @@ from repro import ReproError, one_of
 from repro.bounds import METHODS, Bound, Objective, applied
 from repro.catalogue import ESTIMATORS, SECOND_ORDER
 
-DIRECTIONS = 64  # at once, in which second derivatives are taken
+DIRECTIONS = 64  # Hessian-vector products at once
 
 
 class Cotangents(NamedTuple):
@@ -51,8 +51,8 @@ def cotangents(
     which phi descends KL(p(z|x) || q). Under ``stl`` (Roeder et al. 2017), ``drep`` and ``rws`` it
     multiplies the gradient of a log w in which q's own parameters are held still
     (``holds_q_still``).
-    ``beta`` is a number, or one for each run of ``log_w`` [run, T, batch]. The result itself is
-    differentiated no further.
+    ``beta`` is a number, or one for each run of ``log_w`` [run, T, batch]. The result is detached
+    from the graph.
 
     Raises ReproError for an unknown method or estimator, another number of samples, a missing beta,
     and ``rws`` of a bound that is linear in log w.
@@ -99,7 +99,7 @@ def _of_phi(
 
 
 def holds_q_still(estimator: str) -> bool:
-    """True if log w is differentiated through z alone, with q's own parameters held still."""
+    """True if ``estimator`` differentiates log w through z alone, with phi fixed in log q(z|x)."""
     return estimator != "rep"
 
 
@@ -117,7 +117,7 @@ def _of_second_order(
 
 @cache
 def check_bent(bound: Bound, M: int, K: int, beta: float = 0.5) -> None:
-    """Raise ReproError if a bound is linear in each log w, so that it has no ``rws``."""
+    """Raise ReproError if ``bound`` is linear in log w: its gradient under ``rws`` would be 0."""
     log_w = torch.randn(M, K, 1, generator=torch.Generator().manual_seed(0)).double()
     if _curvature(bound, log_w, torch.tensor(beta)).abs().max() < 1e-12:
         raise ReproError(

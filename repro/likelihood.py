@@ -1,4 +1,4 @@
-"""log p(x|z) of the decoder and its two gradients, as functions of tensors that can be compiled.
+"""log p(x|z) of the decoder, its gradients at theta and at z, as functions that can be compiled.
 
 Rows of a matrix are samples: there are n = T batch of them for each run.
 """
@@ -38,7 +38,7 @@ class LogLikelihood(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, for_theta, for_phi):
-        """The derivatives of theta's and phi's bound -> gradients at z and at each parameter."""
+        """Map the cotangents of both outputs to the gradients at z and at each parameter."""
         layers = ctx.saved_tensors
         of_each = gradients_of_each(layers)
         of_z = of_each[-1].view(*for_phi.shape, -1) * for_phi[..., None]
@@ -47,7 +47,7 @@ class LogLikelihood(torch.autograd.Function):
 
 
 def log_px_z_and_layers(dtype, x, z, decoder) -> tuple[Tensor, ...]:
-    """log p(x|z) [run, T, batch], and the decoder's layers for the gradients.
+    """log p(x|z) [run, T, batch], and the decoder's activations that the gradients need.
 
     x [run, batch, pixels], z [run, T, batch, latent]; ``decoder`` holds the weights and biases of
     its three layers. Matrix products take and give ``dtype``. The last tensor returned is
@@ -75,9 +75,10 @@ def log_px_z_and_layers(dtype, x, z, decoder) -> tuple[Tensor, ...]:
 
 
 def gradients_of_each(layers) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of every sample's log p, before both activations and at z.
+    """The gradients of each sample's log p(x|z) at the hidden pre-activations and at z.
 
-    [run, n, hidden] twice, and [run, n, latent]; ``layers`` is from ``log_px_z_and_layers``.
+    [run, n, hidden] for the second and the first layer, and [run, n, latent]. ``layers`` is from
+    ``log_px_z_and_layers``, without its log p.
     """
     w1, w2, w3, rows, h1, h2, residual = layers
     dtype = rows.dtype
@@ -88,13 +89,16 @@ def gradients_of_each(layers) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def last_layer_gradients(cotangent, layers) -> tuple[Tensor, Tensor]:
-    """The gradients at the last layer's weight and bias."""
+    """The gradients of sum(cotangent log p(x|z)) at the last layer's weight and bias."""
     *_, h2, residual = layers
     return _layer_gradients(cotangent, residual, h2)
 
 
 def other_layers_gradients(cotangent, layers, of_each) -> tuple[Tensor, ...]:
-    """The gradients at the weights and biases of the first two layers."""
+    """The gradients of sum(cotangent log p(x|z)) at the first two layers' weights and biases.
+
+    ``cotangent`` is [run, T, batch]; ``of_each`` is from ``gradients_of_each(layers)``.
+    """
     _, _, _, rows, h1, _, _ = layers
     d2, d1, _ = of_each
     return *_layer_gradients(cotangent, d1, rows), *_layer_gradients(cotangent, d2, h1)
@@ -118,7 +122,7 @@ def _layer_gradients(cotangent, delta, inputs) -> tuple[Tensor, Tensor]:
 
 
 def log_px_z(x, z, decoder) -> Tensor:
-    """log p(x|z) alone, [run, T, batch]."""
+    """log p(x|z) [run, T, batch], without the layers of ``log_px_z_and_layers``."""
     w1, b1, w2, b2, w3, b3 = decoder
     h1 = _tanh(affine(z.flatten(1, 2), w1, b1))
     h2 = _tanh(affine(h1, w2, b2))

@@ -1,7 +1,8 @@
 """The two networks, for many runs at once, and the log-weights that they give.
 
-Every parameter carries a leading run axis: weights ``[run, out, in]``, biases ``[run, out]``. All
-runs of one program share the architecture and nothing else.
+A run is one training, with weights of its own. Runs are stacked: every parameter has a leading run
+axis, weights ``[run, out, in]`` and biases ``[run, out]``. Stacked runs share the architecture and
+nothing else.
 """
 
 import math
@@ -26,41 +27,41 @@ ADAM_EPS = {"default": 1e-8, "burda": 1e-4}
 
 
 class StackedModel(Protocol):
-    """The models of stacked runs, as training and scores use them: [run, ...] in and out."""
+    """The interface of stacked models for training and scores: tensors are [run, ...]."""
 
     binarises: bool  # False if it takes images as they are
     prepare: Preparation
 
     @property
     def device(self) -> torch.device:
-        """The device that holds its parameters."""
+        """The device that holds the parameters."""
 
     def noise(self, streams: Streams):
-        """Random numbers in the form that the methods below take them."""
+        """Make the ``noise`` argument of the methods below from random streams."""
 
     def log_weights(self, x: Tensor, M: int, K: int, noise) -> tuple[Tensor, Tensor]:
-        """Log w at M K fresh samples, for theta and for phi: [run, M, K, batch]."""
+        """Log w of M K fresh samples, for theta's and for phi's bound: [run, M, K, batch] each."""
 
     def means(self, x: Tensor) -> Tensor | None:
-        """The mean of q, [run, n, latent]; None if it is not known."""
+        """The mean of q(z|x), [run, n, latent]; None if it is not known."""
 
     def reconstruct(self, x: Tensor, noise) -> Tensor | None:
-        """An image of each of x, as x; None if it is not known."""
+        """Reconstructions of x, of the same shape; None if the model makes none."""
 
     def run_state(self, run: int) -> dict[str, Tensor]:
-        """One run's tensors, by name."""
+        """The parameters and buffers of run number ``run`` of the stack, by name."""
 
     def load_run_state(self, run: int, state: dict[str, Tensor]) -> None:
-        """Set one run's tensors; ReproError if they are another model's, or not finite."""
+        """Set one run's parameters and buffers; ReproError if not finite or another model's."""
 
 
 def eager(function: Callable) -> Callable:
-    """The function itself."""
+    """Return ``function`` as it is, uncompiled: PyTorch's eager mode."""
     return function
 
 
 class Linear(nn.Module):
-    """x [run, n, in] -> [run, n, out], one affine map for each run."""
+    """A layer with an affine map for each run: x [run, n, in] -> [run, n, out]."""
 
     def __init__(self, count: int, fan_in: int, fan_out: int):
         super().__init__()
@@ -73,7 +74,7 @@ class Linear(nn.Module):
 
     @torch.no_grad()
     def initialise(self, run: int, init: str, g: torch.Generator) -> None:
-        """Draw one run's weights and biases.
+        """Draw the initial weights and biases of one run.
 
         ``default``: U(-1/sqrt(in), 1/sqrt(in)) for both, as torch.nn.Linear. ``burda``: Glorot
         uniform weights, zero biases.
@@ -119,8 +120,8 @@ def encoder_layers(x, encoder) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def draw_z(positive, mu, raw_sigma, eps, still=None) -> tuple[Tensor, Tensor]:
     """z = mu + sigma eps [run, T, batch, latent], and log p(z) - log q(z|x) [run, T, batch].
 
-    In the runs for which ``still`` [run, 1, 1, 1] is true, the density of q is held still: the
-    second depends on mu and sigma through z alone.
+    In the runs for which ``still`` [run, 1, 1, 1] is true, mu and sigma are constants in the
+    density q(z|x): the second is differentiated with respect to them through z alone.
     """
     mu = mu[:, None]
     sigma = positive(raw_sigma)[:, None]
@@ -133,16 +134,16 @@ def draw_z(positive, mu, raw_sigma, eps, still=None) -> tuple[Tensor, Tensor]:
 
 
 def sample(positive, x, eps, encoder) -> tuple[Tensor, Tensor]:
-    """``draw_z`` at x [run, batch, pixels]."""
+    """Draw z from q(z|x) at x [run, batch, pixels], as ``draw_z``, with its log-ratio."""
     _, _, mu, raw_sigma = encoder_layers(x, encoder)
     return draw_z(positive, mu, raw_sigma, eps)
 
 
 def encoder_gradient(positive, cotangent, still, x, eps, encoder, layers, at_z) -> Tensor:
-    """The gradient at all of the encoder's parameters, as a function of tensors.
+    """The gradient at all of the encoder's parameters, [run, parameters].
 
     The cotangent [run, T, batch] is phi's, ``at_z`` [run, n, latent] the gradient of each sample's
-    log p(x|z), and ``layers`` come from ``encoder_layers``.
+    log p(x|z) at z, ``layers`` come from ``encoder_layers``, and ``still`` is ``draw_z``'s.
     """
     _, _, w2, _, w_mu, _, w_sigma, _ = encoder
     h1, h2, mu, raw_sigma = layers
@@ -198,7 +199,7 @@ def _flat(gradients: Sequence[Tensor]) -> Tensor:
 
 
 class Pass(NamedTuple):
-    """The log-weights of a forward pass, and its tensors for the pull-back."""
+    """The log-weights of a forward pass, and the activations that the backward pass needs."""
 
     log_w: Tensor  # in nats, [run, T, batch]
     x: Tensor  # [run, batch, pixels]
@@ -209,12 +210,12 @@ class Pass(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """One encoder and one decoder for each seed; runs of one seed start from the same weights.
+    """Stacked VAEs, one for each of ``seeds``; equal seeds start from the same weights.
 
     An image may have any shape of ``shape.pixels`` numbers, and is taken as a row of them.
-    ``mean_image`` [pixels] sets the decoder's output bias if ``init="burda"``. ``prepare`` makes a
-    function of tensors ready to run, for all that needs no autograd: ``eager`` or
-    ``engines.compiled``.
+    ``mean_image`` [pixels] sets the decoder's output bias if ``init="burda"``. ``prepare`` wraps
+    each function that runs without autograd: ``eager`` leaves it as it is, ``engines.compiled``
+    compiles it.
 
     >>> model = Autoencoder(Architecture(hidden=20, latent=5), seeds=[0, 1])
     >>> x = torch.zeros(2, 3, 784)  # two runs, three images
@@ -246,18 +247,18 @@ class Autoencoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """The device that holds its parameters."""
+        """The device that holds the parameters."""
         return self.decoder.logits.bias.device
 
     binarises = True  # it models pixels that are 0 or 1
 
     @staticmethod
     def noise(streams: Streams) -> Noise:
-        """Random numbers in the form that the methods below take them."""
+        """Make the ``noise`` argument of the methods below: shape -> normal ``[run, *shape]``."""
         return streams.normal
 
     def means(self, x: Tensor) -> Tensor:
-        """Mu, the mean of q: x [run, n, ...] -> [run, n, latent]."""
+        """Mu, the mean of q(z|x): x [run, n, ...] -> [run, n, latent]."""
         return self.encoder(x.flatten(2))[0]
 
     def forward(self, x: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,9 +278,9 @@ class Autoencoder(nn.Module):
         return log_px_z_theta + log_ratio.detach(), log_px_z_phi + log_ratio
 
     def forward_with_layers(self, x: Tensor, eps: Tensor, dtype: torch.dtype | None = None) -> Pass:
-        """``forward`` without autograd, for ``pull_back``.
+        """Compute ``forward`` without autograd, and keep the activations for ``pull_back``.
 
-        The matrix products over samples take and give ``dtype``; by default that of the parameters.
+        Matrix products over samples take and return ``dtype``; by default that of x.
         """
         x = x.flatten(2)
         encoder = [p.detach() for p in self.encoder.parameters()]
@@ -304,27 +305,27 @@ class Autoencoder(nn.Module):
         return self.encoder_gradient(forward, for_phi, of_each, still), at_decoder
 
     def sample_gradients(self, forward: Pass) -> tuple[Tensor, ...]:
-        """The gradients of every sample's log p(x|z), which need no cotangent."""
+        """The gradients of each sample's log p(x|z) at the decoder's hidden layers and at z."""
         return self.prepare(likelihood.gradients_of_each)(forward.of_decoder)
 
     def last_layer_gradients(self, forward: Pass, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients at the decoder's last layer, which need the cotangent alone."""
+        """The gradients at the decoder's last weight and bias, from theta's cotangent."""
         return self.prepare(likelihood.last_layer_gradients)(cotangent, forward.of_decoder)
 
     def decoder_gradient(self, forward: Pass, cotangent: Tensor, of_each, of_last) -> Tensor:
-        """The gradient at all of the decoder's parameters, from both of the above."""
+        """The gradient at all of the decoder's parameters, from the results of the two above."""
         return self.prepare(_decoder_gradient)(cotangent, forward.of_decoder, of_each, of_last)
 
     def encoder_gradient(
         self, forward: Pass, cotangent: Tensor, of_each, still: Tensor | None = None
     ) -> Tensor:
-        """The gradient at all of the encoder's parameters."""
+        """The gradient at all of the encoder's parameters, from phi's cotangent."""
         function = self.prepare(encoder_gradient)
         layers = (forward.x, forward.eps, forward.encoder, forward.of_encoder)
         return function(self.encoder.positive, cotangent, still, *layers, of_each[-1])
 
     def hold_decoder(self, state: dict[str, Tensor]) -> None:
-        """Give every run the decoder in ``run_state``'s dictionary."""
+        """Copy the decoder in ``state``, from ``run_state``, into every run."""
         for name, parameter in self.decoder.named_parameters():
             parameter.data[:] = state[f"decoder.{name}"]
 
@@ -340,13 +341,13 @@ class Autoencoder(nn.Module):
         return self.decoder(z[:, 0]).sigmoid().view(x.shape)
 
     def run_state(self, run: int) -> dict[str, Tensor]:
-        """One run's parameters, by name, without the run axis."""
+        """The parameters of run number ``run`` of the stack, by name, without the run axis."""
         return {name: p[run].detach().cpu().contiguous() for name, p in self.named_parameters()}
 
     def load_run_state(self, run: int, state: dict[str, Tensor]) -> None:
-        """Set one run's parameters from ``run_state``'s dictionary.
+        """Set the parameters of run number ``run`` to ``state``, from ``run_state``.
 
-        Raises ReproError if it is not of this architecture, or not finite.
+        Raises ReproError if it is of another architecture or not finite.
         """
         named = dict(self.named_parameters())
         if state.keys() != named.keys():

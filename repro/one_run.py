@@ -1,4 +1,4 @@
-"""Somebody's own model where training and scores expect stacked runs: it is the only one.
+"""An adapter that makes a user's own model a stack of one run, for training and scores.
 
 Images and log-weights have a leading axis for the run, whose length is 1.
 """
@@ -16,11 +16,11 @@ from repro.randomness import Streams
 
 
 class OneRun(nn.Module):
-    """A model as ``own_models.LatentModel`` describes it, in the form of an ``Autoencoder``.
+    """A user's ``own_models.LatentModel`` as a ``models.StackedModel`` of one run.
 
-    ``called`` names it in messages. ``binarises`` is False if it takes images as they are. Random
-    numbers come from PyTorch's own generator, which is set to the run's stream meanwhile. Raises
-    ReproError if it is no such model.
+    ``called`` names it in messages. ``binarises`` is False if it takes images as they are. The
+    model draws from PyTorch's global generator, which is set to the run's stream meanwhile. Raises
+    ReproError if it is no ``LatentModel``.
     """
 
     def __init__(self, model: nn.Module, called: str, binarises: bool = True):
@@ -58,18 +58,18 @@ class OneRun(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """The device that holds its parameters."""
+        """The device that holds the parameters."""
         return next(self.model.parameters()).device
 
     @property
     def size(self) -> str:
-        """Its parameters, counted, in words."""
+        """A line of text: the model's name, and how many numbers theta and phi hold."""
         theta, phi = (_numbers_in(part) for part in parameter_lists(self.model))
         return f"{self.called}: {theta:,} numbers in theta, {phi:,} in phi"
 
     @property
     def remarks(self) -> list[str]:
-        """Parameters that are not trained, if there are any."""
+        """A remark on parameters that are not trained, if there are any."""
         theta, phi = parameter_lists(self.model)
         trained = {id(p) for p in theta + phi}
         fixed = [n for n, p in self.model.named_parameters() if id(p) not in trained]
@@ -81,9 +81,9 @@ class OneRun(nn.Module):
         ]
 
     def tried(self, x: Tensor, T: int, still: bool) -> list[str]:
-        """Use the model on a few images [n, ...] as training and scores will; returns remarks.
+        """Try the model on a few images x [n, ...] as training and scores use it; return remarks.
 
-        Raises ReproError, one line, if it fails.
+        Raises ReproError, one line, if the model fails.
         """
         theta, phi = parameter_lists(self.model)
         first, second = (
@@ -102,18 +102,18 @@ class OneRun(nn.Module):
         ]
 
     def noise(self, streams: Streams) -> Streams:
-        """Random numbers in the form that the methods below take them."""
+        """Return ``streams``, which is the ``noise`` argument of the methods below."""
         return streams
 
     def log_weights(self, x: Tensor, M: int, K: int, noise: Streams) -> tuple[Tensor, Tensor]:
-        """Log w at M K fresh samples: x [1, batch, ...] -> [1, M, K, batch], twice."""
+        """Log w of M K fresh samples: x [1, batch, ...] -> [1, M, K, batch], the same twice."""
         with self._scored(noise):
             log_w = self.model.log_weights(x[0], M * K)
         log_w = self._checked(log_w, M * K, x[0]).unflatten(0, (M, K))[None]
         return log_w, log_w
 
     def differentiable_log_weights(self, x: Tensor, T: int, still: bool, noise: Streams) -> Tensor:
-        """Log w for a training step: x [batch, ...] -> [T, batch]."""
+        """Log w with its graph, for a training step: x [batch, ...] -> [T, batch]."""
         log_weights = self.prepare(self.model.log_weights)
         with own.users_code(f"{self.called}.log_weights"), noise.as_ambient(), torch.enable_grad():
             log_w = self._checked(log_weights(x, T, still=still), T, x)
@@ -125,7 +125,7 @@ class OneRun(nn.Module):
         return checked_log_weights(log_w, T, x)
 
     def means(self, x: Tensor) -> Tensor | None:
-        """The mean of q, x [1, n, ...] -> [1, n, latent]; None if it is not known."""
+        """The mean of q(z|x): x [1, n, ...] -> [1, n, latent]; None if the model has no means."""
         found = None
         if hasattr(self.model, "means"):
             with own.users_code(f"{self.called}.means"), _evaluating(self.model):
@@ -135,7 +135,7 @@ class OneRun(nn.Module):
         return None if found is None else found[None]
 
     def reconstruct(self, x: Tensor, noise: Streams) -> Tensor | None:
-        """An image of each of x [1, n, ...], of the same shape; None if it is not known."""
+        """Reconstructions of x [1, n, ...], of the same shape; None if the model makes none."""
         found = None
         if hasattr(self.model, "reconstruct"):
             with self._scored(noise):
@@ -159,13 +159,13 @@ class OneRun(nn.Module):
         return dict([*self.model.named_parameters(), *self.model.named_buffers()])
 
     def run_state(self, run: int) -> dict[str, Tensor]:
-        """Its parameters and buffers, by name."""
+        """The model's parameters and buffers, by name; ``run`` is 0."""
         assert run == 0
         return {name: tensor.detach().cpu().clone() for name, tensor in self._tensors.items()}
 
     @torch.no_grad()
     def load_run_state(self, run: int, state: dict[str, Tensor]) -> None:
-        """Set its parameters and buffers; ReproError if they are not finite or another model's."""
+        """Set parameters and buffers to ``state``; ReproError if not finite or another model's."""
         assert run == 0
         mine = self._tensors
         if state.keys() != mine.keys():

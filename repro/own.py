@@ -1,7 +1,7 @@
 """A user's own bound, model, dataset and first weights, each in a file.
 
-Its name ends in the first digits of a hash of its content, so that a changed file makes other
-records. A file of Python is executed, as its author means it to be; nothing is ever executed from a
+What is loaded from a file gets a name that ends in the first digits of a hash of its content, so
+that a changed file makes other records. A Python file is executed; nothing is ever executed from a
 record.
 """
 
@@ -25,7 +25,7 @@ TOO_SMALL = 0.01  # the largest value of images that were divided by 255 twice
 
 
 class Images(NamedTuple):
-    """Training and test images, each float32 [n, ...], and what to say of them."""
+    """Training and test images, each float32 [n, ...], and remarks on them for the user."""
 
     train: np.ndarray
     test: np.ndarray
@@ -33,7 +33,7 @@ class Images(NamedTuple):
 
     @property
     def range(self) -> tuple[float, float]:
-        """The least and the largest value."""
+        """The smallest and the largest pixel value."""
         return (
             float(min(self.train.min(), self.test.min())),
             float(max(self.train.max(), self.test.max())),
@@ -48,7 +48,7 @@ _files: set[str] = set()  # that were executed
 
 
 def is_own(name: str) -> bool:
-    """True of the name of a bound or a dataset of somebody's own.
+    """True if ``name`` is that of a user's own bound, model, data or weights: it ends in a hash.
 
     >>> is_own("renyi-0123abcd"), is_own("iwae")
     (True, False)
@@ -57,7 +57,7 @@ def is_own(name: str) -> bool:
 
 
 def without_hash(name: str) -> str:
-    """The name without the digits at its end, if it has them.
+    """The name without the hash at its end, if it has one.
 
     >>> without_hash("renyi-0123abcd")
     'renyi'
@@ -67,19 +67,19 @@ def without_hash(name: str) -> str:
 
 
 def text_of(name: str) -> str | None:
-    """The text of the file of an own bound or model; None of the project's."""
+    """The source of the file that a user's bound or model is from; None for the project's."""
     return _sources.get(name)
 
 
 def images_in(dataset: str) -> Images:
-    """The images of an own dataset. Raises ReproError if its file was not named in this process."""
+    """The images of a user's dataset; ReproError if its file was not loaded in this process."""
     if dataset not in _images:
         raise ReproError(f"{dataset} is somebody's own data; name its file, FILE.npz")
     return _images[dataset]
 
 
 def weights_called(name: str) -> dict:
-    """Tensors by name. Raises ReproError if their record was not named in this process."""
+    """The initial weights ``name``, tensors by name; ReproError if they were not loaded before."""
     if name not in _weights:
         raise ReproError(f"{name} are the weights of a record; name its folder, --weights RECORD")
     return _weights[name]
@@ -89,7 +89,7 @@ def weights_called(name: str) -> dict:
 
 
 def method_in(word: str) -> str:
-    """The method that FILE.py:NAME stands for, put into ``METHODS``.
+    """Load the method in ``word``, FILE.py:NAME, into ``METHODS``; return its name there.
 
     NAME is a function of log-weights, for both networks, or an ``Objective``. Raises ReproError if
     there is none; ``bound_trial.check`` tries it afterwards.
@@ -100,7 +100,7 @@ def method_in(word: str) -> str:
 
 
 def model_in(word: str) -> str:
-    """The model that FILE.py:NAME stands for: a class or a function without arguments."""
+    """Load the model in ``word``, FILE.py:NAME, a class or a function; return its name."""
     thing, name = _named_in(word, "model")
     if not isinstance(thing, type) and hasattr(thing, "parameters"):
         wanted = word.rpartition(":")[2]
@@ -110,9 +110,9 @@ def model_in(word: str) -> str:
 
 
 def made(name: str):
-    """A model of somebody's own, as its file makes it.
+    """Make the user's own model that ``model_in`` has loaded as ``name``.
 
-    Raises ReproError if its file was not named in this process, or fails.
+    Raises ReproError if its file was not loaded in this process, or fails.
     """
     if name not in _models:
         raise ReproError(f"{name} is somebody's own model; name its file, --model FILE.py:NAME")
@@ -134,7 +134,7 @@ def users_code(what: str) -> Iterator[None]:
 
 
 def _named_in(word: str, kind: str) -> tuple[Callable, str]:
-    """What FILE.py:NAME stands for, and its name with a hash."""
+    """The object that ``word``, FILE.py:NAME, stands for, and its name with a hash."""
     file, _, wanted = word.rpartition(":")
     path = _existing(file, f"a {kind}")
     source = path.read_bytes()
@@ -156,9 +156,9 @@ def _named_in(word: str, kind: str) -> tuple[Callable, str]:
 
 
 def dataset_in(file: str) -> str:
-    """The dataset that is in FILE.npz: arrays ``train`` and ``test`` of numbers, [n, ...].
+    """Load a dataset from FILE.npz, arrays ``train`` and ``test`` [n, ...]; return its name.
 
-    Bytes are taken as k/255. Raises ReproError if it is not that.
+    Bytes are taken as k/255. Raises ReproError if the file holds anything else.
     """
     path = _existing(file, "a dataset")
     try:
@@ -223,7 +223,7 @@ def _doubts(images: Images, file: str) -> list[str]:
 
 
 def weights_in(folder: str) -> str:
-    """The weights of the record in a folder, for a training that begins from them."""
+    """Load the trained weights in a record's folder as initial weights; return their name."""
     path = Path(folder).absolute()
     try:
         content = (path / "model.safetensors").read_bytes()

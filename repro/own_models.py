@@ -35,13 +35,16 @@ DRAWN_FOR_MOMENTS = 100  # samples of q, for the moments of the distribution tha
 
 
 class LatentModel(Protocol):
-    """Two lists of parameters, and log-weights that depend on them."""
+    """The interface of a user's model: two lists of parameters, and log-weights."""
 
     theta: Sequence[Tensor]  # of p(x, z)
     phi: Sequence[Tensor]  # of q(z|x)
 
     def log_weights(self, x: Tensor, T: int, still: bool = False) -> Tensor:
-        """log p(x, z) - log q(z|x) of T reparameterised samples, [T, batch], in nats."""
+        """log p(x, z) - log q(z|x) of T reparameterised samples, [T, batch], in nats.
+
+        With ``still``, phi is a constant in the density q(z|x) and acts through z alone.
+        """
 
 
 class LossGradients(NamedTuple):
@@ -61,7 +64,7 @@ def backward(
     estimator: str = "rep",
     beta: float | None = None,
 ) -> Tensor:
-    """Set ``.grad`` of theta and phi to those of both losses; return theta's bound.
+    """Set ``.grad`` of theta and of phi to the gradients of their losses; return theta's bound.
 
     A loss is the negative of a bound's mean over the batch; ``cotangents`` has the equations and
     sources of bounds and estimators. T = M K samples are drawn of each of ``x`` [batch, ...]. The
@@ -136,7 +139,7 @@ def pulled_back(
 def gradients_of(
     log_w: Tensor, parameters: Sequence[Tensor], cotangent: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """The gradient at each parameter, None where log_w does not depend on it; the graph stays."""
+    """The gradient of sum(cotangent log_w) at each parameter, None if it has no part in log_w."""
     if not parameters:
         return ()
     how = {"allow_unused": True, "retain_graph": True}
@@ -144,7 +147,7 @@ def gradients_of(
 
 
 def parameter_lists(model: LatentModel) -> tuple[list[Tensor], list[Tensor]]:
-    """Theta and phi; ReproError if one of them cannot be trained, or belongs to both."""
+    """The model's theta and phi; ReproError if a parameter cannot be trained or is in both."""
     theta, phi = _listed("theta", model.theta), _listed("phi", model.phi)
     if {id(p) for p in theta} & {id(p) for p in phi}:
         raise ReproError("a parameter is in both theta and phi, which have losses of their own")
@@ -164,7 +167,7 @@ def _listed(name: str, given: object) -> list[Tensor]:
 
 
 def checked_log_weights(log_w: Tensor, T: int, x: Tensor) -> Tensor:
-    """The log-weights; ReproError if they are no finite [T, batch]."""
+    """Return ``log_w``; ReproError if it is not finite or not [T, batch]."""
     if log_w.shape != (T, len(x)):
         raise ReproError(
             f"log_weights gives {[*log_w.shape]}; it must be [T, batch], {[T, len(x)]}"
@@ -265,8 +268,8 @@ def snr(
 ) -> SignalToNoise:
     """Measure the signal-to-noise ratios of both gradients at a fixed batch ``x``.
 
-    One ratio for all parameters of a network; ``signal`` has its definition. A signal that is lost
-    in the noise of its own estimate is 0.
+    One ratio for all parameters of a network; ``signal`` has its definition. It is 0 where the
+    unbiased estimate of the squared signal, from ``replicates`` gradients, is negative.
 
     >>> encoder = nn.Linear(3, 2)
     >>> decoder = nn.Linear(2, 3)
@@ -297,7 +300,7 @@ Conditional = Callable[[Tensor], Distribution]  # x -> q(z|x), with ``rsample``;
 
 
 class DistributionModel(nn.Module):
-    """A model of distributions: p(z), p(x|z) and q(z|x)."""
+    """A latent-variable model made of torch distributions: p(z), p(x|z) and q(z|x)."""
 
     def __init__(self, encoder: Conditional, decoder: Conditional, prior, theta, phi):
         super().__init__()
@@ -308,7 +311,7 @@ class DistributionModel(nn.Module):
         self.phi = list(phi)
 
     def log_weights(self, x: Tensor, T: int, still: bool = False) -> Tensor:
-        """log p(x, z) - log q(z|x) of T samples, [T, batch], in nats."""
+        """log p(x, z) - log q(z|x) of T samples, [T, batch], in nats; see ``LatentModel``."""
         q = self._posterior(x)
         z = q.rsample((T,))
         log_q = self._log_q_held_still(q, x, z) if still else _sums(q.log_prob(z))
@@ -326,7 +329,7 @@ class DistributionModel(nn.Module):
             return None
 
     def reconstruct(self, x: Tensor) -> Tensor | None:
-        """The mean of p(x|z) at one sample of q(z|x), as x; None if it is not known."""
+        """The mean of p(x|z) at one sample of q(z|x), in the shape of x; None if not known."""
         try:
             return self.decoder(self.draw(x, 1)[0]).mean.reshape(x.shape)
         except NotImplementedError:

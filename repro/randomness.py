@@ -13,13 +13,13 @@ from torch import Tensor
 
 
 def generator(seed: int, purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
-    """A generator of its own for each seed and purpose."""
+    """A generator of random numbers that depends on ``seed`` and ``purpose`` alone."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 class Streams:
-    """Random numbers for stacked runs. Runs with the same seed see the same numbers."""
+    """Random numbers for stacked runs, one for each of ``seeds``; equal seeds see equal numbers."""
 
     def __init__(self, seeds: Sequence[int], purpose: str, device: str | torch.device = "cpu"):
         distinct = list(dict.fromkeys(seeds))
@@ -28,7 +28,7 @@ class Streams:
         self.index = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
 
     def runs(self, per_seed: Tensor) -> Tensor:
-        """[seed, ...] -> [run, ...], without a copy if all runs share one seed."""
+        """Give each run its seed's row, [seed, ...] -> [run, ...]; a view if there is one seed."""
         if len(self.generators) == 1:
             return per_seed.expand(len(self.index), *per_seed.shape[1:])
         return per_seed[self.index]
@@ -50,16 +50,16 @@ class Streams:
         return self.runs(_joined([torch.bernoulli(p, generator=g) for p, g in pairs]))
 
     def permutations(self, n: int) -> Tensor:
-        """A fresh order of n items for each distinct seed: [seed, n]."""
+        """A fresh random order of n items for each distinct seed: [seed, n]."""
         orders = [torch.randperm(n, generator=g, device=self.device) for g in self.generators]
         return torch.stack(orders)
 
     @contextlib.contextmanager
     def as_ambient(self) -> Iterator[None]:
-        """Let PyTorch's own generator draw the first seed's numbers, and put it back afterwards.
+        """Set PyTorch's global generator to the first seed's stream within the context.
 
-        Somebody's own model draws from it. Elsewhere than on the CPU, what it draws there begins
-        anew each time from the stream's next number.
+        A user's own model draws from it. On a GPU the global generator is seeded anew each time
+        with the stream's next number.
         """
         mine = self.generators[0]
         if self.device.type == "cpu":
@@ -77,7 +77,7 @@ class Streams:
         return [g.get_state() for g in self.generators]
 
     def set_state(self, states: list[Tensor]) -> None:
-        """Go on from ``get_state``'s list."""
+        """Restore the generators' ``states``, from ``get_state``."""
         for g, state in zip(self.generators, states, strict=True):
             g.set_state(state.cpu())
 

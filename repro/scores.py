@@ -26,7 +26,7 @@ Done = Callable[[float], None]  # receives the fraction that is done
 
 
 def silent(done: float) -> None:
-    """Ignore the progress."""
+    """Report no progress, as the default of ``tell``."""
 
 
 @torch.no_grad()
@@ -107,7 +107,7 @@ def _noise(model: StackedModel, seeds: Sequence[int], purpose: str):
 
 
 def some_of(images: Tensor, most: int) -> Tensor:
-    """At most so many images, at equal distances in their order: [n, pixels]."""
+    """At most ``most`` of ``images``, evenly spaced in their order: [n, pixels]."""
     count = min(most, len(images))
     return images[torch.arange(count) * len(images) // count]
 
@@ -141,7 +141,7 @@ def measure(
 ) -> list[dict[str, np.ndarray]]:
     """Every metric of every image [n], and ``mu`` [n, latent], for each run.
 
-    Of somebody's own model, ``ssim`` and ``mu`` are there if it has reconstructions and means.
+    ``ssim`` and ``mu`` are left out for a user's model without reconstructions and means.
 
     ``elbo``, ``iwae_64`` and ``ess`` (of 64 weights) come from one set of samples; ``log_px``
     (log p-hat) and ``log_px_variance`` (of its Monte Carlo error) from ``log_px_samples`` others.
@@ -179,7 +179,7 @@ def _means(model: StackedModel, x: Tensor) -> Tensor | None:
 def log_px_and_ess(
     model: StackedModel, images: Tensor, seeds: Sequence[int], K: int
 ) -> dict[str, Tensor]:
-    """``log_weight_sums`` of binarised images with K samples, each [run, n]."""
+    """Binarise images and estimate log p(x) and the ESS with K samples: ``log_weight_sums``."""
     x = _binarised(model, images, seeds, "evaluate: binarise")
     noise = _noise(model, seeds, f"evaluate: log_px of {K}")
     return log_weight_sums(model, x, K, noise)
@@ -238,16 +238,16 @@ def over_images(values: np.ndarray) -> dict[str, float]:
 
 
 def ssim_here(model: Autoencoder, images: Tensor, seeds: Sequence[int]) -> list[dict[str, float]]:
-    """SSIM of each run as ``measure`` takes it, on the same binarised images and samples."""
+    """Mean SSIM of each run, on the same binarised images and samples as ``measure``."""
     return ssim_elsewhere(model, images, seeds, "evaluate")
 
 
 def ssim_elsewhere(
     model: StackedModel, images: Tensor, seeds: Sequence[int], purpose: str = "other"
 ) -> list[dict[str, float]]:
-    """SSIM of each run over images of a dataset that it was not trained on.
+    """Mean SSIM of each run over images of a dataset that it was not trained on.
 
-    Without reconstructions there is none.
+    ``purpose`` names the random streams. The list is empty if the model makes no reconstructions.
     """
     x = _binarised(model, images, seeds, f"{purpose}: binarise")
     noise = _noise(model, seeds, f"{purpose}: reconstruct")
@@ -259,8 +259,7 @@ def ssim_elsewhere(
 def ssim_of_reconstructions(model: StackedModel, x: Tensor, noise) -> np.ndarray | None:
     """SSIM of x [run, n, ...] and its reconstructions, [run, n]; None if x are no pictures.
 
-    It is None, too, if the model has no reconstructions. Runs are measured at the same time, as far
-    as the machine has processors.
+    It is None, too, if the model makes no reconstructions. Runs are measured in parallel threads.
     """
     if picture_shape(x.shape[2:]) is None:
         return None
@@ -275,7 +274,7 @@ def ssim_of_reconstructions(model: StackedModel, x: Tensor, noise) -> np.ndarray
 def other_binarisations(
     model: StackedModel, images: Tensor, seeds: Sequence[int], count: int
 ) -> list[dict[str, float]]:
-    """Standard deviation of IWAE-64 and SSIM between binarisations, for each run."""
+    """Standard deviation of mean IWAE-64 and SSIM over ``count`` binarisations, for each run."""
     means: dict[str, list[np.ndarray]] = {"iwae_64": [], "ssim": []}
     for i in range(count):
         purpose = f"binarisation {i}"
@@ -290,7 +289,7 @@ def other_binarisations(
 def active_units(
     mu: np.ndarray, seed: int = 0, threshold: float = 1e-2, resamples: int = 200
 ) -> dict[str, float]:
-    """Count the latent units with Var over x of E_q[z] > 1e-2: mu [n, latent].
+    """Count the latent units whose E_q[z], mu [n, latent], has a variance over x > ``threshold``.
 
     Burda et al., section 5.1. The standard error is the standard deviation over bootstrap
     resamples of the images.

@@ -31,7 +31,7 @@ AT_ONCE = 100  # replicates in memory
 
 
 def problem(seed: int, offset: float) -> tuple[Tensor, Tensor, Tensor]:
-    """An observation x, the generative parameter mu, and the mean A x + b of q, each [D]."""
+    """Draw a linear Gaussian model: x, the generative parameter mu, q's mean A x + b, each [D]."""
     g = torch.Generator().manual_seed(seed)
 
     def noise(*shape: int) -> Tensor:
@@ -48,7 +48,7 @@ def problem(seed: int, offset: float) -> tuple[Tensor, Tensor, Tensor]:
 def gradient_estimates(
     layout: Layout, replicates: int, seed: int, offset: float, estimator: str = "rep"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Estimates of the gradients at mu and at b, [replicates, D], and the ESS, [replicates]."""
+    """Estimate the gradients at mu and b of ``problem(seed, offset)``: [replicates, D]; and ESS."""
     g = torch.Generator().manual_seed(seed + 1)
     where = problem(seed, offset)
     found = []
@@ -98,9 +98,10 @@ def network_gradients(
     estimator: str = "rep",
     beta_of_bound: float = USUAL_BETA,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One estimate of the gradient of the mean bound of x [1, batch, pixels], and the mean ESS.
+    """Estimate the gradient of the mean bound of x [1, batch, pixels] once, with the mean ESS.
 
-    The gradient at all of theta and at all of phi, each [parameters].
+    Gradients are at all of theta and at all of phi, each [parameters]; ``noise`` makes normal
+    numbers of a shape.
     """
     eps = noise((layout.M * layout.K, x.shape[1], model.shape.latent))
     still = None
@@ -133,7 +134,7 @@ def signal_and_noise(gradients: Tensor) -> tuple[float, float]:
 
 
 def row(where: str, layout: Layout, draw: int, measured: Sequence[Tensor]) -> dict:
-    """A measurement, from estimates [n, parameters] of both gradients and the weights' ESS."""
+    """Make a row for the model ``where`` of ``measured``: estimates of both gradients, and ESS."""
     *of_networks, ess = measured
     numbers = {"where": where, **layout._asdict(), "draw": draw}
     for network, of_network in zip(("theta", "phi"), of_networks, strict=True):
@@ -144,7 +145,7 @@ def row(where: str, layout: Layout, draw: int, measured: Sequence[Tensor]) -> di
 
 @cache
 def bias_of_bound(layout: Layout, seed: int, offset: float, replicates: int = 1000) -> float:
-    """E L - log p(x) of a method's bound for theta in a problem, in nats.
+    """Bias E L - log p(x) of theta's bound in ``problem(seed, offset)``, in nats.
 
     p(x) = N(x; mu, 2 I).
     """
@@ -172,7 +173,9 @@ def in_network(  # noqa: PLR0913  (what to measure, and how often)
     batch_size: int = 20,
     beta: float = USUAL_BETA,
 ) -> Iterator[dict]:
-    """Rows for layouts, estimators and batches of ``images`` [n, pixels], in a model of one run.
+    """Rows for layouts, estimators and batches of ``images`` [n, pixels], in a single ``model``.
+
+    ``where`` names the model in the rows, and ``beta`` is the weight in CIWAE's bound.
 
     A batch and its binarisation stay as they are; only the samples of z differ from one replicate
     to the next, and layouts with as many samples see the same ones.

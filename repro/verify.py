@@ -33,9 +33,10 @@ UNKNOWN_CODE = "it does not say which committed code made it"
 
 
 def checked_records(archive: Archive) -> Iterator[tuple[str, str]]:
-    """Check each table and record, and yield its name and its fault, or an empty string.
+    """Check each table and record, and yield its name and its fault, empty if there is none.
 
-    Files and hashes, schema, finite numbers (``records.read``), provenance, and the gap's sign.
+    Checked are files and hashes, schema, finite numbers (``records.read``), provenance, and that
+    the gap IWAE-64 - log p-hat is not positive.
     """
     published = archive.folder / "published"
     kinds = (("*.csv", archive.table), ("*.npz", archive.arrays), (LIKELIHOODS, archive.arrays))
@@ -82,7 +83,7 @@ def _are_committed(codes: list[str]) -> bool:
 
 
 def fault_of_notebook(path: Path, archive: Archive) -> str:
-    """Execute a committed notebook again, and say in a line what differs; empty if nothing."""
+    """Execute a committed notebook again, and describe the first difference; empty if none."""
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -104,7 +105,7 @@ def fault_of_notebook(path: Path, archive: Archive) -> str:
 
 
 def fault_of_picture(path: Path, drawn: str) -> str:
-    """Name the fault of a page's picture, given the drawing of today."""
+    """Compare a committed SVG picture with ``drawn``, a fresh one; describe the fault, if any."""
     if not path.exists():
         return "it is missing; run: make notebooks"
     if not same_drawing(path.read_text(), drawn):
@@ -113,7 +114,7 @@ def fault_of_picture(path: Path, drawn: str) -> str:
 
 
 def exhibits_again(archive: Archive, project: Path) -> Iterator[tuple[str, str]]:
-    """Make each picture of a page and each exhibit's notebook again, and yield it and its fault."""
+    """Redraw each picture and execute each notebook again; yield its name and its fault."""
     from repro.studies.figures import IN_PAGES, draw
     from repro.studies.style import save
 
@@ -128,9 +129,9 @@ def exhibits_again(archive: Archive, project: Path) -> Iterator[tuple[str, str]]
 
 
 def unlike_git(project: Path) -> Iterator[tuple[str, str]]:
-    """Each committed file of results, notebooks and book that is missing or changed here.
+    """Yield each committed file of results, notebooks and book that is missing or has changed.
 
-    Empty where there is no git.
+    Yields nothing where there is no git.
     """
     where = ("results", "notebooks", "book")
     said = git_says(project, "status", "--porcelain", "--untracked-files=no", "--", *where)
@@ -141,7 +142,7 @@ def unlike_git(project: Path) -> Iterator[tuple[str, str]]:
 
 
 def unlike_crate(project: Path) -> Iterator[tuple[str, str]]:
-    """Each file of an exported archive that is missing or changed; nothing elsewhere."""
+    """Yield each file of an unpacked export that is missing or has changed; elsewhere nothing."""
     file = project / CRATE
     if not file.exists():
         return
@@ -156,7 +157,7 @@ def unlike_crate(project: Path) -> Iterator[tuple[str, str]]:
 
 
 def unknown_commits(project: Path, archive: Archive) -> Iterator[tuple[str, str]]:
-    """Each record whose code is not among git's commits; nothing in a shallow clone."""
+    """Yield each record whose commit git does not have; nothing in a shallow clone."""
     if git_says(project, "rev-parse", "--is-shallow-repository") != "false":
         return
     for record in [r for profile in KEPT_PROFILES for r in archive.records(profile)]:
@@ -183,7 +184,7 @@ def _shown(outputs: list) -> list[tuple[str, str]]:
 
 
 def looks_the_same(mime: str, committed: str, fresh: str) -> bool:
-    """True if two outputs say the same: text to the letter, images to the eye."""
+    """True if two outputs of a cell agree: text exactly, PNG images by their local SSIM."""
     if mime == "image/svg+xml":
         return same_drawing(committed, fresh)
     if mime != "image/png":

@@ -38,10 +38,10 @@ def __getattr__(name: str):
 
 
 class CheckedCommand(click.Command):
-    """papermill's command, which checks and completes its parameters for our notebooks."""
+    """The papermill command, extended by checks of the parameters of this project's notebooks."""
 
     def invoke(self, context: click.Context):
-        """Run the notebook; for ours, an error is one line."""
+        """Execute the notebook; for this project's, report an error in one line."""
         ours = False
         try:
             ours = complete(context.params)
@@ -87,9 +87,9 @@ sys.meta_path.insert(0, _CommandToCome())
 
 
 def complete(given: dict) -> bool:
-    """Check and complete papermill's parameters, by name, and return True for a notebook of ours.
+    """Check and complete papermill's arguments ``given``; False if the notebook is not ours.
 
-    Another's is left alone.
+    Those of another project's notebook are not changed.
     """
     from jupyter_client.kernelspec import KernelSpecManager
 
@@ -109,7 +109,7 @@ def complete(given: dict) -> bool:
 
 
 def keep_folders_as_text(given: dict) -> None:
-    """Take parameters that name folders as they are written, so that 2024 stays a text."""
+    """Keep parameters that name folders as text, so that a folder 2024 does not become a number."""
     pairs = given["parameters"]
     folders = tuple(pair for pair in pairs if pair[0] in NAMES_OF_FOLDERS)
     given["parameters"] = tuple(pair for pair in pairs if pair not in folders)
@@ -143,7 +143,7 @@ def _notebook(path: str) -> dict | None:
 
 
 def given_parameters(given: dict) -> dict:
-    """The parameters as papermill will read them."""
+    """The notebook's parameters, parsed from the options ``given`` as papermill will parse them."""
     import yaml
     from papermill.cli import _resolve_type
     from papermill.iorw import NoDatesSafeLoader, read_yaml_file
@@ -167,7 +167,7 @@ def given_parameters(given: dict) -> dict:
 
 
 def default_parameters(notebook: dict) -> dict:
-    """Names and values in the cell tagged ``parameters``."""
+    """The parameters and their defaults in a notebook's cell tagged ``parameters``."""
     cells = notebook["cells"]
     cell = next(c for c in cells if "parameters" in c["metadata"].get("tags", []))
     body = ast.parse("".join(cell["source"])).body
@@ -176,9 +176,9 @@ def default_parameters(notebook: dict) -> dict:
 
 
 def checked_name(notebook: dict, given: dict, stem: str = "") -> str:
-    """A name for the executed notebook, whose file is called ``stem``.
+    """Check the parameters ``given``, and return an ending for the executed notebook's name.
 
-    Raises ReproError if a parameter's name or value is wrong.
+    ``stem`` is the notebook's name. Raises ReproError if a parameter's name or value is wrong.
     """
     known = default_parameters(notebook)
     names = known | WORDS if "method" in known else known

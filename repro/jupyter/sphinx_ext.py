@@ -28,7 +28,7 @@ SMOKE_PAGES = ("train", "table1")
 
 
 def bring(app, config) -> None:
-    """Copy the notebooks that differ, and give pages their numbers."""
+    """Copy the executed notebooks into the book, and set the substitutions that pages use."""
     project = Path(app.srcdir).parent
     built = project / "_build" / "notebooks"
     target = project / "book" / "notebooks"
@@ -162,7 +162,7 @@ def _contents_without_smoke(contents: Path, target: Path) -> None:
 
 
 def keep_errors_beside_values(app, doctree) -> None:
-    """Keep a value and its standard error on one line of the prose."""
+    """Replace the spaces around ± in prose, so that a value and its error stay on one line."""
     for text in list(doctree.findall(nodes.Text)):
         as_it_is = isinstance(text.parent, nodes.FixedTextElement | nodes.literal)
         if " ± " in text and not as_it_is:
@@ -170,13 +170,13 @@ def keep_errors_beside_values(app, doctree) -> None:
 
 
 def without_thebe(app, pagename, templatename, context, doctree) -> None:
-    """Leave out the scripts of live code cells, which name an address on the network."""
+    """Remove the scripts of live code cells, thebe's, which load from the network."""
     scripts = context.get("script_files", [])
     scripts[:] = [script for script in scripts if "thebe" not in str(script).lower()]
 
 
 def take_along(app, error) -> None:
-    """Copy the files that exhibits link to into the built book, and the script of formulas."""
+    """Copy MathJax and the files that notebooks link to into the built book."""
     if error or app.builder.format != "html":
         return
     project = Path(app.srcdir).parent
@@ -210,7 +210,7 @@ def _write(target: Path, content: bytes) -> None:
 
 
 def setup(app):
-    """Run before anything looks for source files."""
+    """Connect this extension's functions to Sphinx; ``bring`` runs before pages are found."""
     app.connect("config-inited", bring, priority=100)
     app.connect("doctree-read", keep_errors_beside_values)
     app.connect("html-page-context", without_thebe, priority=900)

@@ -1,4 +1,4 @@
-"""One archive that a stranger can check: the project as it is committed, and descriptions of it.
+"""Export of the committed project into one ZIP archive, with metadata, that others can check.
 
 It holds every committed file, the report as a PDF if it is there, and descriptions in the forms
 that archives and journals read: a Process Run RO-Crate, CodeMeta, Zenodo, CODECHECK.
@@ -29,7 +29,7 @@ CRATE = "ro-crate-metadata.json"  # in an archive: its files, with hashes
 
 
 def write_archive(project: Path, archive: Archive, target: Path) -> str:
-    """Write the archive to ``target``, and return its content in words.
+    """Write the ZIP archive to ``target``, and return a line of text on its content.
 
     Raises ReproError where there is no git, or where a committed file has been changed.
     """
@@ -85,7 +85,7 @@ def _write_zip(target: Path, folder: str, content: dict[str, bytes]) -> None:
 
 
 def crate(content: dict[str, bytes], records: Sequence[Record], about: dict, project: Path) -> dict:
-    """The crate's metadata: each file with its hash, and each record as the result of an action."""
+    """The RO-Crate metadata: each file with its hash, each record as the result of an action."""
     people = [_entity(f"#{_id(n)}", "Person", name=n) for n in about["names"]]
     files = [_file(name, data) for name, data in sorted(content.items())]
     places = [f"{record.path.relative_to(project.resolve()).as_posix()}/" for record in records]

@@ -37,7 +37,7 @@ TRIAL_SECONDS = 240.0  # an engine that takes longer has failed
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one trial, and whether it is ``ok``."""
+    """The outcome of one check of the machine; ``ok`` is False for a fault."""
 
     part: str
     what: str
@@ -51,7 +51,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine and a precision that passed, and how long their step takes."""
+    """An engine and a precision that passed all checks, and the time of a training step."""
 
     engine: str
     precision: str
@@ -67,7 +67,7 @@ class Choice:
 
 
 def findings_on_machine(device: str) -> Iterator[Finding]:
-    """Name the device and the versions that are installed."""
+    """Yield the device's name and the versions that are installed."""
     yield Finding("machine", "device", device_name(device))
     yield Finding("machine", "torch", torch.__version__)
     if device == "cuda":
@@ -77,7 +77,7 @@ def findings_on_machine(device: str) -> Iterator[Finding]:
 
 
 def findings_on_data(data: str | Path | None) -> Iterator[Finding]:
-    """Verify each dataset; one that has yet to be fetched is no fault."""
+    """Verify each dataset; one that is not available is no fault, except for the digits."""
     for name in DATASETS:
         try:
             found = datasets.load(name, data)
@@ -91,7 +91,7 @@ def findings_on_data(data: str | Path | None) -> Iterator[Finding]:
 
 
 def findings_on_engine(engine: str, precision: str, device: str) -> Iterator[Finding | Choice]:
-    """Try an engine; the last finding is a ``Choice`` if none was a fault."""
+    """Check an engine at a precision; the last result is a ``Choice`` if there was no fault."""
     part = f"{engine}, {precision}"
     runs = _runs(device, precision)
     digits = datasets.load("digits")
@@ -216,7 +216,7 @@ def _in_own_process(device: str, trial: tuple[str, str]) -> Iterator[Finding | C
 
 
 def trials(device: str) -> list[tuple[str, str]]:
-    """The engines of a device, each with the precisions to try it at.
+    """Pairs of an engine and a precision to try on a device.
 
     A CPU has no TensorFloat-32, and a graph adds nothing to an engine there.
     """
@@ -232,7 +232,7 @@ def trials(device: str) -> list[tuple[str, str]]:
 
 
 def findings_on_command(device: str) -> Iterator[Finding]:
-    """Terminate a training and give its command again, which must end with a whole record."""
+    """Check that a training that is terminated goes on to a record when its command is repeated."""
     with tempfile.TemporaryDirectory() as folder:
         words = "train --profile smoke --method iwae --epochs 2 --engine eager"
         command = [sys.executable, "-m", "repro", *words.split(), "--device", device]
@@ -253,7 +253,7 @@ def findings_on_command(device: str) -> Iterator[Finding]:
 
 
 def tried(device: str, data: str | Path | None) -> Iterator[Finding | Choice]:
-    """Try everything on this machine, in order."""
+    """Run all checks on this machine, in order, and yield their outcomes."""
     yield from findings_on_machine(device)
     yield from findings_on_data(data)
     for trial in trials(device):
@@ -262,7 +262,7 @@ def tried(device: str, data: str | Path | None) -> Iterator[Finding | Choice]:
 
 
 def advice(choices: list[Choice]) -> list[str]:
-    """Advise the fastest choice in float32, as the records are, and the fastest of all.
+    """Lines that recommend the fastest choice in float32, and the fastest at any precision.
 
     >>> advice([Choice("eager", "float32", 2.0), Choice("compiled", "bf16", 1.0)])[0]
     'use --engine eager --precision float32: 2.00 ms a step'

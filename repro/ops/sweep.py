@@ -1,4 +1,4 @@
-"""A sweep: many runs, packed into jobs for a scheduler; each job is one stack of runs.
+"""Sweeps: many runs, packed into jobs for a scheduler; each job trains its runs side by side.
 
 A job trains those of its runs that have no record, and goes on from its state if it was stopped. So
 a scheduler need only submit a job again until it is done. Measured costs say beforehand how much
@@ -16,7 +16,7 @@ from repro.words.experiments import TRAINED_PROFILES, WORDS, Experiment, plan
 
 
 class Job(NamedTuple):
-    """One stack of runs."""
+    """A job for a scheduler: runs that are trained side by side, with their time and memory."""
 
     name: str
     runs: tuple[Experiment, ...]
@@ -24,9 +24,9 @@ class Job(NamedTuple):
 
 
 def listed_runs(path: str | Path) -> list[Experiment]:
-    """The runs that a file lists: YAML, a list of dictionaries in the words of ``plan``.
+    """The runs in a YAML file, a list of dictionaries, each the arguments of ``plan`` by name.
 
-    Raises ReproError, one line, if the file or a word in it is wrong.
+    Raises ReproError, one line, if the file or an entry is wrong.
     """
     import yaml  # here, because a bare costs trains without it
 
@@ -105,7 +105,7 @@ def _most(costs: DeviceCosts, alike: Sequence[Experiment], slot: float, memory: 
 
 
 def jobs_as_text(jobs: Sequence[Job], device: str, slot: float) -> str:
-    """Write the jobs, with the time and memory of each and of all, as a table in text."""
+    """Format the jobs as a table in text, with the time and memory of each and of all."""
     from tabulate import tabulate
 
     rows = []

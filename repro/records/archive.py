@@ -1,7 +1,8 @@
 """Results on disk: written whole or not at all, checked when read, never replaced.
 
 An ``Archive`` is a folder of records, ``<profile>/<setting>/<run>/``, and of tables beside them. A
-record holds
+run is one training, a setting is a dataset with a model, and a profile says how long runs are. An
+exhibit is a table or figure of the report. A record holds
 
 - ``config.json``: the ``Experiment``;
 - ``curve.csv``: a line for each epoch;
@@ -90,7 +91,7 @@ def root() -> Path:
 
 
 def results_folder(given: str | Path | None = None) -> Path:
-    """Folder of the records: as given, else ``REPRO_RESULTS_DIR``, else the project's ``results``.
+    """The folder of records: ``given``, else ``REPRO_RESULTS_DIR``, else the project's ``results``.
 
     Raises ReproError if that can be no folder.
     """
@@ -104,7 +105,7 @@ def results_folder(given: str | Path | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Record:
-    """A finished run, read from ``path``."""
+    """The results of a finished run, read from the folder ``path``."""
 
     path: Path
     experiment: Experiment
@@ -113,19 +114,22 @@ class Record:
 
     @property
     def is_tested_elsewhere(self) -> bool:
-        """True if it has SSIM on the other dataset, too."""
+        """True if SSIM was measured on the dataset that the run was not trained on, too."""
         return any(name.startswith("ssim_on_") for name in self.metrics)
 
     @cached_property
     def curve(self):
-        """One line for each epoch, as a pandas DataFrame with the columns of ``CURVE``."""
+        """The learning curve, a DataFrame with a row for each epoch and columns ``CURVE``."""
         import pandas as pd
 
         return pd.read_csv(self.path / "curve.csv").reindex(columns=list(CURVE))
 
     @cached_property
     def gradients(self):
-        """The run's own gradients at its milestones, as ``signal.row``; None if not measured."""
+        """Rows of ``signal.row``, gradients at the milestones of training; None if not measured.
+
+        A milestone is an epoch that ends a stage of the learning rate.
+        """
         import pandas as pd
 
         file = self.path / GRADIENTS
@@ -135,13 +139,13 @@ class Record:
     def reconstructions(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Binary inputs and their reconstructions, both [64, 784], the latter in steps of 1/255.
 
-        Of somebody's own data they have its shape, and inputs may be grey; None if there are none.
+        Those of a user's own data have its shape, and inputs may be grey; None if there are none.
         """
         return self._pair("")
 
     @cached_property
     def reconstructions_elsewhere(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The same for the dataset that it was not trained on; None if it was not tested there."""
+        """The same for the dataset that the run was not trained on; None if it was not tested."""
         return self._pair("_elsewhere")
 
     def _pair(self, ending: str) -> tuple[np.ndarray, np.ndarray] | None:
@@ -169,7 +173,7 @@ class Record:
 
     @cached_property
     def images(self) -> dict[str, np.ndarray]:
-        """Metrics of every test image, each [n] in the test set's order; empty if not kept."""
+        """Scores of every test image by metric, each [n] in the test set's order; may be empty."""
         file = self.path / IMAGES
         if not file.exists():
             return {}
@@ -181,7 +185,7 @@ class Record:
         return {name: array.astype(float) for name, array in values.items()}
 
     def weights(self) -> dict:
-        """The trained parameters by name, as tensors, if the record was kept with them."""
+        """Load the trained parameters by name; ReproError if the record was kept without them."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -213,7 +217,7 @@ def _identity(record: Record) -> dict[str, object]:
 
 
 def frame_of(found: Iterable[Record]):
-    """Records as a tidy frame: see ``Archive.frame``."""
+    """Make a tidy DataFrame of records, a row for each: see ``Archive.frame``."""
     import pandas as pd
 
     rows = []
@@ -226,7 +230,7 @@ def frame_of(found: Iterable[Record]):
 
 
 def curves_of(found: Iterable[Record]):
-    """The epochs of records as a tidy frame: see ``Archive.curves``."""
+    """Make a tidy DataFrame of the epochs of records, a row for each: see ``Archive.curves``."""
     import pandas as pd
 
     trained = [record for record in found if len(record.curve)]
@@ -238,24 +242,24 @@ def curves_of(found: Iterable[Record]):
 
 
 class Selection(NamedTuple):
-    """Records that an exhibit shows, of every seed, and the runs that it still lacks."""
+    """The records, of all seeds, that a table or figure shows, and the runs that have no record."""
 
     used: list[Record]
     missing: list[Experiment]
 
     @property
     def wanted(self) -> list[Experiment]:
-        """Every run that the exhibit shows or still lacks."""
+        """Every run that the table or figure shows or still lacks."""
         return [*(r.experiment for r in self.used), *self.missing]
 
     @property
     def profile(self) -> str:
-        """The profile of the runs, or the profiles: "full and short"."""
+        """The names of the runs' profiles in words: "full", or "full and short"."""
         return " and ".join(dict.fromkeys(e.profile for e in self.wanted))
 
 
 class Archive:
-    """A folder of records. Each record is read and verified once for each Archive."""
+    """A folder of records and tables; each record is read and verified once for each Archive."""
 
     def __init__(self, folder: str | Path | None = None):
         self.folder = results_folder(folder)
@@ -265,21 +269,21 @@ class Archive:
 
     @classmethod
     def of(cls, given: Archive | str | Path | None) -> Archive:
-        """An archive as it is, or the one in a folder; None is the project's own."""
+        """Return an archive as it is, or open the one in a folder; None is the project's own."""
         return given if isinstance(given, Archive) else cls(given)
 
     # Records
 
     def path_of(self, experiment: Experiment) -> Path:
-        """The folder of an experiment's record, whether or not it is there."""
+        """The folder of an experiment's record, which need not exist."""
         return self.folder / experiment.folder
 
     def holds(self, experiment: Experiment) -> bool:
-        """True if a whole record is in place."""
+        """True if there is a complete record of ``experiment``."""
         return _is_whole(self.path_of(experiment))
 
     def check_place(self, experiment: Experiment) -> None:
-        """Raise ReproError if a record could not be put where it belongs."""
+        """Raise ReproError if a file or link is in the place of the experiment's record."""
         path = self.path_of(experiment)
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             raise ReproError(
@@ -287,20 +291,20 @@ class Archive:
             )
 
     def get(self, experiment: Experiment) -> Record:
-        """An experiment's record. Without one, ReproError names the command that makes it."""
+        """Read an experiment's record; without one, ReproError names the command that makes it."""
         path = self.path_of(experiment)
         if not self.holds(experiment):
             raise ReproError(f"no record of {path}; make it with: {experiment.command}")
         return self.read(path)
 
     def read(self, path: Path) -> Record:
-        """Read the record in one of the archive's folders, once; it is verified."""
+        """Read and verify the record in one of the archive's folders; later calls use a cache."""
         if path not in self._read:
             self._read[path] = read(path)
         return self._read[path]
 
     def records(self, profile: str) -> list[Record]:
-        """Every record of a profile, in the order of their paths; looked for once.
+        """Every record of a profile, in the order of their paths; later calls use a cache.
 
         A record is left out, with a warning, if it cannot be read, is not as it was written, or is
         of a method that does not exist now.
@@ -316,14 +320,14 @@ class Archive:
         return list(self._listed[profile])
 
     def folders(self, profile: str) -> list[Path]:
-        """The folders of a profile's records, whole or damaged, in order."""
+        """The folders of a profile's records, complete or damaged, in order."""
         found = sorted((self.folder / profile).glob("*/*/config.json"))
         return [file.parent for file in found if file.parent.suffix != ".partial"]
 
     def frame(self, *profiles: str):
-        """Every record as a row, of some profiles or of all; verified as they are read.
+        """A DataFrame with a row for each record of some profiles, or of all; records are verified.
 
-        Columns: ``run``, the record's folder; the words of an ``Experiment`` (method, dataset,
+        Columns: ``run``, the record's folder; the fields of an ``Experiment`` (method, dataset,
         model, M, K, beta at the start, seed, epochs, profile, ..., estimator, decoder); setting,
         setting_folder, device and commit; each metric, and its standard error over the test images
         as ``<metric>_se``. Bounds, ``log_px`` and ``minus_kl`` are in nats. A record that is not as
@@ -337,9 +341,9 @@ class Archive:
         return frame_of(self._of_profiles(profiles))
 
     def curves(self, *profiles: str):
-        """Every epoch of every record as a row, of some profiles or of all; verified.
+        """A DataFrame with a row for each epoch of each record of some profiles, or of all.
 
-        Columns: those that tell records apart in ``frame``, and those of ``CURVE``, of which beta
+        Columns: those of ``frame`` but the metrics, and those of ``CURVE``, of which beta
         at that epoch is ``beta_now``. Losses, bounds and ``log_px`` are in nats, errors are over
         the test images.
 
@@ -395,7 +399,7 @@ class Archive:
 
     @cached_property
     def released(self) -> dict[tuple[str, str, str], Record]:
-        """The report's released weights, measured again, by family of dataset, model and method.
+        """Records of the report's released weights by (family of dataset, model, method).
 
         Of Omniglot, the version with more records is taken; of two as good, Burda's.
         """
@@ -407,18 +411,18 @@ class Archive:
         return dict(zip(keys, of_version, strict=True))
 
     def released_of(self, family: str, model: str) -> list[Record]:
-        """The records there are of the report's weights of one dataset and model."""
+        """The records of the report's released weights of one family of dataset and one model."""
         return [r for key, r in self.released.items() if key[:2] == (family, model)]
 
     def released_in(self, exhibit: str) -> list[Record]:
-        """The records of the report's weights that an exhibit shows; Figure 4 has none."""
+        """The records of the report's released weights that a table or figure shows."""
         if exhibit == "figure4":
             return []
         keys = [(e.family, e.model, e.method) for e in exhibits.runs_of(exhibit, "short")]
         return [self.released[k] for k in keys if k in self.released]
 
     def select(self, exhibit: str, profile: str = "best") -> Selection:
-        """Select the records that an exhibit shows, of every seed, and name the runs it lacks.
+        """Select the records that a table or figure shows, of all seeds, and name missing runs.
 
         In one setting, all are of one profile, one version of Omniglot, one precision and one
         length of training: the longest with half of the wanted runs, else the one with most.
@@ -465,11 +469,11 @@ class Archive:
     # Tables beside the records
 
     def table_path(self, name: str) -> Path:
-        """The file of a table."""
+        """The CSV file of the table ``name``."""
         return self.folder / "published" / f"{name}.csv"
 
     def arrays_path(self, name: str) -> Path:
-        """The file of arrays that are of no single run."""
+        """The NPZ file of the arrays called ``name``, which belong to no single record."""
         return self.folder / "published" / f"{name}.npz"
 
     def write_table(self, name: str, table, provenance: dict, numbers: str = "%.5f") -> Path:
@@ -479,7 +483,7 @@ class Archive:
         return _write_beside(self.table_path(name), write, provenance)
 
     def table(self, name: str):
-        """A table of ``write_table`` and its provenance, verified."""
+        """Read the DataFrame of ``write_table`` and its provenance, and verify them."""
         import pandas as pd
 
         path = self.table_path(name)
@@ -487,12 +491,12 @@ class Archive:
         return pd.read_csv(path).rename(columns={SETTING_COLUMN: "setting"}), provenance
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray], provenance: dict) -> Path:
-        """Write arrays, and their provenance beside them."""
+        """Write arrays by name to one file, and their provenance beside it."""
         path = self.arrays_path(name)
         return _write_beside(path, lambda f: np.savez_compressed(f, **arrays), provenance)
 
     def arrays(self, name: str) -> tuple[dict[str, np.ndarray], dict]:
-        """The arrays of ``write_arrays`` and their provenance, verified."""
+        """Read the arrays of ``write_arrays`` and their provenance, and verify them."""
         path = self.arrays_path(name)
         provenance = _verified_provenance(path, name)
         return _arrays_in(path), provenance
@@ -557,12 +561,12 @@ def _length(wanted: list[Experiment], found: list[Record]) -> int:
 
 
 def records_of_any_seed(wanted: Experiment, found: Iterable[Record]) -> list[Record]:
-    """The records of this experiment, whatever their seed."""
+    """The records in ``found`` that differ from the experiment ``wanted`` in the seed at most."""
     return [r for r in found if replace(r.experiment, seed=wanted.seed) == wanted]
 
 
 def omniglot_of(records: Iterable[Record]) -> str:
-    """The version of Omniglot of these records; without any, the one that is available."""
+    """The version of Omniglot that ``records`` are of; if there are none, Lake's."""
     versions = (r.experiment.dataset for r in records if r.experiment.family == "omniglot")
     return next(versions, OMNIGLOT)
 

@@ -18,12 +18,12 @@ import pandas as pd
 from repro import plural
 from repro.records import Record
 
-CLEAR = 3.0  # standard errors beyond which a difference is called one
-ENOUGH = 3  # degrees of freedom with which a spread between seeds is known
+CLEAR = 3.0  # standard errors beyond which a difference is called significant
+ENOUGH = 3  # degrees of freedom from which on a standard deviation between seeds is used
 
 
 class ErrorOf(Enum):
-    """Origins of an error."""
+    """The source of variation that a standard error describes."""
 
     IMAGES = "the choice of test images"
     SEEDS = "the training"
@@ -60,7 +60,7 @@ class Estimate:
         return cls(float(np.mean(values)), se, len(values) - 1, seeds, error_of, digits)
 
     def shown_with(self, digits: int) -> Estimate:
-        """The same, shown with so many decimals."""
+        """The same estimate, printed with ``digits`` decimals."""
         return replace(self, digits=digits)
 
     def __neg__(self) -> Estimate:
@@ -77,9 +77,9 @@ class Estimate:
         return replace(self, value=self.value - other.value, se=se, dof=dof)
 
     def beyond(self, errors: float) -> bool | None:
-        """True if it is above 0 as clearly as a normal deviate of so many standard errors.
+        """True if it is above 0 with the significance of ``errors`` normal standard errors.
 
-        Student's t with the error's degrees of freedom is used; None without a standard error.
+        The test is Student's t with the error's degrees of freedom; None without a standard error.
 
         >>> Estimate(0.4, 0.1).beyond(3.0), Estimate(0.4, 0.1, dof=3).beyond(3.0)
         (True, False)
@@ -91,7 +91,7 @@ class Estimate:
         return bool(self.value > stats.t.isf(stats.norm.sf(errors), self.dof) * self.se)
 
     def chance(self) -> float:
-        """The probability of a value as far from 0, on either side, if nothing is there."""
+        """The two-sided p-value of the hypothesis that the true value is 0, by Student's t."""
         from scipy import stats
 
         return float(2 * stats.t.sf(abs(self.value) / self.se, self.dof))
@@ -128,7 +128,7 @@ NOT_RUN = _NotRun()
 
 
 def number(value: float, digits: int = 2) -> str:
-    """A number with a true minus sign, and none before a zero; halves are rounded away from 0."""
+    """Text of ``value`` with ``digits`` decimals and a true minus sign, never "−0"."""
     if not math.isfinite(value):
         return str(value)
     exact = Decimal(repr(float(value)))
@@ -151,7 +151,7 @@ def added_errors(*errors: tuple[float, float]) -> tuple[float, float]:
 
 
 class Pooled(NamedTuple):
-    """The mean of several comparisons, and a test of their differences."""
+    """The random-effects mean of several comparisons, and Cochran's test of homogeneity."""
 
     mean: Estimate
     count: int
@@ -165,9 +165,9 @@ class Pooled(NamedTuple):
 def pooled(found: Sequence[Estimate]) -> Pooled:
     """The random-effects mean of comparisons whose values are independent.
 
-    The variance between the compared values is Paule and Mandel's. The mean's error has two parts:
-    of the comparisons' own errors, known no better than the least known of them, since they may be
-    borrowed from one fit; and of that variance, with one degree of freedom less than comparisons.
+    The variance between comparisons is Paule and Mandel's. The mean's error has two parts: from the
+    comparisons' own errors, with the fewest degrees of freedom of them, since they may come from
+    one fit; and from that variance, with one degree of freedom less than comparisons.
     """
     values = np.array([e.value for e in found])
     variances = np.square([e.se for e in found])
@@ -198,7 +198,7 @@ def _variance_between(values: np.ndarray, variances: np.ndarray) -> float:
 
 
 class Share(NamedTuple):
-    """A ratio of two means and both ends of its interval, which may be infinite."""
+    """A ratio of two means and both ends of its confidence interval, which may be infinite."""
 
     value: float
     low: float
@@ -213,8 +213,8 @@ class Share(NamedTuple):
 def share_of(part: np.ndarray, whole: np.ndarray, level: float = 0.95) -> Share:
     """Mean of ``part`` over the mean of ``whole``, each [seed], with Fieller's interval.
 
-    In it are the ratios r for which the mean of part - r whole is level with 0 by Student's t. It
-    is all the line if the mean of ``whole`` is level with 0.
+    It holds the ratios r for which Student's t does not tell the mean of part - r whole from 0. It
+    is the whole real line if the mean of ``whole`` does not differ significantly from 0.
     """
     from scipy import stats
 
@@ -231,7 +231,7 @@ def share_of(part: np.ndarray, whole: np.ndarray, level: float = 0.95) -> Share:
 
 
 def estimate_of(measured: dict[str, float]) -> Estimate:
-    """A metric of one record, with its standard error over the test images."""
+    """Make an Estimate of ``measured``, a metric of one record with its error over test images."""
     return Estimate(measured["value"], measured["se"], error_of=ErrorOf.IMAGES)
 
 
@@ -240,10 +240,10 @@ def over_seeds(
 ) -> Estimate | _NotRun:
     """A metric's mean over the seeds of one experiment, with its standard error.
 
-    The error is between seeds, ``seed_spread`` / sqrt(seeds), if these records and those ``among``
-    which they stand tell that spread. Otherwise it is over the test images, each with its mean
-    over the seeds. If single images were not kept, the mean of the seeds' own errors is given,
-    which is an upper bound.
+    The error is between seeds, ``seed_spread`` / sqrt(seeds), if these records, with others
+    ``among`` which they are shown, are enough for it. Otherwise it is over the test images, each
+    averaged over the seeds. If single images were not kept, the mean of the seeds' own errors is
+    given, which is an upper bound.
     """
     if not records:
         return NOT_RUN
@@ -264,11 +264,11 @@ def over_seeds(
 def paired_difference(
     a: Sequence[Record], b: Sequence[Record], metric: str, among: Sequence[Record] = ()
 ) -> Estimate | _NotRun:
-    """Mean of a - b over the seeds that both have, with its paired standard error.
+    """Mean of ``metric`` in a minus b over the seeds that both have, with its paired error.
 
-    The error is of another training, sqrt(2 / seeds) times the paired ``seed_spread``, if these
-    records and those ``among`` which they stand tell that spread. Otherwise it is over the test
-    images, each with its mean over the seeds; and unknown if single images were not kept.
+    The error is between seeds, sqrt(2 / seeds) times the paired ``seed_spread``, if these records,
+    with others ``among`` which they are shown, are enough for it. Otherwise it is over the test
+    images, each averaged over the seeds; and unknown if single images were not kept.
     """
     by_seed = {r.experiment.seed: r for r in b}
     pairs = [(r, by_seed[r.experiment.seed]) for r in a if r.experiment.seed in by_seed]
@@ -295,14 +295,14 @@ def _of_the_same_images(a: Record, b: Record) -> bool:
 
 
 def images_of(record: Record, metric: str) -> np.ndarray | None:
-    """A metric of every test image, [n]; None if the record did not keep it."""
+    """The values of ``metric`` for every test image, [n]; None if the record did not keep them."""
     if metric == "minus_kl" and record.images:
         return record.images["iwae_64"] - record.images["log_px"]
     return record.images.get(metric)
 
 
 def seed_spread(shown: Sequence[Record], metric: str, paired: bool = False) -> tuple[float, int]:
-    """``pooled_spread`` of a metric of records, whose labels are their experiments."""
+    """Standard deviation of ``metric`` between seeds, pooled over experiments, and its dof."""
     runs = list({r.experiment: r for r in shown}.values())
     labels = [str(replace(r.experiment, seed=0)) for r in runs]
     seeds = [r.experiment.seed for r in runs] if paired else None
@@ -314,9 +314,9 @@ def pooled_spread(
 ) -> tuple[float, int]:
     """Standard deviation of values with one label, pooled over labels, and its degrees of freedom.
 
-    (0, 0) if those are fewer than ``ENOUGH``: two seeds of one method tell little of their spread,
-    those of five methods together tell more. With ``seeds``, each seed has its own mean, too
-    (methods and seeds as a two-way layout), and the spread is that of paired differences.
+    (0, 0) if those are fewer than ``ENOUGH``: two seeds of one method are too few, but those of
+    five methods together are enough. With ``seeds``, each seed has its own mean, too (methods and
+    seeds as a two-way layout), and the standard deviation is that for paired differences.
 
     >>> pooled_spread(["a"] * 3 + ["b"] * 3, [1, 2, 3, 11, 12, 13])
     (1.0, 4)

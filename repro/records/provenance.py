@@ -43,7 +43,7 @@ def code_and_date() -> dict:
 
 
 def code_of(commit: str | None, dirty: bool | None) -> str:
-    """A commit, marked if the code held changes; ``unknown`` without one."""
+    """Text for a commit, marked if the code was ``dirty``; ``unknown`` if the commit is None."""
     return (commit or "unknown") + (CHANGES if dirty else "")
 
 
@@ -57,7 +57,7 @@ def git_says(folder: Path, *words: str) -> str | None:
 
 
 def device_name(device) -> str:
-    """The processor's name, with the number of threads on a CPU."""
+    """The name of the GPU, or of the CPU with the number of threads."""
     import torch
 
     if torch.device(device).type == "cuda":

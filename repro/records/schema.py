@@ -26,7 +26,7 @@ Holds = Callable[[object], bool]
 
 
 def matching(pattern: str) -> Holds:
-    """A check that is true of text that matches all of a pattern."""
+    """Make a check that returns True for text all of which matches ``pattern``."""
     whole = re.compile(pattern)
     return lambda value: isinstance(value, str) and whole.fullmatch(value) is not None
 
@@ -37,17 +37,17 @@ is_code = matching(rf"(unknown|[0-9a-f]{{6,40}})({re.escape(CHANGES)})?")
 
 
 def is_commit(value: object) -> bool:
-    """True of a commit's digits, ``unknown``, or None."""
+    """True if ``value`` is a commit's hash, ``unknown``, or None."""
     return value is None or is_code(value)
 
 
 def is_flag(value: object) -> bool:
-    """True of yes, no, and None."""
+    """True if ``value`` is True, False or None."""
     return value in (True, False, None)
 
 
 def is_date(value: object) -> bool:
-    """True of a day as 2026-01-31, and of a time as 2026-01-31T12:34:56Z."""
+    """True if ``value`` is a date as 2026-01-31 or a time as 2026-01-31T12:34:56Z."""
     try:
         return isinstance(value, str) and bool(datetime.datetime.fromisoformat(value))
     except ValueError:
@@ -55,18 +55,18 @@ def is_date(value: object) -> bool:
 
 
 def is_count(value: object) -> bool:
-    """True of a whole number from 1 on, within reason."""
+    """True if ``value`` is an integer from 1 to ``MOST_SAMPLES``."""
     return type(value) is int and 0 < value <= MOST_SAMPLES
 
 
 def is_duration(value: object) -> bool:
-    """True of a number of seconds."""
+    """True if ``value`` is a finite number of seconds, 0 or more."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and math.isfinite(value) and value >= 0
 
 
 def mapping(of_values: Holds, names: Holds = is_plain) -> Holds:
-    """A check that is true of a dictionary whose names and values pass theirs."""
+    """Make a check that returns True for a dictionary whose keys and values pass their checks."""
 
     def holds(value: object) -> bool:
         if not isinstance(value, dict):
@@ -77,7 +77,7 @@ def mapping(of_values: Holds, names: Holds = is_plain) -> Holds:
 
 
 def series(of_values: Holds) -> Holds:
-    """A check that is true of a list whose values all pass ``of_values``."""
+    """Make a check that returns True for a list whose values all pass ``of_values``."""
     return lambda value: isinstance(value, list) and all(map(of_values, value))
 
 
@@ -86,7 +86,7 @@ hashes_of_files = mapping(is_hash, names=FILES_OF_RECORDS.__contains__)
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Origin of a record: the fields of ``provenance.json``, which leaves out what is not given.
+    """Origin of a record: the fields of ``provenance.json``, which leaves out those that are None.
 
     ``files`` holds the SHA-256 of the record's other files, known when they are written.
     """
@@ -125,7 +125,7 @@ class Provenance:
 
 
 def fault_of_provenance(content: object) -> str:
-    """Name the first fault of the content of ``provenance.json``, or none."""
+    """Describe the first fault in the content of ``provenance.json``; empty if there is none."""
     if not isinstance(content, dict):
         return "provenance.json is not a list of fields"
     known = {f.name: f for f in fields(Provenance)}

@@ -51,7 +51,7 @@ SUBSET = 64 * 20  # images in 64 batches
 
 
 class CellVerdict(StrEnum):
-    """The verdict on a printed cell of Table 1."""
+    """The possible verdicts on a printed cell of Table 1."""
 
     CONFIRMED = "confirmed"
     DIFFERS = "differs"
@@ -82,7 +82,7 @@ class Cell(NamedTuple):
 
     @property
     def logged(self) -> float:
-        """The log's value, averaged as the report averages."""
+        """The value in the report's log, the mean of the last 20 epochs as the report takes it."""
         return logged(self.block, self.metric)
 
     @property
@@ -99,12 +99,12 @@ class Cell(NamedTuple):
 
     @property
     def z(self) -> float:
-        """(printed - corrected) / ``error``."""
+        """The z-score: (printed - corrected) / ``error``."""
         return (self.printed - self.record.metrics[self.metric]["value"]) / self.error
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The range of 95 % of printed cells when the released procedure meets these weights.
+        """The interval of 95 % of the values that the released evaluation prints of these weights.
 
         Both of its estimates are of log p-hat, one on a random subset of the images; its "-KL" is
         about 0.
@@ -132,7 +132,7 @@ class Cell(NamedTuple):
 
 
 def cells_of_table1(archive: Archive) -> list[Cell]:
-    """All thirty cells, in the order of the table."""
+    """All thirty cells of the report's Table 1, in the order of the table."""
     blocks = blocks_of_logs(archive)
     cells = []
     for model, metric, method in product(TABLE1["report"], METRIC_TITLES, TABLE_METHODS):
@@ -143,7 +143,10 @@ def cells_of_table1(archive: Archive) -> list[Cell]:
 
 
 def subset_error(record: Record, epochs: int = LOG_BLOCK) -> float:
-    """Standard deviation of (mean over 1,280 random images - mean over all), over some epochs."""
+    """Standard deviation of log p-hat's mean over 1,280 random images about that over all.
+
+    ``epochs`` such means, each of another subset, are averaged.
+    """
     values = record.images["log_px"]
     return float(values.std(ddof=1) * np.sqrt((1 / SUBSET - 1 / len(values)) / epochs))
 
@@ -270,7 +273,7 @@ def _twins(archive: Archive, profile: str) -> tuple[dict[str, tuple], list[Exper
 
 
 def origins(results: AnyArchive = None) -> None:
-    """In a notebook: which records the audit shows."""
+    """Display in a notebook the records that the audit shows."""
     archive = Archive.of(results)
     show_origins("audit", {THE_REPORTS: [*archive.released.values()]})
 
@@ -366,7 +369,7 @@ def proposals(archive: AnyArchive = None) -> pd.DataFrame:
 
 
 def by_drawer(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """IWAE-64 by drawer and method, of the drawings for training and of those for testing."""
+    """IWAE-64 by drawer (a person who drew) and method, for each split: train and test."""
     values = found.pivot(index="drawer", columns="method", values="iwae_64")[[*TABLE_METHODS]]
     splits = found.groupby("split", sort=False)
     return {split: values.loc[[*rows.drawer.unique()]] for split, rows in splits}
@@ -388,13 +391,13 @@ def closeness_of(archive: Archive, setting: str, method: str):
 
 
 def by_binarisation(archive: Archive, setting: str) -> str:
-    """The deviation of IWAE-64 between binarisations of the test set: lowest to highest."""
+    """The range, over models, of IWAE-64's standard deviation between test binarisations."""
     runs = archive.released_of(*SETTINGS[setting])
     return from_to([r.metrics["iwae_64"]["binarisation_sd"] for r in runs])
 
 
 def lead_on_drawers(archive: Archive, method: str, split: str) -> Estimate:
-    """A released Omniglot model's IWAE-64 minus IWAE's, over the drawers of a split."""
+    """A released Omniglot model's mean IWAE-64 minus IWAE's, over the drawers of a split."""
     values = by_drawer(archive.table("drawers")[0])[split]
     return Estimate.mean_of(values[method] - values.iwae, ErrorOf.DRAWS)
 

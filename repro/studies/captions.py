@@ -1,4 +1,4 @@
-"""Names of runs, and every exhibit's words on where its numbers come from."""
+"""Names of runs in tables and figures, and captions that say where numbers come from."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -64,12 +64,12 @@ def labels(shown: Sequence[Record]) -> list[str]:
 
 
 def length_of_ours(wanted: Iterable[Experiment]) -> str:
-    """The name of our own runs in a table: how long they are, or would be."""
+    """The label of our own runs in a table, with their epochs: "ours, 40 epochs"."""
     return "ours, " + " and ".join(dict.fromkeys(str(e.epochs) for e in wanted)) + " epochs"
 
 
 def origin(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
-    """``conditions`` of records, with commits, dates and devices."""
+    """Caption text: ``conditions`` of the records ``used``, with commits, dates and devices."""
     if not used:
         return conditions(used)
     dates = sorted({r.provenance.date for r in used})
@@ -82,7 +82,7 @@ def origin(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
 
 
 def conditions(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
-    """The conditions of a number: profile, data, epochs, seeds, the kind of error."""
+    """Caption text on the records ``used``: profile, data, epochs, seeds and the kind of error."""
     if not used:
         return "No records yet."
     several = len({r.experiment.seed for r in used}) > 1
@@ -127,7 +127,7 @@ def _data_and_length(record: Record) -> str:
 
 
 def about_released(used: Sequence[Record], expected: int, error: str = OVER_IMAGES) -> dict:
-    """Caption and missing commands of a table of so many released models."""
+    """Caption and missing commands, for ``framed``, of a table of ``expected`` released models."""
     caption = f"Measured again: {conditions(used, error)}"
     return {
         "caption": caption if used else "No released model is measured yet.",
@@ -136,7 +136,7 @@ def about_released(used: Sequence[Record], expected: int, error: str = OVER_IMAG
 
 
 def made_by(provenance: dict) -> str:
-    """The device and the commit that made a table beside the records."""
+    """Caption text on a table's provenance: the device and the commit that made it."""
     return f"{provenance['device']}, commit {(provenance['commit'] or 'unknown')[:10]}"
 
 

@@ -1,7 +1,8 @@
-"""Claims of the paper and of the report, and the verdicts of the records on them.
+"""Claims of the paper and of the report, and their verdicts, by the records.
 
 A claim's check returns a ``Verdict``: an outcome and the evidence in Markdown. The outcome follows
-from estimates; the evidence is made of the same estimates, and nothing reads it back.
+from estimates; the evidence is made of the same estimates, and nothing reads it back. A difference
+is called clear if Student's t tells it from 0 at the level of ``CLEAR`` = 3 standard errors.
 """
 
 import csv
@@ -45,7 +46,7 @@ from repro.words.experiments import LAYOUTS_AS_RELEASED, TABLE_METHODS
 
 
 class Outcome(StrEnum):
-    """The outcome of a claim."""
+    """The possible outcomes of the check of a claim."""
 
     HOLDS = "holds"
     HOLDS_IN_PART = "holds in part"
@@ -73,7 +74,7 @@ TABLE = Path(__file__).with_name("claims.csv")  # what is claimed, by whom, and 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, in our words; where it is tested; and the test."""
+    """A claim in our words, who made it, the page that shows the test, and the test."""
 
     who: str
     text: str
@@ -90,7 +91,7 @@ COLOURS_OF_OUTCOMES = dict.fromkeys(Outcome, "secondary") | {
 
 @cache
 def judged(evidence: Evidence) -> dict[Claim, Verdict]:
-    """The verdict on every claim."""
+    """Check every claim against the records, and return the verdicts."""
     return {claim: claim.check(evidence) for claim in CLAIMS}
 
 
@@ -119,7 +120,7 @@ def _link(page: str) -> str:
 
 
 def summed_up(tests: Iterable[bool], confirming: bool = False) -> Outcome:
-    """The outcome of several tests; ``confirming`` is for printed values."""
+    """The outcome if all, some or none of ``tests`` hold; ``confirming`` is for printed values."""
     tests = list(tests)
     if not tests:
         return Outcome.UNTESTED
@@ -134,7 +135,7 @@ def summed_up(tests: Iterable[bool], confirming: bool = False) -> Outcome:
 
 
 class Difference(NamedTuple):
-    """The distance by which a method is ahead of IWAE."""
+    """The difference of a method from IWAE in ``metric``, in a setting and a source of runs."""
 
     source: Source
     setting: str
@@ -144,9 +145,9 @@ class Difference(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """The comparisons that it may be pooled with: one method, in models of one size.
+        """The name of the group that it may be pooled with: one method, in models of one size.
 
-        A released model that was not trained as its method says is another method's.
+        Released models that were not trained as their method says are a group of their own.
         """
         departs = self.source.released and self.method in LAYOUTS_AS_RELEASED
         of_whom = "the released " if departs else ""
@@ -155,9 +156,9 @@ class Difference(NamedTuple):
 
 
 def by_kind(differences: Iterable[Difference]) -> dict[str, list[Estimate]]:
-    """The comparisons that may be put together, over settings and sources.
+    """Group differences from IWAE by their ``kind``, over settings and sources.
 
-    Those of two kinds are never put together, since they share IWAE's training.
+    Those of two kinds are never pooled, since they share IWAE's training.
     """
     kinds: dict[str, list[Estimate]] = {}
     for d in differences:
@@ -166,9 +167,10 @@ def by_kind(differences: Iterable[Difference]) -> dict[str, list[Estimate]]:
 
 
 def deciding(differences: Iterable[Difference], margin: float = 0.0) -> list[list[Estimate]]:
-    """The tests of each kind: the mean of its comparisons first, then each if they are several.
+    """The tests of each kind: the pooled mean first, then each difference if they are several.
 
-    Whole trainings count. A difference is tested against ``-margin``, and so moved by ``margin``.
+    Only trainings as long as the paper's or the report's count. ``margin`` is added to each
+    difference, which is so tested against ``-margin``.
     """
     tests = []
     for mine in by_kind(d for d in differences if d.source.whole).values():
@@ -178,9 +180,9 @@ def deciding(differences: Iterable[Difference], margin: float = 0.0) -> list[lis
 
 
 def weighed(differences: Sequence[Difference], margin: float = 0.0) -> Outcome:
-    """The outcome of several comparisons, of which whole trainings count; some may be unclear.
+    """The outcome of several differences from IWAE, of which only whole trainings count.
 
-    It holds if the mean of every kind is clearly above ``-margin`` and no comparison clearly below;
+    It holds if the mean of every kind is clearly above ``-margin`` and no difference clearly below;
     in part, if any is clearly above.
     """
     if not differences:
@@ -200,9 +202,9 @@ def weighed(differences: Sequence[Difference], margin: float = 0.0) -> Outcome:
 def differences_from_iwae(
     evidence: Evidence, metric: str, methods: Sequence[str], settings: Iterable[str]
 ) -> list[Difference]:
-    """Each method's difference from IWAE, wherever its error is known.
+    """Each method's difference from IWAE in ``metric``, where its standard error is known.
 
-    Where log p(x) was not measured, log p-hat stands in for it.
+    If log p(x) by AIS is asked for and was not measured, log p-hat takes its place.
     """
     tried = (metric, "log_px") if metric == LOG_P else (metric,)
     found = []
@@ -224,10 +226,10 @@ def ahead(
     no_test: str = "",
     margin: float = 0.0,
 ) -> Verdict:
-    """Judge whether methods are clearly ahead of IWAE, or not behind by more than a margin.
+    """Judge whether methods are clearly ahead of IWAE, or not behind by more than ``margin``.
 
-    Only whole trainings count, and not the report's weights if ``no_test`` says why they do not.
-    With a margin what does not count is told as well.
+    Only whole trainings count, and not the report's weights if ``no_test`` gives a reason. With a
+    margin, the evidence also lists differences that do not count.
     """
     found, tests = _compared(evidence, metric, methods, settings, no_test)
     said = _by_sources_listed(found if margin else tests, metric)
@@ -309,7 +311,7 @@ def _short_leads(
 
 
 def encoder_alone(evidence: Evidence) -> Verdict:
-    """Judge whether a looser bound trains a better encoder for a decoder that is held."""
+    """Judge whether a looser bound trains a better encoder for a fixed decoder."""
     said = (
         f"for the decoder of the report's IWAE, after {ENCODER_ALONE.epochs} epochs on MNIST, "
         "IWAE-64 minus that with IWAE's bound: "
@@ -319,7 +321,7 @@ def encoder_alone(evidence: Evidence) -> Verdict:
 
 
 def other_settings(evidence: Evidence) -> Verdict:
-    """Judge whether the paper's other layouts and its other beta are ahead of IWAE, too."""
+    """Judge whether MIWAE(4,16), PIWAE(4,16) and CIWAE(0.05) are ahead of IWAE, too."""
     compared = {
         "miwae(4,16)": BOTH_NETWORKS,
         "piwae(4,16)": BOTH_EARLIER,
@@ -330,7 +332,7 @@ def other_settings(evidence: Evidence) -> Verdict:
 
 
 def comparable_ssim(evidence: Evidence) -> Verdict:
-    """Judge whether SSIM differs less between methods than between the images of one."""
+    """Judge whether SSIM differs less between methods than between the test images of one."""
     tests = []
     clear = 0
     said = []
@@ -358,7 +360,7 @@ def comparable_ssim(evidence: Evidence) -> Verdict:
 
 
 def larger_model(evidence: Evidence) -> Verdict:
-    """Judge whether a larger model gains more in log p(x) than a better method does."""
+    """Judge whether the larger model gains more in log p(x) than methods differ."""
     measured = [m for m in (LOG_P, "log_px") if _of_both_models(evidence, m)]
     if not measured:
         return NO_RECORDS
@@ -396,8 +398,8 @@ CALLED = {
 def printed_cells(evidence: Evidence, metric: str) -> Verdict:
     """Count how many of Table 1's ten printed values of a metric the released weights confirm.
 
-    If some are not, log p-hat fails, and IWAE-64 and the gap are corrected: the report printed
-    another quantity under their names.
+    If some are not, the outcome is FAILS for log p-hat, and CORRECTED for IWAE-64 and the gap: the
+    report printed another quantity under their names.
     """
     agreeing = (CellVerdict.CONFIRMED, CellVerdict.NOT_SHOWN_WRONG)
     otherwise = Outcome.FAILS if metric == "log_px" else Outcome.CORRECTED
@@ -414,7 +416,7 @@ def printed_cells(evidence: Evidence, metric: str) -> Verdict:
 
 
 def printed_ssim(evidence: Evidence, exhibit: str) -> Verdict:
-    """Judge whether an exhibit's printed SSIM values are the weights'."""
+    """Judge whether the SSIM values printed in a table or figure are the released weights'."""
     near = similarity.NEAR[2 if exhibit.startswith("Table") else 3]
     verdicts = similarity.verdicts(evidence.archive, exhibit)
     confirmed = [v is SsimVerdict.CONFIRMED for v in verdicts]
@@ -430,7 +432,7 @@ def printed_ssim(evidence: Evidence, exhibit: str) -> Verdict:
 
 
 def learned_beta(evidence: Evidence) -> Verdict:
-    """Judge whether a learned beta makes CIWAE robust against its start, and better."""
+    """Judge whether CIWAE with a learned beta depends less on the initial beta, and is better."""
     best = max(e.value for rows in TABLE1["report"].values() for e in rows["log_px"].values())
     said = (
         f"the printed scores ({FIGURE4['fixed']}, {FIGURE4['learned']}) lie above the best log p̂ "
@@ -461,7 +463,7 @@ def parameter_counts(evidence: Evidence) -> Verdict:
 
 
 def ciwae_is_a_vae(evidence: Evidence) -> Verdict:
-    """Judge whether the released CIWAE is a VAE."""
+    """Judge whether the released CIWAE's log p-hat is nearer to the VAE's than to IWAE's."""
     from_vae = evidence.apart("mnist-reference", "ciwae", "vae", "log_px")
     from_iwae = evidence.apart("mnist-reference", "ciwae", "iwae", "log_px")
     if not (from_vae and from_iwae):
@@ -481,9 +483,9 @@ def ciwae_is_a_vae(evidence: Evidence) -> Verdict:
 def in_every_place(
     evidence: Evidence, holds: Callable[[pd.DataFrame], bool], counting: float = 0.0
 ) -> Verdict:
-    """Judge whether a claim ``holds`` in each place.
+    """Judge whether ``holds`` is true of the gradients measured in each place, a model.
 
-    Where no more than ``counting`` weights count, the evidence says so; the verdict is of all.
+    The evidence names places where IWAE's effective sample size is at most ``counting``.
     """
     try:
         places = gradients.places(evidence.archive)
@@ -501,7 +503,7 @@ def in_every_place(
 
 
 def part_as_k_grows(rows: pd.DataFrame) -> bool:
-    """From the first to the last K, phi's SNR clearly falls and theta's clearly rises."""
+    """True if from the first K to the last IWAE's SNR clearly falls for phi and rises for theta."""
     first, last = (Layout("iwae", 1, K) for K in (COUNTS[0], COUNTS[-1]))
     clear = []
     for net, theory in THEORY.items():
@@ -511,13 +513,13 @@ def part_as_k_grows(rows: pd.DataFrame) -> bool:
 
 
 def at_the_theorys_rates(rows: pd.DataFrame) -> bool:
-    """Both exponents between the last two K are the theory's within 0.05, and known as well."""
+    """True if d log SNR / d log K at the last two K is the theory's to 0.05, its error smaller."""
     found = {net: exponent_of(rows, net, COUNTS[-2:]) for net in THEORY}
     return all(abs(e.value - THEORY[net]) < 0.05 > e.se for net, e in found.items())
 
 
 def clearer(rows: pd.DataFrame, method: str, net: str, times: float = 1.0) -> bool:
-    """Tell whether a method's SNR at T = 64 is clearly above so many times IWAE's."""
+    """True if a method's SNR for ``net`` at T = 64 is clearly above ``times`` that of IWAE."""
     layouts = {layout.method: layout for layout in AT_T}
 
     def excess(r: pd.DataFrame) -> float:
@@ -527,12 +529,12 @@ def clearer(rows: pd.DataFrame, method: str, net: str, times: float = 1.0) -> bo
 
 
 def remedies_are_clearer(rows: pd.DataFrame) -> bool:
-    """Tell whether PIWAE, MIWAE and CIWAE give the inference network a clearer gradient."""
+    """True if PIWAE, MIWAE and CIWAE each clearly raise the SNR of phi's gradient above IWAE's."""
     return all(clearer(rows, m, "phi") for m in ("piwae", "miwae", "ciwae"))
 
 
 def groups_do_not_matter(rows: pd.DataFrame) -> bool:
-    """Tell that MIWAE's eight groups do not raise the SNR of theta's gradient by a tenth."""
+    """True if MIWAE's SNR for theta at T = 64 is not clearly above 1.1 times that of IWAE."""
     return not clearer(rows, "miwae", "theta", times=1.1)
 
 
@@ -563,7 +565,7 @@ def _claim(row: dict[str, str]) -> Claim:
 
 
 class Correction(NamedTuple):
-    """The share of false verdicts that many comparisons make likely."""
+    """Counts of the tests that decide verdicts, and of false positives expected among them."""
 
     tests: int
     clear: int
@@ -573,7 +575,7 @@ class Correction(NamedTuple):
 
 @cache
 def correction(evidence: Evidence) -> Correction:
-    """A comparison counts once for each verdict that it decides."""
+    """Correct for multiple tests; a comparison counts once for each verdict that it decides."""
     tests: list[Estimate] = []
     for claim in CLAIMS:
         if claim.check.func is ahead:

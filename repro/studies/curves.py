@@ -21,23 +21,23 @@ from repro.words.experiments import Experiment, plan
 
 
 def blocks_of_logs(archive: Archive) -> pd.DataFrame:
-    """Means and standard deviations of blocks of 20 epochs, by setting and method."""
+    """Means and standard deviations in the report's logs, a row for each block of 20 epochs."""
     return archive.table("logs")[0]
 
 
 def last_block(blocks: pd.DataFrame, setting: str, method: str) -> pd.Series:
-    """The last 20 epochs of a run's log."""
+    """The row of the last 20 epochs in a released run's log."""
     mine = blocks[(blocks.setting == setting) & (blocks.method == method)]
     return mine.loc[mine.last_epoch.idxmax()]
 
 
 def logged(block: pd.Series, metric: str) -> float:
-    """The mean of what a block calls IWAE-64, log p-hat or the gap."""
+    """The mean of ``metric``, as the log calls it, in a block of 20 epochs."""
     return block["gap_mean" if metric == "minus_kl" else f"{metric}_mean"]
 
 
 def leads_in_logs(archive: Archive) -> pd.DataFrame:
-    """PIWAE's and MIWAE's logged log p-hat minus IWAE's, by setting and last epoch of 20."""
+    """PIWAE's and MIWAE's logged log p-hat minus IWAE's, by setting and last epoch of a block."""
     blocks = blocks_of_logs(archive)
     return _leads(
         blocks.pivot(index=["setting", "last_epoch"], columns="method", values="log_px_mean")
@@ -45,7 +45,7 @@ def leads_in_logs(archive: Archive) -> pd.DataFrame:
 
 
 def our_leads(curves: pd.DataFrame) -> pd.DataFrame:
-    """The same of our runs with the same seed, by setting, epoch and seed."""
+    """PIWAE's and MIWAE's log p-hat minus IWAE's in ``curves``, by setting, epoch and seed."""
     return _leads(
         curves.pivot(index=["setting", "epoch", "seed"], columns="method", values="log_px")
     )
@@ -60,7 +60,7 @@ LEADERS = {"piwae": "PIWAE", "miwae": "MIWAE"}
 
 
 def passed_for_good(leads: pd.Series) -> int | None:
-    """The epoch from which on a lead (by epoch) is below 0; None if it is not at the end."""
+    """The first epoch after which a lead, by epoch, is never above 0; None if it ends above."""
     ahead = leads.index[leads > 0]
     last_ahead = ahead[-1] if len(ahead) else -1
     after = leads.index[leads.index > last_ahead]
@@ -77,7 +77,7 @@ def logged_lead(archive: Archive, setting: str, method: str, epoch: int) -> Esti
 
 
 def passed_by_iwae(archive: Archive, setting: str, method: str) -> str:
-    """The epoch from which on the report's log has IWAE ahead of a method in log p-hat."""
+    """The epoch from which on IWAE leads a method in the report's logged log p-hat, or "never"."""
     return str(passed_for_good(leads_in_logs(archive)[method][setting]) or "never")
 
 
@@ -93,7 +93,7 @@ def checkpoint_of(e: Experiment, archive: Archive) -> pd.Series:
 
 
 def change_by_tf32(archive: Archive, which: str) -> Estimate:
-    """IWAE-64 in TF32 minus float32 on Omniglot after 40 epochs: ``largest`` or ``mean``."""
+    """IWAE-64 trained in TF32 minus float32, Omniglot, 40 epochs: the largest or the mean."""
     exact = plan("all", OMNIGLOT, profile="short", precision="float32")
     rounded = plan("all", OMNIGLOT, profile="full", precision="tf32")
     apart = _iwae_64_after(40, rounded, archive) - _iwae_64_after(40, exact, archive)
@@ -101,7 +101,7 @@ def change_by_tf32(archive: Archive, which: str) -> Estimate:
 
 
 def change_by_bfloat16(archive: Archive, which: str) -> Estimate:
-    """IWAE-64 in bfloat16 minus TF32, on MNIST after 13 epochs: ``largest`` or ``mean``."""
+    """IWAE-64 trained in bfloat16 minus TF32, MNIST, 13 epochs: the largest or the mean."""
     words = {"dataset": "mnist", "seed": "10,11", "profile": "short"}
     rounded = plan("all", epochs=13, precision="bf16", **words)
     exact = plan("all", precision="tf32", **words)
@@ -235,14 +235,14 @@ def _draw_ours(row, selection: Selection, window: int) -> None:
 
 
 def without_the_first_tenth(ax, curves: pd.DataFrame, *metrics: str) -> None:
-    """Let the first tenth of training fall off the page, as it does in the report's figures."""
+    """Set the limits of y by the last nine tenths of training, as in the report's figures."""
     values = curves[curves.epoch >= curves.epochs / 10][[*metrics]].melt().value
     margin = 0.05 * (values.max() - values.min()) or 1
     ax.set_ylim(values.min() - margin, values.max() + margin)
 
 
 def rolling(curves: pd.DataFrame, metric: str, window: int) -> pd.DataFrame:
-    """Each seed's rolling mean over so many epochs, at those that were measured."""
+    """Each seed's rolling mean of ``metric`` over ``window`` epochs, at measured epochs."""
     measured = curves.pivot(index="epoch", columns=["method", "seed"], values=metric)
     every_epoch = measured.reindex(range(1, measured.index.max() + 1))
     means = every_epoch.rolling(window, min_periods=1).mean()
@@ -251,9 +251,9 @@ def rolling(curves: pd.DataFrame, metric: str, window: int) -> pd.DataFrame:
 
 
 def over_seeds_by_epoch(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """A metric's mean over the seeds that have an epoch, and of how many seeds it is.
+    """The mean of ``metric`` over seeds, and their number, for each method and measured epoch.
 
-    Its error is between seeds; of a method with one seed, over the test images.
+    Its error is between seeds; for a method with one seed, over the test images.
     """
     measured = curves.dropna(subset=[metric])
     by_epoch = measured.groupby(["method", "epoch"], sort=False)
@@ -265,9 +265,9 @@ def over_seeds_by_epoch(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def with_log_px_of_same_images(curves: pd.DataFrame) -> pd.DataFrame:
-    """Curves with log p-hat of one number of test images at each epoch of a setting.
+    """Keep log p-hat of one number of test images at each epoch of a setting, and drop others.
 
-    Of the others' it is left out: most records have that number, or it is the larger one.
+    It is the number that most records have; of two as frequent, the larger one.
     """
     images = curves.log_px_images.fillna(np.inf)  # of all, where none is said
     measured = images.where(curves.log_px.notna())
@@ -277,7 +277,7 @@ def with_log_px_of_same_images(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def say_what_is_missing(axes, missing: Sequence[Experiment]) -> None:
-    """Name on the axes the runs that are missing."""
+    """Write the names of the ``missing`` runs on the axes."""
     names = list(dict.fromkeys(label(e) for e in missing))
     for ax in axes if names else ():
         said = "not run: " + textwrap.fill(", ".join(names), 40)

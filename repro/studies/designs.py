@@ -52,7 +52,7 @@ OFFSETS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)  # in the linear Gaussian model, of
 
 
 def offset_title(offset: float) -> str:
-    """The name of the linear Gaussian model at an offset."""
+    """The name of the linear Gaussian model at an offset from its best parameters."""
     return f"linear Gaussian, offset {offset:g}"
 
 
@@ -85,7 +85,7 @@ AS_RECORDED = {  # what the provenance of the measurements says of them
 
 
 class Design(NamedTuple):
-    """Layouts and estimators of a table of gradients, and the places where they are measured."""
+    """Layouts and estimators of a table of gradients, and the models in which to measure them."""
 
     networks: Collection[str]
     in_networks: tuple

@@ -1,8 +1,8 @@
 """Scores of trained bounds, and of estimators of their gradients, from the records.
 
-Runs are compared after the same number of epochs, wherever they went on to. A mean's error is what
-other seeds would change: by the spread between its own seeds where those are enough to tell it, and
-else by the spread that is pooled over all bounds and estimators with several.
+Runs are compared after the same number of epochs, even if they were trained for more. The standard
+error of a mean is between seeds: from its own seeds if there are more than ``ENOUGH``, otherwise
+from the standard deviation that is pooled over all bounds and estimators with several seeds.
 """
 
 from functools import partial
@@ -42,7 +42,7 @@ GROUPS = (1, 2, 4, 8, 16, 32, 64)  # of T samples, that a bound may be the mean 
 
 
 class Regime(NamedTuple):
-    """Runs that are compared: whose decoder they train for, for how many epochs, how exactly."""
+    """A regime: the decoder (own or a fixed one), epochs and precision of runs to be compared."""
 
     decoder: str
     epochs: int
@@ -108,9 +108,9 @@ def _after(record: Record, regime: Regime) -> dict[str, float] | None:
 
 
 def log_px_of_one_decoder(archive: Archive) -> str:
-    """From the lowest to the highest log p-hat of one decoder, by what trained its encoder.
+    """The range of log p-hat for one fixed decoder, over the bounds that trained its encoders.
 
-    The generative network is the same, so all that they are apart is due to the proposal.
+    The generative network is the same, so that all differences are due to the proposal q.
     """
     runs = EstimatorRuns(archive, ENCODER_ALONE)
     found = [runs.value(f"{method} {USUAL}", "log_px") for method in BOUNDS]
@@ -118,9 +118,9 @@ def log_px_of_one_decoder(archive: Archive) -> str:
 
 
 class EstimatorRuns:
-    """The runs of a regime after its epochs, and what can be said of them.
+    """Scores by bound and seed of the runs of a ``regime``: one decoder, length and precision.
 
-    A bound under an estimator is named as "iwae drep" or "miwae(4,16) rep".
+    ``bound`` names a bound under an estimator, as "iwae drep" or "miwae(4,16) rep".
     """
 
     def __init__(self, archive: Archive, regime: Regime):
@@ -138,15 +138,15 @@ class EstimatorRuns:
         self.rows = pd.DataFrame([*rows.values()], columns=["bound", "seed", *METRIC_TITLES])
 
     def values_by_seed(self, bound: str, metric: str) -> pd.Series:
-        """A metric of each seed."""
+        """The values of ``metric`` of the runs of ``bound``, such as "iwae drep", by seed."""
         return self.rows[self.rows.bound == bound].set_index("seed")[metric]
 
     def spread(self, metric: str) -> tuple[float, int]:
-        """The pooled standard deviation between seeds, and its degrees of freedom."""
+        """The standard deviation between seeds, pooled over bounds, and its degrees of freedom."""
         return pooled_spread(self.rows.bound, self.rows[metric])
 
     def value(self, bound: str, metric: str):
-        """A metric's mean over seeds, with the error of the training if that is known."""
+        """The mean of ``metric`` over the seeds of ``bound``, with its error between seeds."""
         found = self.values_by_seed(bound, metric)
         if found.empty:
             return NOT_RUN
@@ -162,18 +162,18 @@ class EstimatorRuns:
         return over_seeds(ended, metric) if len(ended) == seeds else on_the_way
 
     def by_groups(self, method: str, metric: str) -> dict[int, Estimate]:
-        """A metric for each number of groups that was run: one is IWAE, T is the VAE's bound."""
+        """Means of ``metric`` for MIWAE or PIWAE by number of groups M; M = 1 is IWAE's bound."""
         found = {M: self.value(_with_groups(method, M), metric) for M in GROUPS}
         return {M: value for M, value in found.items() if value}
 
     def gain(self, method: str, metric: str):
-        """The gain in a bound's metric by the doubly reparameterised gradient."""
+        """The gain in ``metric`` of a method by drep, doubly reparameterised, instead of rep."""
         return self.apart(f"{method} {DOUBLY}", f"{method} {USUAL}", metric)
 
     def apart(self, a: str, b: str, metric: str):
-        """The metric of ``a`` minus ``b``'s, as of independent trainings.
+        """The metric of bound ``a`` minus that of ``b``, as of independent trainings.
 
-        Where the spread between seeds is not known, it is paired, and its error borrowed.
+        If the standard deviation between seeds is unknown, see ``evidence.difference``.
         """
         first = self.value(a, metric)
         second = self.value(b, metric)
@@ -196,9 +196,9 @@ class EstimatorRuns:
         return f"{first} and {plural(second, 'training')}"
 
     def share_closed(self, a: str, b: str, target: str, metric: str):
-        """The share of the way from ``b`` to ``target`` that ``a`` goes, over the seeds of all.
+        """(a - b) / (target - b) in ``metric``, with its interval, over the seeds of all three.
 
-        NOT_RUN with fewer than two of them.
+        It is NOT_RUN with fewer than two such seeds.
         """
         by_seed = [self.values_by_seed(bound, metric) for bound in (a, b, target)]
         found = pd.concat(by_seed, axis=1, join="inner").to_numpy()

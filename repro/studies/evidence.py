@@ -39,10 +39,10 @@ def difference(
     metric: str,
     among: Sequence[Record] = (),
 ):
-    """``paired_difference`` of two methods' runs, its error counting other trainings as well.
+    """The paired difference of ``metric`` in runs ``a`` minus ``b``, its error between trainings.
 
-    ``LOG_P`` is compared where it was measured. What other trainings change is known of log p-hat,
-    and taken to be the same.
+    ``LOG_P``, log p(x) by AIS, is compared where it was measured; its standard deviation between
+    trainings is taken to be that of log p-hat. ``among`` is as in ``paired_difference``.
     """
     if metric == LOG_P:
         apart, metric = yardstick.networks_apart(archive, a, b), "log_px"
@@ -57,9 +57,9 @@ def difference(
 
 
 def counting_training(estimate: Estimate, noise: Deviation) -> Estimate:
-    """A difference of two methods whose error counts what another training would change, too.
+    """Add the standard deviation between trainings, ``noise``, to the error of a difference.
 
-    To an error over test images the training's noise is added; one between seeds has it already.
+    It is added to an error over test images only; an error between seeds includes it already.
     """
     if estimate.error_of is not ErrorOf.IMAGES or not noise.dof:
         return estimate
@@ -69,12 +69,12 @@ def counting_training(estimate: Estimate, noise: Deviation) -> Estimate:
 
 
 def training_noise(archive: Archive, a: str, b: str, metric: str, released=False) -> Deviation:
-    """The spread that other trainings give the difference of two methods, or of one.
+    """The standard deviation, between trainings, of methods' difference ``a`` - ``b`` in a metric.
 
-    Of ours: what our own seeds show, on MNIST with the reference model after 40 epochs, at the
-    precision with most seeds. Of the released models: what the paper's four runs show there, which
-    were trained as long as they. Where one is not known, it is the other; elsewhere it is borrowed.
-    It has no degrees of freedom where neither is known.
+    For our runs it is that of our own seeds, on MNIST with the reference model after 40 epochs, at
+    the precision with most seeds. For released models it is that of the paper's four runs, which
+    were trained as long as they. Where one is not known, the other is used; other settings borrow
+    it. There are no degrees of freedom where neither is known.
 
     >>> training_noise(Archive(), "piwae", "iwae", "log_px").dof
     19
@@ -110,14 +110,14 @@ SOURCES_OF_RUNS = ("weights", "ours", "short")
 
 @dataclass(frozen=True)
 class Source:
-    """Whose runs a comparison is of; ``epochs`` is None for the released models."""
+    """Who trained the runs of a comparison, and how long; ``epochs`` is None if released."""
 
     epochs: int | None
     whole: bool  # as long as the paper's or the report's training
 
     @classmethod
     def of(cls, record: Record) -> Source:
-        """The source of a record."""
+        """Make the source of a record."""
         e = record.experiment
         if e.profile == "published":
             return cls(None, whole=True)
@@ -125,7 +125,7 @@ class Source:
 
     @property
     def released(self) -> bool:
-        """True of the report's released models."""
+        """True if the runs are the report's released models."""
         return self.epochs is None
 
     def __str__(self) -> str:
@@ -137,17 +137,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The records in the folder ``results``, read once."""
+    """The records in the folder ``results``, read once, to find runs and differences of methods."""
 
     results: str | None = None
 
     @cached_property
     def archive(self) -> Archive:
-        """The archive behind it."""
+        """The archive in the folder ``results``."""
         return Archive(self.results)
 
     def runs(self, setting: str, method: str | None = None, whose: str = "weights") -> list[Record]:
-        """Records of a method, or of all, in a setting."""
+        """The records of a method, or of all, in a setting; ``whose`` is as the module says."""
         one_of("source of runs", whose, SOURCES_OF_RUNS)
         if whose == "weights":
             used = list(self.archive.released.values())
@@ -158,14 +158,14 @@ class Evidence:
         return [r for r in of_setting if method in (None, r.experiment.method)]
 
     def apart(self, setting: str, a: str, b: str, metric: str, whose: str = "weights"):
-        """a - b, paired; its error counts other trainings. NOT_RUN without records."""
+        """``difference`` of methods ``a`` and ``b`` in a setting; NOT_RUN without records."""
         first = self.runs(setting, a, whose)
         second = self.runs(setting, b, whose)
         among = self.runs(setting, whose=whose)
         return difference(self.archive, first, second, metric, among)
 
     def released_values(self, setting: str, metric: str) -> dict[str, float]:
-        """A metric of the released models of a setting that have it, by method."""
+        """The values of a metric of a setting's released models, by method, where measured."""
         runs = self.runs(setting)
         if metric == LOG_P:
             measured = yardstick.measured_of(self.archive, runs)

@@ -15,7 +15,7 @@ from repro.studies.frames import AnyArchive, Rows, from_to, rounded_up, table_of
 from repro.studies.reported import FIGURE4
 from repro.words.exhibits import KINDS_OF_BETA
 
-# Words in which the runs that choose their beta may depart from the usual
+# Fields in which runs that choose their beta may differ from the default
 OF_CHOSEN = ("epochs", "precision", "estimator")
 
 
@@ -43,7 +43,7 @@ def betas(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
 
 
 def by_beta(shown: Sequence[Record], method: str) -> dict[float, list[Record]]:
-    """A method's records of every seed, by (starting) beta in rising order."""
+    """A method's records of every seed, by beta (initial, if it is learned) in rising order."""
     found: dict[float, list[Record]] = {}
     for record in shown:
         if record.experiment.method == method:
@@ -52,16 +52,16 @@ def by_beta(shown: Sequence[Record], method: str) -> dict[float, list[Record]]:
 
 
 def scores_by_beta(shown: Sequence[Record], method: str) -> np.ndarray:
-    """IWAE-64 of a method's runs, the mean over seeds, in the order of beta."""
+    """Mean IWAE-64 over the seeds of a method's runs for each beta, in rising order: [beta]."""
     runs = frame_of(shown)
     return runs[runs.method == method].groupby("beta").iwae_64.mean().to_numpy()
 
 
 def chosen_betas(archive: Archive, method: str = "ciwae-chosen") -> list[Record]:
-    """Our runs on MNIST that choose their beta, as long as those of Figure 4, by seed.
+    """Our runs on MNIST that choose beta during training, with Figure 4's epochs, by seed.
 
-    With ``ciwae-chosen`` the inference network alone takes the mixture, with ``ciwae-chosen-both``
-    both networks do.
+    With ``ciwae-chosen`` the inference network alone ascends CIWAE's bound, the other one IWAE's;
+    with ``ciwae-chosen-both`` both networks ascend it.
     """
     shown = archive.select("figure4").used
     lengths = {r.experiment.epochs for r in shown}
@@ -75,7 +75,7 @@ def chosen_betas(archive: Archive, method: str = "ciwae-chosen") -> list[Record]
 
 
 def spread_over_betas(archive: Archive, method: str, profile: str = "best"):
-    """IWAE-64 of our runs over the values of beta: mean ± standard deviation."""
+    """Mean ± standard deviation of our runs' IWAE-64 over the values of beta."""
     scores = scores_by_beta(archive.select("figure4", profile).used, method)
     if len(scores) < 2:
         return NOT_RUN
@@ -86,13 +86,13 @@ def spread_over_betas(archive: Archive, method: str, profile: str = "best"):
 
 
 def between_betas(archive: Archive, method: str) -> str:
-    """IWAE-64 of our runs of Figure 4, from the lowest to the highest over the betas."""
+    """The range of our runs' IWAE-64 over the betas of Figure 4."""
     scores = scores_by_beta(archive.select("figure4").used, method)
     return from_to(scores) if len(scores) > 1 else str(NOT_RUN)
 
 
 def highest_learned_beta(archive: Archive, epoch: int | None = None) -> str:
-    """The highest learned beta after an epoch, by default the last, rounded up to a digit."""
+    """The highest learned beta over runs after ``epoch``, by default the last, rounded up."""
     used = archive.select("figure4").used
     curves = curves_of(r for r in used if r.experiment.method == "ciwae-learned")
     if curves.empty:
@@ -103,7 +103,7 @@ def highest_learned_beta(archive: Archive, epoch: int | None = None) -> str:
 
 
 def range_of_chosen(archive: Archive, epoch: int) -> str:
-    """The lowest and the highest beta that is chosen from an epoch on."""
+    """The lowest and the highest beta that runs choose from ``epoch`` on, as text."""
     curves = curves_of(chosen_betas(archive))
     values = curves[curves.epoch >= epoch].beta_now
     if values.empty:

@@ -43,7 +43,7 @@ IN_PAGES = ("corrected", "bound", "preregistered")  # committed as SVG in the bo
 
 
 def draw(name: str, profile: str = "best", archive: AnyArchive = None):
-    """The report's ``figure1`` to ``figure7``, or one that a page shows, ``IN_PAGES``.
+    """Draw the report's ``figure1`` to ``figure7``, or one that a page shows, ``IN_PAGES``.
 
     >>> [ax.get_title() for ax in draw("figure1").axes[:2]]
     ['report: (a) logged as IWAE-64', 'report: (b) log p̂(x), logged']
@@ -88,7 +88,7 @@ def what_a_bound_is():
 
 
 def log_mean_weights(K: int) -> np.ndarray:
-    """Draws of log (1/K) sum_k p(x, z_k) / q(z_k)."""
+    """Draw ``ESTIMATES_DRAWN`` values of log (1/K) sum_k p(x, z_k) / q(z_k)."""
     g = np.random.default_rng(K)
     z = PROPOSAL_OF_ONE.rvs((ESTIMATES_DRAWN, K), random_state=g)
     log_w = norm.logpdf(z) + norm.logpdf(X, z) - PROPOSAL_OF_ONE.logpdf(z)

@@ -28,9 +28,9 @@ OF_WEIGHTS = "report's weights"  # measured again
 
 
 def framed(rows: Rows, levels: Sequence[str], caption: str, missing: Sequence[str] = ()):
-    """Rows by their index as a DataFrame with a caption and the commands for what is missing.
+    """Make a DataFrame of ``rows`` by index, with caption and commands for missing runs in attrs.
 
-    Where all estimates of a row have as many seeds, its label says how many, and its cells do not.
+    If all estimates of a row are of equally many seeds, its label says how many, not its cells.
     """
     rows = dict(_with_seeds_in_label(index, row) for index, row in rows.items())
     table = pd.DataFrame.from_dict(rows, orient="index")
@@ -54,14 +54,14 @@ def _with_seeds_in_label(index: tuple, row: Mapping[str, object]) -> tuple[tuple
 
 
 def table_of_ours(rows: Rows, levels: Sequence[str], selection: Selection, error: str):
-    """A table of our own runs."""
+    """``framed`` for a table of our own runs: caption and commands are from their selection."""
     used = selection.used
     caption = f"Ours: {conditions(used, error)}" if used else conditions(used)
     return framed(rows, levels, caption, commands(selection.missing))
 
 
 def by_method(runs: Sequence[Record], methods: Sequence[str] = TABLE_METHODS) -> dict:
-    """The records of each method, in the order of Table 1."""
+    """Group records by method, in the order of Table 1; a method may have none."""
     found: dict[str, list[Record]] = {method: [] for method in methods}
     for record in runs:
         if record.experiment.method in found:
@@ -70,12 +70,12 @@ def by_method(runs: Sequence[Record], methods: Sequence[str] = TABLE_METHODS) ->
 
 
 def row_of(runs: Sequence[Record], cell_of: Callable[[Sequence[Record]], object]) -> dict:
-    """A row: what ``cell_of`` makes of the records of each of Table 1's methods."""
+    """Make a row of a table: ``cell_of`` the records of each of Table 1's methods."""
     return for_methods({m: cell_of(found) for m, found in by_method(runs).items()})
 
 
 def for_methods(cells: Mapping[str, object]) -> dict[str, object]:
-    """A row: the cells of Table 1's methods, under their titles."""
+    """Make a row of a table from ``cells`` by method, in the columns of Table 1's methods."""
     return {title: cells[m] for m, title in METHOD_TITLES.items()}
 
 
@@ -94,7 +94,7 @@ def from_to(values: Collection[float], digits: int = 2) -> str:
 
 
 def rounded_up(value: float) -> str:
-    """A number to one digit, rounded up.
+    """Text of a number, rounded up to one significant digit.
 
     >>> [rounded_up(value) for value in (0.0123, 0.02, 0.61, 0.91, 1.2)]
     ['0.02', '0.02', '0.7', '1', '2']
@@ -139,7 +139,7 @@ def _as_latex(flat: pd.DataFrame, caption: str, name: str) -> str:
 
 
 def show(table: pd.DataFrame) -> None:
-    """The table in a notebook, with missing cells grey, its caption, and what would fill gaps."""
+    """Display a table in a notebook, with its caption and the commands that would fill its gaps."""
     from IPython.display import HTML, Markdown, display
 
     text = as_strings(table)
@@ -153,7 +153,7 @@ def show(table: pd.DataFrame) -> None:
 
 
 def to_fill(needed: Sequence[str]):
-    """Commands for what is missing, for a notebook."""
+    """Markdown for a notebook: the commands that make what a table or figure lacks."""
     from IPython.display import Markdown
 
     return Markdown("To fill the gaps:\n```bash\n" + "\n".join(needed) + "\n```")
@@ -163,7 +163,7 @@ THE_REPORTS = "The report's weights"
 
 
 def show_origins(notebook: str, runs_by_name: Mapping[str, Sequence[Record]]) -> None:
-    """In a notebook: which records it shows, with commits, dates and devices, folded."""
+    """Display in a notebook, folded, the records behind it with commits, dates and devices."""
     from IPython.display import HTML, display
 
     said = []
@@ -179,7 +179,7 @@ def show_origins(notebook: str, runs_by_name: Mapping[str, Sequence[Record]]) ->
 
 
 def show_source(*makers: Callable) -> None:
-    """In a notebook: the source of what made it, folded, to be copied into a cell and changed."""
+    """Display in a notebook the source of the functions ``makers``, folded, to copy and change."""
     from IPython.display import HTML, display
 
     said = []
@@ -196,7 +196,7 @@ def show_source(*makers: Callable) -> None:
 
 
 def with_helpers(maker: Callable) -> list[Callable]:
-    """A function, and before it those of its module with an underscore that it needs."""
+    """Return ``maker`` after the private functions of its module that it calls."""
     maker = inspect.unwrap(getattr(maker, "func", maker))  # of a partial or a decorated one
     names = set(re.findall(r"\b_\w+", inspect.getsource(maker))) - {maker.__name__}
     helpers = [maker.__globals__[name] for name in sorted(names & {*maker.__globals__})]

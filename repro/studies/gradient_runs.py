@@ -1,4 +1,4 @@
-"""The signal and noise of gradients, measured: in the linear Gaussian model and in networks."""
+"""Measurements of gradients' signal and noise, in the linear Gaussian model and in networks."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ from repro.words.experiments import plan
 
 
 def in_linear_gaussian(where: str) -> Iterator[dict]:
-    """Rows for every layout in ``PROBLEMS`` problems, as ``LINEAR_GAUSSIAN[where]`` says."""
+    """Rows for every layout in ``PROBLEMS`` linear Gaussian models at the offset of ``where``."""
     offset, replicates = designs.LINEAR_GAUSSIAN[where]
     for seed, layout in product(range(designs.PROBLEMS), designs.LAYOUTS):
         yield row(where, layout, seed, gradient_estimates(layout, replicates, seed, offset))
@@ -49,7 +49,7 @@ def at_offset(
 
 
 def measure_signal(name: str, archive: Archive, data: str | Path | None, device: str) -> Path:
-    """Write a table of the signal and noise of gradients, as ``DESIGNS`` says."""
+    """Measure and write the table ``name`` of gradients' signal and noise, by ``DESIGNS[name]``."""
     design = designs.DESIGNS[name]
     provenance = code_and_date()
     begun = time.monotonic()
@@ -83,7 +83,7 @@ def measure_signal(name: str, archive: Archive, data: str | Path | None, device:
 def network(
     which: designs.Weights, archive: Archive, data: str | Path | None
 ) -> tuple[Autoencoder, dict]:
-    """The reference model with these weights, and where they come from."""
+    """Load the reference model with the weights ``which``, and a dictionary on their source."""
     dataset, whose, method = which
     if whose == "nobody":
         return Autoencoder(MODELS["reference"], [0]), {}

@@ -1,4 +1,8 @@
-"""Signal-to-noise ratios of gradients, from the measured rows of ``signal.row``."""
+"""Signal-to-noise ratios (SNR) of gradients, from the measured rows of ``signal.row``.
+
+A place is a model in which gradients were measured; its name is the argument ``where``. ``net`` is
+``theta`` or ``phi``.
+"""
 
 import json
 from collections import defaultdict
@@ -28,24 +32,24 @@ ALL_COUNTS = tuple(layout.K for layout in SWEPT)
 
 
 def places(archive: Archive) -> list[tuple[str, pd.DataFrame]]:
-    """The places where gradients were measured, and the rows of each."""
+    """The places, models in which gradients were measured, with the rows of each."""
     return [*archive.table("gradients")[0].groupby("where", sort=False)]
 
 
 def select(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:
-    """The measurements of a layout, of the rows of one place."""
+    """Select from the ``rows`` of one place those of a layout: a method with its M and K."""
     method, M, K = layout
     return rows[(rows.method == method) & (rows.M == M) & (rows.K == K)]
 
 
 def ratio(rows: pd.DataFrame, layout: Layout, net: str) -> float:
-    """The SNR of a gradient: the root of mean squared signal over mean squared noise."""
+    """The SNR of the gradient of ``net``: root of mean squared signal over mean squared noise."""
     mine = select(rows, layout)
     return float(np.sqrt(max(mine[f"{net}_signal"].mean(), 0) / mine[f"{net}_noise"].mean()))
 
 
 def exponent(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> float:
-    """d log SNR / d log K of IWAE between the first and the last of ``counts``."""
+    """d log SNR / d log K of IWAE's gradient of ``net``, from first to last K of ``counts``."""
     first = ratio(rows, Layout("iwae", 1, counts[0]), net)
     last = ratio(rows, Layout("iwae", 1, counts[-1]), net)
     return float(np.log(last / first) / np.log(counts[-1] / counts[0]))
@@ -59,7 +63,7 @@ def effective_samples(rows: pd.DataFrame, layout: Layout = designs.AT_T[0]) -> f
 def with_jackknife(
     rows: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], digits: int = 3
 ) -> Estimate:
-    """A statistic of rows and its standard error, by leaving out one draw after the other."""
+    """A statistic of rows and its jackknife error, leaving out one draw (problem or batch)."""
     draws = rows.draw.unique()
     without_one = [statistic(rows[rows.draw != d]) for d in draws]
     se = float(np.sqrt((len(draws) - 1) * np.var(without_one)))
@@ -68,12 +72,12 @@ def with_jackknife(
 
 
 def snr_of(rows: pd.DataFrame, layout: Layout, net: str) -> Estimate:
-    """``ratio`` with its error."""
+    """The SNR of the gradient of ``net`` in a layout, ``ratio``, with its jackknife error."""
     return with_jackknife(rows, partial(ratio, layout=layout, net=net))
 
 
 def exponent_of(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> Estimate:
-    """``exponent`` with its error."""
+    """The exponent d log SNR / d log K, ``exponent``, with its jackknife error."""
     return with_jackknife(rows, partial(exponent, net=net, counts=counts))
 
 
@@ -196,7 +200,7 @@ def _measured(archive: Archive, *tables: str) -> pd.DataFrame:
 
 
 def swept(archive: Archive, where: str, estimator: str, method: str = "iwae") -> pd.DataFrame:
-    """A bound's gradients in one place for every K, under an estimator.
+    """The rows of a method's gradients in the model ``where`` for every K, under ``estimator``.
 
     MIWAE has eight groups of K samples. The signal of ``rep`` is taken from ``drep``, whose
     expectation is the same and whose noise is far smaller.
@@ -213,7 +217,7 @@ def swept(archive: Archive, where: str, estimator: str, method: str = "iwae") ->
 def ratios_by_count(
     archive: Archive, where: str, estimator: str, method: str = "iwae"
 ) -> pd.Series:
-    """The SNR of phi's gradient in a network for each K; MIWAE has eight groups of K."""
+    """The SNR of phi's gradient in the network ``where`` by K; MIWAE has eight groups of K."""
     rows = swept(archive, where, estimator, method)
     M = int(rows.M.iloc[0])
     counts = [K for K in designs.COUNTS if K in set(rows.K)]
@@ -221,23 +225,23 @@ def ratios_by_count(
 
 
 def at_t(archive: Archive, where: str) -> pd.DataFrame:
-    """Every bound's gradients in a network at T = 64 samples, under every estimator."""
+    """The rows of all bounds' gradients at T = 64 samples, under all estimators, in ``where``."""
     rows = _measured(archive, "estimators", "wake")
     return rows[rows["where"] == where]
 
 
 def snr_at_t(rows: pd.DataFrame, bound: str) -> float:
-    """The SNR of phi's gradient at T = 64 samples, of the rows of a network: of "iwae drep"."""
+    """The SNR of phi's gradient in ``rows``, of ``at_t``, for a bound such as "iwae drep"."""
     method, estimator = bound.split()
     (layout,) = (layout for layout in designs.OF_ESTIMATORS if layout.method == method)
     return ratio(rows[rows.estimator == estimator], layout, "phi")
 
 
 def snr_in_network(archive: Archive, where: str, bound: str):
-    """The SNR of phi's gradient in a network: of "iwae drep" at T = 64 samples, or in a sweep.
+    """The SNR of phi's gradient in the network ``where`` for a bound such as "iwae drep".
 
-    "iwae drep 256" has so many samples, and "iwae drep K" is a Series of all; MIWAE has as many in
-    each of eight groups.
+    It has T = 64 samples; "iwae drep 256" has K = 256, and "iwae drep K" gives a Series over all
+    K. In the latter two, MIWAE has K samples in each of eight groups.
     """
     method, estimator, *count = bound.split()
     if not count:
@@ -247,7 +251,7 @@ def snr_in_network(archive: Archive, where: str, bound: str):
 
 
 def times_clearer(archive: Archive, a: str, b: str) -> str:
-    """SNR of phi's gradient under ``a`` over that under ``b``: lowest and highest of the networks.
+    """The range, over networks, of the SNR of phi's gradient under ``a`` over that under ``b``.
 
     Each is named as in ``snr_in_network``.
 
@@ -262,19 +266,19 @@ def times_clearer(archive: Archive, a: str, b: str) -> str:
 
 
 def rate(archive: Archive, net: str, estimator: str, offset: float) -> Estimate:
-    """d log SNR / d log K of IWAE between the last two K, in the linear Gaussian model."""
+    """d log SNR / d log K of IWAE at the last two K, in the linear Gaussian model at ``offset``."""
     rows = swept(archive, offset_title(offset), estimator)
     return exponent_of(rows, net, designs.COUNTS[-2:]).shown_with(2)
 
 
 def ess_of_most(archive: Archive, offset: float) -> Estimate:
-    """The effective sample size of 256 weights in the linear Gaussian model."""
+    """The effective sample size of 256 weights in the linear Gaussian model at ``offset``."""
     rows = swept(archive, offset_title(offset), "rep")
     return with_jackknife(rows, ESS_OF_MOST, digits=1)
 
 
 def ess_in_networks(archive: Archive) -> str:
-    """The lowest and the highest effective sample size of 256 weights, in networks."""
+    """The range, over networks, of the effective sample size of 256 weights."""
     of_each = [swept(archive, where, "rep") for where in designs.NETWORKS_OF_ESTIMATORS]
     return from_to([ESS_OF_MOST(rows) for rows in of_each], 1)
 
@@ -433,12 +437,12 @@ PAGE_OF_SLIDERS = """```{{raw}} html
 
 
 def sliders(archive: Archive) -> str:
-    """The page's part that ``explorer.js`` makes sliders and curves of, with its numbers."""
+    """The part of a page's HTML that holds the numbers for the sliders of ``explorer.js``."""
     return PAGE_OF_SLIDERS.format(data=json.dumps(for_sliders(archive), separators=(",", ":")))
 
 
 def for_sliders(archive: Archive) -> dict:
-    """For every offset, by K: SNR of theta and of phi, bias of the bound in nats, and ESS."""
+    """The sliders' numbers: SNR of theta and phi, the bound's bias in nats, and ESS, each by K."""
     return {
         "counts": ALL_COUNTS,
         "offsets": OFFSETS,

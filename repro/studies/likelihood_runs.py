@@ -34,7 +34,7 @@ STREAM = [0]  # of all random numbers, so that every model meets the same binari
 
 
 class Sandwich(NamedTuple):
-    """The mean distance of both bounds on simulated images, and its standard error, in nats."""
+    """The mean distance of AIS's upper and lower bound on simulated images, in nats."""
 
     temperatures: int
     width: float
@@ -82,7 +82,7 @@ def _model_of(record: Record, data: str | Path | None) -> Autoencoder:
 
 
 def sandwiches(model: Autoencoder) -> list[Sandwich]:
-    """Both bounds on simulated images, with more and more temperatures until they are close."""
+    """Measure the bounds' distance with more and more temperatures until it is below ``WIDEST``."""
     x, z = annealing.simulated(model, SIMULATED, STREAM)
     tried = []
     for temperatures in TEMPERATURES:
@@ -101,7 +101,7 @@ def sandwiches(model: Autoencoder) -> list[Sandwich]:
 def likelihoods(
     model: Autoencoder, images: Tensor, temperatures: int, tell: scores.Done = scores.silent
 ) -> dict[str, np.ndarray]:
-    """Values of each image [n] under a model of one run, in nats, float32."""
+    """Measure AIS's log p(x), log p-hat, IWAE-64 and the ELBO of each image: [n] by name, nats."""
 
     def noise(what: str):
         return Streams(STREAM, f"likelihood: {what}", model.device).normal

@@ -42,7 +42,7 @@ DRAWN_DEVIATIONS = 4.5  # of the posterior and of q, whichever reaches further
 
 @torch.no_grad()
 def samples_of_prior(model: Autoencoder) -> Tensor:
-    """The first run's means of pixels at ``PRIOR_SAMPLES`` draws of the prior: [n, pixels]."""
+    """The decoder's means [n, pixels] at ``PRIOR_SAMPLES`` draws of the prior, of the first run."""
     z = torch.randn(1, PRIOR_SAMPLES, model.shape.latent, generator=generator(0, "pictures"))
     return model.decoder(z).sigmoid()[0]
 
@@ -62,7 +62,7 @@ def traversal(model: Autoencoder, images: Tensor) -> Tensor:
 
 
 def in_the_plane(layout: Layout, images: Tensor, seed: int = 0) -> Autoencoder:
-    """A model with two latent variables, trained on images [n, pixels] by ``plain_step``."""
+    """Train a model with two latent variables on images [n, pixels], by ``plain_step``."""
     model = Autoencoder(Architecture(PLANE_HIDDEN, 2), [seed])
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     order = generator(seed, "pictures: order")
@@ -132,7 +132,7 @@ def _log_normal(z: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
 
 
 def make_pictures(archive: Archive, data: str | Path | None) -> Path:
-    """Write samples of the prior, steps along a latent unit, and posteriors in the plane.
+    """Make and write samples of the prior, traversals of a latent unit, and 2-D posteriors.
 
     The first two are of the report's models on MNIST and of ours on Omniglot.
     """

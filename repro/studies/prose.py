@@ -40,7 +40,7 @@ TRAININGS = {  # as pages name them
 
 @dataclass(frozen=True)
 class Numbers(Evidence):
-    """Numbers that the book's prose may ask; two are equal if their records and code are."""
+    """The numbers that pages of the book ask for; two are equal if records and code are."""
 
     fingerprint: str = field(init=False)
 
@@ -60,35 +60,36 @@ class Numbers(Evidence):
         return {"results": self.results, "fingerprint": self.fingerprint}
 
     def fact(self, name: str, *asked: object) -> object:
-        """What a function of a study says of the archive: "stacks.energy" is a number or words."""
+        """Call a study's function of the archive: "stacks.energy" gives a number or words."""
         study, function = name.split(".")
         module = importlib.import_module(f"repro.studies.{study}")
         return getattr(module, function)(self.archive, *asked)
 
     def cell(self, table: str, row: str, column: str, digits: int = 2) -> Estimate:
-        """A cell of a table beside the records: of a curve, or of a setting and a method."""
+        """A cell of an archive's table; ``row`` is a curve, or "setting method"."""
         found = self.archive.table(table)[0]
         names = found.curve if "curve" in found else found.setting + " " + found.method
         (value,) = found[names == row][column]
         return Estimate(value, digits=digits)
 
     def range_over(self, table: str, quantity: str, setting: str = "", digits: int = 2) -> str:
-        """From the lowest to the highest of a quantity over a table beside the records.
+        """The range of ``quantity`` over the rows of an archive's table, as text.
 
-        It may be calculated, "rise / predicted"; and over one setting's rows alone.
+        It may be an expression, "rise / predicted". Rows are those of settings that begin with
+        ``setting``.
         """
         found = self.archive.table(table)[0]
         of_setting = found.setting.str.startswith(setting)
         return from_to(found[of_setting].eval(quantity), digits)
 
     def design(self, table: str, name: str) -> int:
-        """A number of a table's design, from its provenance."""
+        """The number ``name`` in the provenance of a table, such as its batches."""
         return self.archive.table(table)[1][name]
 
     # One setting
 
     def value(self, setting: str, method: str, metric: str, whose: str = "weights"):
-        """A metric with its error; ``ssim_on_omniglot`` is on whichever version was measured."""
+        """The mean of ``metric`` over seeds; ``ssim_on_omniglot`` is on the version measured."""
         everyone = self.runs(setting, whose=whose)
         runs = [r for r in everyone if r.experiment.method == method]
         names = (name for r in runs for name in r.metrics if name.startswith(metric))
@@ -104,19 +105,19 @@ class Numbers(Evidence):
     # While training goes on
 
     def after(self, setting: str, method: str, epoch: int):
-        """IWAE-64 of our short run with seed 0 after an epoch."""
+        """IWAE-64 of our run in the short profile with seed 0 after ``epoch`` epochs."""
         runs = [r for r in self.runs(setting, method, "short") if r.experiment.seed == 0]
         values = [r.curve.set_index("epoch").iwae_64.get(epoch) for r in runs]
         return Estimate(values[0]) if values and values[0] is not None else NOT_RUN
 
     def gain_of_size(self, method: str, metric: str):
-        """The larger model's lead over the reference model: the released weights, paired."""
+        """The larger model's ``metric`` minus the reference model's, in the released weights."""
         larger = self.runs("mnist-larger", method)
         reference = self.runs("mnist-reference", method)
         return evidence.difference(self.archive, larger, reference, metric)
 
     def faster(self, method: str, epoch: int):
-        """The larger model's lead in IWAE-64 after as many epochs: our runs, seed 0."""
+        """The larger model's IWAE-64 minus the reference model's after ``epoch``: ours, seed 0."""
         larger = self.after("mnist-larger", method, epoch)
         reference = self.after("mnist-reference", method, epoch)
         return larger - reference if larger and reference else NOT_RUN
@@ -128,33 +129,33 @@ class Numbers(Evidence):
         return FIGURE4[name]
 
     def value_at_beta(self, method: str, beta: float, metric: str = "iwae_64"):
-        """A metric of our run with this beta, fixed (``ciwae``) or at the start."""
+        """The mean of ``metric`` over our runs with this beta, fixed (``ciwae``) or initial."""
         used = self.archive.select("figure4").used
         return _over_seeds(figure4.by_beta(used, method).get(beta, []), metric, used)
 
     def chosen(self, metric: str = "iwae_64", method: str = "ciwae-chosen"):
-        """A metric of our runs that choose their beta."""
+        """The mean of ``metric`` over our runs that choose their beta during training."""
         return over_seeds(figure4.chosen_betas(self.archive, method), metric)
 
     def changed_by_training(self, metric: str) -> str:
-        """The standard deviation that other trainings of ours give a difference from IWAE."""
+        """The range, over methods, of ``training_noise`` of our differences from IWAE."""
         others = ("piwae", "miwae", "ciwae")
         noises = [evidence.training_noise(self.archive, m, "iwae", metric) for m in others]
         return from_to([noise.sd for noise in noises])
 
     def changed_in_the_paper(self, metric: str) -> Estimate:
-        """The same of the paper's runs, which is borrowed for the released models."""
+        """The ``training_noise`` of the paper's MIWAE minus IWAE, used for released models."""
         asked = ("miwae", "iwae", metric)
         return Estimate(evidence.training_noise(self.archive, *asked, released=True).sd)
 
     # Bounds and estimators
 
     def trained(self, bound: str, metric: str, where: str = "both"):
-        """A metric of a bound under an estimator, "iwae drep"; ``where`` is in ``TRAININGS``."""
+        """The mean of ``metric`` of a bound, as "iwae drep", in the runs ``TRAININGS[where]``."""
         return EstimatorRuns(self.archive, TRAININGS[where]).value(bound, metric)
 
     def trained_apart(self, a: str, b: str, metric: str, where: str = "both"):
-        """The metric of ``a`` minus that of ``b``, each a bound and an estimator."""
+        """The metric of ``a`` minus that of ``b``, each a bound as "iwae drep"."""
         return EstimatorRuns(self.archive, TRAININGS[where]).apart(a, b, metric)
 
     def share_closed(self, a: str, b: str, target: str, metric: str, where: str = "both"):
@@ -175,7 +176,7 @@ class Numbers(Evidence):
         return str(DEVICE_COSTS[kind].watts)
 
     def length(self, exhibit: str) -> str:
-        """The length of our runs of an exhibit, in words."""
+        """The profile, epochs and number of seeds of our runs in a table or figure, in words."""
         selection = self.archive.select(exhibit)
         used, missing = selection
         if not used:
@@ -188,25 +189,25 @@ class Numbers(Evidence):
         return f"{said}, with {plural(len(missing), 'run')} still to come" if missing else said
 
     def pooled(self, method: str, metric: str, whole: bool = True):
-        """The mean of all comparisons with IWAE in the reference model, of whole trainings."""
+        """The pooled difference from IWAE in the reference model; if ``whole``, of long runs."""
         found = claims.differences_from_iwae(self, metric, (method,), SETTINGS)
         counting = [d for d in found if d.source.whole or not whole]
         mine = claims.by_kind(counting).get(f"{method.upper()} with the reference model", [])
         return pooled(mine) if len(mine) > 1 else NOT_RUN
 
     def correction(self, part: str) -> str:
-        """A part of ``claims.correction``; what is no count is rounded up."""
+        """A field of ``claims.correction`` as text; a number that is no count is rounded up."""
         value = getattr(claims.correction(self), part)
         return rounded_up(value) if isinstance(value, float) and value else str(value)
 
     def count_of_claims(self) -> str:
-        """The number of claims, and of those that came to each outcome."""
+        """The number of claims, and the number with each outcome, in words."""
         outcomes = Counter(verdict.outcome for verdict in claims.judged(self).values())
         parts = [f"{count} × *{outcome}*" for outcome, count in outcomes.most_common()]
         return f"{outcomes.total()} claims ({', '.join(parts)})"
 
     def claims(self) -> str:
-        """The claims table, in Markdown."""
+        """The claims with their verdicts, in Markdown."""
         return claims.as_markdown(self)
 
 

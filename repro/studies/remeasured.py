@@ -42,7 +42,7 @@ FROM_PDF = "the vectors of Figure 4 in the report's PDF"
 
 
 def released_model(e: Experiment, data: str | Path | None, device: str) -> Autoencoder:
-    """The model with the report's released weights of a run."""
+    """The model of experiment ``e`` with the report's released weights."""
     model = model_of(e, released_files.released_weights(e, data)).to(device)
     model.prepare = fastest()
     return model
@@ -51,7 +51,7 @@ def released_model(e: Experiment, data: str | Path | None, device: str) -> Autoe
 def remeasure(
     e: Experiment, archive: Archive, data: str | Path | None = None, device: str = "auto"
 ) -> Record:
-    """Measure the report's released weights of a run with this project's evaluation; record it."""
+    """Evaluate the report's released weights of ``e`` as we evaluate ours, and write a record."""
     code = code_and_date()
     begun = time.monotonic()
     device = pick_device(device)
@@ -80,7 +80,7 @@ def remeasure(
 def write_table(
     name: str, archive: Archive, data: str | Path | None = None, device: str = "auto"
 ) -> None:
-    """Write a table in ``MEASURED`` of the released logs or models, unless it is there."""
+    """Measure the table ``name`` of ``MEASURED`` from released logs or models, unless it exists."""
     if archive.table_path(name).exists():
         return
     rows_of, kind = MEASURED[name]
@@ -145,7 +145,7 @@ def log_checkpoint(e: Experiment, data: str | Path | None = None) -> Iterator[di
     From its log:
 
     - ``continued``: the log has a line too many, the mark of a training that was continued. Its
-      best was then chosen anew, and is not told.
+      best was then chosen anew, and is not given here.
     - ``slope``, ``slope_se``: of log p-hat over the last eighth of the epochs, in nats per 1000
       epochs.
     - ``best_epoch``: that of the highest ``choice``; ``log_px_there`` and ``log_px_end``: log p-hat
@@ -230,7 +230,7 @@ def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> Iterato
 
 
 def iwae_64_by_drawer(e: Experiment, data: str | Path | None, device: str) -> Iterator[dict]:
-    """IWAE-64 of released Omniglot weights by drawer, on the drawings of each third character."""
+    """IWAE-64 of released Omniglot weights for each person who drew, on every third character."""
     model = released_model(e, data, device)
     dataset = datasets.load(OMNIGLOT, data)
     for split, drawers in datasets.DRAWERS.items():
@@ -285,7 +285,7 @@ def figure4_parabolas(folder: str | Path | None = None) -> pd.DataFrame:
 
 
 def sum_up_figure4(archive: Archive, data: str | Path | None) -> None:
-    """Write what the two curves of the report's Figure 4 are, unless it is there."""
+    """Write the table of ``figure4_parabolas``, unless it exists."""
     if archive.table_path("figure4").exists():
         return
     try:

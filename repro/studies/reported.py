@@ -109,7 +109,7 @@ REMEASURED = THE_REPORT._replace(who="the report's weights", where="measured aga
 
 
 def everybody(archive: Archive) -> dict[Publication, dict[str, Estimate]]:
-    """All the numbers: the paper's, the report's as printed and measured again, and others'."""
+    """Values of log p-hat on MNIST by publication, and of the report's weights measured again."""
     found = {
         THE_PAPER: for_methods(TABLE1["paper"]["reference"]["log_px"]),
         THE_REPORT: for_methods(TABLE1["report"]["reference"]["log_px"]),
@@ -123,7 +123,7 @@ def everybody(archive: Archive) -> dict[Publication, dict[str, Estimate]]:
 
 
 def table_of_others(archive: Archive) -> str:
-    """A Markdown table with a row for each source."""
+    """A Markdown table of published values of log p-hat on MNIST, a row for each publication."""
     lines = ["| who | log p̂(x) of | differs from the paper in |", "|---|---|---|"]
     for source, values in everybody(archive).items():
         shown = ", ".join(f"{method} {log_px}" for method, log_px in values.items())

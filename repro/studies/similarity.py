@@ -37,13 +37,13 @@ SPREAD = "SSIM ± standard deviation over the test images"
 
 
 def ssim_on(record: Record, tested: str) -> dict[str, float] | None:
-    """A record's SSIM on a dataset; None if it was not tested there."""
+    """A record's SSIM on the dataset ``tested``; None if it was not tested on that."""
     own = record.experiment.dataset == tested
     return record.metrics.get("ssim" if own else f"ssim_on_{tested}")
 
 
 def ssim_spread(runs: Sequence[Record], tested: str):
-    """SSIM on a dataset: means over seeds of the mean and of the standard deviation over images."""
+    """SSIM on the dataset ``tested``: mean and standard deviation over images, means over seeds."""
     values = list(filter(None, (ssim_on(r, tested) for r in runs)))
     if not values:
         return NOT_RUN
@@ -76,7 +76,7 @@ def table2(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
 
 
 class SsimVerdict(StrEnum):
-    """The verdict on a printed SSIM."""
+    """The possible verdicts on an SSIM value that the report prints."""
 
     CONFIRMED = "confirmed"
     CHECKPOINT = "fits best checkpoint"
@@ -84,7 +84,7 @@ class SsimVerdict(StrEnum):
 
 
 class Comparison(NamedTuple):
-    """A printed SSIM, the last epoch's (None if not measured), and the best checkpoint's."""
+    """A printed SSIM, that of the released weights of the last epoch, and the best checkpoint's."""
 
     printed: Estimate
     again: Estimate | None
@@ -104,7 +104,7 @@ class Comparison(NamedTuple):
 
 
 def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
-    """Every printed SSIM beside the released weights', by exhibit and method."""
+    """Every printed SSIM beside the released weights', by title of table or figure, and method."""
     best = best_checkpoints(archive)
     found = {}
     for exhibit, trained, tested, printed in SSIM:
@@ -120,7 +120,7 @@ def comparisons(archive: Archive) -> dict[str, dict[str, Comparison]]:
 
 
 def compared(archive: Archive, title_prefix: str) -> list[Comparison]:
-    """The comparisons of the exhibits whose title starts so."""
+    """The comparisons of SSIM in tables and figures whose title has the ``title_prefix``."""
     rows = [row for title, row in comparisons(archive).items() if title.startswith(title_prefix)]
     return [c for row in rows for c in row.values()]
 
@@ -140,7 +140,7 @@ def best_checkpoints(archive: Archive) -> dict[tuple[str, str, str], Estimate]:
 
 
 def ssim_of_checkpoint(archive: Archive, dataset: str, method: str) -> Estimate:
-    """SSIM of the checkpoint called best, on its own dataset; ± standard deviation."""
+    """SSIM of the checkpoint that the released code calls best, on the dataset it trained on."""
     return best_checkpoints(archive)[dataset, method, "ssim"]
 
 
@@ -164,7 +164,7 @@ def highest_logged(archive: Archive, score: str) -> Estimate:
 
 
 def verdicts(archive: Archive, title_prefix: str) -> list[SsimVerdict]:
-    """The verdicts on all measured values of the exhibits whose title starts so."""
+    """The verdicts on printed SSIM in tables and figures whose title has the ``title_prefix``."""
     return [c.verdict for c in compared(archive, title_prefix) if c.verdict]
 
 

@@ -1,4 +1,4 @@
-"""The cost of our runs, and of stacks of them on a GPU, beside the model of costs."""
+"""The cost of our runs, and of stacks, runs trained side by side, beside ``training.costs``."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ LEAST_SECONDS = 60.0  # of a stack that is compared: a record gives a run's seco
 
 
 class Stack(NamedTuple):
-    """Runs that were trained side by side, and the seconds that this took and should have."""
+    """Runs that were trained side by side, with the seconds of training, measured and expected."""
 
     records: tuple[Record, ...]
     measured: float
@@ -23,7 +23,7 @@ class Stack(NamedTuple):
 
 
 def stacks_on_gpu(archive: Archive) -> list[Stack]:
-    """The stacks that were trained on a GPU in TensorFloat-32, from the smallest on.
+    """The stacks that were trained on a GPU in TensorFloat-32, in order of their size.
 
     A record holds its share of the stack's time. So the records of one stack agree in that share,
     in their code and in what stacked runs share.
@@ -54,7 +54,7 @@ def _stack_of(record: Record) -> tuple:
 
 
 def table_of_costs(archive: Archive) -> str:
-    """Each stack, what it took and what the model of costs says, in Markdown."""
+    """A Markdown table of each stack's training time, measured and by the model of costs."""
     lines = [
         "| runs | epochs | dataset | minutes | expected | error |",
         "|---|---|---|---|---|---|",
@@ -75,7 +75,7 @@ def largest_error(archive: Archive) -> str:
 
 
 def minutes(archive: Archive, exhibit: str) -> str:
-    """The time that the training of an exhibit's runs took, all together.
+    """The total time that the runs of a table or figure took to train, as text.
 
     >>> minutes(Archive(), "figure2")
     '6.5 minutes'
@@ -85,7 +85,7 @@ def minutes(archive: Archive, exhibit: str) -> str:
 
 
 def compute(archive: Archive) -> str:
-    """Hours of training and evaluation behind our own records, and what they ran on."""
+    """Text on the hours of training and evaluation of all our records, and on the devices."""
     ours = _our_records(archive)
     if not ours:
         return "no runs yet"
@@ -95,7 +95,7 @@ def compute(archive: Archive) -> str:
 
 
 def energy(archive: Archive) -> str:
-    """The most that our own records can have cost, in kWh."""
+    """An upper bound of the energy that all our records took, in kWh."""
     watt_hours = 0
     for record in _our_records(archive):
         kind = "cuda" if "NVIDIA" in record.provenance.device else "cpu"

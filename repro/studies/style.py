@@ -1,4 +1,4 @@
-"""One look for all figures: colours, markers, and what stands underneath."""
+"""The common style of all figures: colours, markers, axes, legends and captions."""
 
 import contextlib
 import textwrap
@@ -58,9 +58,9 @@ def as_vectors() -> None:
 
 @contextlib.contextmanager
 def styled(frame: bool = False):
-    """Our theme for a function that draws, with a frame around images if they are drawn.
+    """Apply the project's theme while a function draws; ``frame`` is for images.
 
-    Its figure is arranged, and closed, or notebooks show it twice.
+    Its figures get a constrained layout, and are closed, or notebooks would show them twice.
     """
     import matplotlib.pyplot as plt
     import seaborn as sns
@@ -79,16 +79,17 @@ def styled(frame: bool = False):
 
 
 def subplots(rows: int, columns: int, size: tuple[float, float], **how):
-    """A figure of this size in inches, and its axes [rows, columns]."""
+    """Make a figure of ``size`` in inches, and its axes [rows, columns]."""
     import matplotlib.pyplot as plt
 
     return plt.subplots(rows, columns, figsize=size, squeeze=False, **how)
 
 
 def faceted(data: pd.DataFrame, size: tuple[float, float], x: str, y: str, line=(), **facets):
-    """A panel of ``lines`` for each value of a column (``col``) of a tidy frame, or of two.
+    """Draw ``lines`` in a panel for each value of a column (``col``) of a tidy frame, or of two.
 
-    Titles are the values. Returns seaborn's FacetGrid, whose ``axes_dict`` finds a panel.
+    Titles are the values; ``line`` holds further arguments of ``lines``. Returns seaborn's
+    FacetGrid, whose ``axes_dict`` finds a panel.
     """
     import seaborn as sns
 
@@ -100,10 +101,10 @@ def faceted(data: pd.DataFrame, size: tuple[float, float], x: str, y: str, line=
 
 
 def lines(data: pd.DataFrame, x: str, y: str, ax=None, opened=OPEN, color=None, **words) -> None:
-    """A line for each method of a tidy frame; an ``Estimate`` has a bar of a standard error.
+    """Draw a line for each method in a tidy frame; an ``Estimate`` gets a standard error's bar.
 
-    Where a column ``open`` is true, the line has open marks, or what ``opened`` says. Other words
-    are seaborn.lineplot's; they may replace those ``BY_METHOD``.
+    Where a column ``open`` is true, the line has open marks, or what ``opened`` says. Other
+    arguments are seaborn.lineplot's; they may replace those in ``BY_METHOD``.
     """
     import seaborn as sns
 
@@ -128,7 +129,7 @@ def _with_ends(data: pd.DataFrame, y: str) -> pd.DataFrame:
 
 
 def each_in_its(column: str, looks: Mapping[str, dict]) -> dict:
-    """seaborn's words for a line of each value of a column in its look."""
+    """Arguments of seaborn for lines by the values of ``column``, in the colours of ``looks``."""
     return {
         "hue": column,
         "style": column,
@@ -148,12 +149,12 @@ BY_METHOD = each_in_its("method", {method: look(method) for method in COLOURS})
 
 
 def whole_epochs(ax) -> None:
-    """Ticks at whole epochs only."""
+    """Put ticks of the x axis at whole epochs only."""
     ax.xaxis.get_major_locator().set_params(integer=True)
 
 
 def plain_ticks(ax, *leading: int) -> None:
-    """A logarithmic axis of y with ticks at these leading digits alone, as plain numbers."""
+    """Make the y axis logarithmic, with plain ticks at numbers with these ``leading`` digits."""
     ax.set(yscale="log")
     ax.yaxis.get_major_locator().set_params(subs=leading)
     ax.yaxis.set_major_formatter("{x:g}")
@@ -161,38 +162,38 @@ def plain_ticks(ax, *leading: int) -> None:
 
 
 def counts_below(ax, counts: Sequence[int]) -> None:
-    """A logarithmic axis of x with ticks at these counts alone."""
+    """Make the x axis logarithmic, with ticks at ``counts`` alone."""
     ax.set(xscale="log")
     ax.set_xticks(counts, counts)
     ax.minorticks_off()
 
 
 def entries(named: Mapping[str, dict]) -> list:
-    """Entries of a legend: lines by their names."""
+    """Make a legend's entries: lines with the names and properties in ``named``."""
     from matplotlib.lines import Line2D
 
     return [Line2D([], [], label=name, **line) for name, line in named.items()]
 
 
 def titled(titles: Mapping[str, str]) -> dict[str, dict]:
-    """The looks of methods by their titles."""
+    """Colours and markers of methods by title, for ``entries``."""
     return {title: look(method) for method, title in titles.items()}
 
 
 def legend_above(figure, named: Mapping[str, dict]) -> None:
-    """One legend for the figure: lines by their names, side by side."""
+    """Add one legend above the whole figure, for the lines in ``named``, side by side."""
     figure.legend(handles=entries(named), loc="outside upper center", ncols=len(named))
 
 
 def with_conditions(figure, ours: Sequence[Record], error: str | None = OVER_IMAGES):
-    """The figure with what our runs are underneath."""
+    """Write the conditions of our runs below the figure, and return it."""
     text = textwrap.fill(f"Ours: {conditions(ours, error)}", 125)
     figure.supxlabel(text, fontsize=8, x=0.01, ha="left")
     return figure
 
 
 def tiled(images: np.ndarray) -> np.ndarray:
-    """Pictures [row, column, ...] as one: [height, width], or with three colours at the end."""
+    """Tile pictures [row, column, ...] into one: [height, width], or [height, width, 3]."""
     rows, columns, *shape = images.shape
     pictures = images.reshape(rows, columns, *picture_shape(shape))
     if pictures.shape[-1] not in CHANNELS:
@@ -204,7 +205,7 @@ def tiled(images: np.ndarray) -> np.ndarray:
 
 @styled()
 def nothing():
-    """A figure that says that there is nothing to draw."""
+    """Draw a placeholder, a figure that says that there is nothing to draw."""
     figure, ((ax,),) = subplots(1, 1, (8, 1))
     ax.set_axis_off()
     ax.text(0.5, 0.5, "nothing of this has been run yet", ha="center", va="center")
@@ -212,7 +213,7 @@ def nothing():
 
 
 def save(figure, path: Path) -> Path:
-    """Write the figure as SVG or PNG, with nothing that changes from one day to the next."""
+    """Write the figure as SVG or PNG, without the date, and return the path."""
     import matplotlib.pyplot as plt
 
     metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else {"Software": None}

@@ -103,10 +103,10 @@ def differences_in_table1(profile: str = "best", archive: AnyArchive = None) -> 
 def paired_differences(
     archive: Archive, shown: Sequence[Record], settings: Sequence[tuple[str, str]] | None = None
 ) -> pd.DataFrame:
-    """Differences between methods that share data, binarisation and noise.
+    """Differences between methods in the records ``shown``, which share data and binarisation.
 
-    Their errors count what other trainings would change, which ``archive`` tells. ``settings`` are
-    pairs of a dataset's family and a model; by default those shown.
+    Errors include the variation between trainings, from the records in ``archive``. ``settings``
+    are pairs of a dataset's family and a model; by default those of the records.
 
     >>> released = Archive().released_of("mnist", "larger")
     >>> shown = paired_differences(Archive(), released)
@@ -160,7 +160,7 @@ def metrics(shown: Sequence[Record]) -> pd.DataFrame:
 
 
 def sources(exhibit: str, profile: str = "best", archive: AnyArchive = None) -> None:
-    """In a notebook: where an exhibit's numbers come from, and commands for what is missing."""
+    """Display in a notebook the records behind a table or figure, and commands for missing ones."""
     from IPython.display import display
 
     archive = Archive.of(archive)

@@ -1,7 +1,7 @@
 """Likelihoods of the generative networks that hardly depend on the inference networks.
 
-``likelihood_runs`` measures them. Methods are compared image by image, and it is seen what a lead
-in log p-hat owes to the proposal.
+``likelihood_runs`` measures them. Methods are compared image by image, and the part of a difference
+in log p-hat that is due to the proposal q is measured.
 
 ``expected_likelihoods.csv`` was written before any difference between methods was measured. It says
 between what bounds, in nats, a method's distance to IWAE is expected: to IWAE with its usual
@@ -40,13 +40,13 @@ CAPTION = (
 
 
 def name_of(record: Record) -> str:
-    """The name of a model's likelihoods among the arrays of an archive."""
+    """The name under which an archive keeps the likelihoods of a record's model."""
     e = record.experiment
     return f"likelihood/{e.profile}-{e.setting_folder}-{e.name}"
 
 
 def measurable(archive: Archive) -> list[Record]:
-    """The records whose weights are kept or were released: long trainings first."""
+    """The records of models whose weights are kept or were released, longest trainings first."""
     found = [r for r in archive.records("full") if (r.path / WEIGHTS).exists()]
     found += archive.released.values()
     return found + [r for r in archive.records("short") if (r.path / WEIGHTS).exists()]
@@ -61,26 +61,26 @@ class Measured(NamedTuple):
 
     @property
     def source(self) -> str:
-        """Who trained it, and for how long if we did."""
+        """Text on who trained the model: "released", or "ours" with the number of epochs."""
         e = self.record.experiment
         return "released" if e.profile == "published" else f"ours, {e.epochs} epochs"
 
     @property
     def place(self) -> tuple[str, str]:
-        """Its setting and source, within which methods are compared."""
+        """Titles of the setting (dataset and model) and the source; methods are compared within."""
         return SETTING_TITLES[self.record.experiment.setting], self.source
 
     def of_images(self, name: str, minus: str = "") -> np.ndarray:
-        """A value of each image, or the difference of two."""
+        """The values ``name`` of each image, [n], minus the values ``minus`` if given."""
         return self.values[name] - self.values[minus] if minus else self.values[name]
 
     def mean(self, name: str, minus: str = "") -> Estimate:
-        """The mean of ``of_images``."""
+        """The mean over images of ``of_images(name, minus)``, with its standard error."""
         return Estimate.mean_of(self.of_images(name, minus), ErrorOf.IMAGES)
 
 
 def measured(archive: AnyArchive) -> list[Measured]:
-    """The models that have been measured, in the order of Table 1 within each source."""
+    """The models with measured likelihoods, in the order of Table 1 within each source."""
     archive = Archive.of(archive)
     found = measured_of(archive, measurable(archive))
     places = list(dict.fromkeys(m.place for m in found))
@@ -93,7 +93,7 @@ def measured(archive: AnyArchive) -> list[Measured]:
 
 
 def measured_of(archive: Archive, runs: Iterable[Record]) -> list[Measured]:
-    """The records among ``runs`` that have been measured."""
+    """The likelihoods of those of the records ``runs`` whose models were measured."""
     found = []
     for record in runs:
         if archive.arrays_path(name_of(record)).exists():
@@ -102,9 +102,9 @@ def measured_of(archive: Archive, runs: Iterable[Record]) -> list[Measured]:
 
 
 def networks_apart(archive: Archive, a: Sequence[Record], b: Sequence[Record]):
-    """The difference of generative networks in log p(x), over the seeds measured of both.
+    """The mean difference in log p(x) of runs ``a`` minus ``b``, over the seeds measured in both.
 
-    Image by image, with a standard error over images; NOT_RUN if there are no such seeds.
+    The standard error is over images; NOT_RUN if there are no such seeds.
     """
     first, second = _ais_by_seed(archive, a), _ais_by_seed(archive, b)
     differences = [first[seed] - second[seed] for seed in first if seed in second]
@@ -118,7 +118,7 @@ def _ais_by_seed(archive: Archive, runs: Sequence[Record]) -> dict[int, np.ndarr
 
 
 def beside_iwae(archive: AnyArchive) -> list[tuple[Measured, Measured]]:
-    """Each model with the IWAE, under its usual estimator, of the same setting and source."""
+    """Pairs of a model and the IWAE, under ``rep``, of the same setting, source and seed."""
     found = measured(archive)
     usual = {}
     for m in found:
@@ -130,9 +130,9 @@ def beside_iwae(archive: AnyArchive) -> list[tuple[Measured, Measured]]:
 
 
 def lead(a: Measured, b: Measured, name: str, minus: str = "") -> Estimate:
-    """The mean over images of a value of ``a`` minus that of ``b``.
+    """The mean over images of ``of_images(name, minus)`` of model ``a`` minus that of ``b``.
 
-    In "log_px" minus "ais" it is the proposal's part of a lead in log p-hat.
+    With "log_px" minus "ais" it is the part of a difference in log p-hat that is due to q.
     """
     return Estimate.mean_of(a.of_images(name, minus) - b.of_images(name, minus), ErrorOf.IMAGES)
 
@@ -223,7 +223,9 @@ def _table(rows: dict, archive: AnyArchive, what: str) -> pd.DataFrame:
 
 
 def cell(archive: Archive, setting: str, method: str, column: str, whose: str = "ours"):
-    """A cell of ``likelihood_table`` or ``lead_table``; NOT_RUN if it was not measured.
+    """The cell of ``likelihood_table`` or ``lead_table`` for a setting, method, column and source.
+
+    ``whose`` is "ours" or "released"; the result is NOT_RUN if the model was not measured.
 
     >>> print(cell(Archive(), "mnist-larger", "VAE", "by AIS", "released"))
     −1.73 ± 0.11
@@ -237,13 +239,13 @@ def cell(archive: Archive, setting: str, method: str, column: str, whose: str = 
 
 
 def slack(archive: Archive, family: str) -> str:
-    """The distances of log p-hat from log p(x) over the models of a dataset: lowest to highest."""
+    """The range, over a dataset's models, of mean log p(x) by AIS minus log p-hat."""
     mine = [m for m in measured(archive) if m.record.experiment.family == family]
     return from_to([m.mean("ais", "log_px").value for m in mine])
 
 
 def widest_sandwich(archive: Archive) -> str:
-    """The largest distance between the bounds on a model's own images."""
+    """The largest mean distance of the AIS bounds, over models, on images that they simulate."""
     widths = [m.provenance["sandwiches"][-1]["width"] for m in measured(archive)]
     return number(max(widths)) if widths else str(NOT_RUN)
 

@@ -18,7 +18,7 @@ DECODER = 1
 
 
 def vae_and_iwae(log_w: Tensor, beta: Tensor) -> Tensor:
-    """The VAE's bound of the first sample and IWAE's of the others, weighed by beta.
+    """CIWAE as released: beta times the VAE's bound of the first sample, 1 - beta IWAE's of others.
 
     [..., 1, 1 + K, batch] -> [..., batch].
     """
@@ -39,11 +39,11 @@ class ProgramAsReleased(Program):
 
     @property
     def beta(self) -> Tensor:
-        """Beta, with nothing to keep it between 0 and 1."""
+        """The weight of the VAE's bound, [run]; a learned one may leave the interval [0, 1]."""
         return torch.where(self.learns, self.beta_parameter, self.fixed_beta)
 
     def update(self, x: Tensor) -> Tensor:
-        """Update on the binary batch x [run, batch, pixels]; returns the loss, [run]."""
+        """Update the run on the binary batch x [run, batch, pixels]; return the loss, [run]."""
         (e,) = self.experiments
         if e.method == "piwae":
             of_encoder = self._ascend(x, miwae, e.M, e.K, only=ENCODER)

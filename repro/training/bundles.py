@@ -1,4 +1,4 @@
-"""Bundles of runs that share bounds, and the cotangents of all runs as one function of tensors.
+"""Bundles: stacked runs that share bounds, M, K and estimator; the cotangents of all runs at once.
 
 Bounds see nothing but log-weights [run, T, batch], so their derivatives cost nothing beside a
 decoder. They cost calls: some two hundred small operations if automatic differentiation takes them
@@ -19,7 +19,7 @@ from repro.words.experiments import Experiment
 
 
 class Bundle(NamedTuple):
-    """``count`` runs, from ``first`` on, that share bounds, a layout and phi's estimator."""
+    """``count`` stacked runs, from number ``first`` on, that share bounds, M, K and estimator."""
 
     objective: Objective
     M: int
@@ -29,7 +29,7 @@ class Bundle(NamedTuple):
     count: int
 
     def part_of(self, per_run: Tensor) -> Tensor:
-        """The bundle's part of [run, ...]."""
+        """The rows of this bundle's runs in a tensor [run, ...]."""
         return per_run.narrow(0, self.first, self.count)
 
 
@@ -38,13 +38,13 @@ def _shared(e: Experiment) -> tuple:
 
 
 def side_by_side(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """The experiments in their order, except that those of one bundle follow its first."""
+    """Sort experiments so that those of one bundle are neighbours, otherwise in their order."""
     firsts = [_shared(e) for e in experiments]
     return sorted(experiments, key=lambda e: firsts.index(_shared(e)))
 
 
 def bundles_of(experiments: Sequence[Experiment]) -> tuple[Bundle, ...]:
-    """The bundles of experiments that lie side by side."""
+    """Group experiments that ``side_by_side`` has sorted into bundles."""
     bundles = []
     first = 0
     for shared, runs in groupby(experiments, _shared):
@@ -56,10 +56,11 @@ def bundles_of(experiments: Sequence[Experiment]) -> tuple[Bundle, ...]:
 
 @functools.cache
 def cotangents_of(bundles: tuple[Bundle, ...]) -> Callable[..., Cotangents]:
-    """Every run's ``cotangents``, of log w [run, T, batch] and three vectors [run].
+    """Make the function that gives every run's ``cotangents``, for the stacked runs in ``bundles``.
 
-    The vectors are a logit, whether beta is learned, and beta. A learned beta is the logit's
-    sigmoid, and the derivative is then at the logit; else it is zero.
+    It takes log w [run, T, batch] and three vectors [run]: beta's logit, whether beta is learned,
+    and beta. A learned beta is the logit's sigmoid, and the result's ``beta`` is then the
+    derivative at the logit; else it is zero.
     """
 
     def stacked(log_w: Tensor, logit: Tensor, learns: Tensor, fixed: Tensor) -> Cotangents:

@@ -1,6 +1,6 @@
-"""Time and memory of runs side by side on one device, from measured costs.
+"""Time and memory that stacked runs will take on a device, from measured costs.
 
-A scheduler needs to know them before a job begins.
+A cluster's scheduler needs to know them before a job begins.
 """
 
 from collections.abc import Sequence
@@ -41,10 +41,10 @@ def _size(e: Experiment) -> float:
 def log_weights_to_evaluate(
     e: Experiment, image_count: int, done: int = 0, at_milestones: bool = True
 ) -> int:
-    """Count the log-weights of test images that are still evaluated after ``done`` epochs.
+    """Count the log-weights of test images that are still to be evaluated after ``done`` epochs.
 
     T of each image in each evaluated epoch and at the end; those of log p-hat at the end, and of
-    some images at each milestone.
+    some images at each milestone, where a stage of the learning rate ends.
     """
     samples = PROFILES[e.profile].log_px_samples
     evaluated = [n for n in range(done + 1, e.epochs + 1) if is_evaluated(n)]
@@ -58,7 +58,7 @@ def log_weights_to_evaluate(
 
 @dataclass(frozen=True)
 class DeviceCosts:
-    """Costs of a stack of runs on a kind of device.
+    """Costs of a stack, runs that are trained side by side, on a kind of device.
 
     ``seconds_of_step`` is that of a stack of n runs of the reference model at 64 samples of 20
     images: a fixed part, and a part for each run. ``seconds_of_sample`` is that of one log-weight
@@ -73,7 +73,7 @@ class DeviceCosts:
     in_stacks: bool  # runs are trained side by side, which saves time
 
     def training(self, runs: Sequence[Experiment]) -> float:
-        """Seconds of the steps alone."""
+        """Seconds that the training steps of stacked ``runs`` take, without evaluations."""
         first = runs[0]
         train, _ = SIZES.get(first.dataset, SIZES["mnist"])
         steps = first.epochs * (train // first.batch_size)
@@ -82,7 +82,7 @@ class DeviceCosts:
         return steps * (of_stack + of_run * len(runs) * samples) * _size(first)
 
     def cost(self, runs: Sequence[Experiment]) -> "Cost":
-        """Time and memory of a stack of these runs."""
+        """Time and memory of a job that trains and evaluates stacked ``runs``."""
         first = runs[0]
         _, test = SIZES.get(first.dataset, SIZES["mnist"])
         size = _size(first)
@@ -102,7 +102,7 @@ DEVICE_COSTS = {  # measured; the chapter on clusters compares them with records
 
 
 class Cost(NamedTuple):
-    """Time and memory of a job."""
+    """Time and memory that a job takes."""
 
     seconds: float
     memory: float  # GB

@@ -17,13 +17,13 @@ MOST_VERSIONS = 64  # of one function, for as many sets of bounds, layouts and e
 
 @functools.cache
 def compiled(function: Callable) -> Callable:
-    """The function compiled by torch.compile, once for every shape that it meets."""
+    """Compile ``function`` by torch.compile, once for every shape that it meets."""
     return torch.compile(function, dynamic=False)
 
 
 @functools.cache
 def compiled_whole(function: Callable) -> Callable:
-    """The function compiled, or an error at its first call if a part of it cannot be."""
+    """Compile ``function`` as one graph; its first call raises if a part cannot be compiled."""
     settings = torch._dynamo.config
     limit = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"
     setattr(settings, limit, MOST_VERSIONS)  # the second before PyTorch 2.6
@@ -44,7 +44,7 @@ def fastest() -> Preparation:
 
 @dataclass(frozen=True)
 class Engine:
-    """A way to run a step: it may compile functions, and replay the step as a CUDA graph."""
+    """A way to run a training step: compiled or not, and replayed as a CUDA graph or not."""
 
     name: str
     compiles: bool = False
@@ -52,19 +52,19 @@ class Engine:
 
     @property
     def prepare(self) -> Preparation:
-        """Make a function of tensors ready to run."""
+        """The wrapper for functions of tensors: ``compiled`` or ``eager``."""
         return compiled if self.compiles else eager
 
     @property
     def compiles_small_operations(self) -> bool:
-        """True if Adam and the choice of a batch are compiled, too: a graph then launches less."""
+        """True if Adam and the choice of a batch are compiled, too: fewer kernels in the graph."""
         return self.compiles and self.graph
 
     def prepared_whole(self, function: Callable, example: Sequence) -> tuple[Callable, str]:
-        """A function that somebody else may have written, ready to run, and a remark.
+        """Compile ``function``, which may contain a user's code, as one graph; and a remark.
 
-        If the compiler cannot take all of it or gets other numbers, which ``example`` shows, it
-        runs as it is and the remark, else empty, says why.
+        If the compiler fails or gets other numbers on the arguments ``example``, the function is
+        returned as it is, and the remark, else empty, says why.
         """
         if not self.compiles:
             return function, ""
@@ -91,10 +91,10 @@ ENGINES = {  # from the simplest on; each falls back to the one before it, and "
 
 
 class Beside:
-    """A second stream of a GPU: work ``with beside:`` overlaps with what follows, until ``join``.
+    """A second CUDA stream: work ``with beside:`` overlaps with what follows, until ``join``.
 
-    Without a device, one thing follows another. Tensors that are used there must be kept until
-    ``join``, so that their memory is not given to something else.
+    Without a device, there is no overlap. Tensors that are used there must be kept until ``join``,
+    so that their memory is not reused.
     """
 
     def __init__(self, device: torch.device | None = None):
@@ -111,13 +111,13 @@ class Beside:
             torch.cuda.set_stream(self.first)
 
     def join(self) -> None:
-        """Let later work wait for the work of the second stream."""
+        """Make later work wait for the work of the second stream."""
         if self.stream is not None:
             self.first.wait_stream(self.stream)
 
 
 def leave_side_streams(device: torch.device) -> None:
-    """Make the device's own stream current again, as a capture that failed may not have done."""
+    """Make the default CUDA stream current again, after the capture of a graph has failed."""
     if device.type == "cuda":
         torch.cuda.set_stream(torch.cuda.default_stream(device))
 
@@ -153,7 +153,7 @@ def _near(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def first_cause(error: BaseException) -> str:
-    """The first of a chain of errors, in full."""
+    """Name and message of the first error in the chain of contexts that led to ``error``."""
     while error.__context__:
         error = error.__context__
     said = str(error).strip()

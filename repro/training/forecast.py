@@ -1,4 +1,4 @@
-"""The engine that trains, and the time that a training and its evaluations should take."""
+"""Choice of the engine, and an estimate of the time that training and evaluation will take."""
 
 import statistics
 import time
@@ -20,10 +20,10 @@ WORTH_COMPILING = 8e9  # steps times parameters, about five minutes: then compil
 
 
 def engine_for(e: Experiment, dataset: Dataset, device: str) -> str:
-    """The engine that ``auto`` is for runs like this one.
+    """The engine that ``auto`` stands for in runs like ``e``.
 
-    It goes by the length of the training, so that the same command takes the same engine however
-    busy the machine is.
+    On the CPU it depends on the length of the training alone, so that the same command takes the
+    same engine however busy the machine is.
     """
     if device != "cpu":
         return "compiled-graph"
@@ -37,7 +37,7 @@ def engine_for(e: Experiment, dataset: Dataset, device: str) -> str:
 class Trial(NamedTuple):
     """An engine that works, and the seconds that it takes for a step of all runs.
 
-    ``why`` gives the reason if it is not the one asked for; a ``remark`` names what it lacks.
+    ``why`` gives the reason if it is not the one asked for; ``remark`` says what is not compiled.
     """
 
     engine: str
@@ -53,7 +53,7 @@ def try_engines(
     engine: str = "eager",
     fallback: bool = True,
 ) -> Trial:
-    """Try ``engine``, and after it the simpler ones, on runs that are thrown away.
+    """Try ``engine``, and after it the simpler ones, on a few steps that are thrown away.
 
     Without ``fallback``, an engine that is not available raises ReproError.
     """
@@ -76,7 +76,7 @@ def try_engines(
 
 
 def seconds_of_step(program: Program, count: int = 1, rounds: int = 6) -> float:
-    """Median over rounds of ``count`` steps, after one round to warm up."""
+    """Median time of a step over ``rounds`` of ``count`` steps, after one round to warm up."""
     seconds = []
     for _ in range(rounds):
         begun = time.perf_counter()

@@ -23,13 +23,13 @@ LEASE = 60.0  # seconds; every process that shares a folder must have the same
 
 
 def lease_file(place: Path) -> Path:
-    """The file of the lease on the place of a record."""
+    """The file of the lease on ``place``, the folder of a record."""
     return place.with_name(f"unfinished-{place.name}.lock")
 
 
 @contextlib.contextmanager
 def held(places: Iterable[Path]) -> Iterator[Callable[[], bool]]:
-    """Hold the leases on ``places``, and yield a function that tells if one was lost since.
+    """Hold the leases on ``places``; yield a function that returns True if one has been lost.
 
     A lease is lost if this process slept for longer than ``LEASE`` and another took it. Raises
     ReproError if another process holds one.
@@ -57,7 +57,7 @@ def _give_back(lease: filelock.BaseFileLock, file: Path) -> None:
 
 
 def remove_left(places: Iterable[Path]) -> None:
-    """Remove the files of leases that no process holds."""
+    """Remove the lease files of ``places`` that no process holds."""
     for file in map(lease_file, places):
         if file.exists():
             with contextlib.suppress(filelock.Timeout, OSError), _lease(file).acquire(timeout=0):
@@ -97,7 +97,7 @@ def _acquire(lease: filelock.BaseFileLock, place: Path) -> None:
 
 @contextlib.contextmanager
 def one_gpu(device: str = "cuda") -> Iterator[None]:
-    """Let this process see one GPU, which no other process that asked has, until the end.
+    """Reserve one GPU for this process within the context, and hide the others from it.
 
     It must be called before CUDA is used. With one GPU, or none, or for another device, there is
     nothing to choose. Raises ReproError if all are taken.

@@ -43,7 +43,7 @@ CHECK_EVERY = 1.0  # seconds between two looks at the loss
 
 @dataclass
 class Fit:
-    """A training: its programs, a curve of each run, and its progress.
+    """A training of several runs: its programs, each run's learning curve, and its progress.
 
     A curve has a line for each epoch, with those columns of ``records.CURVE`` that were measured.
     """
@@ -56,15 +56,15 @@ class Fit:
     commits: list[str] = field(default_factory=list)  # of the code that trained, first to last
     engines: list[str] = field(default_factory=list)  # that trained, first to last
     devices: list[str] = field(default_factory=list)  # that trained, first to last
-    note: str = ""  # on the work between two steps
+    note: str = ""  # on the evaluation in progress, if any
 
     @property
     def experiments(self) -> list[Experiment]:
-        """The runs of all programs, one after the other."""
+        """The experiments of all programs, in the order of ``curves``."""
         return [e for program in self.programs for e in program.experiments]
 
     def goes_on(self, commit: str, engine: str, device: str) -> None:
-        """Note the code, engine and device that train from here on."""
+        """Record the commit, engine and device that train from here on, if they have changed."""
         now = (self.commits, commit), (self.engines, engine), (self.devices, device)
         for names, name in now:
             if names[-1:] != [name]:
@@ -82,12 +82,12 @@ class Fit:
 
     @property
     def losses(self) -> Tensor:
-        """Training loss of each step of this epoch and each run, [step, run]."""
+        """Training losses of this epoch's steps so far, [step, run]."""
         return torch.cat([p.losses[: self.step] for p in self.programs], 1)
 
 
 def make(experiments: Sequence[Experiment], dataset: Dataset, *how) -> Program:
-    """The program that trains these runs."""
+    """Make the program that trains ``experiments`` side by side; ``how`` is as of ``Program``."""
     first = experiments[0]
     kind = ProgramAsReleased if first.protocol == "released" else Program
     if own.is_own(first.model):
@@ -96,7 +96,7 @@ def make(experiments: Sequence[Experiment], dataset: Dataset, *how) -> Program:
 
 
 def alone(experiments: Sequence[Experiment], device: str | torch.device) -> bool:
-    """True if each run is to be a program of its own."""
+    """True if each of ``experiments`` needs a program of its own, as on the CPU."""
     first = experiments[0]
     needs_it = first.protocol == "released" or own.is_own(first.model)
     return needs_it or torch.device(device).type == "cpu"
@@ -121,11 +121,11 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     its own. Training goes on from the ``kept`` state, else from the one in ``state_file`` if that
     exists; the file is kept up to date. Training stops with its state saved if ``stop()`` is true,
     at a step or between two chunks of an evaluation. ``progress`` is called about once a second.
-    ``commit`` names the code; ``engine`` is a name in ``engines.ENGINES``. ``milestones`` names the
-    measurements where stages of the learning rate end: "log-px", and "gradients", which are put
-    into the curve's line under this name. ``decoder`` holds the fixed decoder's parameters if
-    encoders alone are trained. Raises ReproError, with epoch and step, if a loss is not finite; the
-    last good state is then kept.
+    ``commit`` names the code; ``engine`` is a name in ``engines.ENGINES``. ``milestones`` names
+    what is measured at the end of each stage of the learning rate: "log-px", and "gradients",
+    whose signal and noise go into the curve's line under this name. ``decoder`` holds the fixed
+    decoder's parameters if encoders alone are trained. Raises ReproError, with epoch and step, if
+    a loss is not finite; the last good state is then kept.
     """
     begun = time.monotonic()
     _check_together(experiments, milestones)
@@ -304,7 +304,7 @@ class _Loop:
 def measure_epoch(
     program: Program, epoch: int, dataset: Dataset, tell: Callable[[float], None]
 ) -> list[dict]:
-    """Measure a line for the curve of each run."""
+    """Measure the line of this epoch, counted from 0, for the learning curve of each run."""
     first = program.experiments[0]
     rate = learning_rate(epoch, first.learning_rate, first.schedule)
     of_epoch = {"epoch": epoch + 1, "learning_rate": rate}

@@ -1,4 +1,4 @@
-"""The models of runs: new ones at the beginning of a training, or those of a record."""
+"""The models of experiments: new ones at the beginning of a training, or those of records."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from repro.words.experiments import Experiment, check_own_files
 
 
 def new_model(experiments: Sequence[Experiment], mean_image: Tensor) -> StackedModel:
-    """The networks that stacked runs begin with; ``mean_image`` [...] is of the training images."""
+    """Make the untrained model of stacked runs; ``mean_image`` [...] is of the training images."""
     first = experiments[0]
     if own.is_own(first.model):
         with Streams([first.seed], "init").as_ambient():
@@ -33,7 +33,7 @@ def new_model(experiments: Sequence[Experiment], mean_image: Tensor) -> StackedM
 
 
 def model_of(e: Experiment, state: dict[str, Tensor]) -> StackedModel:
-    """The model of one run, with the tensors of its ``run_state``."""
+    """Make the model of experiment ``e`` with the weights ``state``, from ``run_state``."""
     if own.is_own(e.model):
         model = _own(e)
     else:
@@ -49,7 +49,7 @@ def _own(e: Experiment) -> OneRun:
 
 
 def load_model(folder: str | Path, model: str | None = None) -> nn.Module:
-    """The model in a record, for ``log_px``, ``ais``, ``snr``, ``backward`` and your own use.
+    """Load the trained model of the record in ``folder``, for ``log_px``, ``ais`` and your own use.
 
     It has no axis for runs: ``encoder(x)`` is q(z|x) of images x [batch, 784], ``decoder(z)`` is
     p(x|z). A record of a model of your own needs its file again, ``model="FILE.py:NAME"``. Raises
@@ -66,7 +66,7 @@ def load_model(folder: str | Path, model: str | None = None) -> nn.Module:
 
 
 def without_run_axis(networks: Autoencoder) -> DistributionModel:
-    """The first run's networks as a model of distributions."""
+    """Make a ``DistributionModel`` of the first of the stacked runs in ``networks``."""
 
     def encoder(x: Tensor) -> Normal:
         mu, sigma = networks.encoder(x[None])

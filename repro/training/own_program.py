@@ -1,4 +1,4 @@
-"""The training of somebody's own model, one run at a time, through automatic differentiation."""
+"""The training of a user's own model, one run at a time, through automatic differentiation."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from repro.training.program import Gradients, Program
 
 
 class OwnProgram(Program):
-    """One run of a model of somebody's own, with ``Program``'s optimiser, images and streams.
+    """A program that trains one run of a user's own model, with ``Program``'s optimiser and data.
 
     Its theta takes the decoder's place and its phi the encoder's.
     """
@@ -29,7 +29,7 @@ class OwnProgram(Program):
         return phi, theta
 
     def gradients(self, x: Tensor) -> Gradients:
-        """The gradients of the pair of bounds, at T fresh samples of x [1, batch, ...]."""
+        """The gradients of both losses at x [1, batch, ...], with T fresh samples."""
         (e,) = self.experiments
         phi, theta = self._networks()
         still = holds_q_still(e.estimator)
@@ -45,7 +45,7 @@ class OwnProgram(Program):
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """All tensors that the next step depends on, at their place."""
+        """The tensors that the next step depends on, by name, the model's buffers included."""
         buffers = self.model.model.named_buffers()
         return super().state | {f"buffer {name}": tensor for name, tensor in buffers}
 

@@ -1,4 +1,4 @@
-"""Stacked runs as one program, and its training step.
+"""Programs: stacked runs, which are trained side by side, and their training step.
 
 ``plain_step`` is the step as the paper writes it, in six lines of automatic differentiation.
 ``Program.step`` does the same for many runs at once, with one backward pass for both networks and
@@ -72,14 +72,14 @@ def adam(moments, gradients, learning_rate: Tensor, eps: float) -> None:
 
 
 def batch_of(images: Tensor, order: Tensor, index: Tensor, offsets: Tensor) -> Tensor:
-    """The images [seed, batch, pixels] of the step ``index`` in each seed's order."""
+    """The minibatch [seed, batch, pixels] of step number ``index``, in each seed's own order."""
     return images[order[:, index * len(offsets) + offsets]]
 
 
 def learning_rate(epoch: int, first: float = 1e-3, schedule: str = "burda") -> float:
-    """The ``first`` rate, or 10^(-i/7) of it in stage i = 0 ... 7, which lasts 3^i epochs.
+    """The learning rate in ``epoch``: ``first`` times 10^(-i/7) in stage i = 0 ... 7 of 3^i epochs.
 
-    Burda et al., section 5; with ``schedule="constant"``, it stays.
+    Burda et al., section 5; with ``schedule="constant"``, it stays at ``first``.
     """
     if schedule == "constant":
         return first
@@ -94,16 +94,17 @@ class Gradients(NamedTuple):
     decoder: Tensor | None  # None if it is fixed
     beta: Tensor  # at beta's parameter, [run]
     loss: Tensor  # theta's, [run]
-    ends: tuple[Tensor, ...]  # where beta is chosen, the encoder's of the VAE's and IWAE's loss
+    ends: tuple[Tensor, ...]  # if beta is chosen, the encoder's, of the VAE's and of IWAE's loss
 
 
 class Program:
     """Stacked runs, their optimiser and their random numbers; ``step`` advances all of them.
 
     ``experiments`` are sorted so that runs of the same bounds lie side by side. ``engine`` is a
-    name in ``engines.ENGINES``; ``remark`` names what it lacks here. ``decoder`` holds the fixed
-    decoder's parameters if encoders alone are trained. Every tensor that a step reads or writes
-    stays at its place in memory, so that a CUDA graph can be replayed; ``state`` lists them.
+    name in ``engines.ENGINES``; ``remark`` says what the engine could not compile. ``decoder``
+    holds the fixed decoder's parameters if encoders alone are trained. Every tensor that a step
+    reads or writes keeps its address in memory, so that a CUDA graph can be replayed; ``state``
+    lists them.
     """
 
     def __init__(
@@ -192,7 +193,7 @@ class Program:
 
     @property
     def beta(self) -> Tensor:
-        """The weight of the VAE's bound in each run's CIWAE, [run]: sigmoid(b) if it is learned."""
+        """The weight of the VAE's bound in each run's CIWAE, [run]: sigmoid(b) if learned."""
         return torch.where(self.learns, self.beta_parameter.sigmoid(), self.fixed_beta)
 
     def _networks(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -234,7 +235,7 @@ class Program:
         self.losses = torch.zeros(self.steps_per_epoch, len(self.seeds), device=self.device)
 
     def start_epoch(self, epoch: int) -> None:
-        """Draw the epoch's order and set its learning rate."""
+        """Shuffle the training images and set the learning rate for ``epoch``."""
         first = self.experiments[0]
         self.learning_rate.fill_(learning_rate(epoch, first.learning_rate, first.schedule))
         self.order.copy_(self.streams["order"].permutations(len(self.images)))
@@ -242,11 +243,11 @@ class Program:
         self.index.zero_()
 
     def step(self) -> None:
-        """Update every run on the epoch's next batch; its loss goes to ``losses``."""
+        """Update every run on the epoch's next batch; the losses go to ``losses``."""
         self.advance(1)
 
     def advance(self, most: int) -> int:
-        """Take one step, or several if one graph holds them; at most so many. Returns how many."""
+        """Take one step, or several, up to ``most``, by one CUDA graph; return how many."""
         if not self.replays:
             self.replays = self._capture()
         steps = max(steps for steps in self.replays if steps <= most)
@@ -254,7 +255,7 @@ class Program:
         return steps
 
     def take_steps(self, count: int) -> None:
-        """Take so many steps: several at once, where one graph holds several."""
+        """Take ``count`` steps, several at once where a CUDA graph holds several."""
         while count:
             count -= self.advance(count)
 
@@ -279,7 +280,7 @@ class Program:
         return found.loss
 
     def gradients(self, x: Tensor) -> Gradients:
-        """The gradients of each run's pair of bounds, at T fresh samples."""
+        """The gradients of each run's losses at x [run, batch, pixels], with T fresh samples."""
         forward = self.forward(x, self.T)
         of_beta = (self.beta_parameter.detach(), self.learns, self.fixed_beta)
         with self.beside:
@@ -291,15 +292,16 @@ class Program:
         return self.pull_back(forward, counts, of_last, ends)
 
     def forward(self, x: Tensor, T: int) -> Pass:
-        """The log-weights of T fresh samples at x, and the layers behind them."""
+        """Compute the log-weights of T fresh samples at x, and keep the activations."""
         eps = self.streams["noise"].normal((T, self.batch_size, self.model.shape.latent))
         dtype = torch.bfloat16 if self.precision == "bf16" else None
         return self.model.forward_with_layers(x, eps, dtype)
 
     def pull_back(self, forward: Pass, counts: Cotangents, of_last, ends=()) -> Gradients:
-        """``Autoencoder.pull_back``, with the decoder's part on a second stream.
+        """Do ``Autoencoder.pull_back`` with the decoder's part on a second CUDA stream.
 
-        The cotangents and ``of_last``, from ``last_layer_gradients``, may still be at work there.
+        ``counts`` and ``of_last``, from ``last_layer_gradients``, may still be computed there.
+        ``ends`` are phi's cotangents from which beta is chosen.
         """
         model = self.model
         of_each = model.sample_gradients(forward)
@@ -314,7 +316,7 @@ class Program:
         return Gradients(at_encoder, at_decoder, counts.beta, counts.loss, tuple(at_ends))
 
     def descend(self, *gradients: Tensor | None) -> None:
-        """Let Adam take a step: encoders, decoders, beta. One without a gradient stays as it is."""
+        """Take an Adam step with the gradients of encoders, decoders and beta; None skips one."""
         moving = [
             (p, gradient)
             for p, gradient in zip((*self.parameters, self.beta_parameter), gradients, strict=True)
@@ -376,7 +378,7 @@ class Program:
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """All tensors that the next step depends on, at their place."""
+        """The tensors that the next step depends on, by name, without a copy."""
         tensors = {
             "encoder": self.parameters[0],
             "decoder": self.parameters[1],
@@ -392,16 +394,16 @@ class Program:
         return {name: tensor.detach() for name, tensor in tensors.items()}
 
     def get_state(self) -> dict:
-        """A copy of all that the next step depends on."""
+        """Copy all that the next step depends on: ``state``, and the random streams' states."""
         return {
             "tensors": {name: tensor.clone() for name, tensor in self.state.items()},
             "streams": {purpose: s.get_state() for purpose, s in self.streams.items()},
         }
 
     def set_state(self, saved: dict, streams: bool = True) -> None:
-        """Go on from ``get_state``'s dictionary; without its ``streams`` if training is over.
+        """Restore the dictionary ``saved`` by ``get_state``; ``streams=False`` if training is over.
 
-        The state of a generator is of one kind of device, all else can be copied to any.
+        A generator's state fits one kind of device only; all else can be copied to any.
         """
         for name, tensor in self.state.items():
             tensor.copy_(saved["tensors"][name])
@@ -413,7 +415,7 @@ class Program:
 
 @contextlib.contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Multiply matrices of float32 in TensorFloat-32 if ``precision`` says so."""
+    """Multiply float32 matrices in TensorFloat-32 within the context if ``precision`` is tf32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     try:

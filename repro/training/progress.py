@@ -1,4 +1,4 @@
-"""Progress of a long piece of work: a bar at a terminal, lines elsewhere; and its interrupts."""
+"""Progress reports of long work, a bar at a terminal and lines elsewhere; handling of signals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINE_EVERY = 60.0  # seconds between two lines where there is no terminal
 
 
 def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, as a person would say them."""
+    """Text of a duration in seconds, minutes or hours: ``90 s``, ``2 h 05 min``."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -26,7 +26,7 @@ def duration(seconds: float) -> str:
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells if Ctrl-C or SIGTERM has come; nothing stops by itself."""
+    """Catch Ctrl-C and SIGTERM; yield a function that returns True once one has come."""
     came: list[int] = []
     before = {}
     try:
@@ -81,7 +81,7 @@ class Progress:
             self._print_line(done, f"{far}  {text}", due=fit.step == 0 and not fit.note)
 
     def fraction(self, done: float) -> None:
-        """Show a fraction done."""
+        """Show that the fraction ``done`` of the work is done."""
         if self.bar is not None:
             self._move_bar(done, "")
         else:

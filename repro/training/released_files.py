@@ -45,7 +45,7 @@ def _files() -> dict[tuple[str, str, str], tuple[str, str]]:
 
 
 def file_and_blob(e: Experiment, kind: str = "model") -> tuple[str, str]:
-    """The released file of a run, and its git blob id.
+    """The name of the released file of experiment ``e``, and its git blob id.
 
     ``kind`` is "model", "best" (the checkpoint that the released code calls so) or "log".
     """
@@ -53,14 +53,14 @@ def file_and_blob(e: Experiment, kind: str = "model") -> tuple[str, str]:
 
 
 def provenance_of_weights(e: Experiment) -> dict[str, str]:
-    """Name the released file of a run's weights, as the record of their measurement does."""
+    """The released file of the weights of ``e`` and its blob id, as provenance of a record."""
     return dict(zip(("file", "blob"), file_and_blob(e), strict=True))
 
 
 def verified(
     e: Experiment, kind: str, folder: str | Path | None, parse: Callable[[bytes], Any]
 ) -> Any:
-    """Verify a released file, and ``parse`` its contents."""
+    """Read and verify the released file of ``e`` and ``kind``, and ``parse`` its contents."""
     name, blob = file_and_blob(e, kind)
     model_folder, file = name.split("/")
 
@@ -79,12 +79,12 @@ def verified(
 def released_weights(
     e: Experiment, folder: str | Path | None = None, kind: str = "model"
 ) -> dict[str, Tensor]:
-    """The released parameters of a run, as ``Autoencoder.load_run_state`` takes them."""
+    """The released weights of experiment ``e``, as ``Autoencoder.load_run_state`` takes them."""
     return verified(e, kind, folder, parameters_in)
 
 
 def parameters_in(raw: bytes) -> dict[str, Tensor]:
-    """The parameters in a file that torch 1.4 pickled whole. Nothing named in it is run.
+    """The parameters of a model that torch 1.4 pickled whole; no code that it names is executed.
 
     Raises ValueError if it names anything but the classes that such a model is made of.
     """

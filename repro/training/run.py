@@ -1,4 +1,8 @@
-"""Training and evaluation, from experiments to records: the order of events."""
+"""Train and evaluate runs, from experiments to records.
+
+A run is one training of one experiment; its record is the folder with its results. A metric is a
+score of the trained model on the test images.
+"""
 
 import sys
 import time
@@ -28,9 +32,9 @@ KEPT_FOR_IMAGES = ("elbo", "iwae_64", "log_px", "ssim")  # metrics of which ever
 
 
 def pick_device(name: str = "auto") -> str:
-    """The device called ``name``, if it is available; ``auto`` prefers the accelerator.
+    """Return the device called ``name`` if it is available; ``auto`` prefers the GPU.
 
-    It has no number: ``CUDA_VISIBLE_DEVICES`` says which GPU is meant.
+    The name has no number: ``CUDA_VISIBLE_DEVICES`` says which GPU is meant.
     """
     there = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     if name == "auto":
@@ -41,12 +45,12 @@ def pick_device(name: str = "auto") -> str:
 
 
 def has_precision(name: str, device: str) -> bool:
-    """True if a device can train so: TensorFloat-32 is of GPUs since Ampere."""
+    """True if ``device`` has the precision ``name``; TensorFloat-32 needs a GPU since Ampere."""
     return name != "tf32" or (device == "cuda" and torch.cuda.get_device_capability() >= (8, 0))
 
 
 def check_precision(runs: list[Experiment], archive: Archive, device: str) -> None:
-    """Raise ReproError if runs are still to be trained at a precision that a device lacks.
+    """Raise ReproError if runs are still to be trained at a precision that ``device`` lacks.
 
     A training that is done may be evaluated on any device.
     """
@@ -62,7 +66,7 @@ def check_precision(runs: list[Experiment], archive: Archive, device: str) -> No
 
 @dataclass(frozen=True)
 class Order:
-    """A user's choices of how to train a list of runs, and the archive for their records."""
+    """A user's options for training a list of runs, and the archive for their records."""
 
     archive: Archive
     data: str | Path | None
@@ -79,7 +83,7 @@ class Order:
             raise ReproError(f"the time limit is {self.time_limit:g}; give seconds, 0 or more")
 
     def late(self) -> bool:
-        """True if the time limit is over."""
+        """True if the time limit has passed."""
         return self.time_limit is not None and time.monotonic() - self.begun > self.time_limit
 
 
@@ -99,11 +103,11 @@ def train(  # noqa: PLR0913  (each is a user's choice)
     A run that has a record is not trained again. Returns the records; there are fewer than ``runs``
     if ``time_limit`` (seconds, from this call on) or an interrupt came first. The same call goes on
     from there. The limit is checked between two steps, and between two evaluations of trained runs.
-    ``milestones`` names the measurements there: "log-px", and "gradients", the signal and noise of
-    each run's own. Without ``fallback``, an engine that is not available is an error; with it, a
-    simpler and slower one trains. With ``keep_state`` the state of a finished training stays beside
-    its records, and the same runs go on from there when they are trained for more epochs: they end
-    as if they had been trained for so many at once. ::
+    ``milestones`` names what is measured at the end of each stage of the learning rate: "log-px",
+    and "gradients", signal and noise. Without ``fallback``, an engine that is not available is an
+    error; with it, a simpler and slower one trains. With ``keep_state`` the checkpoint of a
+    finished training stays beside its records, and the same runs go on from there when they are
+    trained for more epochs: they end as if they had been trained for so many at once. ::
 
         train(plan("iwae,piwae", profile="smoke"), results="results")
     """
@@ -178,7 +182,7 @@ def _train_missing(
 
 
 def images_for(e: Experiment, data: str | Path | None) -> Dataset:
-    """The images of a run, binarised once if it wants them so."""
+    """Load the dataset of ``e``, with fixed binary pixels if its ``binarise`` is "once"."""
     dataset = datasets.load(e.dataset, data)
     return dataset.binarised_once() if e.binarise == "once" else dataset
 
@@ -218,7 +222,7 @@ def announce(
 
 
 def _remarks(e: Experiment, dataset: Dataset) -> list[str]:
-    """What to know of a model and data of the user's own before they are trained."""
+    """Remarks on a user's own model and data that are printed before training."""
     remarks = []
     if own.is_own(e.dataset):
         images = own.images_in(e.dataset)
@@ -271,7 +275,7 @@ def _try_engine(
 
 
 class Assessment(NamedTuple):
-    """Measurements of a trained model, for its record."""
+    """Measurements of a trained run for its record: metrics, pictures, values of each image."""
 
     metrics: dict[str, dict[str, float]]
     grids: dict[str, torch.Tensor]
@@ -286,9 +290,9 @@ def assess(
     samples: int,
     title: str,
 ) -> list[Assessment]:
-    """Measure each run of a model, also on the dataset that it was not trained on.
+    """Measure the scores of each stacked run, with SSIM and pictures of the ``other`` dataset, too.
 
-    ``samples`` is K of log p-hat; ``title`` stands beside the progress bar.
+    ``samples`` is K of log p-hat; ``title`` names the runs beside the progress bar.
     """
     with Progress(1, f"log p-hat of {title}") as bar:
         values = scores.measure(model, dataset.test, seeds, samples, bar.fraction)
@@ -388,7 +392,7 @@ def write_record(
     weights: dict | None,
     provenance: Provenance,
 ) -> None:
-    """Write a record; the curve's last line gets the final log p-hat."""
+    """Write the record of run ``e``; the last line of its ``curve`` gets the final log p-hat."""
     if curve:
         log_px = found.metrics["log_px"]
         last = curve[-1] | {"log_px": log_px["value"], "log_px_se": log_px["se"]}
@@ -400,7 +404,7 @@ def write_record(
 def evaluate_again(
     record: Record, samples: int | None, data: str | Path | None, device: str
 ) -> dict[str, dict[str, float]]:
-    """Measure every metric of a record's weights again; ``samples`` is K of log p-hat."""
+    """Measure the scores of a record's trained weights again; ``samples`` is K of log p-hat."""
     device = pick_device(device)
     e = record.experiment
     model = model_of(e, record.weights())

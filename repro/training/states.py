@@ -1,7 +1,7 @@
-"""The state of a training on disk: its file, its content, and when it is kept or removed.
+"""States, the checkpoints of a training: one file, replaced whole, from which training goes on.
 
-``unfinished-*.pt`` is of a training that is to go on, ``finished-*.pt`` of one that may go on to
-more epochs. A state is replaced whole.
+``unfinished-*.pt`` is of a training that was stopped, ``finished-*.pt`` of one that may go on to
+more epochs.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ KEPT = ("epoch", "step", "seconds", "curves", "commits", "engines", "devices")
 
 
 def state_of(runs: list[Experiment], archive: Archive) -> Path:
-    """The file of the state of these runs' training, beside their records."""
+    """The checkpoint file of the unfinished training of ``runs``, beside their records."""
     return _state_file("unfinished", [e.as_dict() for e in runs], archive.path_of(runs[0]))
 
 
 def kept_state_of(runs: list[Experiment], archive: Archive) -> Path:
-    """The file of the state that these runs' training left, after however many epochs."""
+    """The checkpoint file that a finished training of ``runs`` left, of any number of epochs."""
     of_any_length = [e.as_dict() | {"epochs": None} for e in runs]
     return _state_file("finished", of_any_length, archive.path_of(runs[0]))
 
@@ -43,7 +43,7 @@ def _state_file(kind: str, runs: list[dict], place: Path) -> Path:
 
 
 def put_away(runs: list[Experiment], archive: Archive, keep: bool) -> None:
-    """Keep the state of a training that is done, if that is wanted, or remove its file."""
+    """Keep the checkpoint of the finished training of ``runs`` if ``keep``; otherwise remove it."""
     state = state_of(runs, archive)
     if not state.exists():  # and a folder that may only be read is no trouble
         return
@@ -57,9 +57,9 @@ def put_away(runs: list[Experiment], archive: Archive, keep: bool) -> None:
 
 
 def kept_training(asked: list[Experiment], archive: Archive) -> Unfinished | None:
-    """The training of these runs from which to go on: an unfinished one, or one of fewer epochs.
+    """The training of the runs ``asked`` for to go on from: unfinished, or one of fewer epochs.
 
-    Raises ReproError if its state is of other runs.
+    Raises ReproError if its checkpoint is of other runs.
     """
     epochs = asked[0].epochs
     kept = unfinished(state_of(asked, archive), epochs)
@@ -76,7 +76,7 @@ def kept_training(asked: list[Experiment], archive: Archive) -> Unfinished | Non
 
 
 def save_state(fit, path: Path) -> None:
-    """Write the state of a ``loop.Fit`` under another name and rename it when it is whole."""
+    """Write the checkpoint of a ``loop.Fit`` under a temporary name and rename it when whole."""
     state = {name: getattr(fit, name) for name in KEPT}
     state["programs"] = [p.get_state() for p in fit.programs]
     state["sizes"] = [len(p.experiments) for p in fit.programs]
@@ -100,7 +100,7 @@ def save_state(fit, path: Path) -> None:
 
 
 def what_is_kept(path: Path | None) -> str:
-    """Say what remains after training has failed."""
+    """Say for a message if a checkpoint remains after training has failed."""
     if path is not None and path.exists():
         return "the last good state is kept"
     return "nothing had been saved yet"
@@ -117,7 +117,7 @@ def _hash_of_bounds(method: str) -> str:
 
 
 def unfinished(path: Path | None, epochs: int) -> Unfinished | None:
-    """The training whose state is in ``path``, if there is one, of so many ``epochs`` at most."""
+    """The training whose checkpoint is ``path``, if it exists and has at most ``epochs`` done."""
     if path is None or not path.exists():
         return None
     kept = Unfinished(path, epochs)
@@ -125,9 +125,9 @@ def unfinished(path: Path | None, epochs: int) -> Unfinished | None:
 
 
 class Unfinished:
-    """A training whose state is on disk, on its way to a number of ``epochs``.
+    """A training that is read from its checkpoint, to go on until ``epochs`` in all are done.
 
-    Raises ReproError, in one line, if it cannot be read.
+    Raises ReproError, in one line, if the file cannot be read.
     """
 
     def __init__(self, path: Path, epochs: int):
@@ -147,11 +147,11 @@ class Unfinished:
 
     @property
     def finished(self) -> bool:
-        """True if only the evaluation of its runs is left, which can be done on any device."""
+        """True if all epochs are done; the evaluation that is left can be done on any device."""
         return self.epochs == self.experiments[0].epochs
 
     def check_is_of(self, experiments: Sequence[Experiment], device: str | torch.device) -> None:
-        """Raise if it is a training of other runs, or of other bounds, or on another device."""
+        """Raise if the training is of other experiments, other bounds or another device."""
         if set(self.experiments) != set(experiments):
             raise ReproError(
                 f"{self.path} is the state of other runs; name another folder for the results"
@@ -170,7 +170,7 @@ class Unfinished:
                 )
 
     def load_into(self, fit) -> None:
-        """Set a ``loop.Fit`` of the same runs, in the same stacks, to this state."""
+        """Set a ``loop.Fit`` of the same runs, stacked in the same way, to this checkpoint."""
         with self._readable():
             for name in KEPT:
                 setattr(fit, name, self.state[name])

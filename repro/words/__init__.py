@@ -1,1 +1,1 @@
-"""Words that a user may say, and the runs that an exhibit needs. Nothing here trains."""
+"""Words, the named properties of a run that a user may say, and the runs of tables and figures."""

@@ -1,4 +1,4 @@
-"""The runs that each table and figure is made of."""
+"""The runs of which each exhibit, a table or figure of the report, is made."""
 
 from repro import ReproError, one_of
 from repro.bounds import usual_layout
@@ -38,10 +38,10 @@ LOG_BLOCK = 20  # epochs that the report averages for its tables, and that a log
 
 
 def runs_of(exhibit: str, profile: str, omniglot: str = OMNIGLOT) -> list[Experiment]:
-    """The runs that a table or figure shows: seed 0, in one profile, on one version of Omniglot.
+    """The runs with seed 0 that ``exhibit``, a table or figure of the report, shows.
 
-    The smoke profile has the reference model on its own small data. Raises ReproError if that is
-    not enough for the exhibit.
+    ``omniglot`` is the version of that dataset. The smoke profile has the reference model on its
+    own small data. Raises ReproError if that is not enough for the exhibit.
 
     >>> [e.method for e in runs_of("figure1", "full")]
     ['iwae', 'piwae', 'miwae', 'ciwae', 'vae']
@@ -66,14 +66,14 @@ def runs_of(exhibit: str, profile: str, omniglot: str = OMNIGLOT) -> list[Experi
 
 
 def wanted(profile: str) -> list[Experiment]:
-    """Every run that any exhibit wants in a profile, once."""
+    """Every run that any table or figure of the report shows in a profile, once."""
     names = IN_SMOKE if profile == "smoke" else EXHIBITS
     runs = [e for name in names for e in runs_of(name, profile)]
     return list(dict.fromkeys(runs))
 
 
 def released_runs(omniglot: str = OMNIGLOT) -> list[Experiment]:
-    """The fifteen runs whose weights were released, to be measured on a version of Omniglot."""
+    """The fifteen runs whose weights the report released; ``omniglot`` is the data's version."""
     runs = []
     for family, model in SETTINGS.values():
         dataset = {"omniglot": omniglot}.get(family, family)

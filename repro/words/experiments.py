@@ -1,9 +1,10 @@
-"""Experiments, of which each is one run, and profiles, which say how long runs are.
+"""Experiments, of which each describes one run, and profiles, which say how long runs are.
 
-Nothing here trains. ``plan`` turns a user's words into experiments, and says in one line what is
-wrong with them. Each field of ``Experiment`` is a word that a user may say, declared there once:
-names of folders, commands, options, files of sweeps and notebooks read ``WORDS``. A new word is a
-new last field, and what the lab makes of its value.
+Nothing here trains. A run is one training; a word is a named property of it that a user may say,
+such as ``seed``; a setting is a family of datasets with a model. ``plan`` turns a user's words into
+experiments, and says in one line what is wrong with them. Each word is a field of ``Experiment``,
+declared there once: names of folders, commands, options, files of sweeps and notebooks read
+``WORDS``. A new word is a new last field, and what the lab makes of its value.
 """
 
 import functools
@@ -47,7 +48,7 @@ IMAGES_AT_MILESTONES = 1000  # test images of which log p-hat is taken there, at
 
 
 def is_evaluated(epoch: int) -> bool:
-    """True if a curve has IWAE-64 after so many epochs: late in training, after every eighth.
+    """True if IWAE-64 is measured after ``epoch`` epochs: late in training, after every eighth.
 
     It does not depend on which epoch is the last, so that training can go on from there.
 
@@ -59,7 +60,7 @@ def is_evaluated(epoch: int) -> bool:
 
 @dataclass(frozen=True)
 class Profile:
-    """Epochs of training on each dataset, and samples of log p-hat."""
+    """A length of runs: epochs of training on each dataset, and samples of log p-hat."""
 
     name: str
     dataset: str
@@ -68,17 +69,17 @@ class Profile:
     trained_here: bool = True
 
     def epochs_on(self, dataset: str) -> int:
-        """Epochs on a dataset; on somebody's own, as many as on MNIST."""
+        """The number of epochs on a dataset; on a user's own, as many as on MNIST."""
         return self.epochs.get(dataset, self.epochs["mnist"])
 
 
 def family_of(dataset: str) -> str:
-    """A dataset without its version; somebody's own is a family by itself."""
+    """The name of a dataset without its version; a user's own dataset is a family by itself."""
     return dataset if own.is_own(dataset) else dataset.split("-")[0]
 
 
 def setting_of(dataset: str, model: str) -> str:
-    """The dataset's family and the model.
+    """The name of a setting: the dataset's family and the model.
 
     >>> setting_of("omniglot-lake", "reference")
     'omniglot-reference'
@@ -160,12 +161,12 @@ def _rate(what: str, text) -> float:
 
 @dataclass(frozen=True)
 class Word:
-    """A property of a run that a user may name.
+    """A named property of a run that a user may set: an option, and a field of ``Experiment``.
 
-    ``read`` makes a value of the word and a user's text, or raises ReproError. ``usual`` goes
-    without saying; it is None if it depends on other words. ``tag`` is the value's part in the name
-    of the run's folder, or of its setting's; ``departure`` is that of an unusual value only. All
-    runs of a program have the same value if it is ``shared``.
+    ``read(name, text)`` parses a user's text, or raises ReproError. ``usual`` is the default; it is
+    None if it depends on other words. ``tag`` formats the value for the name of the run's folder,
+    or of its setting's if ``of_setting``; ``departure`` formats a value that is not the default.
+    All runs that are trained side by side have the same value if it is ``shared``.
     """
 
     help: str
@@ -192,7 +193,7 @@ def _word(help_text: str, read: Callable | Iterable[str], usual=None, default=No
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training run. Runs that agree in ``shared`` can be stacked into one program."""
+    """The description of one run, a training; runs with equal ``shared`` can be trained stacked."""
 
     method: str = _word(
         f"{', '.join(METHODS)}, FILE.py:BOUND, or several, with commas; all: Table 1's five.",
@@ -264,7 +265,7 @@ class Experiment:
 
     @property
     def shared(self) -> tuple:
-        """The values that all runs of one program have in common."""
+        """The values that must agree in all runs that are trained side by side."""
         samples = self.M * self.K if self.protocol == "paper" else None
         return (samples, *(getattr(self, name) for name, word in WORDS.items() if word.shared))
 
@@ -277,32 +278,32 @@ class Experiment:
 
     @property
     def family(self) -> str:
-        """The dataset, whichever version of it: ``omniglot`` for both versions of Omniglot."""
+        """The dataset's name without its version: ``omniglot`` for both versions of Omniglot."""
         return family_of(self.dataset)
 
     @property
     def setting(self) -> str:
-        """The dataset's family and the model, whichever version of the data it is."""
+        """The dataset's family and the model: ``omniglot-reference`` for both versions."""
         return setting_of(self.dataset, self.model)
 
     @property
     def planned_epochs(self) -> int:
-        """Epochs of the profile on this dataset."""
+        """The number of epochs that the profile has for this dataset."""
         return PROFILES[self.profile].epochs_on(self.dataset)
 
     @property
     def setting_folder(self) -> str:
-        """Name of the folder that holds runs on the same version of the data, with one model."""
+        """Name of the folder of the setting: runs on one version of the data, with one model."""
         return "-".join(self._tags(of_setting=True))
 
     @property
     def name(self) -> str:
-        """Name of the run's folder: ``piwae-M8-K8-seed0``, and departures from the profile."""
+        """Name of the run's folder: ``piwae-M8-K8-seed0``, and values that are not the default."""
         return "-".join(self._tags(of_setting=False))
 
     @property
     def folder(self) -> str:
-        """Folder of its record among others: ``profile/setting_folder/name``."""
+        """Path of the run's record in an archive: ``profile/setting_folder/name``."""
         return f"{self.profile}/{self.setting_folder}/{self.name}"
 
     def _tags(self, of_setting: bool) -> Iterator[str]:
@@ -315,7 +316,7 @@ class Experiment:
 
     @property
     def usual(self) -> dict[str, object]:
-        """The words that go without saying where such a run is planned."""
+        """The default of each word in ``WORDS``, for this run's method, profile and protocol."""
         _, *layout = usual_layout(self.method)
         if self.protocol == "released":
             layout = LAYOUTS_AS_RELEASED.get(self.method, layout)
@@ -327,7 +328,7 @@ class Experiment:
 
     @property
     def said(self) -> dict[str, object]:
-        """The words that plan this run, without those that go without saying."""
+        """The words with their values from which ``plan`` makes this run, without the defaults."""
         usual = self.usual
         said = {n: value for n in WORDS if (value := getattr(self, n)) != usual[n]}
         if said.keys() & {"M", "K"} and leaves_choice(self.method):  # one alone leaves 64 samples
@@ -335,7 +336,9 @@ class Experiment:
         return said
 
     def departs_only_in(self, *words: str) -> bool:
-        """True if no word but these departs from the usual in its folder's name, and T is 64.
+        """True if no field with a ``departure`` but ``words`` has an unusual value, and T is 64.
+
+        Other fields, such as method, seed and beta, may have any value.
 
         >>> plan("iwae", profile="smoke", seed=3, epochs=2)[0].departs_only_in("epochs")
         True
@@ -351,7 +354,7 @@ class Experiment:
         return _command(self.said)
 
     def as_dict(self) -> dict:
-        """Its fields, as ``config.json`` holds them: words that came later only if unusual."""
+        """The fields as ``config.json`` holds them: newer ones only if they are not the default."""
         later = [*WORDS][FIRST_WORDS:]
         unsaid = {*later} - self.said.keys()
         return {name: value for name, value in asdict(self).items() if name not in unsaid}
@@ -362,12 +365,12 @@ FIRST_WORDS = 13  # so many stand in every record; there were others from the es
 
 
 def words_in(values: Mapping[str, object]) -> dict[str, object]:
-    """Pick the words among some names, such as a notebook's, with their values."""
+    """Select from ``values``, such as a notebook's parameters, those that are fields of a run."""
     return {name: values[name] for name in WORDS if name in values}
 
 
 def option_of(word: str) -> str:
-    """The option of a command that says a word: ``--batch-size``."""
+    """The command-line option of a field of ``Experiment``: ``--batch-size``."""
     return "--" + word.replace("_", "-")
 
 
@@ -402,9 +405,9 @@ OWN_FILES = {  # how a user names somebody's own; the record has no path
 
 
 def profile_called(name: str = "auto", device: str = "auto") -> Profile:
-    """The profile called ``name``.
+    """The profile, a length of runs, called ``name``.
 
-    ``auto`` is ``REPRO_PROFILE`` if that is set; otherwise full with an accelerator, else smoke.
+    ``auto`` is ``REPRO_PROFILE`` if that is set; otherwise full with a GPU, else smoke.
     """
     if name == "auto":
         name = os.environ.get("REPRO_PROFILE", "")
@@ -414,7 +417,7 @@ def profile_called(name: str = "auto", device: str = "auto") -> Profile:
 
 
 def profiles_of(name: str) -> list[str]:
-    """The profiles that ``name`` is to be chosen from: ``best`` is full or short."""
+    """The names of the profiles that ``name`` stands for: short and full if it is ``best``."""
     return ["short", "full"] if name == "best" else [profile_called(name).name]
 
 
@@ -425,9 +428,9 @@ def _has_accelerator() -> bool:
 
 
 def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
-    """Experiments from a user's words, by name or in the order of ``Experiment``'s fields.
+    """Make experiments from the fields of ``Experiment``, given by name or in their order.
 
-    A word that is None, or missing, has its usual value. ``method``, ``beta`` and ``seed`` may list
+    A field that is None, or missing, has its default. ``method``, ``beta`` and ``seed`` may list
     several ("piwae,iwae", "0,1"); "all" is Table 1's five methods; ``beta="learned"`` makes CIWAE
     choose its own. ``protocol="released"`` trains as the report's released code does, where that is
     not as the paper says. ``decoder`` may name one of Table 1's methods: then encoders alone are
@@ -599,7 +602,7 @@ def _check_images(words: Mapping[str, str]) -> None:
 
 
 def check_own_files(e: Experiment, **files: str | None) -> None:
-    """Read somebody's own model or data; ReproError if a file is not the one of a run."""
+    """Load a user's model or data from ``files``; ReproError if one is not that of run ``e``."""
     for word, file in files.items():
         if file is not None and WORDS[word].read(word, file) != getattr(e, word):
             raise ReproError(f"{file} is not the {word} of {e.name}, {getattr(e, word)}")
@@ -612,14 +615,17 @@ def _alpha(method: str, alpha: float | None) -> float | None:
 
 
 def measured_at_milestones(names: str) -> tuple[str, ...]:
-    """Split the names, with commas, of measurements at milestones; none is no measurement."""
+    """Parse the measurements, split by commas, to make where stages of the learning rate end.
+
+    "none" gives an empty tuple.
+    """
     if names == "none":
         return ()
     return tuple(one_of("measurement", name.strip(), AT_MILESTONES) for name in names.split(","))
 
 
 def unbiased_estimators(method: str) -> tuple[str, ...]:
-    """The unbiased estimators of a method's gradient; a bound that is not smooth has only rep."""
+    """The unbiased estimators of phi's gradient: rep and, if phi's bound is smooth, drep."""
     if METHODS[method].phi is None:
         return ("rep",)
     try:
@@ -630,7 +636,7 @@ def unbiased_estimators(method: str) -> tuple[str, ...]:
 
 
 def told_apart(runs: list[Experiment]) -> dict[Experiment, str]:
-    """Name each run among the others: by its method, and by beta and seed if they differ."""
+    """Give each run a short name: its method, with beta and seed if several runs differ in them."""
     several_betas = len({e.beta for e in runs} - {None}) > 1
     several_seeds = len({e.seed for e in runs}) > 1
     names = {}
@@ -703,7 +709,7 @@ def _beta(method: str, word) -> float:
 
 
 def commands(wanted: Iterable[Experiment]) -> list[str]:
-    """The commands that make these runs' records: one for all that can be trained together.
+    """The commands that train the ``wanted`` runs, with as few commands as possible.
 
     >>> commands(plan("iwae,piwae", profile="smoke"))
     ['python -m repro train --method iwae,piwae --profile smoke']
@@ -732,5 +738,5 @@ def _together(others: dict, runs: list[Experiment]) -> list[dict]:
 
 
 def with_epochs(runs: list[Experiment], epochs: int) -> list[Experiment]:
-    """The same runs at another length of training."""
+    """The same runs with another number of epochs."""
     return [replace(e, epochs=epochs) for e in runs]

@@ -60,7 +60,7 @@ LEADERS = {"piwae": "PIWAE", "miwae": "MIWAE"}
 
 
 def passed_for_good(leads: pd.Series) -> int | None:
-    """The first epoch after which a lead, by epoch, is never above 0; None if it ends above."""
+    """The first epoch from which on the lead over IWAE stays at 0 or below; None if it does not."""
     ahead = leads.index[leads > 0]
     last_ahead = ahead[-1] if len(ahead) else -1
     after = leads.index[leads.index > last_ahead]

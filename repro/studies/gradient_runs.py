@@ -83,7 +83,10 @@ def measure_signal(name: str, archive: Archive, data: str | Path | None, device:
 def network(
     which: designs.Weights, archive: Archive, data: str | Path | None
 ) -> tuple[Autoencoder, dict]:
-    """Load the reference model with the weights ``which``, and a dictionary on their source."""
+    """Load the reference model with the weights ``which``, and what their provenance says.
+
+    ``data`` is the folder of datasets and released files.
+    """
     dataset, whose, method = which
     if whose == "nobody":
         return Autoencoder(MODELS["reference"], [0]), {}

@@ -68,6 +68,8 @@ def cotangents(
     """
     objective = METHODS[one_of("method", method, METHODS)] if isinstance(method, str) else method
     one_of("estimator", estimator, ESTIMATORS)
+    if M < 1 or K < 1:
+        raise ReproError(f"M = {M} and K = {K}; both are at least 1")
     if log_w.dim() < 2 or log_w.shape[-2] != M * K:
         raise ReproError(f"log_w is {[*log_w.shape]}; it must be [..., M K, batch], M K = {M * K}")
     if beta is None and objective.takes_beta:

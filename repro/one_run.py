@@ -80,26 +80,58 @@ class OneRun(nn.Module):
             "phi: not trained"
         ]
 
-    def tried(self, x: Tensor, T: int, still: bool) -> list[str]:
-        """Try the model on a few images x [n, ...] as training and scores use it; return remarks.
+    def tried(self, x: Tensor, scored: Tensor, T: int, still: bool) -> list[str]:
+        """Try the model on a batch x and on images ``scored``, both [n, ...]; return remarks.
 
-        Raises ReproError, one line, if the model fails.
+        It is used as training and scores use it. Raises ReproError, one line, if it fails.
         """
-        theta, phi = parameter_lists(self.model)
-        first, second = (
-            self.differentiable_log_weights(x, T, still, Streams([0], "trial")) for _ in range(2)
-        )
-        pulled_back(first, theta, phi, torch.ones_like(first), torch.ones_like(first))
+        before = {name: tensor.shape for name, tensor in self._tensors.items()}
+        kept = x.clone()
+        first, second = (self._tried_log_weights(x, T, still) for _ in range(2))
+        if still:
+            self._check_still(x, T)
         with torch.no_grad():
+            for images in (scored, scored[:1]):
+                self.means(images[None])
+                self.reconstruct(images[None], Streams([0], "trial"))
             self.log_weights(x[None], 1, T, Streams([0], "trial"))
-            self.means(x[None])
-            self.reconstruct(x[None], Streams([0], "trial"))
-        if torch.equal(first, second):
+        if not torch.equal(x, kept):
+            raise ReproError(f"{self.called} changes x in place; make a new tensor instead")
+        if before != {name: tensor.shape for name, tensor in self._tensors.items()}:
+            raise ReproError(
+                f"{self.called} makes a buffer or changes its shape while it is used, so that no "
+                "record can hold it; register it at its full size in __init__"
+            )
+        if torch.equal(first[0], second[0]):
             return []
         return [
             f"{self.called} gives other numbers the second time (random numbers that are not "
             "PyTorch's?): a training that is stopped will not go on to the same end"
         ]
+
+    def _tried_log_weights(self, x: Tensor, T: int, still: bool) -> tuple[Tensor, list[Tensor]]:
+        """Log w at the trial's random numbers, and the gradient of its sum at phi."""
+        theta, phi = parameter_lists(self.model)
+        log_w = self.differentiable_log_weights(x, T, still, Streams([0], "trial"))
+        with own.users_code(f"the gradient of {self.called}.log_weights"):
+            ones = torch.ones_like(log_w)
+            _, at_phi = pulled_back(log_w, theta, phi, ones, ones)
+        return log_w.detach(), at_phi
+
+    def _check_still(self, x: Tensor, T: int) -> None:
+        """Raise ReproError if ``still`` changes log w, or does not change its gradient at phi."""
+        free, at_free = self._tried_log_weights(x, T, still=False)
+        held, at_held = self._tried_log_weights(x, T, still=True)
+        if not torch.allclose(free, held, rtol=1e-3, atol=1e-3):
+            raise ReproError(
+                f"{self.called}.log_weights gives other numbers with still (dropout?), so that the "
+                "estimator would be wrong; take rep"
+            )
+        if at_free and all(map(torch.equal, at_free, at_held)):
+            raise ReproError(
+                f"{self.called}.log_weights takes no notice of still; hold q's own parameters "
+                "still in log q, or take rep"
+            )
 
     def noise(self, streams: Streams) -> Streams:
         """Return ``streams``, which is the ``noise`` argument of the methods below."""
@@ -130,8 +162,11 @@ class OneRun(nn.Module):
         if hasattr(self.model, "means"):
             with own.users_code(f"{self.called}.means"), _evaluating(self.model):
                 found = self.model.means(x[0])
-        if found is not None and (found.dim() != 2 or len(found) != x.shape[1]):
-            raise ReproError(f"{self.called}.means gives {[*found.shape]}; give [batch, latent]")
+        shape = getattr(found, "shape", None)
+        if found is not None and (shape is None or len(shape) != 2 or len(found) != x.shape[1]):
+            raise ReproError(
+                f"{self.called}.means gives {_in_words(found)}; give a tensor [batch, latent]"
+            )
         return None if found is None else found[None]
 
     def reconstruct(self, x: Tensor, noise: Streams) -> Tensor | None:
@@ -140,10 +175,10 @@ class OneRun(nn.Module):
         if hasattr(self.model, "reconstruct"):
             with self._scored(noise):
                 found = self.model.reconstruct(x[0])
-        if found is not None and found.shape != x.shape[1:]:
+        if found is not None and getattr(found, "shape", None) != x.shape[1:]:
             raise ReproError(
-                f"{self.called}.reconstruct gives {[*found.shape]} of {[*x.shape[1:]]}; they must "
-                "have one shape"
+                f"{self.called}.reconstruct gives {_in_words(found)} of {[*x.shape[1:]]}; they "
+                "must have one shape"
             )
         return None if found is None else found[None]
 
@@ -161,7 +196,9 @@ class OneRun(nn.Module):
     def run_state(self, run: int) -> dict[str, Tensor]:
         """The model's parameters and buffers, by name; ``run`` is 0."""
         assert run == 0
-        return {name: tensor.detach().cpu().clone() for name, tensor in self._tensors.items()}
+        whole = torch.contiguous_format
+        tensors = {name: tensor.detach().cpu() for name, tensor in self._tensors.items()}
+        return {name: tensor.clone(memory_format=whole) for name, tensor in tensors.items()}
 
     @torch.no_grad()
     def load_run_state(self, run: int, state: dict[str, Tensor]) -> None:
@@ -172,9 +209,15 @@ class OneRun(nn.Module):
             wrong = sorted(state.keys() ^ mine.keys())[0]
             raise ReproError(f"the weights are not of this model ('{wrong[:40]}')")
         for name, value in state.items():
-            if value.shape != mine[name].shape or not value.isfinite().all():
+            bad = isinstance(mine[name], nn.Parameter) and not value.isfinite().all()
+            if value.shape != mine[name].shape or bad:
                 raise ReproError(f"the weights' {name} is {[*value.shape]}, or not finite")
             mine[name].copy_(value)
+
+
+def _in_words(found: object) -> str:
+    """The shape of a tensor, or what else it is."""
+    return str([*found.shape]) if isinstance(found, Tensor) else type(found).__name__
 
 
 def _numbers_in(parameters: list[Tensor]) -> int:

@@ -10,6 +10,7 @@ import hashlib
 import re
 import runpy
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -44,6 +45,7 @@ _sources: dict[str, str] = {}  # method or model -> the text of its file
 _models: dict[str, Callable] = {}  # model -> what makes one
 _images: dict[str, Images] = {}  # dataset -> its images
 _weights: dict[str, dict] = {}  # weights -> tensors by name
+_made: weakref.WeakSet = weakref.WeakSet()  # models, each of which is to be new
 _files: set[str] = set()  # that were executed
 
 
@@ -116,8 +118,17 @@ def made(name: str):
     """
     if name not in _models:
         raise ReproError(f"{name} is somebody's own model; name its file, --model FILE.py:NAME")
-    with users_code(f"the model {without_hash(name)}"):
-        return _models[name]()
+    called = without_hash(name)
+    with users_code(f"the model {called}"):
+        model = _models[name]()
+    if model in _made:
+        raise ReproError(f"{called} gives the same model twice; make a new one at each call")
+    if hasattr(model, "parameters"):
+        _made.add(model)
+        lazy = [n for n, p in model.named_parameters() if hasattr(p, "materialize")]
+        if lazy:
+            raise ReproError(f"{called} has lazy layers ({lazy[0]}); give them their sizes")
+    return model
 
 
 @contextlib.contextmanager
@@ -147,8 +158,8 @@ def _named_in(word: str, kind: str) -> tuple[Callable, str]:
         mine = [n for n, v in found.items() if getattr(v, "__module__", None) == run_name]
         one_of(kind, wanted, mine)
         raise ReproError(f"{wanted} in {file} is no {kind}")
-    name = _name(wanted, source)
-    _sources[name] = source.decode()
+    name = _name(wanted, source + b":" + wanted.encode())
+    _sources[name] = source.decode(errors="replace")
     return thing, name
 
 
@@ -177,7 +188,8 @@ def dataset_in(file: str) -> str:
         remarks.append(f"the bytes in {file} are taken as k/255")
     images = images._replace(remarks=(*remarks, *_doubts(images, file)))
     content = images.train.tobytes() + images.test.tobytes()
-    name = _name(path.stem, content + str(images.train.shape[1:]).encode())
+    shapes = f"{images.train.shape} {images.test.shape}"
+    name = _name(path.stem, content + shapes.encode())
     _images[name] = images
     return name
 
@@ -196,7 +208,8 @@ def _checked(name: str, file: str, array: np.ndarray) -> np.ndarray:
         raise ReproError(f"{what} is {[*array.shape]}; it must be [n, ...], a row for each image")
     if len(array) < LEAST[name]:
         raise ReproError(f"{what} has {len(array)} images; {LEAST[name]} are the least")
-    numbers = np.ascontiguousarray(array, np.float32)
+    with np.errstate(over="ignore"):  # what is too large is not finite below
+        numbers = np.ascontiguousarray(array, np.float32)
     if not np.isfinite(numbers).all():
         raise ReproError(f"{what} has values that are not finite")
     return numbers / np.float32(255) if _are_bytes(array) else numbers

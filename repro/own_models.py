@@ -192,6 +192,8 @@ def log_px(model: LatentModel, x: Tensor, K: int = 5000) -> Tensor:
     >>> bool(torch.allclose(log_px(model, x, K=3).float(), exact))
     True
     """
+    if K < 1:
+        raise ReproError(f"K = {K}; give at least one sample")
     sums = [log_w.logsumexp(0) for log_w in _chunks(model, x, K)]
     return torch.stack(sums).logsumexp(0) - math.log(K)
 
@@ -281,6 +283,8 @@ def snr(
     >>> found.phi > 0
     True
     """
+    if replicates < 2:
+        raise ReproError(f"replicates = {replicates}; a variance needs two")
     of_theta, of_phi = [], []
     for _ in range(replicates):
         found = loss_gradients(model, x, method, M, K, estimator, beta)
@@ -367,6 +371,11 @@ class DistributionModel(nn.Module):
         """log p(x, z) of x [batch, ...] at z [T, batch, ...]: [T, batch], in nats."""
         p = self.decoder(z.flatten(0, 1))
         repeated = x.expand(len(z), *x.shape).flatten(0, 1)
+        shape = p.batch_shape + p.event_shape
+        if shape != repeated.shape:
+            raise ReproError(
+                f"p(x|z) is of {[*shape]}, and x of {[*repeated.shape]}; they must have one shape"
+            )
         log_px_z = p.log_prob(repeated).reshape(*z.shape[:2], -1).sum(-1)
         prior = self.prior() if callable(self.prior) else self.prior
         return log_px_z + _sums(prior.log_prob(z))
@@ -405,7 +414,8 @@ def from_distributions(
         theta = [*_parameters_of(decoder), *_parameters_of(prior)]
     if phi is None:
         phi = _parameters_of(encoder)
-    return DistributionModel(encoder, decoder, prior or Normal(0.0, 1.0), theta, phi)
+    prior = Normal(0.0, 1.0) if prior is None else prior
+    return DistributionModel(encoder, decoder, prior, theta, phi)
 
 
 def _parameters_of(module: object) -> list[Tensor]:

@@ -173,7 +173,8 @@ def measure(
 def _means(model: StackedModel, x: Tensor) -> Tensor | None:
     """The mean of q at each of x [run, n, ...]: [run, n, latent]; None if it is not known."""
     found = [model.means(chunk) for chunk in x.split(1000, 1)]
-    return None if found[0] is None else torch.cat(found, 1)
+    known = found[0] is not None and all(means.isfinite().all() for means in found)
+    return torch.cat(found, 1) if known else None
 
 
 def log_px_and_ess(
@@ -264,7 +265,7 @@ def ssim_of_reconstructions(model: StackedModel, x: Tensor, noise) -> np.ndarray
     if picture_shape(x.shape[2:]) is None:
         return None
     again = [model.reconstruct(chunk, noise) for chunk in x.split(1000, 1)]
-    if again[0] is None:
+    if again[0] is None or not all(images.isfinite().all() for images in again):
         return None
     with ThreadPoolExecutor() as threads:
         similarities = threads.map(ssim, x.cpu().numpy(), torch.cat(again, 1).cpu().numpy())
@@ -371,4 +372,5 @@ def reconstruction_grids(
     noise = _noise(model, seeds, "grid: noise")
     with torch.no_grad():
         again = model.reconstruct(x, noise)
-    return None if again is None else (x.cpu(), again.cpu())
+    known = again is not None and bool(again.isfinite().all())
+    return (x.cpu(), again.cpu()) if known else None

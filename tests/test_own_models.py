@@ -235,3 +235,11 @@ def test_a_q_without_reparameterised_samples_is_refused(x):
     model = from_distributions(lambda x: Categorical(logits=x), lambda z: Normal(z, 1.0))
     with pytest.raises(ReproError, match="Categorical, which has no rsample"):
         model.log_weights(x, M)
+
+
+def test_pixels_that_would_be_broadcast_are_refused(x):
+    flat = from_distributions(
+        lambda x: Normal(x[:, :2], 1.0), lambda z: Normal(z.sum(-1), 1.0), theta=[], phi=[]
+    )
+    with pytest.raises(ReproError, match=r"p\(x\|z\) is of \[\d+\], and x of \[\d+, \d+\]"):
+        flat.log_weights(x, 3)

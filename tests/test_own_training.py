@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import repro
 from repro import figures, own, tables
 from repro.bounds import METHODS
 from repro.catalogue import ESTIMATORS
@@ -213,6 +214,12 @@ def nothing():
 
 
 made = Linear()
+
+
+def shared():
+    return made
+
+
 number = 3
 """
 
@@ -233,7 +240,7 @@ def trained_linear(here, name="Linear", text=LINEAR, **parts):
     ("parts", "line"),
     [
         ({"name": "Liner"}, "unknown model 'Liner'; did you mean 'Linear'?"),
-        ({"name": ""}, "unknown model ''; there are Linear, Sized, nothing, made"),
+        ({"name": ""}, "unknown model ''; there are Linear, Sized, nothing, made, shared"),
         ({"name": "number"}, "unknown model 'number'"),
         ({"name": "made"}, "made is a model itself; name its class, or a function that makes it"),
         ({"name": "Sized"}, "the model sized fails (TypeError: Sized.__init__() missing 1"),
@@ -265,9 +272,25 @@ def trained_linear(here, name="Linear", text=LINEAR, **parts):
         ({"end": "log_w = log_w * float('nan')"}, "log_weights gives numbers that are not finite"),
         ({"end": "log_w = log_w.detach()"}, "log_weights gives numbers without a gradient; detach"),
         ({"end": "log_w = [log_w]"}, "linear.log_weights gives list, no tensor"),
-        ({"more": "def reconstruct(self, x): return x[:, :2]"}, "linear.reconstruct gives [20, 2]"),
+        ({"more": "def reconstruct(self, x): return x[:, :2]"}, "linear.reconstruct gives [70, 2]"),
         ({"more": "def reconstruct(self, x): 1 / 0"}, "linear fails (ZeroDivisionError: division"),
-        ({"more": "def means(self, x): return x.sum()"}, "linear.means gives []; give [batch, lat"),
+        ({"more": "def means(self, x): return x.sum()"}, "linear.means gives []; give a tensor ["),
+        ({"more": "def means(self, x): return [x]"}, "linear.means gives list; give a tensor ["),
+        ({"begin": "x -= 0.5"}, "linear changes x in place; make a new tensor instead"),
+        ({"init": "self.more = nn.LazyLinear(2)"}, "linear has lazy layers (more.weight); give"),
+        (
+            {"begin": "self.register_buffer('ema', x.mean())"},
+            "linear makes a buffer or changes its shape while it is used",
+        ),
+        (
+            {"begin": "still = False", "words": ["--estimator", "drep"]},
+            "linear.log_weights takes no notice of still; hold q's own parameters still",
+        ),
+        (
+            {"end": "log_w = log_w + 100 * still", "words": ["--estimator", "stl"]},
+            "linear.log_weights gives other numbers with still (dropout?)",
+        ),
+        ({"name": "shared"}, "shared gives the same model twice; make a new one at each call"),
         ({"words": ["--hidden", "9"]}, "hidden is of the project's networks; leave it out of"),
         ({"words": ["--init", "burda"]}, "init is of the project's networks"),
         ({"words": ["--decoder", "iwae"]}, "decoder is of the project's networks"),
@@ -313,3 +336,41 @@ def test_a_record_of_an_own_model_is_read_without_its_file(here, monkeypatch, ca
     monkeypatch.setattr(own, "_models", {})
     assert main(evaluate) == 2
     assert "is somebody's own model; name its file, --model FILE.py" in capsys.readouterr().err
+
+
+def test_buffers_of_any_kind_are_kept_and_a_model_without_phi_is_trained(here):
+    """A mask with infinities, one that is not contiguous; and theta alone."""
+    mask = "self.register_buffer('mask', torch.full((3, 2), float('-inf')).T)"
+    parts = {"init": mask + "; self.phi = []", "begin": "still = False", "end": "pass"}
+    assert trained_linear(here, **parts) == 0
+    record = the_record("results")
+    model = repro.load_model(record.path, model="linear.py:Linear")
+    assert model.mask.shape == (2, 3)
+    assert not model.training
+    x = torch.zeros(7, 5)
+    assert torch.equal(model.encoder(x), repro.load_model(record.path).encoder(x))
+
+
+def test_two_names_of_a_file_and_two_splits_of_images_have_records_of_their_own(here):
+    (here / "two.py").write_text("def Vae():\n    pass\n\n\ndef vae():\n    pass\n")
+    assert own.model_in("two.py:Vae") != own.model_in("two.py:vae")
+    images = np.random.default_rng(0).random((200, 5))
+    names = []
+    for split in (80, 100):
+        np.savez("split.npz", train=images[:split], test=images[split:])
+        names.append(own.dataset_in("split.npz"))
+    assert names[0] != names[1]
+
+
+def test_a_likelihood_without_a_mean_has_no_reconstructions(here):
+    cauchy = LINEAR.replace("MORE", "def reconstruct(self, x): return x * float('nan')")
+    assert trained_linear(here, text=cauchy) == 0
+    assert "ssim" not in the_record("results").metrics
+
+
+def test_the_projects_networks_take_images_that_are_no_pictures(here):
+    g = np.random.default_rng(0)
+    np.savez("ten.npz", train=g.random((60, 10)), test=g.random((70, 10)))
+    words = ["--dataset", "ten.npz", "--hidden", "4", "--latent", "2", "--method", "vae"]
+    assert main(["train", *words, "--profile", "smoke", "--epochs", "1", "--results", "r"]) == 0
+    assert the_record("r").metrics.keys() == {*METRICS_OF_ALL, "active_units"}

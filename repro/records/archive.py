@@ -59,7 +59,7 @@ from repro.words.experiments import (
 )
 
 METRICS = ("iwae_64", "log_px", "minus_kl", "elbo", "ssim", "ess", "active_units")
-METRICS_OF_ALL = ("iwae_64", "log_px", "minus_kl", "elbo", "ess")  # models of one's own, too
+METRICS_OF_ALL = ("iwae_64", "log_px", "minus_kl", "elbo", "ess")  # those of one's own, too
 # Of a curve. Log p-hat is of ``log_px_images`` test images, and beside it is IWAE-64 of the same
 # ones; both are empty where log p-hat is of all of them.
 CURVE = (
@@ -610,7 +610,8 @@ def _experiment_in(path: Path) -> Experiment:
 
 def _fault(path: Path, experiment: Experiment, metrics: dict, facts: dict) -> str:
     """Name the first fault of a record, or none."""
-    for metric in METRICS_OF_ALL if own.is_own(experiment.model) else METRICS:
+    is_own = own.is_own(experiment.model) or own.is_own(experiment.dataset)
+    for metric in METRICS_OF_ALL if is_own else METRICS:
         if metric not in metrics:
             return f"no {metric}"
     if fault := fault_of_provenance(facts):

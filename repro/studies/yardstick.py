@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from repro.catalogue import DATASETS, MODELS
 from repro.records import Archive, Record
 from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number
 from repro.records.schema import WEIGHTS
@@ -47,9 +48,14 @@ def name_of(record: Record) -> str:
 
 def measurable(archive: Archive) -> list[Record]:
     """The records of models whose weights are kept or were released, longest trainings first."""
-    found = [r for r in archive.records("full") if (r.path / WEIGHTS).exists()]
-    found += archive.released.values()
-    return found + [r for r in archive.records("short") if (r.path / WEIGHTS).exists()]
+    full, short = (_with_weights(archive, profile) for profile in ("full", "short"))
+    return [*full, *archive.released.values(), *short]
+
+
+def _with_weights(archive: Archive, profile: str) -> list[Record]:
+    """The records of a profile with weights, of the project's models and data."""
+    found = [r for r in archive.records(profile) if (r.path / WEIGHTS).exists()]
+    return [r for r in found if r.experiment.model in MODELS and r.experiment.dataset in DATASETS]
 
 
 class Measured(NamedTuple):

@@ -211,7 +211,7 @@ class _Loop:
         while fit.step < fit.steps_per_epoch:
             left = fit.steps_per_epoch - fit.step
             for program in fit.programs:
-                taken = program.advance(left)
+                taken = self._advance(program, left)
             fit.step += taken
             if time.monotonic() - self.looked > CHECK_EVERY:
                 self._check_finite()
@@ -220,6 +220,15 @@ class _Loop:
             self._save(now=False)
             if self.stop():
                 raise _Halt
+
+    def _advance(self, program: Program, most: int) -> int:
+        """``Program.advance``; an error of somebody's own model gets its place in training."""
+        try:
+            return program.advance(most)
+        except ReproError as error:
+            place = f"epoch {self.fit.epoch + 1}, step {self.fit.step + 1}"
+            kept = states.what_is_kept(self.state_file)
+            raise ReproError(f"{error} ({place}; {kept})") from None
 
     def _end_epoch(self) -> None:
         """Add a line to every curve, and draw the next epoch's order."""

@@ -20,8 +20,7 @@ def new_model(experiments: Sequence[Experiment], mean_image: Tensor) -> StackedM
     """Make the untrained model of stacked runs; ``mean_image`` [...] is of the training images."""
     first = experiments[0]
     if own.is_own(first.model):
-        with Streams([first.seed], "init").as_ambient():
-            model = _own(first)
+        model = _own(first)
     else:
         shape = replace(first.architecture, pixels=mean_image.numel())
         seeds = [e.seed for e in experiments]
@@ -45,7 +44,9 @@ def model_of(e: Experiment, state: dict[str, Tensor]) -> StackedModel:
 
 def _own(e: Experiment) -> OneRun:
     called = own.without_hash(e.model)
-    return OneRun(own.made(e.model), called, binarises=e.binarise != "no")
+    with Streams([e.seed], "init").as_ambient():
+        model = own.made(e.model)
+    return OneRun(model, called, binarises=e.binarise != "no")
 
 
 def load_model(folder: str | Path, model: str | None = None) -> nn.Module:
@@ -62,14 +63,14 @@ def load_model(folder: str | Path, model: str | None = None) -> nn.Module:
     record = records.read(folder)
     check_own_files(record.experiment, model=model)
     found = model_of(record.experiment, record.weights())
-    return found.model if isinstance(found, OneRun) else without_run_axis(found)
+    return (found.model if isinstance(found, OneRun) else without_run_axis(found)).eval()
 
 
 def without_run_axis(networks: Autoencoder) -> DistributionModel:
     """Make a ``DistributionModel`` of the first of the stacked runs in ``networks``."""
 
     def encoder(x: Tensor) -> Normal:
-        mu, sigma = networks.encoder(x[None])
+        mu, sigma = networks.encoder(x.flatten(1)[None])
         return Normal(mu[0], sigma[0])
 
     def decoder(z: Tensor) -> Bernoulli:

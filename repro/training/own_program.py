@@ -40,16 +40,18 @@ class OwnProgram(Program):
         for_phi = None if one_pass else counts.phi[0]
         at_theta, at_phi = pulled_back(log_w, theta, phi, counts.theta[0], for_phi)
         ends = descents(log_w.detach()[None]) if self.criterion else ()
-        at_ends = [_as_one(gradients_of(log_w, phi, end[0])) for end in ends]
-        return Gradients(_as_one(at_phi), _as_one(at_theta), counts.beta, counts.loss, (*at_ends,))
+        at_ends = [self._as_one(gradients_of(log_w, phi, end[0])) for end in ends]
+        return Gradients(
+            self._as_one(at_phi), self._as_one(at_theta), counts.beta, counts.loss, (*at_ends,)
+        )
+
+    def _as_one(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Gradients of several parameters as those of one run, [1, parameters]."""
+        none = torch.zeros(0, device=self.device)
+        return torch.cat([none, *(g.flatten() for g in gradients)])[None]
 
     @property
     def state(self) -> dict[str, Tensor]:
         """The tensors that the next step depends on, by name, the model's buffers included."""
         buffers = self.model.model.named_buffers()
         return super().state | {f"buffer {name}": tensor for name, tensor in buffers}
-
-
-def _as_one(gradients: Sequence[Tensor]) -> Tensor:
-    """Gradients of several parameters as those of one run, [1, parameters]."""
-    return torch.cat([g.flatten() for g in gradients])[None]

@@ -203,7 +203,9 @@ class Program:
     def _flattened(self, network: Sequence[Tensor]) -> torch.nn.Parameter:
         """One tensor [run, parameters] for Adam, of which the network's parameters become views."""
         runs = len(self.seeds)
-        flat = torch.nn.Parameter(torch.cat([p.detach().reshape(runs, -1) for p in network], 1))
+        none = torch.zeros(runs, 0, device=self.device)
+        rows = [p.detach().reshape(runs, -1) for p in network]
+        flat = torch.nn.Parameter(torch.cat([none, *rows], 1))
         first = 0
         for p in network:
             size = p.numel() // runs
@@ -405,7 +407,10 @@ class Program:
 
         A generator's state fits one kind of device only; all else can be copied to any.
         """
-        for name, tensor in self.state.items():
+        tensors = self.state
+        if tensors.keys() != saved["tensors"].keys():
+            raise ValueError("its tensors are another model's")
+        for name, tensor in tensors.items():
             tensor.copy_(saved["tensors"][name])
         if not streams:
             return

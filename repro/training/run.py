@@ -222,17 +222,21 @@ def announce(
 
 
 def _remarks(e: Experiment, dataset: Dataset) -> list[str]:
-    """Remarks on a user's own model and data that are printed before training."""
-    remarks = []
+    """Remarks on a model and data of the user's own, which are tried before they are trained."""
+    if not (own.is_own(e.dataset) or own.is_own(e.model)):
+        return []
+    low, high = (float(value) for value in torch.aminmax(dataset.train))
+    remarks = [f"values from {low:.4g} to {high:.4g}; binarise: {e.binarise}"]
     if own.is_own(e.dataset):
-        images = own.images_in(e.dataset)
-        low, high = images.range
-        remarks += [f"values from {low:.4g} to {high:.4g}; binarise: {e.binarise}", *images.remarks]
+        remarks += own.images_in(e.dataset).remarks
     if own.is_own(e.model):
         model = new_model([e], dataset.train.mean(0))
-        few = dataset.train[: e.batch_size]
-        few = few if e.binarise == "no" else few.bernoulli(generator=generator(0, "trial"))
-        tried = model.tried(few, e.M * e.K, holds_q_still(e.estimator))
+        parts = dataset.train[: e.batch_size], dataset.test[:1000]
+        if model.binarises:
+            g = generator(0, "trial")
+            parts = [part.bernoulli(generator=g) for part in parts]
+        x, scored = (part.clone() for part in parts)
+        tried = model.tried(x, scored, e.M * e.K, holds_q_still(e.estimator))
         remarks += [model.size, *model.remarks, *tried]
     return remarks
 

@@ -447,7 +447,7 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
     usual = {name: word.usual for name, word in WORDS.items() if word.usual is not None}
     said = usual | {"dataset": p.dataset} | said | {"profile": p.name}
     words = {name: WORDS[name].read(name, text) for name, text in said.items()}
-    methods = _methods(words.pop("method"), words["protocol"])
+    methods = _methods(words.pop("method"), words["protocol"], words.get("alpha"))
     if words.get("beta") == ["learned"]:
         methods = _with_beta_chosen(methods)
         del words["beta"]
@@ -493,14 +493,14 @@ def _of_method(
     layout = _layout_as_released if protocol == "released" else _layout
     numbers = dict(zip("MK", layout(method, M, K), strict=True))
     if METHODS[method].takes_alpha:
-        numbers["alpha"] = _alpha(method, alpha)
+        numbers["alpha"] = alpha
     elif alpha is not None and not any(METHODS[m].takes_alpha for m in methods):
         raise ReproError(f"{method} has no alpha; leave it out, or use vr-iwae")
     for value in _betas(method, beta, methods):
         yield numbers | {"beta": value}
 
 
-def _methods(texts: list[str], protocol: str) -> list[str]:
+def _methods(texts: list[str], protocol: str, alpha: float | None) -> list[str]:
     """The methods named, each once and in order, their bounds tried."""
     whole = [m for m in TABLE_METHODS if protocol == "paper" or m in LAYOUTS_AS_RELEASED]
     names: list[str] = []
@@ -510,7 +510,10 @@ def _methods(texts: list[str], protocol: str) -> list[str]:
         else:
             names.append(own.method_in(text) if ".py:" in text else text)
     for name in names:
-        _try(one_of("method", name, METHODS), METHODS[name])
+        objective = METHODS[one_of("method", name, METHODS)]
+        _check_alpha(name, alpha)
+        is_one = isinstance(objective, Objective)
+        _try(name, objective.with_alpha(alpha) if is_one else objective)
     return list(dict.fromkeys(names))
 
 
@@ -608,10 +611,9 @@ def check_own_files(e: Experiment, **files: str | None) -> None:
             raise ReproError(f"{file} is not the {word} of {e.name}, {getattr(e, word)}")
 
 
-def _alpha(method: str, alpha: float | None) -> float | None:
+def _check_alpha(method: str, alpha: float | None) -> None:
     if method == "vr-iwae" and alpha is not None and not 0 <= alpha < 1:
         raise ReproError(f"alpha is {alpha:g}; give vr-iwae a number from 0 (IWAE) to below 1")
-    return alpha
 
 
 def measured_at_milestones(names: str) -> tuple[str, ...]:

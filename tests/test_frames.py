@@ -37,7 +37,9 @@ def test_a_frame_has_every_record_with_its_words_and_metrics(archive):
 
 def test_curves_have_every_epoch_and_tell_beta_at_the_start_from_beta_then(archive):
     curves = archive.curves()
-    assert {*CURVE} - {"beta"} | {"beta_now"} < {*curves.columns}
+    as_word = {"beta", "learning_rate"}
+    assert {*CURVE} - as_word | {"beta_now", "learning_rate_now"} < {*curves.columns}
+    assert curves.learning_rate.unique().tolist() == [1e-3]
     assert curves.groupby("method").epoch.count().to_dict() == {"ciwae": 40, "iwae": 40, "vae": 4}
     of_ciwae = curves[curves.method == "ciwae"]
     assert of_ciwae.epoch.tolist() == [*range(1, 41)]

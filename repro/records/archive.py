@@ -229,6 +229,9 @@ def frame_of(found: Iterable[Record]):
     return pd.DataFrame(rows, columns=None if rows else [*IDENTITY, *METRICS])
 
 
+NOW = {name: f"{name}_now" for name in ("beta", "learning_rate")}  # at an epoch; words at the start
+
+
 def curves_of(found: Iterable[Record]):
     """Make a tidy DataFrame of the epochs of records, a row for each: see ``Archive.curves``."""
     import pandas as pd
@@ -236,9 +239,9 @@ def curves_of(found: Iterable[Record]):
     trained = [record for record in found if len(record.curve)]
     whose = frame_of(trained)[[*IDENTITY]]
     if not trained:
-        return whose.reindex(columns=[*IDENTITY, *CURVE[:-1], "beta_now"])
+        return whose.reindex(columns=[*IDENTITY, *(NOW.get(name, name) for name in CURVE)])
     epochs = pd.concat([record.curve.assign(run=record.experiment.folder) for record in trained])
-    return whose.merge(epochs.rename(columns={"beta": "beta_now"}), on="run")
+    return whose.merge(epochs.rename(columns=NOW), on="run")
 
 
 class Selection(NamedTuple):
@@ -344,8 +347,8 @@ class Archive:
         """A DataFrame with a row for each epoch of each record of some profiles, or of all.
 
         Columns: those of ``frame`` but the metrics, and those of ``CURVE``, of which beta
-        at that epoch is ``beta_now``. Losses, bounds and ``log_px`` are in nats, errors are over
-        the test images.
+        and the learning rate at that epoch are ``beta_now`` and ``learning_rate_now``. Losses,
+        bounds and ``log_px`` are in nats, errors are over the test images.
 
         >>> curves = Archive("results").curves("full")
         >>> of_vae = curves.query("method == 'vae' and seed == 0 and epoch == epochs")

@@ -33,7 +33,7 @@ COMMAND = (
 
 
 class Hypothesis(NamedTuple):
-    """A statement: ``method``'s mean of ``metric`` minus IWAE's is above ``margin``, in nats."""
+    """``method``'s mean of ``metric`` minus IWAE's is above ``margin``, in nats."""
 
     words: str
     method: str
@@ -56,7 +56,7 @@ HYPOTHESES = (
 
 
 class Fate(StrEnum):
-    """The outcome of the test of a hypothesis."""
+    """The fate of a hypothesis."""
 
     HOLDS = "holds"
     REFUTED = "refuted"
@@ -64,14 +64,14 @@ class Fate(StrEnum):
 
 
 class Interval(NamedTuple):
-    """A mean over seeds and both ends of its confidence interval."""
+    """A mean over seeds and both ends of its interval."""
 
     mean: float
     low: float
     high: float
 
     def fate(self, margin: float) -> Fate:
-        """HOLDS if the interval lies above ``margin``, REFUTED if below, otherwise UNDECIDED."""
+        """The place of the interval: above the margin, below it, or across."""
         if self.low > margin:
             return Fate.HOLDS
         return Fate.REFUTED if self.high < margin else Fate.UNDECIDED
@@ -81,25 +81,25 @@ class Interval(NamedTuple):
 
 
 def trainings_of(method: str) -> list[Experiment]:
-    """The runs of a method that the test needs, one for each seed."""
+    """The runs of a method that the test asks for, one for each seed."""
     return plan(method, seed=list(SEEDS), **RUNS)
 
 
 def all_trainings() -> list[Experiment]:
-    """Every run that the test needs."""
+    """Every run of the test."""
     methods = ("iwae", *dict.fromkeys(h.method for h in HYPOTHESES))
     return [e for method in methods for e in trainings_of(method)]
 
 
 def missing(archive: Archive) -> int:
-    """The number of the test's runs that have no record yet."""
+    """The number of these runs that have no record yet."""
     return sum(not archive.holds(e) for e in all_trainings())
 
 
 def family_interval(differences: np.ndarray) -> Interval:
-    """The mean of paired differences [seed] with Student's interval, corrected by Bonferroni.
+    """The mean of paired differences with Student's interval, its level shared (Bonferroni).
 
-    The intervals of all hypotheses hold together with probability ``LEVEL`` at least.
+    ``differences`` [seed]; the intervals of all hypotheses hold together with probability LEVEL.
     """
     n = len(differences)
     quantile = stats.t.ppf(1 - (1 - LEVEL) / (2 * len(HYPOTHESES)), n - 1)
@@ -109,7 +109,7 @@ def family_interval(differences: np.ndarray) -> Interval:
 
 
 def differences(archive: Archive, hypothesis: Hypothesis) -> np.ndarray:
-    """The metric of the hypothesis's method minus IWAE's, for each seed: [seed]."""
+    """The method's metric minus IWAE's for each seed, [seed]."""
     runs = [*trainings_of(hypothesis.method), *trainings_of("iwae")]
     found = frame_of(map(archive.get, runs))
     values = found.pivot(index="seed", columns="method", values=hypothesis.metric)
@@ -117,7 +117,7 @@ def differences(archive: Archive, hypothesis: Hypothesis) -> np.ndarray:
 
 
 def cost(archive: Archive) -> str:
-    """Text on the time that training and evaluation of the test's runs took, and the device."""
+    """The time that training and evaluation of these runs took, and the device."""
     runs = [archive.get(e) for e in all_trainings() if archive.holds(e)]
     if not runs:
         return "no time yet"
@@ -130,7 +130,7 @@ def cost(archive: Archive) -> str:
 
 
 def table_of_outcomes(archive: Archive) -> str:
-    """A Markdown table of the hypotheses, with outcomes once every run has its record."""
+    """The hypotheses, and what became of them once every run has its record."""
     left = missing(archive)
     lines = ["| statement | outcome | nats ahead of IWAE | above | in |", "|---|---|---|---|---|"]
     for h in HYPOTHESES:
@@ -160,7 +160,7 @@ def interval_of(archive: Archive, method: str, metric: str) -> str:
 
 @styled()
 def outcomes(archive: AnyArchive = None):
-    """Figure of the test: each hypothesis's differences by seed, their interval, and the margin."""
+    """Each hypothesis: the differences of all seeds, their mean's interval, and the margin."""
     import seaborn as sns
 
     archive = Archive.of(archive)

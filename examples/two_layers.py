@@ -1,16 +1,11 @@
 """Two stochastic layers on binarised digits: a model written out, with its log-weights.
 
-python examples/two_layers.py
-
-The commands train it, too: python -m repro train --model examples/two_layers.py:TwoLayers
+python -m repro train --model examples/two_layers.py:TwoLayers
 """
 
 import torch
 from torch import nn
 from torch.distributions import Bernoulli, Normal
-
-import repro
-from repro import datasets
 
 
 class Gaussian(nn.Module):
@@ -50,22 +45,3 @@ class TwoLayers(nn.Module):
         log_q = log_q + self.to_z2(z1, still).log_prob(z2).sum(-1)
         log_p = Normal(0.0, 1.0).log_prob(z2).sum(-1) + self.from_z2(z2).log_prob(z1).sum(-1)
         return log_p + Bernoulli(logits=self.from_z1(z1)).log_prob(x).sum(-1) - log_q
-
-
-def main(steps: int = 200) -> float:
-    """Train for some steps; returns log p-hat of the first test images."""
-    torch.manual_seed(0)
-    digits = datasets.load("digits")
-    model = TwoLayers()
-    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    for _ in range(steps):
-        batch = digits.train[torch.randint(len(digits.train), (20,))].bernoulli()
-        repro.backward(model, batch, method="iwae", M=1, K=8, estimator="stl")
-        optimizer.step()
-    score = float(repro.log_px(model, digits.test[:50].bernoulli(), K=200).mean())
-    print(f"log p-hat {score:.1f} nats")
-    return score
-
-
-if __name__ == "__main__":
-    main()

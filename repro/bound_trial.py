@@ -8,6 +8,7 @@ from torch import Tensor
 
 from repro import ReproError, in_short
 from repro.bounds import Bound, Objective, T, applied
+from repro.estimators import parameters_behind
 
 TRIAL_BATCH = 20  # images, as in training
 TRIAL_K = 4  # unlike M and the batch
@@ -92,7 +93,7 @@ class _Trial:
             raise self._fails(
                 "has no gradient; compute it from log_w with torch, and detach nothing"
             )
-        if _parameters_behind(value.grad_fn) > 1:
+        if len(parameters_behind(value)) > 1:  # log_w is one
             raise self._fails(
                 "has a parameter of its own, which would stay as it is; call it beta, and say "
                 "learns_beta=True, to have it learned"
@@ -120,17 +121,6 @@ class _Trial:
         value, _ = self.at(other_image)
         if not torch.allclose(value[:, 1:], usual[:, 1:]):
             raise self._fails(f"mixes images; {remedy}")
-
-
-def _parameters_behind(node: torch.autograd.graph.Node) -> int:
-    """Count the tensors at which a gradient ends: log_w, and parameters."""
-    seen = {node}
-    left = [node]
-    while left:
-        following = {after for after, _ in left.pop().next_functions if after} - seen
-        seen |= following
-        left += following
-    return sum(hasattr(found, "variable") for found in seen)
 
 
 def check_smooth(name: str, bound: Bound) -> None:

@@ -100,6 +100,17 @@ def _of_phi(
     return pull_back(of_mean)
 
 
+def parameters_behind(value: Tensor) -> list[Tensor]:
+    """Return the leaf tensors on which ``value`` depends, from its graph."""
+    seen = {value.grad_fn}
+    left = [value.grad_fn] if value.grad_fn else []
+    while left:
+        following = {after for after, _ in left.pop().next_functions if after} - seen
+        seen |= following
+        left += following
+    return [node.variable for node in seen if hasattr(node, "variable")]
+
+
 def holds_q_still(estimator: str) -> bool:
     """True if ``estimator`` differentiates log w through z alone, with phi fixed in log q(z|x)."""
     return estimator != "rep"

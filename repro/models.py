@@ -6,7 +6,7 @@ nothing else.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -349,17 +349,31 @@ class Autoencoder(nn.Module):
 
         Raises ReproError if it is of another architecture or not finite.
         """
-        named = dict(self.named_parameters())
-        if state.keys() != named.keys():
-            wrong = sorted(state.keys() ^ named.keys())[0]
-            raise ReproError(f"the weights are not of this model ('{wrong[:40]}')")
-        for name, p in named.items():
-            mine = p.data[run]
-            value = state[name]
-            if value.shape != mine.shape or value.dtype not in (torch.float32, torch.float64):
-                found = f"{[*value.shape]} of {value.dtype}"
-                wanted = f"{[*mine.shape]} of {mine.dtype}"
-                raise ReproError(f"the weights' {name} is {found}; this model has {wanted}")
-            if not value.isfinite().all():
-                raise ReproError(f"the weights' {name} is not finite")
-            mine.copy_(value)
+        set_tensors({name: p.data[run] for name, p in self.named_parameters()}, state)
+
+
+REAL = {torch.float32, torch.float64}  # weights of one may be set to those of the other
+
+
+@torch.no_grad()
+def set_tensors(
+    mine: dict[str, Tensor], state: dict[str, Tensor], may_be_infinite: Collection[str] = ()
+) -> None:
+    """Copy ``state`` into the tensors of a model, ``mine``, both by name.
+
+    Raises ReproError, and copies nothing, if they are of another model or not finite.
+    """
+    if state.keys() != mine.keys():
+        wrong = sorted(state.keys() ^ mine.keys())[0]
+        raise ReproError(f"the weights are not of this model ('{wrong[:40]}')")
+    for name, tensor in mine.items():
+        value = state[name]
+        alike = value.dtype == tensor.dtype or {value.dtype, tensor.dtype} <= REAL
+        if value.shape != tensor.shape or not alike:
+            found = f"{[*value.shape]} of {value.dtype}"
+            wanted = f"{[*tensor.shape]} of {tensor.dtype}"
+            raise ReproError(f"the weights' {name} is {found}; this model has {wanted}")
+        if name not in may_be_infinite and not value.isfinite().all():
+            raise ReproError(f"the weights' {name} is not finite")
+    for name, tensor in mine.items():
+        tensor.copy_(state[name])

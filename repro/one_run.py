@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from repro import ReproError, own, plural
-from repro.models import Preparation, eager
+from repro.estimators import parameters_behind
+from repro.models import Preparation, eager, set_tensors
 from repro.own_models import checked_log_weights, parameter_lists, pulled_back
 from repro.randomness import Streams
 
@@ -113,6 +114,12 @@ class OneRun(nn.Module):
         """Log w at the trial's random numbers, and the gradient of its sum at phi."""
         theta, phi = parameter_lists(self.model)
         log_w = self.differentiable_log_weights(x, T, still, Streams([0], "trial"))
+        mine = {id(p) for p in self.model.parameters()}
+        if any(id(p) not in mine for p in parameters_behind(log_w)):
+            raise ReproError(
+                f"log_weights of {self.called} depends on a parameter that is not the module's; "
+                "keep it in the module"
+            )
         with own.users_code(f"the gradient of {self.called}.log_weights"):
             ones = torch.ones_like(log_w)
             _, at_phi = pulled_back(log_w, theta, phi, ones, ones)
@@ -200,19 +207,10 @@ class OneRun(nn.Module):
         tensors = {name: tensor.detach().cpu() for name, tensor in self._tensors.items()}
         return {name: tensor.clone(memory_format=whole) for name, tensor in tensors.items()}
 
-    @torch.no_grad()
     def load_run_state(self, run: int, state: dict[str, Tensor]) -> None:
         """Set parameters and buffers to ``state``; ReproError if not finite or another model's."""
         assert run == 0
-        mine = self._tensors
-        if state.keys() != mine.keys():
-            wrong = sorted(state.keys() ^ mine.keys())[0]
-            raise ReproError(f"the weights are not of this model ('{wrong[:40]}')")
-        for name, value in state.items():
-            bad = isinstance(mine[name], nn.Parameter) and not value.isfinite().all()
-            if value.shape != mine[name].shape or bad:
-                raise ReproError(f"the weights' {name} is {[*value.shape]}, or not finite")
-            mine[name].copy_(value)
+        set_tensors(self._tensors, state, dict(self.model.named_buffers()))
 
 
 def _in_words(found: object) -> str:

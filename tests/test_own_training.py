@@ -276,6 +276,10 @@ def trained_linear(here, name="Linear", text=LINEAR, **parts):
         ({"more": "def reconstruct(self, x): 1 / 0"}, "linear fails (ZeroDivisionError: division"),
         ({"more": "def means(self, x): return x.sum()"}, "linear.means gives []; give a tensor ["),
         ({"more": "def means(self, x): return [x]"}, "linear.means gives list; give a tensor ["),
+        (
+            {"begin": "x = x + torch.ones(5, requires_grad=True)"},
+            "log_weights of linear depends on a parameter that is not the module's; keep it in",
+        ),
         ({"begin": "x -= 0.5"}, "linear changes x in place; make a new tensor instead"),
         ({"init": "self.more = nn.LazyLinear(2)"}, "linear has lazy layers (more.weight); give"),
         (

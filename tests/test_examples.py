@@ -76,6 +76,7 @@ def test_the_recipes_run_as_they_stand_in_the_book(tmp_path, monkeypatch):
     assert names["annealed"].isfinite().all()
     assert set(names["plot"].data.method) == {"iwae", "piwae"}
     assert (tmp_path / "figure1.pdf").exists()
+    assert names["figure"].axes[0].get_xticklabels()[0].get_fontsize() > 12
     first, second = (names[name].metrics["elbo"]["value"] for name in ("first", "second"))
     assert second > first
     assert names["record"].experiment.method == "renyi"

@@ -110,7 +110,7 @@ DESIGNS = {  # by the name of the table
         offsets=OFFSETS,
         at_offsets=(SWEPT[1:], ("rws",)),
     ),
-    "most": Design(NETWORKS, OF_MOST, offsets=LOOSER_OFFSETS, at_offsets=OF_MOST),
+    "most": Design(NETWORKS_OF_ESTIMATORS, OF_MOST, offsets=LOOSER_OFFSETS, at_offsets=OF_MOST),
 }
 
 

@@ -46,6 +46,17 @@ class Dataset:
         parts = (torch.bernoulli(part, generator=g) for part in (self.train, self.test))
         return Dataset(self.name, f"{self.variant}, binarised once", *parts)
 
+    def holding_out(self, count: int) -> "Dataset":
+        """The same training images, of which the last ``count`` take the test images' place.
+
+        A choice, as of a learning rate, is made by their scores, so that no test image shapes it.
+        """
+        if count >= len(self.train):
+            there = f"{self.name} has {len(self.train)} images to train on"
+            raise ReproError(f"held_out is {count}, and {there}; hold out fewer")
+        variant = f"{self.variant}, the last {count:,} training images held out"
+        return Dataset(self.name, variant, self.train[:-count], self.train[-count:])
+
     @property
     def sha256(self) -> str:
         """SHA-256 of the two arrays' bytes, training images first."""

@@ -1,6 +1,7 @@
 """A bound and a dataset in files of one's own: trained, recorded, shown, or refused in one line."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -200,6 +201,19 @@ def test_pixels_binarised_once_are_the_same_at_every_visit(here):
     assert set(images.train.unique().tolist()) == {0, 1}
     assert abs(float(images.train.mean()) - 0.5) < 0.01
     assert torch.equal(images.train, run.images_for(e, None).train)
+
+
+def test_the_last_training_images_can_take_the_test_images_place(here):
+    with pytest.raises(ReproError, match=r"held_out is 60, and .* has 60 images to train on; hold"):
+        run.images_for(*plan("iwae", "My data.npz", profile="smoke", held_out=60), None)
+    (e,) = plan("iwae", "My data.npz", profile="smoke", held_out=13, epochs=1)
+    assert e.setting_folder.endswith("-held-out13")
+    images, whole = run.images_for(e, None), run.images_for(replace(e, held_out=None), None)
+    assert torch.equal(torch.cat([images.train, images.test]), whole.train)
+    (record,) = run.train([e], results=here / "results", engine="eager")
+    assert len(record.images["iwae_64"]) == 13
+    data = json.loads((record.path / "provenance.json").read_text())["data"]
+    assert data["variant"].endswith(", the last 13 training images held out")
 
 
 def test_the_data_s_content_is_in_the_record(here):

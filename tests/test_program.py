@@ -2,6 +2,7 @@
 
 import shutil
 import types
+from itertools import product
 
 import pytest
 import torch
@@ -23,8 +24,8 @@ M, K, BATCH, RUNS = 3, 5, 7, 2
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler here")
 
 
-def plan(method, seed="0", precision="float32"):
-    return experiments.plan(method, profile="smoke", seed=seed, precision=precision)
+def plan(method, seed="0", **words):
+    return experiments.plan(method, profile="smoke", seed=seed, **words)
 
 
 def problem(pixels, runs=RUNS, init="default"):
@@ -65,12 +66,15 @@ def test_gradients_without_autograd_are_those_with_it(prepare, init, pixels):
             )
 
 
-@pytest.mark.parametrize("method", [*TABLE_METHODS, "ciwae-learned"])
-def test_the_fast_step_is_the_plain_step(small, method):
+EVERY_STEP = [*product([*TABLE_METHODS, "ciwae-learned"], ["adam"]), ("ciwae-learned", "sgd")]
+
+
+@pytest.mark.parametrize(("method", "optimizer"), EVERY_STEP)
+def test_the_fast_step_is_the_plain_step(small, method, optimizer):
     """After five steps a program of two runs is where the step as the paper writes it gets."""
     with double_precision():
         digits = in_double(few_digits())
-        fast = Program(plan(method, seed="0,1"), digits)
+        fast = Program(plan(method, seed="0,1", optimizer=optimizer), digits)
         start = Autoencoder(SMALL, fast.seeds)
         plain, bounds, b = after_plain_steps(5, fast, digits)
         for _ in range(5):
@@ -82,7 +86,7 @@ def test_the_fast_step_is_the_plain_step(small, method):
         assert not torch.equal(p, start.get_parameter(name)), name
     if METHODS[method].learns_beta:
         torch.testing.assert_close(fast.beta, b.sigmoid()[:, 0], rtol=1e-9, atol=0)
-        torch.testing.assert_close(fast.beta_parameter.grad, b.grad[:, 0], rtol=1e-9, atol=0)
+        torch.testing.assert_close(fast.beta_parameter, b[:, 0], rtol=1e-9, atol=0)
         assert (fast.beta < 0.5).all()
 
 
@@ -101,14 +105,17 @@ def after_plain_steps(steps, program, dataset):
     if objective.learns_beta:
         parameters.append(b)
     rate = program.learning_rate.item()
-    adam = torch.optim.Adam(parameters, lr=rate, eps=ADAM_EPS[first.init])
+    if first.optimizer == "adam":
+        optimizer = torch.optim.Adam(parameters, lr=rate, eps=ADAM_EPS[first.init])
+    else:
+        optimizer = torch.optim.SGD(parameters, lr=rate)
     draws = twin_draws(program, dataset)
     bounds = []
     for _ in range(steps):
         x, noise = next(draws)
         eps = noise(first.M * first.K)
         beta = b.sigmoid() if objective.learns_beta else first.beta
-        bounds.append(plain_step(model, objective, adam, x, eps, first.M, first.K, beta))
+        bounds.append(plain_step(model, objective, optimizer, x, eps, first.M, first.K, beta))
     return model, torch.stack(bounds), b
 
 

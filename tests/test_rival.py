@@ -1,32 +1,111 @@
-"""The plan that was written before its runs."""
+"""The plan that was written before its runs, and what its analysis makes of planted ones."""
 
+from functools import partial
+
+import numpy as np
 import pytest
+from scipy import stats
 
-from repro.studies import rival
+from repro.records import Archive
+from repro.records.estimates import Share
+from repro.studies import rival, yardstick
+from repro.studies.rival import PARTS_OF_PLAN, SEEDS_OF_RIVAL, runs_of_arm, runs_of_side
 from repro.words.experiments import plan
+from tests.helpers import write_record
 
-PARTS = {"both networks": rival.RIVAL, "alone": rival.OF_ENCODERS, "K": rival.NUMBER_OF_SAMPLES}
+AROUND = np.array([-0.2, 0.1, 0.0, 0.3, -0.2])  # of a mean, for the five seeds
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_a_prediction_names_two_different_runs_and_a_margin(part):
-    assert len({p.words for p in PARTS[part]}) == len(PARTS[part])
-    for p in PARTS[part]:
+@pytest.mark.parametrize("name", PARTS_OF_PLAN)
+def test_a_prediction_names_two_different_runs_and_a_margin(name):
+    predictions, words = PARTS_OF_PLAN[name]
+    assert len({p.words for p in predictions}) == len(predictions)
+    for p in predictions:
         assert p.ahead != p.behind
         assert p.metric in {"iwae_64", "gap", "log_p", "elbo"}
         assert abs(p.margin) == {"elbo": 1.0}.get(p.metric, 0.1)
-
-
-def test_the_runs_of_the_plan_can_be_said():
-    usual = {"profile": "short", "dataset": "mnist", "seed": list(rival.SEEDS_OF_RIVAL)}
-    for p in rival.RIVAL:
         for side in (p.ahead, p.behind):
-            method, estimator = side.split()
-            assert len(plan(method, estimator=estimator, **usual)) == 5
-    alone = usual | {"decoder": "iwae", "epochs": 4}
-    encoders = set()
-    for method, estimators in rival.ENCODERS.items():
-        for estimator in estimators:
-            assert len(plan(method, estimator=estimator, **alone)) == 5
-            encoders.add(f"{method} {estimator}")
-    assert {side for p in rival.OF_ENCODERS for side in (p.ahead, p.behind)} <= encoders
+            assert [e.seed for e in runs_of_side(side, words)] == [*SEEDS_OF_RIVAL]
+
+
+def test_every_predicted_encoder_is_one_of_those_to_be_trained():
+    trained = {f"{m} {estimator}" for m, several in rival.ENCODERS.items() for estimator in several}
+    assert {side for p in rival.OF_ENCODERS for side in (p.ahead, p.behind)} <= trained
+    for side in trained:
+        assert len(runs_of_side(side, rival.WORDS_ALONE)) == 5
+
+
+def test_every_arm_has_as_many_updates_and_the_ratio_that_it_is_for():
+    for arm in rival.ARMS:
+        e, *others = runs_of_arm(arm)
+        assert len(others) == 4
+        assert e.epochs * (60_000 // e.batch_size) == pytest.approx(12_000, rel=0.01)
+        assert (e.decoder, e.schedule) == ("iwae", "constant")
+    (sets,) = {(e.M, e.K, e.batch_size) for e in runs_of_arm("iwae, 13 sets of samples")}
+    assert sets == (13, 64, 20)
+
+
+@pytest.fixture
+def encoders(tmp_path):
+    """Records of all runs of this part: of ``rws`` 1 nat above, and of ``stl`` as ``drep``."""
+    means = {"iwae rep": -90, "iwae drep": -90.5, "iwae stl": -90.5, "miwae rep": -88}
+    for side in {side for p in rival.OF_ENCODERS for side in (p.ahead, p.behind)}:
+        values = means.get(side, -89) + AROUND * (1 if side == "iwae rws" else -1)
+        for e, value in zip(runs_of_side(side, rival.WORDS_ALONE), values, strict=True):
+            write_record(tmp_path, e, value=value)
+    return Archive(tmp_path)
+
+
+def test_intervals_are_students_of_the_paired_differences_at_their_share_of_the_level(encoders):
+    part = PARTS_OF_PLAN["encoders"]
+    found = rival.interval_of_prediction(encoders, part, part.predictions[0])
+    by_scipy = stats.ttest_1samp(1 + 2 * AROUND, 0).confidence_interval(1 - 0.05 / 6)
+    assert found == pytest.approx((1, *by_scipy), abs=1e-9)
+
+
+def test_outcomes_are_told_once_all_runs_of_a_part_are_there(encoders, tmp_path):
+    outcome = partial(rival.table_of_predictions, encoders, "encoders")
+    rows = [[cell.strip() for cell in line.split("|")] for line in outcome().splitlines()[2:]]
+    assert [row[2] for row in rows] == [
+        "**undecided**", "**holds**", "**undecided**", "**refuted**", "**refuted**", "**undecided**"
+    ]  # fmt: skip
+    (e,) = plan("miwae", estimator="rws", **rival.WORDS_ALONE | {"seed": 4})
+    (tmp_path / e.folder).rename(tmp_path / "away")
+    encoders = Archive(tmp_path)
+    said = rival.table_of_predictions(encoders, "encoders")
+    assert said.endswith("Still to come: 1 run of this part.")
+    assert "**" not in said
+
+
+def test_gaps_are_of_the_images_whose_likelihood_was_measured(tmp_path):
+    (e,) = plan("iwae", **rival.WORDS_OF_BOTH | {"seed": 2})
+    write_record(tmp_path, e, value=-90.0)
+    archive = Archive(tmp_path)
+    assert e in rival.lacking(archive, PARTS_OF_PLAN["rival"])
+    values = {"ais": np.array([-80.0, -82]), "iwae_64": np.array([-84.0, -85])}
+    archive.write_arrays(yardstick.name_of(archive.get(e)), values, {})
+    assert [rival._value(archive, e, m) for m in ("gap", "log_p", "iwae_64")] == [-3.5, -81, -90]
+    assert e not in rival.lacking(archive, PARTS_OF_PLAN["rival"])
+
+
+def test_the_share_is_of_the_way_to_miwae(tmp_path):
+    means = {"iwae, 20 images": -90, "iwae, 260 images": -89.5, "miwae, 20 images": -88}
+    for arm, mean in means.items():
+        assert rival.share_of_the_way(Archive(tmp_path)) is None
+        for e, more in zip(runs_of_arm(arm), AROUND / 10, strict=True):
+            write_record(tmp_path, e, value=mean + more)
+    assert rival.share_of_the_way(Archive(tmp_path)) == pytest.approx((0.25, 0.25, 0.25))
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ((0.8, 0.31, 1.3), "the ratio is the reason"),
+        ((0.8, 0.3, 1.3), "both play a part, or the runs do not tell"),
+        ((0.3, -0.2, 0.79), "the target differs, and not the ratio"),
+        ((0.3, -0.2, 0.8), "both play a part, or the runs do not tell"),
+        ((0.5, 0.4, 0.6), "both play a part, or the runs do not tell"),
+    ],
+)
+def test_shares_are_judged_as_the_plan_says(found, said):
+    assert rival.verdict_of_share(Share(*found)) == said

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from repro import annealing, datasets, scores
+from repro import annealing, scores
 from repro.models import Autoencoder
 from repro.randomness import Streams
 from repro.records import Archive, Record
@@ -22,7 +22,7 @@ from repro.training import released_files
 from repro.training.engines import fastest
 from repro.training.networks import model_of
 from repro.training.progress import Progress
-from repro.training.run import pick_device
+from repro.training.run import images_for, pick_device
 
 TEST_IMAGES = 1000  # of the test set, at equal distances
 SIMULATED = 100  # images of the model's own, between whose bounds log p(x) lies
@@ -49,7 +49,7 @@ def measure_likelihoods(
     begun = time.monotonic()
     provenance = code_and_date()
     device = pick_device(device)
-    dataset = datasets.load(e.dataset, data)
+    dataset = images_for(e, data)
     model = _model_of(record, data).to(device)
     with Progress(1, e.name) as bar:
         tried = sandwiches(model)

@@ -71,6 +71,12 @@ def adam(moments, gradients, learning_rate: Tensor, eps: float) -> None:
         parameter -= rate * mean / (root + eps)
 
 
+def sgd(moments, gradients, learning_rate: Tensor, eps: float) -> None:
+    """Plain gradient descent in place; it takes what ``adam`` takes, and leaves the moments."""
+    for (parameter, *_), gradient in zip(moments, gradients, strict=True):
+        parameter -= learning_rate * gradient
+
+
 def batch_of(images: Tensor, order: Tensor, index: Tensor, offsets: Tensor) -> Tensor:
     """The minibatch [seed, batch, pixels] of step number ``index``, in each seed's own order."""
     return images[order[:, index * len(offsets) + offsets]]
@@ -318,17 +324,19 @@ class Program:
         return Gradients(at_encoder, at_decoder, counts.beta, counts.loss, tuple(at_ends))
 
     def descend(self, *gradients: Tensor | None) -> None:
-        """Take an Adam step with the gradients of encoders, decoders and beta; None skips one."""
+        """Take the optimiser's step with gradients of encoders, decoders and beta; None skips."""
         moving = [
             (p, gradient)
             for p, gradient in zip((*self.parameters, self.beta_parameter), gradients, strict=True)
             if gradient is not None
         ]
-        if self.engine.compiles_small_operations:
+        plain = self.experiments[0].optimizer == "sgd"
+        if plain or self.engine.compiles_small_operations:
             moments = [(p.detach(), *self.optimizer.state[p].values()) for p, _ in moving]
             of_moving = [gradient for _, gradient in moving]
             eps = self.optimizer.defaults["eps"]
-            self.engine.prepare(adam)(moments, of_moving, self.learning_rate, eps)
+            step = self.engine.prepare(sgd if plain else adam)
+            step(moments, of_moving, self.learning_rate, eps)
             return
         self.optimizer.zero_grad()
         for p, gradient in moving:

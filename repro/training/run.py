@@ -182,8 +182,10 @@ def _train_missing(
 
 
 def images_for(e: Experiment, data: str | Path | None) -> Dataset:
-    """Load the dataset of ``e``, with fixed binary pixels if its ``binarise`` is "once"."""
+    """Load the images on which ``e`` trains and is scored, as its words ask."""
     dataset = datasets.load(e.dataset, data)
+    if e.held_out:
+        dataset = dataset.holding_out(e.held_out)
     return dataset.binarised_once() if e.binarise == "once" else dataset
 
 
@@ -191,8 +193,8 @@ def _training_images(e: Experiment, data: str | Path | None) -> Dataset:
     """The images that a run trains on. Raises ReproError if there are fewer than a batch."""
     dataset = images_for(e, data)
     if e.batch_size > len(dataset.train):
-        least = f"{e.dataset} has {len(dataset.train)} images to train on"
-        raise ReproError(f"batch_size is {e.batch_size}, and {least}; give fewer")
+        there = f"{e.dataset} has {len(dataset.train)} images to train on"
+        raise ReproError(f"batch_size is {e.batch_size}, and {there}; give fewer")
     return dataset
 
 

@@ -36,6 +36,7 @@ PRECISIONS = {  # of training's matrix products -> its name in full
 }
 WAYS_TO_BINARISE = ("fresh", "once", "no")
 SCHEDULES = ("burda", "constant")
+OPTIMIZERS = ("adam", "sgd")
 ENGINE_CHOICES = ("auto", "eager", "compiled", "compiled-graph")  # see training/engines.py
 # (M, K) of the methods that the report's released code does not train as the paper says.
 # PIWAE's are its encoder's.
@@ -254,13 +255,22 @@ class Experiment:
     latent: int | None = _word(
         "Latent units. Default: the model's.", _whole, departure="latent{}", of_setting=True
     )
-    learning_rate: float = _word("Adam's, at the beginning.", _rate, 1e-3, departure="rate{:g}")
+    learning_rate: float = _word("At the beginning.", _rate, 1e-3, departure="rate{:g}")
     schedule: str = _word("Of the learning rate: {}.", SCHEDULES, "burda", departure="{}")
     weights: str | None = _word(
         "Folder of a record, to begin from its weights.", _weights, departure="from-{}"
     )
     alpha: float | None = _word(
         "Of vr-iwae, or of a bound of your own.", _number, departure="alpha{:g}", shared=False
+    )
+    optimizer: str = _word(
+        "{}; sgd: plain gradient descent, without momentum.", OPTIMIZERS, "adam", departure="{}"
+    )
+    held_out: int | None = _word(
+        "Training images, the last ones, that take the test images' place.",
+        _whole,
+        departure="held-out{}",
+        of_setting=True,
     )
 
     @property

@@ -461,6 +461,12 @@ class Told(Numbers):
             found.append(most / one)
         return np.array(found)
 
+    def from_four_samples(self, estimator):
+        """IWAE's ratio at the most samples over that at four, in each place."""
+        table = gradients.snr_by_count(self.archive).xs(estimator, level="estimator")
+        values = table.map(lambda cell: cell.value if cell else np.nan).ffill(axis=1)
+        return values.iloc[:, -1] / values.iloc[:, 0]
+
     def by_groups(self, method, metric):
         found = EstimatorRuns(self.archive, BOTH_NETWORKS).by_groups(method, metric)
         return {M: e.value for M, e in found.items()}
@@ -1117,6 +1123,14 @@ SENTENCES = {
         "our PIWAE's gap is smaller than IWAE's on MNIST and level with it on Omniglot":
             lambda n: n.gap_below_iwaes(MNIST, "PIWAE(8,8)").ahead
             and n.gap_below_iwaes(OMNIGLOT, "PIWAE(8,8)").level,
+    },
+    "wake_sleep": {
+        "the paper's gradient, `rep`, gets less clear in each place":
+            lambda n: (n.from_four_samples("rep") < 1).all(),
+        "Under `drep` the ratio rises near the optimum of the linear Gaussian model, and falls in":
+            lambda n: [*(n.from_four_samples("drep") > 1)] == [True] + 6 * [False],
+        "Under `rws` it rises in each place":
+            lambda n: (n.from_four_samples("rws") > 1).all(),
     },
     "notebooks/snr": {
         "Near the optimum that is the whole reason":

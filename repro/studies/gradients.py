@@ -409,6 +409,43 @@ def _draw_iwae_in_networks(ax, archive: Archive) -> None:
     ax.set(title="IWAE in five networks", ylabel="SNR over that at K = 1", ylim=(0, None))
 
 
+ESTIMATORS_DRAWN = {  # of IWAE's gradient of phi -> look
+    "rep": INFERENCE,
+    "drep": {"color": "#009E73", "marker": "^"},
+    "rws": {"color": "#CC79A7", "marker": "D"},
+}
+
+
+@style.styled()
+def wake_sleep_and_clarity(archive: AnyArchive = None):
+    """The SNR of IWAE's gradient of phi for each K from 4 on, under three estimators.
+
+    In the linear Gaussian model, near the optimum and at ten times the distance, and in a network.
+    Bars: jackknife standard errors.
+    """
+    archive = Archive.of(archive)
+    titles = {
+        offset_title(designs.LOOSER_OFFSETS[0]): "linear Gaussian, near the optimum",
+        offset_title(designs.LOOSER_OFFSETS[1]): "linear Gaussian, further away",
+        PLACE: PLACE,
+    }
+    found = []
+    for (where, title), estimator in product(titles.items(), ESTIMATORS_DRAWN):
+        rows = swept(archive, where, estimator)
+        for layout in designs.FROM_FOUR:
+            snr = snr_of(rows, layout, "phi")
+            found.append({"where": title, "estimator": estimator, "K": layout.K, "SNR": snr})
+    looks = style.each_in_its("estimator", ESTIMATORS_DRAWN)
+    data = pd.DataFrame(found)
+    grid = style.faceted(data, (8, 3), "K", "SNR", looks, col="where", sharey=False)
+    for ax in grid.axes.flat:
+        style.counts_below(ax, [layout.K for layout in designs.FROM_FOUR])
+        style.plain_ticks(ax, 1, 2, 5)
+    grid.set_axis_labels("K of IWAE", "signal-to-noise ratio")
+    style.legend_above(grid.figure, ESTIMATORS_DRAWN)
+    return grid.figure
+
+
 def _draw_bounds_in_a_network(ax, archive: Archive) -> None:
     """The SNR of phi's gradient under three bounds in one network."""
     titles = {"miwae": "MIWAE, M = 8", "ciwae": "CIWAE(0.5)", "iwae": "IWAE"}

@@ -217,13 +217,20 @@ def table_of_predictions(archive: Archive, name: str) -> str:
     return "\n".join(lines)
 
 
-def share_of_the_way(archive: Archive) -> Share | None:
+def share_of_the_way(archive: Archive) -> Share:
     """How far IWAE with 260 images gets from IWAE towards MIWAE, in IWAE-64."""
     arms = ("iwae, 20 images", "iwae, 260 images", "miwae, 20 images")
     start, reached, end = (_values(archive, runs_of_arm(arm), "iwae_64") for arm in arms)
-    if np.isnan([start, reached, end]).any():
-        return None
     return share_of(reached - start, end - start)
+
+
+def what_the_share_says(archive: Archive) -> str:
+    """The share and its verdict, once the runs of every arm are there."""
+    left = sum(not archive.holds(e) for arm in ARMS for e in runs_of_arm(arm))
+    if left:
+        return f"not known yet; {plural(left, 'run')} of this part are still to come"
+    found = share_of_the_way(archive)
+    return f"{found}: {verdict_of_share(found)}"
 
 
 def verdict_of_share(found: Share) -> str:

@@ -33,7 +33,12 @@ FIGURES_OF_STUDIES = {
     "snr": [figures.signal_to_noise],
     "likelihood": [figures.what_the_proposal_gave],
     "pictures": [figures.drawn_samples, figures.along_a_unit, figures.posteriors],
-    "estimators": [figures.bounds_and_estimators, figures.samples_and_clarity, figures.by_groups],
+    "estimators": [
+        figures.bounds_and_estimators,
+        figures.samples_and_clarity,
+        figures.wake_sleep_and_clarity,
+        figures.by_groups,
+    ],
 }
 BESIDE = {  # what else a figure's notebook shows
     "figure4": [figures.chosen_beta, figures.reported_betas]

@@ -229,6 +229,24 @@ def test_the_compiled_step_of_adam_is_that_of_the_library(eps):
         torch.testing.assert_close(a, b.detach(), rtol=1e-6, atol=1e-7)
 
 
+def test_weights_that_are_taken_as_zero_change_no_bit(small):
+    """Early in training some normalised weights are below 1e-38, which processors are slow at."""
+    log_w = 50 * torch.randn(2, 64, 20, generator=generator(0, "test"))
+    ends = []
+    for flushed in (False, True):
+        program = Program(plan("iwae,piwae"), few_digits())
+        assert torch.tensor([1e-40]).mul(1).item() == 0
+        torch.set_flush_denormal(flushed)
+        weights = program.cotangents(log_w, program.fixed_beta, program.learns, program.fixed_beta)
+        tiny = (weights.phi < 0) & (weights.phi > -1e-38)
+        assert tiny.any() != flushed
+        for _ in range(8):
+            program.step()
+        ends.append(program.get_state()["tensors"])
+    for name, tensor in ends[0].items():
+        assert torch.equal(tensor, ends[1][name]), name
+
+
 def test_a_program_goes_on_from_a_state_in_place(small):
     whole = after(7)
     state = after(4).get_state()

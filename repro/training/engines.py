@@ -147,6 +147,16 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, KEPT_OF_HEAP)
 
 
+def flush_denormals() -> None:
+    """Let the CPU take numbers below 1e-38, the least that float32 holds in full, as zero.
+
+    Normalised weights are such numbers early in training, when a few samples have all of the
+    weight. Arithmetic with them is some hundred times slower, and they are too small to change a
+    sum that a weight of one is in. Threads that PyTorch starts later do the same.
+    """
+    torch.set_flush_denormal(True)
+
+
 def _near(a: torch.Tensor, b: torch.Tensor) -> bool:
     """True if two tensors differ by no more than the rounding of float32."""
     return bool((a - b).abs().max() <= 1e-3 * b.abs().max() + 1e-6)

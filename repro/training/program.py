@@ -21,7 +21,7 @@ from repro.estimators import Cotangents, holds_q_still
 from repro.models import ADAM_EPS, Autoencoder, Pass
 from repro.randomness import Streams, generator
 from repro.training.bundles import bundles_of, cotangents_of, side_by_side
-from repro.training.engines import ENGINES, Beside, keep_freed_memory
+from repro.training.engines import ENGINES, Beside, flush_denormals, keep_freed_memory
 from repro.training.networks import new_model
 from repro.words.experiments import MILESTONES, Experiment
 
@@ -122,6 +122,7 @@ class Program:
         decoder: dict[str, Tensor] | None = None,
     ):
         keep_freed_memory()
+        flush_denormals()
         self.experiments = side_by_side(experiments)
         self.device = torch.device(device)
         first = self.experiments[0]

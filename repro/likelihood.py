@@ -55,7 +55,7 @@ def log_px_z_and_layers(dtype, x, z, decoder) -> tuple[Tensor, ...]:
     """
     w1, b1, w2, b2, w3, b3 = decoder
     w1, w2, w3, rows = (tensor.to(dtype) for tensor in (w1, w2, w3, z.flatten(1, 2)))
-    h1 = _tanh(affine(rows, w1, b1)).to(dtype)
+    h1 = _tanh(affine(_aligned(rows), _aligned(w1), b1)).to(dtype)
     h2 = _tanh(affine(h1, w2, b2)).to(dtype)
     logits = product(h2, w3.mT).view(*z.shape[:3], -1) + b3[:, None, None]
     if _is_compiled_for_gpu(x):
@@ -85,7 +85,7 @@ def gradients_of_each(layers) -> tuple[Tensor, Tensor, Tensor]:
     wide = torch.promote_types(dtype, torch.float32)
     d2 = (product(residual, w3) * (1 - h2.to(wide) ** 2)).to(dtype)
     d1 = (product(d2, w2) * (1 - h1.to(wide) ** 2)).to(dtype)
-    return d2, d1, product(d1, w1)
+    return d2, d1, product(d1, _aligned(w1))[..., : rows.shape[-1]]
 
 
 def last_layer_gradients(cotangent, layers) -> tuple[Tensor, Tensor]:
@@ -105,6 +105,12 @@ def other_layers_gradients(cotangent, layers, of_each) -> tuple[Tensor, ...]:
 
 
 ALIGNED = 8  # matrix products are fastest if the number of columns is a multiple of this
+
+
+def _aligned(matrix: Tensor) -> Tensor:
+    """The matrix with columns of zeros up to a multiple of ``ALIGNED``, if it is of 16 bits."""
+    lacking = -matrix.shape[-1] % ALIGNED
+    return F.pad(matrix, (0, lacking)) if lacking and matrix.itemsize == 2 else matrix
 
 
 def _layer_gradients(cotangent, delta, inputs) -> tuple[Tensor, Tensor]:

@@ -9,10 +9,12 @@ import torch
 
 from benchmarks import peers
 from repro import ReproError, likelihood
-from repro.bounds import METHODS
+from repro.bounds import METHODS, usual_layout
 from repro.catalogue import MODELS, Architecture
+from repro.estimators import cotangents
 from repro.models import ADAM_EPS, Autoencoder
 from repro.randomness import generator
+from repro.records import Archive
 from repro.training import engines
 from repro.training.forecast import try_engines
 from repro.training.program import Program, adam, plain_step
@@ -304,6 +306,51 @@ def test_bf16_gradients_are_near_and_parameters_stay_float32(small):
     full, half = found
     error = (half - full).norm(dim=1) / full.norm(dim=1)
     assert 1e-6 < error.min() < error.max() < 0.02
+
+
+def rounded_to_tf32(a):
+    """The nearest number with ten bits after the leading one, as a GPU rounds a factor."""
+    return ((a.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+def gradients_of(model, method, x, eps, dtype=None):
+    """Those of the encoder and of the decoder."""
+    forward = model.forward_with_layers(x.to(eps.dtype), eps, dtype)
+    _, M, K = usual_layout(method)
+    counts = cotangents(forward.log_w, METHODS[method], M, K)
+    return model.pull_back(forward, counts.theta, counts.phi)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("trained", "most"), [(False, 1.5), (True, 1.3)])
+def test_float16_errs_as_tensorfloat32_does_and_bfloat16_far_more(monkeypatch, trained, most):
+    """As a GPU computes, emulated, against float64: over 8 images, initial and trained weights."""
+    g = generator(0, "test")
+    model = Autoencoder(MODELS["reference"], [0])
+    if trained:
+        (e,) = experiments.plan("iwae", "mnist", profile="short", seed=2)
+        model.load_run_state(0, Archive().get(e).weights())
+    exact = Autoencoder(MODELS["reference"], [0]).double()
+    exact.load_run_state(0, model.run_state(0))
+    x = model.decoder(torch.randn(1, 8, 50, generator=g)).sigmoid().bernoulli(generator=g).detach()
+    eps = torch.randn(1, 64, 8, 50, generator=g)
+
+    def product(a, b):
+        if a.dtype == torch.float32:
+            a, b = rounded_to_tf32(a), rounded_to_tf32(b)
+        return torch.bmm(a, b)
+
+    dtypes = {"tf32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+    for method in ("iwae", "miwae", "vae"):
+        expected = gradients_of(exact, method, x, eps.double())
+        monkeypatch.setattr(likelihood, "_is_compiled_for_gpu", lambda x: x.dtype == torch.float32)
+        monkeypatch.setattr(likelihood, "product", product)
+        found = {name: gradients_of(model, method, x, eps, d) for name, d in dtypes.items()}
+        monkeypatch.undo()
+        for network, exactly in enumerate(expected):
+            error = {name: (both[network] - exactly).norm() for name, both in found.items()}
+            assert 0.5 * error["tf32"] < error["fp16"] < most * error["tf32"], (method, network)
+            assert error["bf16"] > 3 * error["tf32"], (method, network)
 
 
 @pytest.mark.parametrize("method", TABLE_METHODS)

@@ -446,13 +446,14 @@ def test_a_finished_state_is_evaluated_on_any_device(small, tmp_path, monkeypatc
             assert torch.equal(p, b.model.get_parameter(name))
 
 
-def test_no_device_trains_in_tf32_that_does_not_have_it_and_any_evaluates(small, tmp_path):
+@pytest.mark.parametrize("precision", ["tf32", "fp16"])
+def test_no_device_trains_at_a_precision_it_lacks_and_any_evaluates(small, tmp_path, precision):
     images = np.random.default_rng(0).integers(0, 2, (104, 784))
     np.savez(tmp_path / "own.npz", train=images[:40], test=images[40:])
-    words = {"profile": "smoke", "epochs": 1, "precision": "tf32"}
+    words = {"profile": "smoke", "epochs": 1, "precision": precision}
     (run,) = experiments.plan("iwae", str(tmp_path / "own.npz"), **words)
     results = tmp_path / "results"
-    line = "precision 'tf32' is not available on this cpu; use float32"
+    line = f"precision '{precision}' is not available on this cpu; use float32"
     with pytest.raises(ReproError, match=line):
         train([run], results=results, device="cpu")
     assert not results.exists()
@@ -472,8 +473,9 @@ def test_no_device_trains_in_tf32_that_does_not_have_it_and_any_evaluates(small,
 def test_only_gpus_since_ampere_have_tf32(monkeypatch):
     for capability, there in (((7, 5), False), ((8, 0), True), ((9, 0), True)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda c=capability: c)
-        assert has_precision("tf32", "cuda") == there
-        assert not has_precision("tf32", "cpu")
+        for name in experiments.OF_GPUS:
+            assert has_precision(name, "cuda") == there
+            assert not has_precision(name, "cpu")
         assert has_precision("bf16", "cpu")
 
 

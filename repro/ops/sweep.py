@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from repro import ReproError, first_line, one_of, plural
 from repro.training.costs import DEVICE_COSTS, Cost, DeviceCosts
-from repro.words.experiments import TRAINED_PROFILES, WORDS, Experiment, plan
+from repro.words.experiments import OF_GPUS, TRAINED_PROFILES, WORDS, Experiment, plan
 
 
 class Job(NamedTuple):
@@ -64,8 +64,11 @@ def jobs_of(
     costs = DEVICE_COSTS[one_of("device", device, DEVICE_COSTS)]
     if not slot > 0 or not memory > 0:
         raise ReproError("a slot and its memory must be above 0; give minutes and GB")
-    if device == "cpu" and any(e.precision == "tf32" for e in runs):
-        raise ReproError("precision 'tf32' is not available on cpu; say float32, or --device cuda")
+    for e in runs if device == "cpu" else ():
+        if e.precision in OF_GPUS:
+            raise ReproError(
+                f"precision '{e.precision}' is not available on cpu; say float32, or --device cuda"
+            )
     alike: dict[tuple, list[Experiment]] = {}
     for e in runs:
         alike.setdefault(e.shared, []).append(e)

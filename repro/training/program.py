@@ -23,7 +23,7 @@ from repro.randomness import Streams, generator
 from repro.training.bundles import bundles_of, cotangents_of, side_by_side
 from repro.training.engines import ENGINES, Beside, flush_denormals, keep_freed_memory
 from repro.training.networks import new_model
-from repro.words.experiments import MILESTONES, Experiment
+from repro.words.experiments import MILESTONES, OF_GPUS, Experiment
 
 
 def plain_step(
@@ -51,6 +51,7 @@ def plain_step(
     return theta.detach().mean(-1)
 
 
+OF_PRODUCTS = {"bf16": torch.bfloat16, "fp16": torch.float16}  # over samples; else float32
 STEPS_OF_GRAPH = (1, 10)  # the second saves the first operations of each replay
 DECAY_RATES = (0.9, 0.999)  # of Adam, as everywhere
 
@@ -303,8 +304,7 @@ class Program:
     def forward(self, x: Tensor, T: int) -> Pass:
         """Compute the log-weights of T fresh samples at x, and keep the activations."""
         eps = self.streams["noise"].normal((T, self.batch_size, self.model.shape.latent))
-        dtype = torch.bfloat16 if self.precision == "bf16" else None
-        return self.model.forward_with_layers(x, eps, dtype)
+        return self.model.forward_with_layers(x, eps, OF_PRODUCTS.get(self.precision))
 
     def pull_back(self, forward: Pass, counts: Cotangents, of_last, ends=()) -> Gradients:
         """Do ``Autoencoder.pull_back`` with the decoder's part on a second CUDA stream.
@@ -429,10 +429,17 @@ class Program:
 
 @contextlib.contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Multiply float32 matrices in TensorFloat-32 within the context if ``precision`` is tf32."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    """Multiply matrices within the context as ``precision`` asks.
+
+    Those of float32 are rounded to TensorFloat-32 if it is one ``OF_GPUS``; sums of products of
+    float16 are float32.
+    """
+    of_half = torch.backends.cuda.matmul
+    before = torch.get_float32_matmul_precision(), of_half.allow_fp16_reduced_precision_reduction
+    torch.set_float32_matmul_precision("high" if precision in OF_GPUS else "highest")
+    of_half.allow_fp16_reduced_precision_reduction = False
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        of_half.allow_fp16_reduced_precision_reduction = before[1]

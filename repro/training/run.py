@@ -24,7 +24,7 @@ from repro.records.schema import Provenance, is_plain
 from repro.training import forecast, leases, loop, released_files, states
 from repro.training.networks import model_of, new_model
 from repro.training.progress import Progress, duration, interrupts
-from repro.words.experiments import ENGINE_CHOICES, PROFILES, Experiment, told_apart
+from repro.words.experiments import ENGINE_CHOICES, OF_GPUS, PROFILES, Experiment, told_apart
 
 LONG = 600.0  # seconds from which on a training is announced as long
 GOES_ON = "the same command goes on from there"
@@ -45,8 +45,10 @@ def pick_device(name: str = "auto") -> str:
 
 
 def has_precision(name: str, device: str) -> bool:
-    """True if ``device`` has the precision ``name``; TensorFloat-32 needs a GPU since Ampere."""
-    return name != "tf32" or (device == "cuda" and torch.cuda.get_device_capability() >= (8, 0))
+    """True if ``device`` has the precision ``name``; those ``OF_GPUS`` need one since Ampere."""
+    if name not in OF_GPUS:
+        return True
+    return device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
 
 
 def check_precision(runs: list[Experiment], archive: Archive, device: str) -> None:
@@ -59,7 +61,7 @@ def check_precision(runs: list[Experiment], archive: Archive, device: str) -> No
     kept = states.kept_training(runs, archive)
     if kept is None or not kept.finished:
         raise ReproError(
-            f"precision 'tf32' is not available on this {device}; "
+            f"precision '{runs[0].precision}' is not available on this {device}; "
             "use float32, or a GPU that has TensorFloat-32"
         )
 

@@ -32,8 +32,10 @@ SETTINGS = {  # name -> family of the dataset, and model; the report released th
 PRECISIONS = {  # of training's matrix products -> its name in full
     "float32": "float32",
     "tf32": "TensorFloat-32",
+    "fp16": "float16",
     "bf16": "bfloat16",
 }
+OF_GPUS = ("tf32", "fp16")  # precisions that need one: at fp16 the encoder multiplies in tf32
 WAYS_TO_BINARISE = ("fresh", "once", "no")
 SCHEDULES = ("burda", "constant")
 OPTIMIZERS = ("adam", "sgd")
@@ -581,8 +583,9 @@ def _check_own_model(words: Mapping[str, object]) -> None:
     for word in OF_PROJECTS_NETWORKS:
         if words.get(word) not in (None, WORDS[word].usual):
             raise ReproError(f"{word} is of the project's networks; leave it out of your own model")
-    if words["precision"] == "bf16":
-        raise ReproError("precision bf16 is of the project's networks; use float32 or tf32")
+    precision = words["precision"]
+    if precision not in ("float32", "tf32"):
+        raise ReproError(f"precision {precision} is of the project's networks; use float32 or tf32")
 
 
 def _range_of(dataset: str) -> tuple[float, float]:

@@ -1,12 +1,13 @@
 """The same training step written by others, or as others would write it.
 
-Each function returns a ``step()`` to be timed. All train the same architecture on batches of the
-same images, binarised afresh, with Adam. Methods are named as ours.
+Each function returns a ``Loop``, to be called for a step. All train the same architecture on
+batches of the same images, binarised afresh, with Adam. Methods are named as ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,21 @@ from torch.distributions import Bernoulli, Normal
 
 from repro.catalogue import Architecture
 
-Step = Callable[[], object]
+
+@dataclass
+class Loop:
+    """A training loop: each call takes a step, or several.
+
+    ``layers`` gives the weights [out, in] and biases as they are, in the order of the parameters of
+    ``repro.models.Autoencoder``.
+    """
+
+    step: Callable[[], object]
+    layers: Callable[[], list[tuple[Tensor, Tensor]]]
+
+    def __call__(self) -> object:
+        """Take a step, or several; the last loss."""
+        return self.step()
 
 
 class Batches:
@@ -45,6 +60,10 @@ class PlainNetworks(nn.Module):
             nn.Linear(latent, h), nn.Tanh(), nn.Linear(h, h), nn.Tanh(), nn.Linear(h, pixels)
         )
 
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """The weight and the bias of each layer."""
+        return layers_in(self.encoder, self.decoder)
+
     def log_weights(self, x: Tensor, M: int, K: int) -> Tensor:
         """log w [M, K, batch]."""
         first, second, mu, sigma = self.encoder
@@ -53,6 +72,12 @@ class PlainNetworks(nn.Module):
         z = q.rsample(torch.Size([M, K]))
         log_px_z = Bernoulli(logits=self.decoder(z)).log_prob(x).sum(-1)
         return log_px_z + Normal(0.0, 1.0).log_prob(z).sum(-1) - q.log_prob(z).sum(-1)
+
+
+def layers_in(*networks: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """The weight and the bias of each linear layer of some networks."""
+    parts = (module for network in networks for module in network.modules())
+    return [(part.weight, part.bias) for part in parts if isinstance(part, nn.Linear)]
 
 
 def plain_bound(log_w: Tensor) -> Tensor:
@@ -71,25 +96,36 @@ LAYOUTS = {
 }
 
 
-def plain(method: str, images: Tensor, shape: Architecture, batch: int, device: str) -> Step:
-    """An eager loop in the style of the report's code, where PIWAE takes two passes."""
+def plain(
+    method: str,
+    images: Tensor,
+    shape: Architecture,
+    batch: int,
+    device: str,
+    compiles: bool = False,
+) -> Loop:
+    """A loop in the style of the report's code, where PIWAE takes two passes.
+
+    If it ``compiles``, log w is a function compiled by ``torch.compile``.
+    """
     net = PlainNetworks(shape).to(device)
     batches = Batches(images, batch, device)
     networks = [net.encoder, net.decoder] if method == "piwae" else [net]
     optimizers = [torch.optim.Adam(part.parameters(), lr=1e-3) for part in networks]
+    log_weights = torch.compile(net.log_weights) if compiles else net.log_weights
 
     def step() -> float:
         x = batches()
         for optimizer, (M, K) in zip(optimizers, LAYOUTS[method], strict=True):
-            loss = -plain_bound(net.log_weights(x, M, K))
+            loss = -plain_bound(log_weights(x, M, K))
             if method == "ciwae":
-                loss = 0.5 * loss - 0.5 * net.log_weights(x, 64, 1).mean()
+                loss = 0.5 * loss - 0.5 * log_weights(x, 64, 1).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         return loss.item()
 
-    return step
+    return Loop(step, net.layers)
 
 
 def plain_evaluation(images: Tensor, shape: Architecture, device: str) -> Callable[[int], object]:
@@ -112,7 +148,7 @@ PYTHAE = {  # method -> the name of Pythae's model, and its options
 }
 
 
-def pythae(method: str, images: Tensor, shape: Architecture, batch: int, device: str) -> Step:
+def pythae(method: str, images: Tensor, shape: Architecture, batch: int, device: str) -> Loop:
     """Pythae's models with networks of this architecture; its CIWAE and PIWAE are as they are."""
     from pythae.data.datasets import DatasetOutput
 
@@ -133,7 +169,7 @@ def pythae(method: str, images: Tensor, shape: Architecture, batch: int, device:
             optimizer.step()
         return output.loss.item()
 
-    return step
+    return Loop(step, lambda: layers_in(model.encoder, model.decoder))
 
 
 def _pythae_model(method: str, shape: Architecture) -> nn.Module:
@@ -166,12 +202,15 @@ def _pythae_model(method: str, shape: Architecture) -> nn.Module:
     return getattr(models, name)(config, Encoder(), Decoder())
 
 
-def jax(methods: list[str], images: Tensor, shape: Architecture, batch: int, steps: int) -> Step:
+def jax(
+    methods: list[str], images: Tensor, shape: Architecture, batch: int, steps: int, seed: int = 0
+) -> Loop:
     """JAX: one jitted call of ``steps`` steps, scanned, of all runs, vmapped.
 
-    Each run has its own data order and noise. PIWAE is one forward pass and a backward pass for
-    each network.
+    ``layers`` are those of the first run. Each run has its own data order and noise. PIWAE is one
+    forward pass and a backward pass for each network.
     """
     from benchmarks.with_jax import jitted
 
-    return jitted(methods, images.numpy(), shape, batch, steps)
+    step, layers = jitted(methods, images.numpy(), shape, batch, steps, seed)
+    return Loop(step, lambda: [tuple(map(torch.from_numpy, layer)) for layer in layers()])

@@ -92,9 +92,9 @@ def adam(parameters, moments, t, gradient):
 
 
 def jitted(
-    methods: list[str], images: np.ndarray, shape: Architecture, batch: int, steps: int
-) -> Callable[[], object]:
-    """A function that takes ``steps`` steps of all runs; see ``peers.jax``."""
+    methods: list[str], images: np.ndarray, shape: Architecture, batch: int, steps: int, seed: int
+) -> tuple[Callable[[], object], Callable[[], list]]:
+    """Functions that take ``steps`` steps of all runs, and give layers; see ``peers.jax``."""
     pixels = jnp.asarray(images)
     places = jnp.asarray([PLACES[method] for method in methods])
     two_passes = "piwae" in methods
@@ -117,10 +117,10 @@ def jitted(
         return (parameters, moments, t + 1, keys), loss
 
     scan = jax.jit(lambda carry: jax.lax.scan(body, carry, None, length=steps), donate_argnums=0)
-    keys = jax.random.split(jax.random.PRNGKey(0), len(methods))
+    keys = jax.random.split(jax.random.PRNGKey(2 * seed), len(methods))
     parameters = jax.vmap(lambda key: initial(key, shape))(keys)
     moments = (tree_map(jnp.zeros_like, parameters), tree_map(jnp.zeros_like, parameters))
-    keys = jax.random.split(jax.random.PRNGKey(1), len(methods))
+    keys = jax.random.split(jax.random.PRNGKey(2 * seed + 1), len(methods))
     carry = (parameters, moments, jnp.float32(1), keys)
 
     def step():
@@ -128,4 +128,7 @@ def jitted(
         carry, loss = scan(carry)
         return loss.block_until_ready()
 
-    return step
+    def layers():
+        return [(np.array(weight[0]).T, np.array(bias[0])) for weight, bias in carry[0]]
+
+    return step, layers

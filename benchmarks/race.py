@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import click
 import numpy as np
+import pandas as pd
 import torch
 
 from benchmarks import peers
@@ -33,6 +34,7 @@ from repro.catalogue import MODELS
 from repro.models import Autoencoder
 from repro.records.provenance import code_and_date, device_name
 from repro.scores import iwae_bound
+from repro.studies import style
 from repro.training.program import Program
 from repro.training.run import pick_device
 from repro.words.experiments import plan
@@ -177,12 +179,42 @@ def table(trainings: Sequence[dict]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+LOOKS = {  # of the lines of the figure
+    name: {"color": colour, "marker": marker}
+    for name, colour, marker in zip(COMPETITORS, style.COLOURS.values(), "osPv^XD", strict=False)
+}
+
+
+@style.styled()
+def curves(trainings: Sequence[dict]):
+    """IWAE-64 of held-out images against seconds; a line for each training."""
+    rows = [
+        {"trained by": t["name"], "seed": t["seed"], "seconds": seconds, "nats": score}
+        for t in trainings
+        for seconds, _, score in t["curve"]
+    ]
+    figure, ((ax,),) = style.subplots(1, 1, (8, 3.6))
+    one_each = {"units": "seed", "estimator": None}
+    looks = style.each_in_its("trained by", LOOKS)
+    style.lines(pd.DataFrame(rows), "seconds", "nats", ax, **looks, **one_each)
+    for target in TARGETS:
+        ax.axhline(target, color=style.GREY, linestyle=":", linewidth=1)
+    ax.set(xlabel="seconds of training", ylabel="IWAE-64, held-out images")
+    style.counts_below(ax, [2**power for power in range(10)])
+    ax.legend(handles=style.entries(LOOKS), fontsize=7)
+    return figure
+
+
 @click.command()
 @click.option("--device", default="auto", show_default=True)
 @click.option("--seed", "seeds", multiple=True, type=int, default=SEEDS, show_default=True)
 @click.option("--only", "names", multiple=True, type=click.Choice(COMPETITORS), default=COMPETITORS)
 @click.option("--one", is_flag=True, hidden=True, help="Train in this process, and print a line.")
-@click.option("--out", type=click.Path(path_type=Path), help="File of a line for each training.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File of a line for each training; table and figure beside it.",
+)
 def main(device: str, seeds: tuple, names: tuple, one: bool, out: Path | None) -> None:
     """Train what is not in the file yet, and print the table."""
     device = pick_device(device)
@@ -207,7 +239,11 @@ def main(device: str, seeds: tuple, names: tuple, one: bool, out: Path | None) -
             print(f"{name}, seed {seed}: {scores}", flush=True)
             if out:
                 out.write_text("\n".join(lines) + "\n")
-    print(table([json.loads(line) for line in lines]))
+    trainings = [json.loads(line) for line in lines]
+    print(table(trainings))
+    if out and trainings:
+        out.with_suffix(".md").write_text(table(trainings) + "\n")
+        style.save(curves(trainings), out.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """``python -m repro``: the command line, and ``train`` for notebooks."""
 
+import signal
 import sys
 
 from repro.cli import main
@@ -14,4 +15,5 @@ def __getattr__(name: str):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # and clean up
     sys.exit(main())

@@ -346,7 +346,8 @@ def pictures_command(data, archive: Archive) -> None:
 @click.option(
     "--notebooks/--records-only", default=True, help="Execute the exhibit notebooks again, too."
 )
-def verify_command(archive: Archive, notebooks: bool) -> int:
+@click.option("--strict", is_flag=True, help="What git could not be asked is a fault, too.")
+def verify_command(archive: Archive, notebooks: bool, strict: bool) -> int:
     """Check every record, and that every committed exhibit is what the records give."""
     from repro import verify
 
@@ -357,7 +358,12 @@ def verify_command(archive: Archive, notebooks: bool) -> int:
     whole = len(checked) - len(faults)
     print(f"{whole} of {len(checked)} records are as they were written", flush=True)
     project = records.root()
-    kept = [*verify.unlike_git(project), *verify.unknown_commits(project, archive)]
+    kept = [*verify.unlike_git(project, archive), *verify.unknown_commits(project, archive)]
+    if unasked := verify.unasked_of_git(project, archive):
+        said = f"git could not be asked what is committed ({unasked})"
+        print(f"not checked: {said}", file=sys.stderr, flush=True)
+        if strict:
+            faults.append(said)
     faults += [f"{name}: {fault}" for name, fault in (*kept, *verify.unlike_crate(project))]
     for name, fault in verify.exhibits_again(archive, project) if notebooks else ():
         if fault:
@@ -379,7 +385,7 @@ def export_command(file: Path | None) -> None:
     from repro.ops import export
 
     target = file or Path(f"repro-{__version__}.zip")
-    said = export.write_archive(records.root(), Archive(None), target)
+    said = export.write_archive(records.root(), target)
     print(f"wrote {target}: {said}")
 
 

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import tempfile
@@ -17,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from repro import ReproError, in_short
-from repro.ops.export import CRATE
-from repro.records import Archive
-from repro.records.provenance import CHANGES, code_of, git_says
+from repro.ops.export import CRATE, MADE_BY_EXPORT
+from repro.records import Archive, Record
+from repro.records.provenance import CHANGES, ask_git, code_of, git_says
 from repro.words.exhibits import NOTEBOOKS
 from repro.words.experiments import KEPT_PROFILES
 
@@ -29,52 +30,87 @@ LEAST_SIMILARITY = 0.7
 LIKELIHOODS = "likelihood/*.npz"  # one file for each model
 CLEARLY_POSITIVE = 3.0  # standard errors over the test images, from which on a gap is a fault
 REMEDY = "if the records are right, run: make notebooks"
+TAKE_AGAIN = "take it from the archive again"
+SEALED = ["repro/**/*.py", "notebooks/*.ipynb", "book/*"]  # where an export gains no file
+SEALED += [f"results/{profile}/**/*" for profile in KEPT_PROFILES]
 UNKNOWN_CODE = "it does not say which committed code made it"
 
 
 def checked_records(archive: Archive) -> Iterator[tuple[str, str]]:
     """Check each table and record, and yield its name and its fault, empty if there is none.
 
-    Checked are files and hashes, schema, finite numbers (``records.read``), provenance, and that
-    the gap IWAE-64 - log p-hat is not positive.
+    Checked are files and hashes, schema, finite numbers (``records.read``), provenance, that the
+    gap IWAE-64 - log p-hat is not positive, and that numbers that are kept twice agree.
     """
     published = archive.folder / "published"
     kinds = (("*.csv", archive.table), ("*.npz", archive.arrays), (LIKELIHOODS, archive.arrays))
     for pattern, read in kinds:
         for path in sorted(published.glob(pattern)):
             name = path.relative_to(published).with_suffix("").as_posix()
-            yield f"published/{name}", _fault_of(read, name)
+            yield f"published/{name}", _said_by(_fault_of_table, read, name)
     for profile in KEPT_PROFILES:
         for path in archive.folders(profile):
-            yield path.relative_to(archive.folder).as_posix(), _fault_of_record(path, archive)
+            name = path.relative_to(archive.folder).as_posix()
+            yield name, _said_by(_fault_of_record, path, archive)
 
 
 def _fault_of_record(path: Path, archive: Archive) -> str:
-    try:
-        record = archive.read(path)
-        images = record.images
-    except ReproError as error:
-        return str(error)
+    record = archive.read(path)
     gap = record.metrics["minus_kl"]
     if gap["value"] > CLEARLY_POSITIVE * gap["se"]:
         return f"-KL is {gap['value']:.3f} +- {gap['se']:.3f}; it cannot be positive"
     if not _are_committed(record.provenance.codes):
         return UNKNOWN_CODE
-    for metric, values in images.items():
-        recorded = record.metrics.get(metric, {}).get("value", np.nan)
-        if not abs(values.mean() - recorded) <= 1e-4:  # as of nan, too
-            return f"the mean of {metric} over images.npz is not the metric"
+    bound, log_px = (record.metrics[name]["value"] for name in ("iwae_64", "log_px"))
+    if not math.isclose(gap["value"], bound - log_px, abs_tol=1e-9):
+        return "minus_kl is not iwae_64 - log_px"
+    return _fault_of_images(record) or _fault_of_last_line(record)
+
+
+def _fault_of_images(record: Record) -> str:
+    """Name a metric that is not the mean of its single images, or has another error."""
+    for name, values in record.images.items():
+        se = values.std(ddof=1) / len(values) ** 0.5
+        if not _agree(values.mean(), se, record.metrics.get(name, {})):
+            return f"the mean of {name} over images.npz, or its error, is not the metric"
     return ""
 
 
-def _fault_of(read: Callable[[str], tuple], name: str) -> str:
+def _fault_of_last_line(record: Record) -> str:
+    """Name a bound in the curve's last line that is not the metric; IWAE-64 has other noise."""
+    if record.curve.empty:
+        return ""
+    last = record.curve.iloc[-1]
+    if not _agree(last["log_px"], last["log_px_se"], record.metrics["log_px"]):
+        return "the last log_px in curve.csv is not the metric"
+    bound = record.metrics["iwae_64"]
+    errors = last["iwae_64_se"] + bound["se"]
+    if abs(last["iwae_64"] - bound["value"]) > CLEARLY_POSITIVE * errors:  # false of nan
+        return "the last iwae_64 in curve.csv is not the metric, by more than its error"
+    return ""
+
+
+def _agree(mean: float, se: float, metric: dict[str, float]) -> bool:
+    """True if a mean and its error are a metric's, in single precision."""
+    recorded = metric.get("value", math.nan), metric.get("se", math.nan)
+    return np.allclose((mean, se), recorded, rtol=1e-6, atol=1e-6)
+
+
+def _fault_of_table(read: Callable[[str], tuple], name: str) -> str:
     """Name the fault of a table or arrays, which ``read`` reads with their provenance."""
-    try:
-        _, provenance = read(name)
-    except ReproError as error:
-        return str(error)
+    _, provenance = read(name)
     code = code_of(provenance["commit"], provenance["dirty"])
     return "" if _are_committed([code]) else UNKNOWN_CODE
+
+
+def _said_by(check: Callable[..., str], *what) -> str:
+    """The fault that a check finds, or why it cannot be made."""
+    try:
+        return check(*what)
+    except ReproError as error:
+        return str(error)
+    except Exception as error:  # whatever files may raise that are not as this project writes them
+        return f"it cannot be read ({in_short(error)})"
 
 
 def _are_committed(codes: list[str]) -> bool:
@@ -128,12 +164,27 @@ def exhibits_again(archive: Archive, project: Path) -> Iterator[tuple[str, str]]
         yield f"notebooks/{name}.ipynb", fault_of_notebook(path, archive)
 
 
-def unlike_git(project: Path) -> Iterator[tuple[str, str]]:
+def unasked_of_git(project: Path, archive: Archive) -> str:
+    """Say why git cannot tell what of an archive is committed; empty if it can, or a crate does."""
+    where = archive.folder.resolve()
+    if is_exported(project) and where.is_relative_to(project.resolve()):
+        return ""
+    tracked, fault = ask_git(project, "ls-files", "--", str(where))
+    if fault:
+        return fault
+    if not tracked:
+        return f"it has no file of {where}"
+    if git_says(project, "rev-parse", "--is-shallow-repository") != "false":
+        return "this clone lacks older commits; run: git fetch --unshallow"
+    return ""
+
+
+def unlike_git(project: Path, archive: Archive) -> Iterator[tuple[str, str]]:
     """Yield each committed file of results, notebooks and book that is missing or has changed.
 
-    Yields nothing where there is no git.
+    Yields nothing where git cannot be asked.
     """
-    where = ("results", "notebooks", "book")
+    where = (str(archive.folder.resolve()), "notebooks", "book")
     said = git_says(project, "status", "--porcelain", "--untracked-files=no", "--", *where)
     for line in (said or "").splitlines():
         state, path = line[:2], line[3:]
@@ -142,23 +193,47 @@ def unlike_git(project: Path) -> Iterator[tuple[str, str]]:
 
 
 def unlike_crate(project: Path) -> Iterator[tuple[str, str]]:
-    """Yield each file of an unpacked export that is missing or has changed; elsewhere nothing."""
-    file = project / CRATE
-    if not file.exists():
+    """Yield each file of an unpacked export that is missing, was changed or was added."""
+    if not is_exported(project):
         return
-    for entity in json.loads(file.read_text())["@graph"]:
-        if entity["@type"] != "File":
-            continue
-        path = project / entity["@id"]
+    try:
+        hashes = _hashes_in(project / CRATE)
+    except Exception as error:  # whatever a file may raise that this project did not write
+        yield CRATE, f"is missing or damaged ({in_short(error)}); {TAKE_AGAIN}"
+        return
+    for name, sha256 in hashes.items():
+        path = project / name
         if not path.is_file():
-            yield entity["@id"], "is missing; take it from the archive again"
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != entity["sha256"]:
-            yield entity["@id"], "is not as it was exported; take it from the archive again"
+            yield name, f"is missing; {TAKE_AGAIN}"
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            yield name, f"is not as it was exported; {TAKE_AGAIN}"
+    for pattern in SEALED:
+        for path in sorted(project.glob(pattern)):
+            name = path.relative_to(project).as_posix()
+            if name not in hashes and not path.is_dir():
+                yield name, "was added since the export; move it away"
+
+
+def is_exported(project: Path) -> bool:
+    """True if a folder is an unpacked export, of which files may have been lost."""
+    return any((project / name).exists() for name in MADE_BY_EXPORT)
+
+
+def _hashes_in(crate: Path) -> dict[str, str]:
+    """The SHA-256 of each file that a crate lists; ValueError if one is outside its folder."""
+    files = [e for e in json.loads(crate.read_text())["@graph"] if e["@type"] == "File"]
+    hashes = {e["@id"]: e["sha256"] for e in files}
+    paths = [Path(name) for name in hashes if name.isprintable()]
+    if len(paths) < len(hashes) or any(p.is_absolute() or ".." in p.parts for p in paths):
+        raise ValueError("it names what cannot be a file of the archive")
+    if not hashes:
+        raise ValueError("it names no files")
+    return hashes
 
 
 def unknown_commits(project: Path, archive: Archive) -> Iterator[tuple[str, str]]:
-    """Yield each record whose commit git does not have; nothing in a shallow clone."""
-    if git_says(project, "rev-parse", "--is-shallow-repository") != "false":
+    """Yield each record whose commit git does not have; nothing where it cannot be asked."""
+    if is_exported(project) or unasked_of_git(project, archive):
         return
     for record in [r for profile in KEPT_PROFILES for r in archive.records(profile)]:
         provenance = record.provenance

@@ -22,7 +22,7 @@ PROVENANCE = {
     "dirty": False,
     "versions": {},
     "device": "a machine",
-    "seconds": {},
+    "seconds": {"training": 0.0, "evaluation": 0.0},
     "date": "2026-01-01",
     "data": {"name": "digits", "variant": "digits", "sha256": ""},
     "log_px_samples": 1000,
@@ -36,16 +36,21 @@ def few_digits(images=200, tests=20):
 
 
 def write_record(results, experiment, value=-90.0, se=0.1, also=None, weights=None):
-    """Write a record whose every metric is ``value``; its images are 1 below, at and above it."""
-    bounds = {"iwae_64": value, "iwae_64_se": se, "log_px": value, "log_px_se": se}
+    """Write a record whose every metric is ``value``; its images are 1 below, at and above it.
+
+    Its curve and images are those of other metrics if ``also`` has them.
+    """
+    metrics = {name: {"value": value, "se": se, "sd": se} for name in METRICS} | (also or {})
+    bounds = {}
+    for name in ("iwae_64", "log_px"):
+        bounds |= {name: metrics[name]["value"], f"{name}_se": metrics[name]["se"]}
     curve = [
         {"epoch": i + 1, "learning_rate": 1e-3, "loss": 1.0} | bounds
         for i in range(experiment.epochs)
     ]
-    metrics = {name: {"value": value, "se": se, "sd": se} for name in METRICS} | (also or {})
     grids = {"inputs": torch.zeros(64, 784), "reconstructions": torch.full((64, 784), 0.5)}
     kept = ("iwae_64", "log_px", "elbo", "ssim")
-    images = {name: value + np.arange(-1.0, 2.0) for name in kept}
+    images = {name: metrics[name]["value"] + np.arange(-1.0, 2.0) for name in kept}
     weights = weights or {"w": torch.ones(2)}
     provenance = Provenance(**PROVENANCE)
     return Archive(results).write(experiment, curve, metrics, grids, images, weights, provenance)

@@ -9,7 +9,6 @@ import yaml
 
 from repro import ReproError, verify
 from repro.ops import export
-from repro.records import Archive
 from repro.words.experiments import plan
 from tests.helpers import ROOT, write_record
 
@@ -33,7 +32,7 @@ def project(tmp_path, monkeypatch):
 
 
 def exported(project, target):
-    export.write_archive(project, Archive(project / "results"), target)
+    export.write_archive(project, target)
     with zipfile.ZipFile(target) as archive:
         archive.extractall(target.with_suffix(""))
     (folder,) = target.with_suffix("").iterdir()
@@ -89,10 +88,10 @@ def test_other_descriptions_are_what_their_readers_expect(project):
 def test_what_is_not_committed_is_not_exported(project):
     (project / "notebooks" / "a file").write_text("a change")
     with pytest.raises(ReproError, match="commit them first"):
-        export.write_archive(project, Archive(project / "results"), project.parent / "a.zip")
+        export.write_archive(project, project.parent / "a.zip")
     assert not list(project.parent.glob("*.zip*"))
 
 
 def test_without_git_there_is_one_line(tmp_path):
     with pytest.raises(ReproError, match="has no git"):
-        export.write_archive(tmp_path, Archive(tmp_path / "results"), tmp_path / "a.zip")
+        export.write_archive(tmp_path, tmp_path / "a.zip")

@@ -489,7 +489,8 @@ def test_verify_reads_every_record_again_and_says_what_is_wrong(tmp_path):
     gaps = {"iwae": -1.0, "piwae": 1.0, "miwae": 0.2, "vae": -1.0}
     for e in plan(",".join(gaps), profile="short"):
         gap = {"minus_kl": {"value": gaps[e.method], "se": 0.1, "sd": 1.0}}
-        path = write_record(tmp_path, e, also=gap)
+        log_px = {"log_px": {"value": -90 - gaps[e.method], "se": 3**-0.5}}
+        path = write_record(tmp_path, e, se=3**-0.5, also=gap | log_px)
     (path / "curve.csv").write_text("epoch\n")
     checked = verify.checked_records(Archive(tmp_path))
     said = {name.split("/")[-1].split("-")[0]: fault for name, fault in checked}
@@ -524,11 +525,11 @@ def project(tmp_path):
 
 
 def test_verify_names_what_is_missing_or_changed_in_git(project):
-    assert dict(verify.unlike_git(project)) == {}
+    assert dict(verify.unlike_git(project, Archive(project / "results"))) == {}
     (project / "book" / "page.md").write_text("something else")
     (curve,) = project.rglob("curve.csv")
     curve.unlink()
-    faults = dict(verify.unlike_git(project))
+    faults = dict(verify.unlike_git(project, Archive(project / "results")))
     assert faults.pop("book/page.md").startswith("is not as it is committed")
     ((path, fault),) = faults.items()
     assert path.endswith("curve.csv")
@@ -542,20 +543,17 @@ def test_verify_names_a_record_of_an_unknown_commit(project):
 
 
 @pytest.mark.parametrize(
-    ("images", "fault"),
-    [
-        ({"elbo": np.array([np.nan, 1.0])}, "the mean of elbo over images.npz is not the metric"),
-        ({"colour": np.ones(2)}, "the mean of colour over images.npz is not the metric"),
-    ],
+    ("name", "values"), [("elbo", np.array([np.nan, 1.0])), ("colour", np.ones(2))]
 )
-def test_verify_sees_images_that_are_not_the_metric(tmp_path, experiment, images, fault):
+def test_verify_sees_images_that_are_not_the_metric(tmp_path, experiment, name, values):
     whole = Archive(tmp_path / "whole")
-    record = whole.read(write_record(whole.folder, replace(experiment, profile="short")))
+    e = replace(experiment, profile="short")
+    record = whole.read(write_record(whole.folder, e, also={"minus_kl": {"value": 0.0, "se": 1}}))
     grids = {"inputs": torch.zeros(64, 784), "reconstructions": torch.zeros(64, 784)}
     other = Archive(tmp_path / "other")
-    e = record.experiment
     curve = record.curve.to_dict("records")
-    other.write(e, curve, record.metrics, grids, images, None, record.provenance)
+    other.write(e, curve, record.metrics, grids, {name: values}, None, record.provenance)
+    fault = f"the mean of {name} over images.npz, or its error, is not the metric"
     assert [said for _, said in verify.checked_records(other)] == [fault]
 
 

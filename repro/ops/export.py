@@ -26,25 +26,26 @@ DATE_IN_ZIP = (1980, 1, 1, 0, 0, 0)  # of every file, so that the same content i
 NOT_IN_ARCHIVE = (".github/", ".ci/")
 
 CRATE = "ro-crate-metadata.json"  # in an archive: its files, with hashes
+MADE_BY_EXPORT = (CRATE, "codemeta.json", "codecheck.yml")
 
 
-def write_archive(project: Path, archive: Archive, target: Path) -> str:
+def write_archive(project: Path, target: Path) -> str:
     """Write the ZIP archive to ``target``, and return a line of text on its content.
 
     Raises ReproError where there is no git, or where a committed file has been changed.
     """
-    committed = git_says(project, "ls-files")
-    if committed is None:
-        raise ReproError(f"{project} has no git, which knows what belongs to the archive")
-    if git_says(project, "status", "--porcelain", "--untracked-files=no"):
-        raise ReproError("there are changes that are not committed; commit them first")
-    names = [name for name in committed.splitlines() if not name.startswith(NOT_IN_ARCHIVE)]
+    if target.exists() and not target.is_file():
+        raise ReproError(f"{target} is no file; name a new one")
+    names = _committed(project)
     content = {name: (project / name).read_bytes() for name in names}
     report = project / "_build" / "report.pdf"
     if report.exists():
         content["report.pdf"] = report.read_bytes()
     about = cited(project)
-    records = [r for profile in KEPT_PROFILES for r in archive.records(profile)]
+    archive = Archive(project / "results")
+    found = [r for profile in KEPT_PROFILES for r in archive.records(profile)]
+    places = {(project / name).resolve().parent for name in names if name.endswith("config.json")}
+    records = [record for record in found if record.path in places]
     codecheck = yaml.safe_dump(_codecheck(about, content), sort_keys=False, allow_unicode=True)
     content |= {
         "codemeta.json": _as_json(_codemeta(about)),
@@ -55,6 +56,20 @@ def write_archive(project: Path, archive: Archive, target: Path) -> str:
     _write_zip(target, f"repro-{__version__}", content)
     with_pdf = "" if report.exists() else ", without the PDF (make pdf writes it)"
     return f"{plural(len(content), 'file')}, {plural(len(records), 'record')}{with_pdf}"
+
+
+def _committed(project: Path) -> list[str]:
+    """The names of the files for the archive, which are as they are committed; or ReproError."""
+    committed = git_says(project, "ls-files", "-z")
+    if not committed:
+        raise ReproError(f"{project} has no git, which knows what belongs to the archive")
+    if git_says(project, "status", "--porcelain", "--untracked-files=no") != "":
+        raise ReproError("there are changes that are not committed; commit them first")
+    names = [name for name in committed.split("\0") if name]
+    for name in (*names, "_build/report.pdf"):
+        if (project / name).is_symlink() or not name.isprintable():
+            raise ReproError(f"{name!r} is a link, or no name for an archive; leave it out")
+    return [name for name in names if not name.startswith(NOT_IN_ARCHIVE)]
 
 
 def cited(project: Path) -> dict:
@@ -73,12 +88,16 @@ def _as_json(content: object) -> bytes:
 
 def _write_zip(target: Path, folder: str, content: dict[str, bytes]) -> None:
     partial = target.with_name(target.name + ".partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(content):
-            info = zipfile.ZipInfo(f"{folder}/{name}", DATE_IN_ZIP)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, content[name])
-    partial.replace(target)
+    partial.unlink(missing_ok=True)
+    try:
+        with zipfile.ZipFile(partial, "x", zipfile.ZIP_DEFLATED) as archive:
+            for name in sorted(content):
+                info = zipfile.ZipInfo(f"{folder}/{name}", DATE_IN_ZIP)
+                info.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(info, content[name])
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 # The RO-Crate

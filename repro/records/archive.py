@@ -53,6 +53,7 @@ from repro.words.experiments import (
     PROFILES,
     WORDS,
     Experiment,
+    experiment_in,
     is_evaluated,
     profiles_of,
     with_epochs,
@@ -527,7 +528,7 @@ def _verified_provenance(path: Path, name: str) -> dict:
         provenance = _read_json(path.with_suffix(".json"))
         if provenance["files"][path.name] == _sha256(path):
             return provenance
-    except (FileNotFoundError, ValueError, KeyError):
+    except Exception:  # whatever a file may raise that is not as this project writes it
         pass
     raise ReproError(
         f"{path} is not as it was written; restore it, or run: {command} --results ELSEWHERE"
@@ -602,7 +603,7 @@ def read(path: str | Path) -> Record:
 
 
 def _experiment_in(path: Path) -> Experiment:
-    experiment = Experiment(**_read_json(path / "config.json"))
+    experiment = experiment_in(_read_json(path / "config.json"))
     if experiment.method not in METHODS and not own.is_own(experiment.method):
         raise ReproError(
             f"{path} is of a method '{experiment.method}' that repro/bounds.py does not have; "
@@ -619,6 +620,8 @@ def _fault(path: Path, experiment: Experiment, metrics: dict, facts: dict) -> st
             return f"no {metric}"
     if fault := fault_of_provenance(facts):
         return fault
+    if PROFILES[experiment.profile].trained_here and "training" not in facts["seconds"]:
+        return "no seconds of training"
     if path.parts[-3:] != Path(experiment.folder).parts:
         return f"it is the record of {experiment.folder}"
     numbers = [m[k] for m in metrics.values() for k in ("value", "se")]

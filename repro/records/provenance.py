@@ -29,9 +29,7 @@ def code_and_date() -> dict:
             )
         code = {"commit": named, "dirty": False, "commit_from": "REPRO_COMMIT"}
     else:
-        changes = git_says(PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", ".")
-        dirty = None if changes is None else bool(changes)
-        code = {"commit": git_says(PACKAGE, "rev-parse", "HEAD"), "dirty": dirty}
+        code = _code_in_git()
     versions = {
         "repro": __version__,
         "python": platform.python_version(),
@@ -42,6 +40,16 @@ def code_and_date() -> dict:
     return code | {"versions": versions, "date": now}
 
 
+def _code_in_git() -> dict:
+    """The package's commit and whether a module is changed or added; None if git has none of it."""
+    if not git_says(PACKAGE, "ls-files", "__init__.py"):  # the git around it is a neighbour's
+        return {"commit": None, "dirty": None}
+    changes = git_says(PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", ".")
+    added = git_says(PACKAGE, "ls-files", "--others", "--", "*.py")  # ignored ones, too
+    changed = (changes, added) != ("", "")
+    return {"commit": git_says(PACKAGE, "rev-parse", "HEAD"), "dirty": changed}
+
+
 def code_of(commit: str | None, dirty: bool | None) -> str:
     """Text for a commit, marked if the code was ``dirty``; ``unknown`` if the commit is None."""
     return (commit or "unknown") + (CHANGES if dirty else "")
@@ -49,11 +57,19 @@ def code_of(commit: str | None, dirty: bool | None) -> str:
 
 def git_says(folder: Path, *words: str) -> str | None:
     """The output of a git command in a folder; None if it fails."""
+    output, fault = ask_git(folder, *words)
+    return None if fault else output
+
+
+def ask_git(folder: Path, *words: str) -> tuple[str, str]:
+    """The output of a git command in a folder, and in one line why it failed, empty if not."""
+    command = ["git", "-C", folder, *words]
     try:
-        done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True)
-    except OSError:  # there is no git
-        return None
-    return done.stdout.rstrip() if done.returncode == 0 else None
+        done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape")
+    except OSError as error:
+        return "", f"git cannot be run: {error.strerror}"
+    said = done.stderr.strip().splitlines() or [f"git {words[0]} failed"]
+    return done.stdout.rstrip(), said[0] if done.returncode else ""
 
 
 def device_name(device) -> str:

@@ -7,7 +7,7 @@ words must be plain: no markup, and nothing that Markdown, HTML or LaTeX would r
 import datetime
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated
 
@@ -65,11 +65,14 @@ def is_duration(value: object) -> bool:
     return is_number and math.isfinite(value) and value >= 0
 
 
-def mapping(of_values: Holds, names: Holds = is_plain) -> Holds:
-    """Make a check that returns True for a dictionary whose keys and values pass their checks."""
+def mapping(of_values: Holds, names: Holds = is_plain, required: Sequence[str] = ()) -> Holds:
+    """Make a check that returns True for a dictionary whose keys and values pass their checks.
+
+    The ``required`` keys are among them.
+    """
 
     def holds(value: object) -> bool:
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or not {*required} <= {*value}:
             return False
         return all(names(name) and of_values(content) for name, content in value.items())
 
@@ -101,9 +104,9 @@ class Provenance:
     precision: Annotated[str | None, is_plain] = None
     device: Annotated[str, is_plain]
     evaluated_on: Annotated[str | None, is_plain] = None
-    data: Annotated[dict[str, str], mapping(is_plain)]
+    data: Annotated[dict[str, str], mapping(is_plain, required=("name", "variant", "sha256"))]
     log_px_samples: Annotated[int, is_count]
-    seconds: Annotated[dict[str, float], mapping(is_duration)]
+    seconds: Annotated[dict[str, float], mapping(is_duration, required=("evaluation",))]
     binarisations: Annotated[int | None, is_count] = None
     weights: Annotated[dict[str, str] | None, mapping(is_plain)] = None
     files: Annotated[dict[str, str], hashes_of_files] = field(default_factory=dict)

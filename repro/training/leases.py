@@ -9,6 +9,7 @@ killed process is free at once on its own machine, and on others when it has not
 import contextlib
 import os
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -60,39 +61,59 @@ def remove_left(places: Iterable[Path]) -> None:
     """Remove the lease files of ``places`` that no process holds."""
     for file in map(lease_file, places):
         if file.exists():
-            with contextlib.suppress(filelock.Timeout, OSError), _lease(file).acquire(timeout=0):
+            with (
+                contextlib.suppress(filelock.Timeout, OSError, ValueError),
+                _lease(file).acquire(timeout=0),
+            ):
                 file.unlink(missing_ok=True)
 
 
 def _lease(file: Path) -> filelock.BaseFileLock:
     """A lease; where filelock is older than leases, its lock."""
     with contextlib.suppress(FileNotFoundError):
-        written = file.stat()
-        if written.st_size == 0 and time.time() - written.st_mtime > LEASE:
+        written = file.lstat()
+        is_empty = stat.S_ISREG(written.st_mode) and written.st_size == 0
+        if is_empty and time.time() - written.st_mtime > LEASE:
             file.unlink()  # an older version's, which would count as held for ever
     kind = getattr(filelock, "SoftFileLease", None)
     return filelock.FileLock(file) if kind is None else kind(file, lease_duration=LEASE)
 
 
 def _acquire(lease: filelock.BaseFileLock, place: Path) -> None:
-    """Take a lease at once, or when a machine that does not renew it has had its time."""
-    with contextlib.suppress(filelock.Timeout):
-        lease.acquire(timeout=0)
-        return
-    owner = getattr(lease, "owner", None)
-    if owner is not None and owner.hostname != socket.gethostname():
-        print(
-            f"{place} is being trained by {owner.hostname}, or was; waiting {LEASE:.0f} s to see "
-            "which",
-            flush=True,
-        )
-        with contextlib.suppress(filelock.Timeout):
-            lease.acquire(timeout=1.5 * LEASE)
+    """Take a lease at once, or when a machine that does not renew it has had its time.
+
+    Raises ReproError if another process holds it, or if its file is no lease.
+    """
+    file = lease_file(place)
+    with contextlib.suppress(ValueError):  # raised of a lease of another length
+        if _is_taken(lease, 0):
             return
+        owner = getattr(lease, "owner", None)
+        wait = 0.5 if owner is None else 0  # it may be half written, or given back just now
+        if owner is not None and owner.hostname != socket.gethostname():
+            wait = 1.5 * LEASE
+            print(
+                f"{place} is being trained by {owner.hostname}, or was; waiting {LEASE:.0f} s to "
+                "see which",
+                flush=True,
+            )
+        if _is_taken(lease, wait):
+            return
+        if getattr(lease, "owner", place) is not None:
+            raise ReproError(
+                f"{place} is being trained already, by another process; wait for it, or name "
+                f"another folder for the results; if there is no such process, delete {file}"
+            )
     raise ReproError(
-        f"{place} is being trained already, by another process; "
-        "wait for it, or name another folder for the results"
+        f"{file} is no lease of this version; if no other process trains {place}, move it away"
     )
+
+
+def _is_taken(lease: filelock.BaseFileLock, seconds: float) -> bool:
+    """Try to take a lease for some seconds; True if this process has it."""
+    with contextlib.suppress(filelock.Timeout):
+        lease.acquire(timeout=seconds)
+    return lease.is_locked
 
 
 @contextlib.contextmanager

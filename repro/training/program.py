@@ -420,7 +420,10 @@ class Program:
         if tensors.keys() != saved["tensors"].keys():
             raise ValueError("its tensors are another model's")
         for name, tensor in tensors.items():
-            tensor.copy_(saved["tensors"][name])
+            found = saved["tensors"][name]
+            if (found.shape, found.dtype) != (tensor.shape, tensor.dtype):
+                raise ValueError(f"its {name} has another shape or type")
+            tensor.copy_(found)
         if not streams:
             return
         for purpose, states in saved["streams"].items():

@@ -20,10 +20,41 @@ import torch
 from repro import ReproError, first_line
 from repro.bounds import METHODS
 from repro.records import Archive
-from repro.words.experiments import Experiment, with_epochs
+from repro.records.schema import is_count, is_duration, is_plain, mapping, series
+from repro.words.experiments import Experiment, experiment_in, with_epochs
 
 # The fields of a Fit in a state on disk, beside its programs.
 KEPT = ("epoch", "step", "seconds", "curves", "commits", "engines", "devices")
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_line(line: dict) -> bool:
+    """True if a line of a curve has numbers, a beta or none, and rows of gradients if any."""
+    rest = {k: v for k, v in line.items() if k != "gradients" and (k, v) != ("beta", None)}
+    rows = line.get("gradients", [])
+    has_rows = series(mapping(lambda value: _is_number(value) or is_plain(value)))(rows)
+    return has_rows and mapping(_is_number, required=("epoch", "loss"))(rest)
+
+
+FIELDS = {  # of a state, and what each must be; the programs look at their own
+    "epoch": _is_whole,
+    "step": _is_whole,
+    "seconds": is_duration,
+    "curves": series(series(_is_line)),
+    "commits": series(is_plain),
+    "engines": series(is_plain),
+    "devices": series(is_plain),
+    "sizes": series(is_count),
+    "device": is_plain,
+    "bounds": mapping(is_plain),
+}
 
 
 def state_of(runs: list[Experiment], archive: Archive) -> Path:
@@ -136,14 +167,21 @@ class Unfinished:
             if damaged := zipfile.ZipFile(path).testzip():  # torch.load does not compare checksums
                 raise ValueError(f"{damaged} is damaged")
             self.state = torch.load(path, map_location="cpu", weights_only=True)
-            began = [Experiment(**fields) for fields in self.state["experiments"]]
+            for name, holds in FIELDS.items():
+                if not holds(self.state[name]):
+                    raise ValueError(f"its {name} cannot be")
+            began = [experiment_in(content) for content in self.state["experiments"]]
             self.planned = began[0].epochs
             self.experiments = with_epochs(began, epochs)
             self.sizes: list[int] = self.state["sizes"]  # of its stacks of runs
             self.epochs: int = self.state["epoch"]  # that are done
             self.engine: str = self.state["engines"][-1]
-            if [len(curve) for curve in self.state["curves"]] != [self.epochs] * sum(self.sizes):
-                raise ValueError("its curves are of other epochs or runs")
+            if {len(curve) for curve in self.state["curves"]} != {self.epochs}:
+                raise ValueError("its curves are of other epochs")
+            if not len(began) == len(self.state["curves"]) == sum(self.sizes):
+                raise ValueError("its curves are of other runs")
+            if {e.method for e in began} != self.state["bounds"].keys():
+                raise ValueError("its bounds are of other methods")
 
     @property
     def finished(self) -> bool:

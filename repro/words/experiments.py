@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import product
+from typing import get_type_hints
 
 from repro import ReproError, one_of, own
 from repro.bounds import METHODS, SHIPPED, USUAL_BETA, Objective, T, leaves_choice, usual_layout
@@ -373,7 +374,18 @@ class Experiment:
 
 
 WORDS: dict[str, Word] = {f.name: f.metadata["word"] for f in fields(Experiment)}
+KINDS = get_type_hints(Experiment)
 FIRST_WORDS = 13  # so many stand in every record; there were others from the estimator on
+
+
+def experiment_in(content: Mapping[str, object]) -> Experiment:
+    """Make an experiment of the fields in a file; ValueError if a value is of another type."""
+    e = Experiment(**content)
+    for name, kind in KINDS.items():
+        value = getattr(e, name)
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise ValueError(f"{name} is {str(value)[:40]!r}")
+    return e
 
 
 def words_in(values: Mapping[str, object]) -> dict[str, object]:

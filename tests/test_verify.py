@@ -1,0 +1,368 @@
+"""What ``verify`` sees, and says that it could not see: a neighbour's git, forged numbers."""
+
+import json
+import os
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from repro import ReproError, verify
+from repro.cli import main
+from repro.ops import export
+from repro.records import Archive, provenance
+from repro.words.experiments import plan
+from tests.helpers import ROOT, write_record
+from tests.test_damage import with_hashes
+
+SE = 3**-0.5  # of images that are 1 below, at and above their mean
+
+
+def git(folder, *words):
+    names = ["-c", "user.name=a", "-c", "user.email=b"]
+    command = ["git", "-C", folder, *names, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit_all(folder):
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "all")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def sound_record(results, commit="c0ffee" * 6):
+    """A record whose numbers agree, of code with this commit."""
+    (e,) = plan("vae", profile="short", epochs=1)
+    path = write_record(results, e, se=SE, also={"minus_kl": {"value": 0.0, "se": 0.1}})
+    file = path / "provenance.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"commit": commit}))
+    return path
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project in git, with a sound record of a commit that it has."""
+    folder = tmp_path / "project"
+    (folder / "repro").mkdir(parents=True)
+    (folder / "repro" / "__init__.py").touch()
+    (folder / "notebooks").mkdir()
+    (folder / "notebooks" / "train.ipynb").touch()
+    (folder / "book").mkdir()
+    (folder / "book" / "page.md").touch()
+    (folder / "CITATION.cff").write_bytes((ROOT / "CITATION.cff").read_bytes())
+    git(tmp_path, "init", "-q", folder)
+    sound_record(folder / "results", commit_all(folder))
+    commit_all(folder)
+    return folder
+
+
+# Git
+
+
+def code_in(folder, monkeypatch):
+    monkeypatch.setattr(provenance, "PACKAGE", folder / "repro")
+    code = provenance.code_and_date()
+    return code["commit"], code["dirty"]
+
+
+def test_a_neighbours_commit_is_not_the_codes(project, monkeypatch):
+    assert code_in(project, monkeypatch) == (git(project, "rev-parse", "HEAD"), False)
+    inside = project / "unpacked"
+    (inside / "repro").mkdir(parents=True)
+    (inside / "repro" / "__init__.py").touch()
+    assert code_in(inside, monkeypatch) == (None, None)
+
+
+@pytest.mark.parametrize("ignored", [True, False])
+def test_a_module_that_git_does_not_have_is_a_change(project, monkeypatch, ignored):
+    (project / "repro" / "training").mkdir()
+    (project / "repro" / "training" / "more.py").touch()
+    if ignored:
+        (project / ".git" / "info" / "exclude").write_text("more.py\n")
+    _, dirty = code_in(project, monkeypatch)
+    assert dirty is True
+
+
+def verified(project, monkeypatch, *options):
+    monkeypatch.chdir(project)
+    return main(["verify", "--records-only", *options])
+
+
+def another_owner(monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+
+def no_program(monkeypatch):
+    monkeypatch.setenv("PATH", os.devnull)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "said"), [(another_owner, "dubious ownership"), (no_program, "cannot be run")]
+)
+def test_verify_says_what_git_could_not_be_asked_and_strictly_fails(
+    project, monkeypatch, capsys, hidden, said
+):
+    assert verified(project, monkeypatch, "--strict") == 0
+    assert capsys.readouterr().err == ""
+    hidden(monkeypatch)
+    assert verified(project, monkeypatch) == 0
+    assert said in capsys.readouterr().err
+    assert verified(project, monkeypatch, "--strict") == 1
+
+
+def test_verify_says_so_of_an_archive_that_git_does_not_have(project, monkeypatch, capsys):
+    elsewhere = project.parent / "elsewhere"
+    (project / "results").rename(elsewhere)
+    git(project, "commit", "-qam", "moved")
+    assert verified(project, monkeypatch, "--results", str(elsewhere), "--strict") == 1
+    assert "is outside repository" in capsys.readouterr().err
+    elsewhere.rename(project / "more")
+    assert verified(project, monkeypatch, "--results", "more", "--strict") == 1
+    assert "it has no file of" in capsys.readouterr().err
+
+
+def test_a_shallow_clone_is_told(project, monkeypatch, capsys):
+    clone = project.parent / "clone"
+    git(project, "clone", "-q", "--depth", "1", f"file://{project}", str(clone))
+    assert verified(clone, monkeypatch, "--strict") == 1
+    assert "git fetch --unshallow" in capsys.readouterr().err
+
+
+def test_an_export_inside_a_neighbours_git_is_checked_by_its_crate(project, monkeypatch, capsys):
+    export.write_archive(project, project / "a.zip")
+    subprocess.run(["python", "-m", "zipfile", "-e", "a.zip", "."], cwd=project, check=True)
+    (folder,) = project.glob("repro-*")
+    assert verified(folder, monkeypatch, "--strict") == 0
+    assert capsys.readouterr().err == ""
+    for name in verify.MADE_BY_EXPORT:
+        (folder / name).unlink()
+    assert verified(folder, monkeypatch, "--strict") == 1
+    assert "it has no file of" in capsys.readouterr().err
+
+
+# Numbers
+
+
+def in_json(name, *keys):
+    """Change a number in a JSON file of a record."""
+
+    def change(path, number):
+        content = json.loads((path / name).read_text())
+        of = content
+        for key in keys[:-1]:
+            of = of[key]
+        of[keys[-1]] = number(of[keys[-1]]) if callable(number) else number
+        (path / name).write_text(json.dumps(content))
+
+    return change
+
+
+def in_curve(column):
+    def change(path, number):
+        curve = pd.read_csv(path / "curve.csv")
+        curve.loc[curve.index[-1], column] = number(curve[column].iloc[-1])
+        curve.to_csv(path / "curve.csv", index=False)
+
+    return change
+
+
+def in_images(name):
+    def change(path, number):
+        with np.load(path / "images.npz") as found:
+            values = dict(found)
+        values[name] = number(values[name]).astype(np.float32)
+        np.savez_compressed(path / "images.npz", **values)
+
+    return change
+
+
+def more(value):
+    return value + 0.01
+
+
+def without(name):
+    return lambda fields: {key: value for key, value in fields.items() if key != name}
+
+
+FORGED = [
+    (in_json("metrics.json", "minus_kl", "value"), lambda v: v - 0.01, "minus_kl is not"),
+    (in_json("metrics.json", "elbo", "value"), more, "the mean of elbo"),
+    (in_json("metrics.json", "elbo", "se"), more, "the mean of elbo over images.npz, or its error"),
+    (in_images("ssim"), more, "the mean of ssim"),
+    (in_curve("log_px"), more, "the last log_px"),
+    (in_curve("log_px_se"), more, "the last log_px"),
+    (in_curve("iwae_64"), lambda v: v + 7 * SE, "the last iwae_64"),
+    *[(in_json("config.json", word), str, f"{word} is") for word in ("M", "K", "seed", "epochs")],
+    (in_json("config.json", "beta"), "0.5", "beta is"),
+    (in_json("config.json", "seed"), False, "seed is"),
+    (in_json("provenance.json", "data"), {}, "data in provenance.json"),
+    (in_json("provenance.json", "data"), without("sha256"), "data in provenance.json"),
+    (in_json("provenance.json", "seconds"), {}, "seconds in provenance.json"),
+    (in_json("provenance.json", "seconds"), without("training"), "no seconds of training"),
+]
+
+
+def test_a_sound_record_passes(tmp_path):
+    sound_record(tmp_path)
+    assert [fault for _, fault in verify.checked_records(Archive(tmp_path))] == [""]
+
+
+@pytest.mark.parametrize(("change", "number", "fault"), FORGED)
+def test_a_number_that_others_contradict_is_seen_whatever_the_hashes(
+    tmp_path, change, number, fault
+):
+    path = sound_record(tmp_path)
+    change(path, number)
+    with_hashes(path)
+    ((_, said),) = verify.checked_records(Archive(tmp_path))
+    assert fault in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    "about", [{}, {"commit": ["a"], "dirty": False}, {"commit": "c0ffee"}, [], "text"]
+)
+def test_a_table_without_provenance_is_one_line(tmp_path, about):
+    archive = Archive(tmp_path)
+    archive.write_table("best", pd.DataFrame({"a": [1.0]}), {"commit": "c0ffee", "dirty": False})
+    assert [fault for _, fault in verify.checked_records(archive)] == [""]
+    file = archive.table_path("best").with_suffix(".json")
+    files = json.loads(file.read_text())["files"]
+    file.write_text(json.dumps(about | {"files": files} if isinstance(about, dict) else about))
+    ((_, fault),) = verify.checked_records(archive)
+    assert fault
+    assert "\n" not in fault
+
+
+# An unpacked export
+
+
+@pytest.fixture
+def unpacked(project):
+    export.write_archive(project, project.parent / "a.zip")
+    command = ["python", "-m", "zipfile", "-e", "a.zip", "."]
+    subprocess.run(command, cwd=project.parent, check=True)
+    (folder,) = project.parent.glob("repro-*")
+    assert list(verify.unlike_crate(folder)) == []
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "repro/training/more.py",
+        "notebooks/more.ipynb",
+        "book/more.md",
+        "results/short/mnist-reference/more/config.json",
+        "results/published/more.csv",
+    ],
+)
+def test_a_file_that_was_added_to_an_export_is_named(unpacked, name):
+    (unpacked / name).parent.mkdir(parents=True, exist_ok=True)
+    (unpacked / name).touch()
+    ((found, fault),) = verify.unlike_crate(unpacked)
+    assert found == name
+    assert fault.startswith("was added")
+
+
+def a_file(**fields):
+    return json.dumps({"@graph": [{"@id": "a", "@type": "File", "sha256": "0" * 64} | fields]})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        "no JSON",
+        "[]",
+        "{}",
+        '{"@graph": []}',
+        '{"@graph": {"a": 1}}',
+        '{"@graph": [{}]}',
+        '{"@graph": [{"@id": "a", "@type": "File"}]}',
+        '{"@graph": [{"@type": "File", "sha256": ""}]}',
+        '{"@graph": [{"@id": "a"}]}',
+        a_file(**{"@id": "../../etc/passwd"}),
+        a_file(**{"@id": "/etc/passwd"}),
+        a_file(**{"@id": "a\nfault: b"}),
+        a_file(**{"@id": 3}),
+        a_file(**{"@id": ["a"]}),
+        "[" * 100_000,
+        "\0\xff",
+    ],
+)
+def test_a_crate_that_is_lost_or_damaged_is_one_line(unpacked, content):
+    file = unpacked / verify.CRATE
+    file.unlink()
+    if content is not None:
+        file.write_text(content, encoding="latin-1")
+    ((name, fault),) = verify.unlike_crate(unpacked)
+    assert name == verify.CRATE
+    assert fault.startswith("is missing or damaged (")
+    assert "\n" not in fault
+
+
+# Export
+
+
+def test_names_of_any_letters_are_exported(project):
+    (project / "book" / "größe ß.md").touch()
+    commit_all(project)
+    export.write_archive(project, project.parent / "a.zip")
+    listed = subprocess.check_output(["python", "-m", "zipfile", "-l", "a.zip"], cwd=project.parent)
+    assert "größe ß.md" in listed.decode()
+
+
+def test_a_link_is_refused_and_its_target_is_not_packed(project):
+    (project.parent / "secret").write_text("secret")
+    (project / "book" / "link").symlink_to(project.parent / "secret")
+    commit_all(project)
+    with pytest.raises(ReproError, match="'book/link' is a link"):
+        export.write_archive(project, project.parent / "a.zip")
+    assert not list(project.parent.glob("a.zip*"))
+
+
+def test_only_a_file_is_replaced(project):
+    target = project.parent / "a.zip"
+    os.mkfifo(target)
+    with pytest.raises(ReproError, match="is no file; name a new one"):
+        export.write_archive(project, target)
+    assert target.is_fifo()
+    target.unlink()
+    other = project.parent / "other"
+    other.write_text("as it was")
+    (project.parent / "a.zip.partial").symlink_to(other)
+    export.write_archive(project, target)
+    assert other.read_text() == "as it was"
+
+
+def test_the_export_of_a_project_does_not_depend_on_where_results_are(project, monkeypatch):
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("REPRO_RESULTS_DIR", str(project.parent / "elsewhere"))
+    sound_record(project.parent / "elsewhere")
+    assert main(["export", "a.zip"]) == 0
+
+
+ENDED = """
+import os, runpy, signal, sys
+from repro.ops import export
+def killed(archive, *what):
+    assert os.path.exists("a.zip.partial")
+    os.kill(os.getpid(), signal.SIGTERM)
+export.zipfile.ZipFile.writestr = killed
+sys.argv = ["repro", "export", "a.zip"]
+runpy.run_module("repro", run_name="__main__")
+"""
+
+
+def test_an_export_that_is_ended_leaves_nothing(project):
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    script = project.parent / "started.py"
+    script.write_text(ENDED)
+    done = subprocess.run(["python", script], cwd=project, env=env)
+    assert done.returncode == 128 + 15
+    assert not list(project.glob("a.zip*"))

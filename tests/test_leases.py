@@ -107,6 +107,60 @@ def test_an_empty_file_of_an_older_version_is_no_lease(place):
         assert leases.lease_file(place).stat().st_size > 0
 
 
+def dated(file, seconds):
+    moment = time.time() + seconds
+    os.utime(file, (moment, moment), follow_symlinks=False)
+
+
+def garbage(file):
+    file.write_bytes(b"\xff\x00 no lease")
+
+
+def link(file):
+    file.with_name("another").touch()
+    dated(file.with_name("another"), -1000)
+    file.symlink_to(file.with_name("another"))
+
+
+@pytest.mark.parametrize("seconds", [0, -1000, 1000])
+@pytest.mark.parametrize(
+    "make",
+    [garbage, os.mkfifo, os.mkdir, link, lambda file: file.symlink_to("nothing")],
+    ids=["garbage", "pipe", "folder", "link", "broken link"],
+)
+def test_what_is_no_lease_is_named_at_once_and_left_there(place, make, seconds):
+    file = leases.lease_file(place)
+    file.parent.mkdir(parents=True)
+    make(file)
+    dated(file, seconds)
+    begun = time.monotonic()
+    with pytest.raises(ReproError, match=r"unfinished-run.lock is no lease .* move it away"):
+        leases.held([place]).__enter__()
+    assert time.monotonic() - begun < 1.5
+    leases.remove_left([place])
+    assert os.path.lexists(file)
+
+
+def test_an_empty_file_from_the_future_is_named(place):
+    file = leases.lease_file(place)
+    file.parent.mkdir(parents=True)
+    file.touch()
+    dated(file, 1000)
+    with pytest.raises(ReproError, match="is no lease of this version"):
+        leases.held([place]).__enter__()
+
+
+def test_a_lease_of_another_length_is_named(place, monkeypatch):
+    other = holder(place)
+    monkeypatch.setattr(leases, "LEASE", 3.0)
+    with pytest.raises(ReproError, match="is no lease of this version"):
+        leases.held([place]).__enter__()
+    leases.remove_left([place])
+    assert leases.lease_file(place).exists()
+    other.kill()
+    other.wait()
+
+
 def test_files_of_leases_that_nobody_holds_are_removed(place):
     holder(place, seconds=0, end="killed").wait()
     leases.remove_left([place])

@@ -1,7 +1,10 @@
 """The loop: schedule, independence of companions, resuming, stopping, and losses not finite."""
 
 import contextlib
+import copy
+import functools
 import math
+import operator
 
 import numpy as np
 import pytest
@@ -365,7 +368,10 @@ def with_other(**fields):
 @pytest.mark.parametrize(
     "change",
     [
-        *[with_other(epoch=epoch) for epoch in (99, -1, "1")],
+        *[with_other(epoch=epoch) for epoch in (99, -1, "1", None, True)],
+        *[with_other(seconds=seconds) for seconds in (-1.0, math.nan, None)],
+        lambda state: state["curves"][0][0].update(loss=None),
+        lambda state: state["bounds"].update(another=""),
         *[with_other(curves=curves) for curves in ([], 3)],
         with_other(step=10_000),
         with_other(engines=[]),
@@ -383,6 +389,56 @@ def test_a_state_with_other_contents_is_one_line(small, tmp_path, change):
     with pytest.raises(ReproError, match="delete it to train from the start") as refused:
         loop.fit(runs("vae", epochs=1), few_digits(), path)
     assert "\n" not in str(refused.value)
+
+
+def places_in(value, path=()):
+    """The path of every value in a state, of containers, too; of a tensor it is the tensor."""
+    yield path
+    inside = ()
+    if isinstance(value, dict):
+        inside = value.items()
+    elif isinstance(value, list):
+        inside = enumerate(value)
+    for key, part in inside:
+        yield from places_in(part, (*path, key))
+
+
+def kind_of(value):
+    return (value.dtype, value.shape) if isinstance(value, torch.Tensor) else type(value)
+
+
+def test_a_state_with_a_value_of_another_type_anywhere_is_one_line(small, tmp_path):
+    """Each value is replaced by two of others, of types that it cannot have."""
+    path = tmp_path / "state.pt"
+    asked = runs("vae", epochs=2)
+    ticks = iter([False] * 12 + [True])
+    loop.fit(asked, few_digits(), path, stop=lambda: next(ticks))
+    whole = torch.load(path, weights_only=True)
+    others = (None, True, 0.5, "text", [], {}, [[1]], torch.zeros(2, dtype=torch.complex64))
+    for number, place in enumerate(list(places_in(whole))[1:]):
+        value = functools.reduce(operator.getitem, place, whole)
+        for other in (others[number % 8], others[(number + 3) % 8]):
+            if kind_of(other) == kind_of(value) or {type(value), type(other)} <= NUMBERS:
+                continue
+            state = copy.deepcopy(whole)
+            functools.reduce(operator.getitem, place[:-1], state)[place[-1]] = other
+            torch.save(state, path)
+            with pytest.raises(ReproError) as refused:
+                loop.fit(asked, few_digits(), path, stop=lambda: True)
+            assert "\n" not in str(refused.value), place
+
+
+def test_a_state_without_its_random_numbers_is_one_line(small, tmp_path):
+    path = tmp_path / "state.pt"
+    loop.fit(runs("vae"), few_digits(), path, stop=lambda: True)
+    state = torch.load(path, weights_only=True)
+    state["programs"][0]["streams"] = {}
+    torch.save(state, path)
+    with pytest.raises(ReproError, match="delete it to train from the start"):
+        loop.fit(runs("vae"), few_digits(), path)
+
+
+NUMBERS = {int, float, type(None)}  # where one may be, another may
 
 
 @pytest.mark.parametrize("how", ["no state", "cut", "changed"])

@@ -113,6 +113,14 @@ def test_verify_says_what_git_could_not_be_asked_and_strictly_fails(
     assert verified(project, monkeypatch, "--strict") == 1
 
 
+def test_the_public_checks_are_strict():
+    places = [*ROOT.glob(".github/workflows/*.yml"), ROOT / "Makefile", *ROOT.glob(".ci/run")]
+    lines = [line for path in places for line in path.read_text().splitlines()]
+    calls = [line for line in lines if "repro verify" in line]
+    assert all("--strict" in line for line in calls)
+    assert len(calls) >= len([*ROOT.glob(".github/workflows/test.yml")])
+
+
 def test_verify_says_so_of_an_archive_that_git_does_not_have(project, monkeypatch, capsys):
     elsewhere = project.parent / "elsewhere"
     (project / "results").rename(elsewhere)

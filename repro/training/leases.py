@@ -20,6 +20,7 @@ import torch
 
 from repro import ReproError, plural
 
+NOT_GIVEN = (filelock.Timeout, OSError, ValueError)  # the last of a lease of another length
 LEASE = 60.0  # seconds; every process that shares a folder must have the same
 
 
@@ -61,10 +62,7 @@ def remove_left(places: Iterable[Path]) -> None:
     """Remove the lease files of ``places`` that no process holds."""
     for file in map(lease_file, places):
         if file.exists():
-            with (
-                contextlib.suppress(filelock.Timeout, OSError, ValueError),
-                _lease(file).acquire(timeout=0),
-            ):
+            with contextlib.suppress(*NOT_GIVEN), _lease(file).acquire(timeout=0):
                 file.unlink(missing_ok=True)
 
 
@@ -85,7 +83,7 @@ def _acquire(lease: filelock.BaseFileLock, place: Path) -> None:
     Raises ReproError if another process holds it, or if its file is no lease.
     """
     file = lease_file(place)
-    with contextlib.suppress(ValueError):  # raised of a lease of another length
+    with contextlib.suppress(ValueError, IsADirectoryError):  # a lease of another length, or none
         if _is_taken(lease, 0):
             return
         owner = getattr(lease, "owner", None)

@@ -426,8 +426,8 @@ class Program:
             tensor.copy_(found)
         if not streams:
             return
-        for purpose, states in saved["streams"].items():
-            self.streams[purpose].set_state(states)
+        for purpose, stream in self.streams.items():
+            stream.set_state(saved["streams"][purpose])
 
 
 @contextlib.contextmanager

@@ -176,10 +176,9 @@ class Unfinished:
             self.sizes: list[int] = self.state["sizes"]  # of its stacks of runs
             self.epochs: int = self.state["epoch"]  # that are done
             self.engine: str = self.state["engines"][-1]
-            if {len(curve) for curve in self.state["curves"]} != {self.epochs}:
-                raise ValueError("its curves are of other epochs")
-            if not len(began) == len(self.state["curves"]) == sum(self.sizes):
-                raise ValueError("its curves are of other runs")
+            lengths = [len(curve) for curve in self.state["curves"]]
+            if lengths != [self.epochs] * len(began) or sum(self.sizes) != len(began):
+                raise ValueError("its curves are of other epochs or runs")
             if {e.method for e in began} != self.state["bounds"].keys():
                 raise ValueError("its bounds are of other methods")
 

@@ -300,6 +300,17 @@ def test_a_file_that_changes_what_all_share_or_leaves_is_one_line(here, code, li
     assert (METHODS, torch.get_default_dtype(), torch.get_default_device()) == shared
 
 
+def test_a_bound_may_be_scripted_and_a_partial_one_with_wrong_arguments_is_one_line(here):
+    (here / "mine.py").write_text(
+        "import functools\nimport torch\nfrom repro.bounds import log_mean_exp\n"
+        "@torch.jit.script\ndef f(log_w: torch.Tensor):\n    return log_w.mean((-3, -2))\n"
+        "g = functools.partial(log_mean_exp, axes=(-3, -2))\n"
+    )
+    assert plan("mine.py:f", profile="smoke")
+    with pytest.raises(ReproError, match=r"fails .TypeError: .* unexpected keyword"):
+        plan("mine.py:g", profile="smoke")
+
+
 def test_what_cannot_be_hashed_is_one_line(here):
     (here / "mine.py").write_text(
         "class F:\n    __hash__ = None\n    def __call__(self, log_w):\n"

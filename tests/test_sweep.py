@@ -58,6 +58,12 @@ def test_lists_are_every_combination_and_defaults_hold_for_all_groups(tmp_path):
     assert {e.epochs for e in runs if e.method != "piwae"} == {1}
 
 
+def test_a_file_of_runs_may_lie_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    listed(tmp_path, "- {profile: smoke, method: vae}")
+    assert len(sweep.listed_runs("~/runs.yaml")) == 1
+
+
 def test_the_plan_names_methods_and_seeds(tmp_path):
     file = listed(tmp_path, "- {profile: smoke, method: 'iwae,vae', seed: [3, 7]}")
     said = sweep.jobs_as_text(sweep.jobs_of(sweep.listed_runs(file)), "cpu", 60)

@@ -94,6 +94,7 @@ def complete(given: dict) -> bool:
 
     Those of another project's notebook are not changed.
     """
+    import yaml
     from jupyter_client.kernelspec import KernelSpecManager
 
     path = given["notebook_path"]
@@ -102,7 +103,8 @@ def complete(given: dict) -> bool:
         return False
     stem = Path(path).stem
     values = given_parameters(given)
-    hand_on(values, given)
+    given |= dict.fromkeys([name for name in given if name.startswith("parameters")], ())
+    given["parameters_base64"] = (base64.b64encode(yaml.safe_dump(values).encode()),)
     if not values and not any(given[name] for name in INJECTED):  # which replaces the cell
         values = default_parameters(ours, "injected-parameters")
     if given["cwd"] and not Path(given["cwd"]).is_dir():
@@ -171,14 +173,6 @@ def given_parameters(given: dict) -> dict:
     for name, text in given["parameters"]:
         values[name] = text if name in NAMES_OF_FOLDERS else _resolve_type(text)
     return values | dict(given["parameters_raw"])
-
-
-def hand_on(values: dict, given: dict) -> None:
-    """Let the options ``given`` say these parameters, and nothing that would be read again."""
-    import yaml
-
-    given |= dict.fromkeys([name for name in given if name.startswith("parameters")], ())
-    given["parameters_base64"] = (base64.b64encode(yaml.safe_dump(values).encode()),)
 
 
 def default_parameters(notebook: dict, tag: str = "parameters") -> dict:

@@ -11,7 +11,7 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
-from repro import ReproError, one_of, plural
+from repro import ReproError, as_path, one_of, plural
 from repro.training.costs import DEVICE_COSTS, Cost, DeviceCosts
 from repro.words.experiments import OF_GPUS, TRAINED_PROFILES, WORDS, Experiment, plan
 
@@ -35,7 +35,7 @@ def listed_runs(path: str | Path) -> list[Experiment]:
     file or an entry is wrong.
     """
     runs: list[Experiment] = []
-    for words in _groups_in(Path(path)):
+    for words in _groups_in(as_path("the file of runs", path)):
         for word in words:
             one_of(f"word in {path}", word, WORDS)
         # auto may be smoke where jobs are planned, and full where they run

@@ -9,19 +9,22 @@ from torch import Tensor
 from repro import ReproError, in_short
 from repro.bounds import Bound, Objective, T, applied
 from repro.estimators import parameters_behind
+from repro.own_code import time_limit
 
 TRIAL_BATCH = 20  # images, as in training
 TRIAL_K = 4  # unlike M and the batch
 NODES = 48  # of the quadrature along a segment in ``check_smooth``
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 TAKEN = ("all", "learned")  # words with a meaning of their own
+FAR = 500.0  # below 0, where log-weights of images are
+MOST_TRIED = 10**5  # samples
+SECONDS = 60  # that a trial may take
 
 
-def check(name: str, objective: object) -> None:
-    """Check ``objective`` as training will use it: in float32, on two runs, with its gradient.
+def check_kind(name: str, objective: object) -> None:
+    """Check that ``objective`` is an Objective that may have its name, M, K and beta.
 
-    Raises ReproError, one line, if its name is no name for a folder, or if it is not a pair of
-    differentiable bounds [..., M, K, batch] -> [..., batch] that keep runs and images apart.
+    Raises ReproError, one line.
     """
     if not NAME.fullmatch(name) or name in TAKEN:
         raise ReproError(
@@ -41,19 +44,34 @@ def check(name: str, objective: object) -> None:
             )
     if (objective.learns_beta or objective.chooses_beta) and not objective.takes_beta:
         raise ReproError(f"{entry} is to find beta, but no bound of it has a parameter called beta")
-    M = objective.M or T // (objective.K or TRIAL_K)
+
+
+def check(name: str, objective: Objective, M: int | None = None, K: int | None = None) -> list[str]:
+    """Check ``objective`` as training will use it: in float32, on two runs, with its gradient.
+
+    It is tried with M groups of K samples, or with some of its own choice. Returns remarks. Raises
+    ReproError, one line, if it is not a pair of differentiable bounds [..., M, K, batch] ->
+    [..., batch] that keep runs and images apart.
+    """
+    check_kind(name, objective)
+    if M is None or M * K > MOST_TRIED:
+        M = objective.M or T // (objective.K or TRIAL_K)
+        K = T // M
+    remarks = []
     for network, bound in zip(("generative", "inference"), objective.bounds, strict=False):
         called = f"the {network} network's bound of '{name}'"
-        _Trial(called, bound, M).check()
+        with time_limit(called, SECONDS):
+            remarks += _Trial(called, bound, M, K).check()
+    return remarks
 
 
 class _Trial:
     """A bound, its name in a message, and log-weights to try it on."""
 
-    def __init__(self, called: str, bound: Bound, M: int):
+    def __init__(self, called: str, bound: Bound, M: int, K: int):
         self.called = called
         self.bound = bound
-        shape = (2, M, T // M, TRIAL_BATCH)
+        shape = (2, M, K, TRIAL_BATCH)
         self.log_w = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
         self.counts = torch.rand(2, TRIAL_BATCH, generator=torch.Generator().manual_seed(1))
         self.beta = torch.tensor([[0.3], [0.7]])
@@ -71,7 +89,9 @@ class _Trial:
         given = leaf.clone()  # it may be changed in place, which a leaf may not
         try:
             value = applied(self.bound, given, self.beta)
-        except Exception as error:
+        except (ReproError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
             raise self._fails(f"fails ({in_short(error)}); it must map {self.wanted}") from None
         if not torch.equal(given, log_w):
             raise self._fails("changes log_w in place; make a new tensor instead")
@@ -99,8 +119,11 @@ class _Trial:
                 "learns_beta=True, to have it learned"
             )
 
-    def check(self) -> None:
-        """Raise if the bound is not finite, constant or random, or if it mixes runs or images."""
+    def check(self) -> list[str]:
+        """Raise if the bound is not finite, constant or random, or if it mixes runs or images.
+
+        Returns a remark if it does not rise by as much as all log-weights do.
+        """
         usual, slope = self.at(self.log_w)
         for what, numbers in (("values", usual), ("gradients", slope)):
             if not numbers.isfinite().all():
@@ -121,6 +144,19 @@ class _Trial:
         value, _ = self.at(other_image)
         if not torch.allclose(value[:, 1:], usual[:, 1:]):
             raise self._fails(f"mixes images; {remedy}")
+        return self._check_far(usual)
+
+    def _check_far(self, usual: Tensor) -> list[str]:
+        """Raise if the bound has no gradient where log-weights of images are; else remarks."""
+        value, slope = self.at(self.log_w - FAR)
+        if not (value.isfinite().all() and slope.isfinite().all() and slope.any()):
+            raise self._fails(
+                f"has no finite gradient at log-weights near {-FAR:g}, as those of images are; "
+                "take repro.bounds.log_mean_exp, or subtract the largest before an exponential"
+            )
+        if torch.allclose(value, usual - FAR, rtol=1e-3):
+            return []
+        return [f"{self.called} does not rise with all log-weights by as much: no bound, perhaps"]
 
 
 def check_smooth(name: str, bound: Bound) -> None:

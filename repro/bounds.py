@@ -224,7 +224,10 @@ def has_number(bound: Bound, name: str) -> bool:
 
 @functools.cache
 def _parameters_of(bound: Bound) -> frozenset[str]:
-    return frozenset(inspect.signature(bound).parameters)
+    try:
+        return frozenset(inspect.signature(bound).parameters)
+    except ValueError:  # of a scripted function, or of a partial one with wrong arguments
+        return frozenset()
 
 
 @functools.cache

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from repro import ReproError, own, plural
+from repro import ReproError, plural
 from repro.estimators import parameters_behind
 from repro.models import Preparation, eager, set_tensors
+from repro.own_code import users_code
 from repro.own_models import checked_log_weights, parameter_lists, pulled_back
 from repro.randomness import Streams
 
@@ -120,7 +121,7 @@ class OneRun(nn.Module):
                 f"log_weights of {self.called} depends on a parameter that is not the module's; "
                 "keep it in the module"
             )
-        with own.users_code(f"the gradient of {self.called}.log_weights"):
+        with users_code(f"the gradient of {self.called}.log_weights"):
             ones = torch.ones_like(log_w)
             _, at_phi = pulled_back(log_w, theta, phi, ones, ones)
         return log_w.detach(), at_phi
@@ -154,7 +155,7 @@ class OneRun(nn.Module):
     def differentiable_log_weights(self, x: Tensor, T: int, still: bool, noise: Streams) -> Tensor:
         """Log w with its graph, for a training step: x [batch, ...] -> [T, batch]."""
         log_weights = self.prepare(self.model.log_weights)
-        with own.users_code(f"{self.called}.log_weights"), noise.as_ambient(), torch.enable_grad():
+        with users_code(f"{self.called}.log_weights"), noise.as_ambient(), torch.enable_grad():
             log_w = self._checked(log_weights(x, T, still=still), T, x)
             return log_w.to(torch.get_default_dtype())
 
@@ -167,7 +168,7 @@ class OneRun(nn.Module):
         """The mean of q(z|x): x [1, n, ...] -> [1, n, latent]; None if the model has no means."""
         found = None
         if hasattr(self.model, "means"):
-            with own.users_code(f"{self.called}.means"), _evaluating(self.model):
+            with users_code(f"{self.called}.means"), _evaluating(self.model):
                 found = self.model.means(x[0])
         shape = getattr(found, "shape", None)
         if found is not None and (shape is None or len(shape) != 2 or len(found) != x.shape[1]):
@@ -192,7 +193,7 @@ class OneRun(nn.Module):
     @contextlib.contextmanager
     def _scored(self, noise: Streams) -> Iterator[None]:
         """Evaluate with a stream's random numbers."""
-        with own.users_code(self.called), _evaluating(self.model), noise.as_ambient():
+        with users_code(self.called), _evaluating(self.model), noise.as_ambient():
             yield
 
     @property

@@ -5,23 +5,21 @@ that a changed file makes other records. A Python file is executed; nothing is e
 record.
 """
 
-import contextlib
 import hashlib
 import os
 import re
-import runpy
-import traceback
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from repro import ReproError, first_line, in_short, one_of
+from repro import ReproError, first_line, one_of, own_code
 from repro.bounds import METHODS, Objective, both
+from repro.own_code import users_code
 
-HASHED = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)-[0-9a-f]{8}")
+HASHED = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)-[0-9a-f]{16}")
 LEAST = {"train": 20, "test": 64}  # images: a batch, and those of figures
 TOO_SMALL = 0.01  # the largest value of images that were divided by 255 twice
 
@@ -47,13 +45,12 @@ _models: dict[str, Callable] = {}  # model -> what makes one
 _images: dict[str, Images] = {}  # dataset -> its images
 _weights: dict[str, dict] = {}  # weights -> tensors by name
 _made: weakref.WeakSet = weakref.WeakSet()  # models, each of which is to be new
-_files: set[str] = set()  # that were executed
 
 
 def is_own(name: str) -> bool:
     """True if ``name`` is that of a user's own bound, model, data or weights: it ends in a hash.
 
-    >>> is_own("renyi-0123abcd"), is_own("iwae")
+    >>> is_own("renyi-0123456789abcdef"), is_own("iwae")
     (True, False)
     """
     return HASHED.fullmatch(name) is not None
@@ -62,7 +59,7 @@ def is_own(name: str) -> bool:
 def without_hash(name: str) -> str:
     """The name without the hash at its end, if it has one.
 
-    >>> without_hash("renyi-0123abcd")
+    >>> without_hash("renyi-0123456789abcdef")
     'renyi'
     """
     match = HASHED.fullmatch(name)
@@ -98,6 +95,8 @@ def method_in(word: str) -> str:
     there is none; ``bound_trial.check`` tries it afterwards.
     """
     thing, name = _named_in(word, "bound")
+    if getattr(thing, "__hash__", None) is None:
+        raise ReproError(f"{without_hash(name)} cannot be hashed; write it as a function")
     METHODS[name] = thing if isinstance(thing, Objective) else both(thing)
     return name
 
@@ -132,35 +131,25 @@ def made(name: str):
     return model
 
 
-@contextlib.contextmanager
-def users_code(what: str) -> Iterator[None]:
-    """Turn an error in code of the user's own into one line that says where it is."""
-    try:
-        yield
-    except ReproError:
-        raise
-    except (Exception, SystemExit) as error:
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in _files]
-        place = f", {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
-        raise ReproError(f"{what} fails ({in_short(error)}{place})") from None
-
-
 def _named_in(word: str, kind: str) -> tuple[Callable, str]:
-    """The object that ``word``, FILE.py:NAME, stands for, and its name with a hash."""
+    """The object that ``word``, FILE.py:NAME, stands for, and its name with a hash.
+
+    The hash is of the file and of the modules beside it that it imports.
+    """
     file, _, wanted = word.rpartition(":")
     path = _existing(file, f"a {kind}")
-    source = path.read_bytes()
-    _files.add(str(path))
-    run_name = f"own_{path.stem}"
     with users_code(str(path)):
-        found = runpy.run_path(str(path), run_name=run_name)
-    thing = found.get(wanted)
+        files = own_code.local_files(path)
+        source = own_code.source_of(files)
+        module = own_code.executed(path, files)
+    thing = getattr(module, wanted, None)
     if not callable(thing) or wanted.startswith("_"):
-        mine = [n for n, v in found.items() if getattr(v, "__module__", None) == run_name]
+        found = vars(module).items()
+        mine = [n for n, v in found if getattr(v, "__module__", None) == module.__name__]
         one_of(kind, wanted, mine)
         raise ReproError(f"{wanted} in {file} is no {kind}")
-    name = _name(wanted, source + b":" + wanted.encode())
-    _sources[name] = source.decode(errors="replace")
+    name = _name(wanted, f"{source}:{wanted}".encode())
+    _sources[name] = source
     return thing, name
 
 
@@ -266,6 +255,6 @@ def _existing(file: str, what: str) -> Path:
 
 
 def _name(words: str, content: bytes) -> str:
-    """A name for a folder: the user's words, and eight digits of its content's hash."""
+    """A name for a folder: the user's words, and sixteen digits of its content's hash."""
     plain = re.sub("[^a-z0-9]+", "-", words.lower()).strip("-") or "own"
-    return f"{plain}-{hashlib.sha256(content).hexdigest()[:8]}"
+    return f"{plain}-{hashlib.sha256(content).hexdigest()[:16]}"

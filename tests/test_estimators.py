@@ -380,7 +380,7 @@ def test_vr_iwae_leads_from_iwae_to_the_vae():
 
 UNFIT = {
     "max": lambda w: w.amax((-3, -2)),
-    "clamp": lambda w: log_mean_exp(w.clamp(min=-2), (-3, -2)),
+    "clamp": lambda w: log_mean_exp(w.clamp(max=2), (-3, -2)),
     "detach": lambda w: log_mean_exp(w, (-3, -2)) + (w.detach() * w).mean((-3, -2)),
 }
 

@@ -90,6 +90,7 @@ def test_defaults_are_the_papers():
             ["ciwae-chosen-M1-K64-beta0.5-seed0-drep"],
         ),
         ({"method": "vae", "batch_size": "50"}, ["vae-M64-K1-seed0-batch50"]),
+        ({"method": "vae", "tag": 2, "optimizer": "sgd"}, ["vae-M64-K1-seed0-sgd-tag-2"]),
     ],
 )
 def test_lists_layouts_and_departures_show_in_the_name(words, expected):
@@ -120,6 +121,7 @@ def test_lists_layouts_and_departures_show_in_the_name(words, expected):
         ({"method": "vr-iwae", "alpha": 1}, "alpha is 1; give vr-iwae a number from 0"),
         ({"learning_rate": 0}, "learning_rate is 0; give a number above 0, at most 1"),
         ({"learning_rate": "fast"}, "learning_rate is 'fast'; give a number"),
+        ({"tag": "My Tag"}, "tag is 'My Tag'; give lower-case letters, digits and single hyphens"),
         ({"schedule": "cosine"}, "unknown schedule 'cosine'; there are burda, constant"),
         ({"hidden": 0}, "hidden is '0'; give a whole number from 1 to"),
         ({"binarise": "no"}, "not binarised, and the project's networks model pixels"),
@@ -241,6 +243,7 @@ VALUES = {  # of a user's words; many go together
     "alpha": [-1, 0, 0.3],
     "optimizer": OPTIMIZERS,
     "held_out": [1, 5],
+    "tag": ["mine", "drep"],
 }
 
 

@@ -9,7 +9,7 @@ import torch
 
 from repro import ReproError, figures, tables
 from repro.bounds import METHODS
-from repro.own import dataset_in, images_in, is_own, method_in, without_hash
+from repro.own import dataset_in, images_in, is_own, method_in, text_of, without_hash
 from repro.records import Archive
 from repro.studies import captions
 from repro.training import run
@@ -235,3 +235,176 @@ def test_the_data_s_content_is_in_the_record(here):
     data = json.loads((record.path / "provenance.json").read_text())["data"]
     assert data["name"] == e.dataset
     assert len(data["sha256"]) == 64
+
+
+# What a file of one's own brings along
+
+
+def test_the_modules_that_a_file_imports_are_part_of_it(here):
+    (here / "mine.py").write_text(
+        "import deeper\nfrom parts.of_it import g\ndef f(log_w):\n    return g(log_w)\n"
+    )
+    (here / "parts").mkdir()
+    (here / "parts" / "__init__.py").write_text("")
+    (here / "parts" / "of_it.py").write_text("import helper\ng = helper.mean\n")
+    (here / "deeper.py").write_text("def later():\n    import lazy\n")
+    (here / "lazy.py").write_text("")
+    mean = "from repro.bounds import iwae\ndef mean(log_w):\n    return {} * iwae(log_w)\n"
+    (here / "helper.py").write_text(mean.format(1))
+    names = [method_in("mine.py:f")]
+    for file, text in (("lazy.py", "# other"), ("helper.py", mean.format(2))):
+        (here / file).write_text(text)
+        names.append(method_in("mine.py:f"))
+    assert len({*names}) == 3
+    log_w = torch.zeros(1, 3, 5, 7) + 1
+    assert [float(METHODS[n].theta(log_w)[0, 0]) for n in names] == pytest.approx([1, 1, 2])
+    source = text_of(names[-1])
+    assert source.startswith("import deeper\n")
+    assert "\n# parts/of_it.py\nimport helper\n" in source
+    assert "return 2 * iwae(log_w)" in source
+
+
+def test_two_folders_may_have_helpers_of_one_name(here):
+    values = []
+    for number in (1, 2):
+        folder = here / f"of-{number}"
+        folder.mkdir()
+        (folder / "helper.py").write_text(f"NUMBER = {number}\n")
+        (folder / "mine.py").write_text(
+            "import helper\nfrom repro.bounds import iwae\n"
+            "def f(log_w):\n    return helper.NUMBER * iwae(log_w)\n"
+        )
+        name = method_in(f"{folder.name}/mine.py:f")
+        values.append(float(METHODS[name].theta(torch.ones(1, 3, 5, 7))[0, 0]))
+    assert values == [1, 2]
+
+
+def test_files_are_imported_as_python_imports_modules(here):
+    (here / "latin.py").write_bytes(
+        "# coding: latin-1\nfrom __future__ import annotations\n"
+        "from dataclasses import dataclass\nfrom repro.bounds import iwae\n"
+        "@dataclass(frozen=True)\nclass Rényi:\n    α: float = 1\n"
+        "    def __call__(self, log_w):\n        return self.α * iwae(log_w)\n"
+        "f = Rényi()\n".replace("α", "a").encode("latin-1")
+    )
+    name = method_in("latin.py:f")
+    assert "class Rényi" in text_of(name)
+    assert float(METHODS[name].phi(torch.ones(1, 3, 5, 7))[0, 0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("from repro.bounds import METHODS\nMETHODS['iwae'] = METHODS['vae']", "changes METHODS"),
+        ("from repro.bounds import METHODS\nMETHODS['mine'] = METHODS['vae']", "changes METHODS"),
+        ("import torch\ntorch.set_default_dtype(torch.float64)", "changes the default type or"),
+        ("import torch\ntorch.set_default_device('meta')", "changes the default type or device"),
+        ("import sys\nsys.exit(7)", "fails (SystemExit: 7, mine.py line 2)"),
+        ("class Own(BaseException):\n    pass\nraise Own('so')", "fails (Own: so, mine.py line 3)"),
+    ],
+)
+def test_a_file_that_changes_what_all_share_or_leaves_is_one_line(here, code, line):
+    shared = dict(METHODS), torch.get_default_dtype(), torch.get_default_device()
+    (here / "mine.py").write_text(f"{code}\ndef f(log_w):\n    return log_w.mean((-3, -2))\n")
+    with pytest.raises(ReproError) as error:
+        plan("mine.py:f", profile="smoke")
+    assert line in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+    assert (METHODS, torch.get_default_dtype(), torch.get_default_device()) == shared
+
+
+def test_a_bound_may_be_scripted_and_a_partial_one_with_wrong_arguments_is_one_line(here):
+    (here / "mine.py").write_text(
+        "import functools\nimport torch\nfrom repro.bounds import log_mean_exp\n"
+        "@torch.jit.script\ndef f(log_w: torch.Tensor):\n    return log_w.mean((-3, -2))\n"
+        "g = functools.partial(log_mean_exp, axes=(-3, -2))\n"
+    )
+    assert plan("mine.py:f", profile="smoke")
+    with pytest.raises(ReproError, match=r"fails .TypeError: .* unexpected keyword"):
+        plan("mine.py:g", profile="smoke")
+
+
+def test_what_cannot_be_hashed_is_one_line(here):
+    (here / "mine.py").write_text(
+        "class F:\n    __hash__ = None\n    def __call__(self, log_w):\n"
+        "        return log_w.mean((-3, -2))\nf = F()\n"
+    )
+    with pytest.raises(ReproError, match="f cannot be hashed; write it as a function"):
+        plan("mine.py:f", profile="smoke")
+
+
+# Tried as it will be used
+
+
+FLAT = """
+import torch
+from repro.bounds import iwae, log_mean_exp
+
+def offset(log_w):
+    return (log_w.exp().mean((-3, -2)) + 1e-10).log()
+
+def mixed(log_w):
+    bound = iwae(log_w)
+    return bound.mean(-1, keepdim=True).expand_as(bound) if log_w.shape[-2] == 8 else bound
+
+def random(log_w):
+    return iwae(log_w) + (torch.rand(()) if log_w.shape[-2] == 8 else 0)
+
+def detached(log_w):
+    return iwae(log_w.detach() if log_w.shape[-2] == 8 else log_w)
+
+def shape(log_w):
+    return iwae(log_w)[..., None] if log_w.shape[-2] == 8 else iwae(log_w)
+
+def endless(log_w):
+    while True:
+        pass
+
+def leaves(log_w):
+    raise SystemExit(7)
+
+def variance(log_w):
+    return -log_w.flatten(-3, -2).var(-2)
+
+def far(log_w):
+    return log_mean_exp(log_w.clamp(min=-520), (-3, -2))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("offset", "has no finite gradient at log-weights near -500, as those of images are"),
+        ("mixed", "mixes images"),
+        ("random", "gives another value each time"),
+        ("detached", "has no gradient"),
+        ("shape", "gives [2, 20, 1]"),
+        ("endless", "has not returned after 1 s"),
+        ("leaves", "fails (SystemExit: 7)"),
+    ],
+)
+def test_a_bound_is_tried_as_it_will_be_used(here, monkeypatch, name, line):
+    monkeypatch.setattr("repro.bound_trial.SECONDS", 1)
+    (here / "flat.py").write_text(FLAT)
+    with pytest.raises(ReproError) as error:
+        plan(f"flat.py:{name}", profile="smoke", M=8, K=8)
+    assert line in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_bound_that_does_not_rise_with_its_weights_is_remarked_on(here, capsys):
+    (here / "flat.py").write_text(FLAT)
+    assert plan("flat.py:variance", profile="smoke")
+    assert "does not rise with all log-weights by as much: no bound, perhaps" in (
+        capsys.readouterr().out
+    )
+    assert plan("my_bounds.py:renyi", profile="smoke")
+    assert not capsys.readouterr().out
+
+
+def test_a_bound_without_a_gradient_on_the_first_images_is_not_trained(here):
+    (here / "flat.py").write_text(FLAT)
+    runs = plan("iwae,flat.py:far", "My data.npz", profile="smoke", epochs=1)
+    with pytest.raises(ReproError, match="inference network is zero on the first images under far"):
+        run.train(runs, results=here / "results", engine="eager")
+    assert not [*(here / "results").rglob("*.*")]

@@ -75,6 +75,28 @@ def try_engines(
     raise AssertionError("the eager engine returns or raises")
 
 
+@torch.no_grad()
+def check_own_bounds(
+    experiments: Sequence[Experiment], dataset: Dataset, device: str, decoder: dict | None
+) -> None:
+    """Raise ReproError if a user's own bound gives no finite gradient on the first batch."""
+    own_bounds = {(e.method, e.M, e.K): e for e in experiments if own.is_own(e.method)}
+    for e in own_bounds.values():
+        program = make([e], dataset, device, "eager", decoder)
+        found = program.gradients(program.draw_batch())
+        for network, gradient in (("inference", found.encoder), ("generative", found.decoder)):
+            if gradient is None or not gradient.numel():
+                continue
+            what = "" if gradient.any() else "zero"
+            if not gradient.isfinite().all():
+                what = "not finite"
+            if what:
+                raise ReproError(
+                    f"the gradient of the {network} network is {what} on the first images under "
+                    f"{e.method}; their log-weights are far from 0"
+                )
+
+
 def seconds_of_step(program: Program, count: int = 1, rounds: int = 6) -> float:
     """Median time of a step over ``rounds`` of ``count`` steps, after one round to warm up."""
     seconds = []

@@ -269,12 +269,16 @@ class Program:
         while count:
             count -= self.advance(count)
 
-    @torch.no_grad()
-    def _advance(self) -> None:
+    def draw_batch(self) -> Tensor:
+        """The next batch of the epoch for every run, binarised if its model asks for it."""
         take = self.engine.prepare(batch_of) if self.engine.compiles_small_operations else batch_of
         batch = take(self.images, self.order, self.index, self.offsets)
         streams = self.streams["binarise"]
-        x = streams.binarise(batch) if self.model.binarises else streams.runs(batch)
+        return streams.binarise(batch) if self.model.binarises else streams.runs(batch)
+
+    @torch.no_grad()
+    def _advance(self) -> None:
+        x = self.draw_batch()
         with matmul_precision(self.precision):
             loss = self.update(x)
         self.losses.index_copy_(0, self.index, loss[None])

@@ -160,8 +160,9 @@ def _train_missing(
     dataset = _training_images(runs[0], order.data)
     other = datasets.load_other(runs[0].dataset, order.data)
     announce(order, runs, dataset, kept)
-    trial = _try_engine(order, runs, dataset, kept)
     decoder = _released_decoder(runs[0], order.data)
+    forecast.check_own_bounds(runs, dataset, order.device, decoder)
+    trial = _try_engine(order, runs, dataset, kept)
     with interrupts() as interrupted, Progress(runs[0].epochs) as bar:
 
         def stop() -> bool:

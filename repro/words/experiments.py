@@ -10,6 +10,7 @@ declared there once: names of folders, commands, options, files of sweeps and no
 import functools
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
@@ -102,6 +103,7 @@ PROFILES = {
 TRAINED_PROFILES = [p.name for p in PROFILES.values() if p.trained_here]
 KEPT_PROFILES = [name for name in PROFILES if name != "smoke"]  # those of committed records
 
+LONGEST_TAG = 40  # letters
 MOST = 10**9  # of a seed, and of epochs
 
 
@@ -141,6 +143,16 @@ def _model(what: str, text) -> str:
 
 def _weights(what: str, text) -> str:
     return own.weights_in(str(text))
+
+
+def _tag(what: str, text) -> str:
+    word = str(text)
+    if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", word) or len(word) > LONGEST_TAG:
+        raise ReproError(
+            f"{what} is '{word[:40]}'; give lower-case letters, digits and single hyphens, "
+            f"{LONGEST_TAG} at most"
+        )
+    return word
 
 
 def _number(what: str, text) -> float:
@@ -275,6 +287,11 @@ class Experiment:
         departure="held-out{}",
         of_setting=True,
     )
+    tag: str | None = _word(
+        "A word of yours for the record's name, where nothing else tells two runs apart.",
+        _tag,
+        departure="tag-{}",
+    )
 
     @property
     def shared(self) -> tuple:
@@ -321,10 +338,10 @@ class Experiment:
 
     def _tags(self, of_setting: bool) -> Iterator[str]:
         for name, word in WORDS.items():
-            if word.of_setting == of_setting and name != "profile" and (tag := self.tag(name)):
+            if word.of_setting == of_setting and name != "profile" and (tag := self.in_name(name)):
                 yield tag
 
-    def tag(self, name: str) -> str:
+    def in_name(self, name: str) -> str:
         """The value of a word as names of runs have it; nothing if they leave it out."""
         word, value = WORDS[name], getattr(self, name)
         if value is None or (word.departure and value == self.usual[name]):
@@ -480,6 +497,7 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
         for of_method in each[method]:
             run = Experiment(method, seed=seed, **of_method, **words)
             _check_wake(run)
+            _try(method, METHODS[method].with_alpha(run.alpha), run.M, run.K)
             runs.append(replace(run, estimator="drep") if METHODS[method].chooses_beta else run)
     _check_samples(runs)
     return runs
@@ -518,7 +536,7 @@ def _of_method(
 
 
 def _methods(texts: list[str], protocol: str, alpha: float | None) -> list[str]:
-    """The methods named, each once and in order, their bounds tried."""
+    """The methods named, each once and in order."""
     whole = [m for m in TABLE_METHODS if protocol == "paper" or m in LAYOUTS_AS_RELEASED]
     names: list[str] = []
     for text in texts:
@@ -529,21 +547,30 @@ def _methods(texts: list[str], protocol: str, alpha: float | None) -> list[str]:
     for name in names:
         objective = METHODS[one_of("method", name, METHODS)]
         _check_alpha(name, alpha)
-        is_one = isinstance(objective, Objective)
-        _try(name, objective.with_alpha(alpha) if is_one else objective)
+        if objective is not SHIPPED.get(name):
+            from repro.bound_trial import check_kind
+
+            check_kind(name, objective)
     return list(dict.fromkeys(names))
 
 
 @functools.cache
-def _try(method: str, objective: Objective, smooth: bool = False) -> None:
-    """Try somebody's own bounds; if ``smooth``, that phi's is smooth enough for ``drep``."""
-    if objective is not SHIPPED.get(method):
+def _try(method: str, objective: Objective, M: int, K: int) -> None:
+    """Try somebody's own bounds with M groups of K samples, and print remarks."""
+    if METHODS[method] is not SHIPPED.get(method):
         from repro import bound_trial
 
-        if smooth and objective.phi is not None:
-            bound_trial.check_smooth(method, objective.phi)
-        elif not smooth:
-            bound_trial.check(method, objective)
+        for remark in bound_trial.check(method, objective, M, K):
+            print(remark, flush=True)
+
+
+@functools.cache
+def _try_smooth(method: str, objective: Objective) -> None:
+    """Try that the bound of somebody's own phi is smooth enough for ``drep``."""
+    if objective is not SHIPPED.get(method) and objective.phi is not None:
+        from repro import bound_trial
+
+        bound_trial.check_smooth(method, objective.phi)
 
 
 def _check_together(words: Mapping[str, str], methods: list[str]) -> None:
@@ -555,7 +582,7 @@ def _check_together(words: Mapping[str, str], methods: list[str]) -> None:
         _check_own_model(words)
     if words["estimator"] in SECOND_ORDER:
         for method in methods:
-            _try(method, METHODS[method], smooth=True)
+            _try_smooth(method, METHODS[method])
     if words["decoder"] == "own":
         return
     if released:
@@ -651,7 +678,7 @@ def unbiased_estimators(method: str) -> tuple[str, ...]:
     if METHODS[method].phi is None:
         return ("rep",)
     try:
-        _try(method, METHODS[method], smooth=True)
+        _try_smooth(method, METHODS[method])
     except ReproError:
         return ("rep",)
     return ("rep", "drep")
@@ -662,7 +689,7 @@ def told_apart(runs: list[Experiment]) -> dict[Experiment, str]:
     names = {e: e.method for e in runs}
     for word in WORDS:
         counts = Counter(names.values())
-        longer = {e: n if counts[n] == 1 else f"{n} {e.tag(word)}" for e, n in names.items()}
+        longer = {e: n if counts[n] == 1 else f"{n} {e.in_name(word)}" for e, n in names.items()}
         if len({*longer.values()}) > len(counts):
             names = {e: name.strip() for e, name in longer.items()}
     return names

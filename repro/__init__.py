@@ -9,11 +9,16 @@ studies.
 
 import difflib
 import importlib
+import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 __version__ = "0.1.0"
-__all__ = ["ReproError", "__version__", "as_path", "first_line", "in_short", "one_of", "plural"]
+__all__ = [
+    "ReproError", "__version__", "as_path", "first_line", "in_short", "one_of", "open_streams",
+    "plural",
+]  # fmt: skip
 
 # Studies that notebooks import from here
 _STUDIES = ("audit", "figures", "similarity", "tables")
@@ -55,16 +60,24 @@ def one_of(what: str, value: object, known: Iterable[str]) -> str:
 
 
 def as_path(what: str, given: object) -> Path:
-    """Return the path ``given`` by a user; ReproError if it is empty, no text, or not valid."""
+    """Return the path ``given``, with ~ expanded; ReproError if it is empty or can be none."""
     if not isinstance(given, str | Path):
         raise ReproError(f"{what} is {str(given)[:40]}; give the name of a folder as text")
     if not str(given).strip():
         raise ReproError(f"{what} is empty; name a folder, or leave it out")
+    path = Path(os.path.expanduser(given))  # which leaves ~ if there is no such user
     try:
-        Path(given).exists()
+        path.exists()
     except (OSError, ValueError) as error:
         raise ReproError(f"{what} '{str(given)[:40]}' can be no folder: {error}") from None
-    return Path(given)
+    return path
+
+
+def open_streams() -> None:
+    """Put nothing in the place of standard streams that were closed, before a file gets there."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 until the process ends
 
 
 def first_line(error: BaseException) -> str:

@@ -1,12 +1,13 @@
 """``python -m repro``: fetch data, train, evaluate, print tables, and say what is there."""
 
+import ast
 import sys
 from functools import partial
 from pathlib import Path
 
 import click
 
-from repro import ReproError, __version__, one_of, plural, records, training
+from repro import ReproError, __version__, as_path, one_of, open_streams, plural, records, training
 from repro.catalogue import DATASETS, OMNIGLOT
 from repro.ops import sweep
 from repro.records import Archive
@@ -18,9 +19,14 @@ UNFINISHED = 3  # exit status of a training that stopped before its end, with it
 
 def _existing(context: click.Context, option: click.Parameter, results: str | None) -> Archive:
     """The archive to read from. Raises ReproError if the folder is not there."""
-    if results is not None and not Path(results).is_dir():
+    if results is not None and not as_path("results", results).is_dir():
         raise ReproError(f"there is no folder {results}; name the one with the records")
     return Archive(results)
+
+
+def path(given: str) -> Path:
+    """The path ``given`` on the command line, where a shell may have left a ~."""
+    return as_path("the path", given)
 
 
 _results = partial(
@@ -110,7 +116,7 @@ def _status_of_training(runs: list[experiments.Experiment], *how) -> int:
 
 
 @repro_command.command("sweep")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=path)
 @click.option("--job", help="Train this job's runs. Default: print the jobs and what they take.")
 @click.option(
     "--device", default="cpu", help=f"Jobs are packed for it: {', '.join(costs.DEVICE_COSTS)}."
@@ -181,12 +187,7 @@ def tables_command(name: str, profile: str, archive: Archive, form: str) -> None
 @click.argument("names", nargs=-1)
 @read_profile_option
 @existing_results_option
-@click.option(
-    "--folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=".",
-    help="Where to draw them.",
-)
+@click.option("--folder", type=path, default=".", help="Where to draw them.")
 def figures_command(names: tuple[str, ...], profile: str, archive: Archive, folder: Path) -> None:
     """Draw the figures NAMES as SVG and PNG: figure1 to figure7, or one that a page shows:
     corrected, bound, preregistered; or all."""
@@ -201,7 +202,7 @@ def figures_command(names: tuple[str, ...], profile: str, archive: Archive, fold
 
 
 @repro_command.command("evaluate")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=path)
 @click.option("--samples", type=click.IntRange(1), help="K of log p-hat. Default: the record's.")
 @click.option("--model", help="FILE.py:MODEL of a model of your own.")
 @click.option("--dataset", help="FILE.npz of images of your own.")
@@ -375,7 +376,7 @@ def verify_command(archive: Archive, notebooks: bool, strict: bool) -> int:
 
 
 @repro_command.command("export")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.argument("file", type=path, required=False)
 def export_command(file: Path | None) -> None:
     """Write everything into one archive that others can check: code, records, exhibits, book.
 
@@ -389,8 +390,15 @@ def export_command(file: Path | None) -> None:
     print(f"wrote {target}: {said}")
 
 
+if sys.flags.optimize > 1:  # Python has dropped docstrings, which are the commands' help
+    for _node in ast.parse(Path(__file__).read_text()).body:
+        if isinstance(_node, ast.FunctionDef) and _node.name.endswith("_command"):
+            globals()[_node.name].help = ast.get_docstring(_node)
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the command line; a user's error is one line and exit status 2."""
+    open_streams()
     try:
         return repro_command.main(args, prog_name="python -m repro", standalone_mode=False) or 0
     except ReproError as error:

@@ -132,6 +132,7 @@ MNIST_FILES = {  # file -> SHA-256 of its decompressed contents
     ),
 }
 MNIST_BYTES = 16 + 60_000 * 784  # of the larger file, unpacked
+GZIP_MAGIC = b"\x1f\x8b"  # a file may have been unpacked under its name
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 
 
@@ -146,7 +147,9 @@ def _mnist(folder) -> Split:
 
 
 def _mnist_images(sha256: str, path: Path) -> np.ndarray:
-    with gzip.open(path) as file:
+    with path.open("rb") as file:
+        packed = file.read(2) == GZIP_MAGIC
+    with (gzip.open if packed else open)(path, "rb") as file:
         payload = file.read(MNIST_BYTES + 1)  # no more, however large it unpacks
     _check_hash(hashlib.sha256(payload).hexdigest(), sha256)
     return np.frombuffer(payload, np.uint8, offset=16).reshape(-1, 784) / np.float32(255)
@@ -271,8 +274,8 @@ def verified_file(
 
     ``read`` verifies the contents and returns them; ``expected`` describes them in messages.
     """
-    given = os.environ.get("REPRO_DATA_DIR") if folder is None else as_path("data", folder)
-    path = Path(given or _pooch().os_cache("repro")) / dataset / name
+    given = os.environ.get("REPRO_DATA_DIR") or None if folder is None else folder
+    path = (_cache() if given is None else as_path("data", given)) / dataset / name
     by_hand = f"get {url} by hand ({expected}) and put it at {path}"
     if not path.exists():
         if given:
@@ -290,6 +293,16 @@ def verified_file(
     except Exception as error:  # a reader may raise anything at a damaged file
         again = f"delete it, {by_hand}" if given else "delete it, and it is fetched again"
         raise ReproError(f"{path} is damaged ({first_line(error)}); {again}") from None
+
+
+def _cache() -> Path:
+    """The user's folder of fetched files; ReproError if the user has no home."""
+    try:
+        return Path(_pooch().os_cache("repro"))
+    except RuntimeError:
+        raise ReproError(
+            "this user has no home folder; name a folder for the data with --data or REPRO_DATA_DIR"
+        ) from None
 
 
 def _fetch(url: str, path: Path, by_hand: str) -> None:

@@ -6,6 +6,7 @@ record.
 """
 
 import hashlib
+import os
 import re
 import weakref
 from collections.abc import Callable
@@ -226,7 +227,7 @@ def _doubts(images: Images, file: str) -> list[str]:
 
 def weights_in(folder: str) -> str:
     """Load the trained weights in a record's folder as initial weights; return their name."""
-    path = Path(folder).absolute()
+    path = Path(os.path.expanduser(folder)).absolute()
     try:
         content = (path / "model.safetensors").read_bytes()
         written = (path / "provenance.json").read_text()
@@ -247,7 +248,7 @@ def weights_in(folder: str) -> str:
 
 
 def _existing(file: str, what: str) -> Path:
-    path = Path(file).absolute()
+    path = Path(os.path.expanduser(file)).absolute()
     if not path.is_file():
         raise ReproError(f"there is no file {file} with {what}")
     return path

@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from repro import __version__, records
+from repro import ReproError, __version__, datasets, records
 from repro.cli import main, repro_command
-from repro.jupyter.papermill_plugin import STOPPED, CheckedCommand, keep_folders_as_text
+from repro.jupyter.papermill_plugin import STOPPED, CheckedCommand, default_parameters
 from repro.records import Archive
 from repro.training import run as lab_run
 from repro.words.experiments import AT_MILESTONES, plan
@@ -248,10 +249,112 @@ def test_where_the_executed_notebook_cannot_be_written_an_output_path_is_asked_f
     assert "give an output path after the notebook's" in done.stderr
 
 
-def test_a_folder_whose_name_is_a_number_stays_a_text():
-    given = {"parameters": (("results", "007"), ("seed", "7")), "parameters_raw": ()}
-    keep_folders_as_text(given)
-    assert given == {"parameters": (("seed", "7"),), "parameters_raw": (("results", "007"),)}
+def prepared(*words, cwd, **options):
+    """What papermill would run, without running it: the output's name, and its parameters."""
+    command = [PAPERMILL, "--prepare-only", *words, "-p", "profile", "smoke"]
+    before = {*cwd.rglob("*.ipynb")}
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, capture_output=True, text=True, **options
+    )
+    assert done.returncode == 0, done.stderr
+    (path,) = {*cwd.rglob("*.ipynb")} - before
+    found = default_parameters(json.loads(path.read_text()), "injected-parameters")
+    return path.name, found
+
+
+VAE = "train-smoke-digits-reference-vae-M64-K1-seed0.ipynb"
+
+
+def test_a_folder_whose_name_is_a_number_stays_a_text(here):
+    words = ["-p", "results", "007", "-p", "seed", "7", "-y", "{epochs: 010, binarise: once}"]
+    _, found = prepared("notebooks/train.ipynb", *words, cwd=here)
+    expected = {"results": "007", "seed": 7, "epochs": 10, "binarise": "once"}
+    assert found == expected | {"profile": "smoke"}
+
+
+def test_parameters_that_can_be_read_but_once_reach_the_notebook(here):
+    expected = (VAE, {"method": "vae", "profile": "smoke"})
+    notebook = "notebooks/train.ipynb"
+    assert prepared(notebook, "-f", "-", cwd=here, input="method: vae\n") == expected
+    os.mkfifo(here / "pipe")
+    writer = subprocess.Popen(["sh", "-c", "echo method: vae > pipe"], cwd=here)
+    (here / "_build/notebooks" / VAE).unlink()
+    assert prepared(notebook, "-f", "pipe", cwd=here, stdin=subprocess.DEVNULL) == expected
+    writer.wait()
+
+
+def test_a_notebook_that_can_be_read_but_once_reaches_papermill(here):
+    os.mkfifo(here / "pipe.ipynb")
+    writer = subprocess.Popen(["sh", "-c", "cat notebooks/train.ipynb > pipe.ipynb"], cwd=here)
+    words = ["--prepare-only", "pipe.ipynb", "out.ipynb", "-p", "method", "vae"]
+    done = run(PAPERMILL, *words, cwd=here)
+    writer.wait()
+    assert done.returncode == 0, done.stderr
+    assert (here / "out.ipynb").exists()
+
+
+def test_an_executed_notebook_that_is_run_again_is_called_after_what_it_trains(here):
+    prepared("notebooks/train.ipynb", "-p", "method", "vae", cwd=here)
+    shutil.move(here / "_build/notebooks" / VAE, here / "train.ipynb")
+    assert run(PAPERMILL, "--prepare-only", "train.ipynb", cwd=here).returncode == 0
+    assert (here / "_build/notebooks" / VAE).exists()  # its parameters stand
+    name, _ = prepared("train.ipynb", cwd=here)  # others take their place
+    assert name == "train-smoke-digits-reference-iwae-M1-K64-seed0.ipynb"
+
+
+def test_files_are_those_that_the_kernel_will_find(here):
+    (here / "sub").mkdir()
+    (here / "sub/b.py").write_text("from repro.bounds import iwae as mine\n")
+    words = ["notebooks/train.ipynb", "--cwd", "sub", "-p", "profile", "smoke", "-p", "method"]
+    assert run(PAPERMILL, "--prepare-only", *words, "b.py:mine", cwd=here).returncode == 0
+    done = run(PAPERMILL, *words, "sub/b.py:mine", cwd=here)
+    assert done.stderr == "papermill: there is no file sub/b.py with a bound\n"
+    done = run(PAPERMILL, "notebooks/train.ipynb", "--cwd", "nowhere", cwd=here)
+    assert done.stderr.startswith("papermill: there is no folder nowhere to run the notebook in")
+
+
+def test_a_record_s_config_plans_the_same_run(here):
+    """Which has the layout of the released code, too."""
+    (e,) = plan("ciwae", protocol="released", beta=0.3, seed=2, epochs=3, profile="smoke")
+    config = write_record(here / "results", e) / "config.json"
+    name, _ = prepared("notebooks/train.ipynb", "-f", config, cwd=here)
+    assert name == f"train-smoke-digits-reference-{e.name}.ipynb"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&- 2>&-"])
+def test_streams_that_are_closed_are_no_fault(here, closed):
+    words = f"{sys.executable} -m repro train --method vae --profile smoke --time-limit 0"
+    done = run("sh", "-c", f"{words} {closed}", cwd=here)
+    assert done.returncode == 3, done.stderr
+    words = f"{PAPERMILL} --prepare-only notebooks/train.ipynb -p method vae -p profile smoke"
+    assert run("sh", "-c", f"{words} {closed}", cwd=here).returncode == 0
+
+
+def test_help_is_the_same_where_python_drops_docstrings(here):
+    for words in (["-h"], ["sweep", "-h"]):
+        usual, bare = (
+            run(sys.executable, *flags, "-m", "repro", *words, cwd=here) for flags in ([], ["-OO"])
+        )
+        assert bare.stdout == usual.stdout
+        assert bare.stdout.count("\n") > 10
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(here, monkeypatch):
+    (e,) = plan("vae", epochs=1, profile="smoke")
+    monkeypatch.setenv("HOME", str(here))
+    path = write_record(here / "mine", e, weights={"w": torch.ones(2)})
+    monkeypatch.setenv("REPRO_RESULTS_DIR", "~/mine")
+    assert Archive().holds(e)
+    assert Archive("~/mine").holds(e)
+    (from_there,) = plan("vae", weights=f"~/{path.relative_to(here)}", profile="smoke")
+    assert from_there.weights
+    (here / "b.py").write_text("from repro.bounds import iwae as mine\n")
+    assert plan("~/b.py:mine", profile="smoke")
+    monkeypatch.setenv("REPRO_DATA_DIR", "~/data")
+    with pytest.raises(ReproError, match=f"{here}/data/mnist"):
+        datasets.load("mnist")
+    assert main(["figures", "figure5", "--folder=~/drawn", "--profile", "smoke"]) == 0
+    assert (here / "drawn/figure5.svg").exists()
 
 
 @pytest.mark.slow

@@ -113,6 +113,31 @@ def test_a_drawing_that_was_changed_or_is_none_is_one_line(tmp_path, mode, size,
     assert "\n" not in str(refused.value)
 
 
+def test_a_file_that_is_unpacked_already_is_read_under_its_packed_name(tmp_path, monkeypatch):
+    image = bytes([0, 255, *[51] * 782])
+    file = b"\0" * 16 + image
+    named = dict.fromkeys(datasets.MNIST_FILES, hashlib.sha256(file).hexdigest())
+    monkeypatch.setattr(datasets, "MNIST_FILES", named)
+    packed = gzip.compress(file)
+    for name, content in zip(named, (file, packed), strict=True):
+        put(tmp_path, f"mnist/{name}", content)
+    found = datasets.load("mnist", tmp_path)
+    assert torch.equal(found.train, found.test)
+    assert found.train[0, :3].tolist() == pytest.approx([0, 1, 0.2])
+
+
+def test_without_a_home_folder_there_is_one_line(monkeypatch):
+    for name in ("HOME", "REPRO_DATA_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(ReproError, match="no home folder; name a folder for the data with --data"):
+        datasets.load("mnist")
+
+
 def test_a_missing_file_is_one_line_that_says_where_to_put_it(tmp_path):
     line = r"mnist/train-images.* is missing; get https://.*SHA-256 ba891046.* put it at .*mnist"
     with pytest.raises(ReproError, match=line):

@@ -8,16 +8,27 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from repro import ReproError
+from repro.bounds import METHODS
+from repro.catalogue import DATASETS, MODELS
 from repro.cli import train_command
 from repro.jupyter.papermill_plugin import default_parameters
 from repro.training.engines import ENGINES
 from repro.words.exhibits import runs_of, wanted
 from repro.words.experiments import (
+    DECODERS,
     ENGINE_CHOICES,
+    INITS,
     MILESTONES,
+    OPTIMIZERS,
+    PRECISIONS,
     PROFILES,
+    PROTOCOLS,
+    SCHEDULES,
+    TRAINED_PROFILES,
     WORDS,
     commands,
     plan,
@@ -202,8 +213,82 @@ def test_a_progress_line_tells_runs_apart_in_few_words():
         return [*told_apart(plan(profile="short", **words)).values()]
 
     assert called(method="vae,ciwae") == ["vae", "ciwae"]
-    assert called(method="vae,ciwae", beta="0,0.3") == ["vae", "ciwae(0)", "ciwae(0.3)"]
-    assert called(method="iwae", seed="0,1") == ["iwae seed 0", "iwae seed 1"]
+    assert called(method="vae,ciwae", beta="0,0.3") == ["vae", "ciwae beta0", "ciwae beta0.3"]
+    assert called(method="iwae", seed="0,1") == ["iwae seed0", "iwae seed1"]
+    layouts = plan("miwae", M=4, profile="short") + plan("miwae,vae", M=8, K=8, profile="short")
+    assert [*told_apart(layouts).values()] == ["miwae M4", "miwae M8", "vae"]
+
+
+VALUES = {  # of a user's words; many go together
+    "method": list(METHODS),
+    "profile": TRAINED_PROFILES,
+    "dataset": list(DATASETS),
+    "model": list(MODELS),
+    "M": [1, 2, 3, 10, 64],
+    "K": [1, 2, 3, 10, 64],
+    "beta": [0, 0.3, 0.5, 1, 1.23e-5],
+    "seed": [0, 3, 10**9],
+    "epochs": [1, 4, 40, 1000, 3280],
+    "init": INITS,
+    "batch_size": [1, 20, 50],
+    "protocol": PROTOCOLS,
+    "precision": list(PRECISIONS),
+    "estimator": ["rep", "stl", "drep"],
+    "decoder": DECODERS,
+    "binarise": ["fresh", "once"],
+    "hidden": [30, 200],
+    "latent": [3, 50],
+    "learning_rate": [1e-3, 1e-5, 1, 0.123456],
+    "schedule": SCHEDULES,
+    "alpha": [-1, 0, 0.3],
+    "optimizer": OPTIMIZERS,
+    "held_out": [1, 5],
+    "tag": ["mine", "drep"],
+}
+
+
+@st.composite
+def experiments_of(draw):
+    """What a user's few words plan; nothing if they do not go together."""
+    said = {word: draw(st.sampled_from(VALUES[word])) for word in ("method", "profile")}
+    others = st.lists(st.sampled_from([*VALUES][2:]), max_size=4, unique=True)
+    said |= {word: draw(st.sampled_from(VALUES[word])) for word in draw(others)}
+    try:
+        return plan(**said)
+    except ReproError:
+        return []
+
+
+lists_of_runs = st.lists(experiments_of(), max_size=8).map(lambda found: [*itertools.chain(*found)])
+many = settings(max_examples=150, deadline=None, derandomize=True)
+
+
+def test_every_word_has_values_above():
+    assert VALUES.keys() == WORDS.keys() - {"weights"}
+
+
+@many
+@given(lists_of_runs)
+def test_a_run_s_command_and_its_config_make_that_run(runs):
+    for e in runs:
+        assert planned(e.command) == plan(**e.as_dict()) == [e]
+
+
+@many
+@given(lists_of_runs)
+def test_the_commands_of_runs_make_just_these(runs):
+    assert {*itertools.chain(*map(planned, commands(runs)))} == {*runs}
+
+
+@many
+@given(lists_of_runs)
+def test_no_two_runs_have_one_name_in_the_progress_line(runs):
+    names = told_apart(runs)
+    assert len({*names.values()}) == len({*runs})
+    methods = [e.method for e in names]
+    for e, name in names.items():
+        assert name == name.strip()
+        assert (name == e.method) or methods.count(e.method) > 1
 
 
 def test_words_may_be_given_in_their_order():

@@ -139,6 +139,8 @@ BYTES = (GOOD * 250).astype(np.uint8)
         ({"train": GOOD, "test": GOOD[:63]}, "test in d.npz has 63 images; 64 are the least"),
         ({"train": GOOD + 255, "test": GOOD}, "values go from 0 to 256 and are not binarised, and"),
         ({"train": GOOD - 1, "test": GOOD}, "values go from -1 to 1 and are not binarised, and"),
+        ({"train": GOOD + 254, "test": GOOD}, "are 0 or 1; divide by 255, or"),
+        ({"train": GOOD + 1e-6, "test": GOOD}, "1.00000"),
         ({"train": GOOD * np.nan, "test": GOOD}, "train in d.npz has values that are not finite"),
         ({"train": GOOD * 0, "test": GOOD * 0}, "d.npz: every value is 0"),
         ({"train": GOOD.astype(str), "test": GOOD}, "it must be of numbers"),
@@ -170,6 +172,17 @@ def test_a_dataset_that_is_none_is_one_line(here, arrays, line):
 def test_data_that_may_not_be_what_is_meant_is_remarked_on(here, arrays, remark):
     np.savez(here / "d.npz", **arrays)
     assert any(remark in said for said in images_in(dataset_in("d.npz")).remarks)
+
+
+def test_advice_on_values_is_of_these_values(here):
+    np.savez(here / "D.NPZ.npz", train=GOOD * 3, test=GOOD)
+    (here / "D.NPZ.npz").rename(here / "D.NPZ")  # upper case is no other kind of file
+    with pytest.raises(
+        ReproError, match=r"from 0 to 3, and .* from 0 to 1; bring them from 0 to 1"
+    ):
+        plan("iwae", "D.NPZ", binarise="fresh", profile="smoke")
+    with pytest.raises(ReproError, match=r"from 0 to 1 and are not .*; leave binarise out"):
+        plan("iwae", binarise="no", profile="smoke")
 
 
 def test_bytes_of_zeros_and_ones_are_pixels(here):

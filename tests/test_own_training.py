@@ -300,7 +300,7 @@ def trained_linear(here, name="Linear", text=LINEAR, **parts):
         ({"words": ["--decoder", "iwae"]}, "decoder is of the project's networks"),
         ({"words": ["--precision", "bf16"]}, "precision bf16 is of the project's networks"),
         ({"words": ["--milestones", "gradients"]}, "gradients are measured in the project's netw"),
-        ({"words": ["--binarise", "fresh"]}, "and pixels are binarised from 0 to 1; divide, by"),
+        ({"words": ["--binarise", "fresh"]}, "and pixels are binarised from 0 to 1; bring them"),
         ({"words": ["--batch-size", "99"]}, "batch_size is 99, and five-"),
         ({"words": ["--weights", "nowhere"]}, "there is no record with weights in nowhere"),
     ],

@@ -1,6 +1,10 @@
 """Many runs, packed into jobs."""
 
 import json
+import os
+import shlex
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -31,6 +35,65 @@ def test_a_file_lists_runs_in_the_words_of_train(tmp_path):
     assert sweep.listed_runs(file) == expected
 
 
+def test_a_number_with_a_zero_before_it_is_in_tens_and_no_is_a_word(tmp_path):
+    (e,) = sweep.listed_runs(listed(tmp_path, "- {profile: smoke, method: vae, seed: 010}"))
+    assert e.seed == 10
+    with pytest.raises(ReproError, match="are not binarised"):
+        sweep.listed_runs(listed(tmp_path, "- {profile: smoke, method: vae, binarise: no}"))
+
+
+def test_lists_are_every_combination_and_defaults_hold_for_all_groups(tmp_path):
+    file = listed(
+        tmp_path,
+        """
+        defaults: {profile: smoke, seed: [0, 1], epochs: 2}
+        runs:
+        - {method: piwae, M: [4, 8], batch_size: [20, 50]}
+        - {method: [vae, ciwae], beta: [0.1, 0.9], epochs: 1}
+        """,
+    )
+    runs = sweep.listed_runs(file)
+    assert len(runs) == 2 * 2 * 2 + 2 * (1 + 2)
+    assert runs[:2] == plan("piwae", M=4, batch_size=20, seed="0,1", epochs=2, profile="smoke")
+    assert {e.epochs for e in runs if e.method != "piwae"} == {1}
+
+
+def test_a_file_of_runs_may_lie_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    listed(tmp_path, "- {profile: smoke, method: vae}")
+    assert len(sweep.listed_runs("~/runs.yaml")) == 1
+
+
+def test_the_plan_names_methods_and_seeds(tmp_path):
+    file = listed(tmp_path, "- {profile: smoke, method: 'iwae,vae', seed: [3, 7]}")
+    said = sweep.jobs_as_text(sweep.jobs_of(sweep.listed_runs(file)), "cpu", 60)
+    assert "iwae,vae" in said
+    assert "3,7" in said
+    many = plan("vae", seed=list(range(100, 140)), profile="smoke")
+    assert "40 from 100 to 139" in sweep.jobs_as_text(sweep.jobs_of(many), "cpu", 60)
+
+
+@pytest.mark.parametrize("name", ["my runs.yaml", "$(touch X).yaml", "it's {mine}.yaml"])
+def test_a_sweep_s_file_may_have_any_name(tmp_path, name):
+    """As Snakemake's dry run prints them, its commands are those that a shell carries out."""
+    file = tmp_path / name
+    file.write_text("- {profile: smoke, method: vae, epochs: 1}")
+    words = ["--config", f"sweep={name}", "results=my results", "-n", "-p", "--cores", "1"]
+    snakefile = ROOT / "workflow" / "sweep.smk"
+    found = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-s", snakefile, *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    said = found.stdout + found.stderr
+    assert found.returncode == 0, said
+    (command,) = [line for line in said.splitlines() if "-m repro sweep" in line]
+    assert {name, "my results"} <= {*shlex.split(command)}
+    assert not (tmp_path / "X").exists()
+
+
 def test_a_run_that_two_groups_name_is_listed_once(tmp_path):
     file = listed(tmp_path, "- {profile: smoke, method: vae}\n- {profile: smoke, method: all}\n")
     runs = sweep.listed_runs(file)
@@ -46,7 +109,13 @@ def test_a_run_that_two_groups_name_is_listed_once(tmp_path):
         ("method: vae", "is no list of groups of runs"),
         ("- vae", "is no list of groups of runs"),
         ("[]", "lists no runs"),
-        ("- {method: [", "is not YAML"),
+        ("- {method: [", "cannot be read"),
+        ("- {profile: smoke, method: vae, seed: 1:20}", "cannot be read"),
+        ("- {profile: smoke, seed: 1, seed: 2}", "seed is there twice"),
+        ("[" * 5000, "nested too deeply"),
+        ("- {profile: smoke, M: []}", "a list in .* is empty"),
+        ("{defaults: 3, runs: []}", "is no list of groups of runs"),
+        ("{defaults: {metod: vae}, runs: [{profile: smoke}]}", "did you mean 'method'"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_one_line(tmp_path, text, line):

@@ -15,7 +15,8 @@ LIMIT = float(config.get("limit", max(42 * SLOT, 60 * SLOT - 90)))  # seconds af
 RESULTS = config.get("results", "results")
 JOBS = {job.name: job for job in sweep.jobs_of(sweep.listed_runs(FILE), DEVICE, SLOT, MEMORY)}
 GPU = {"gpu": 1} if DEVICE == "cuda" else {}
-DONE = f"_build/sweeps/{Path(FILE).stem}"
+STEM = Path(FILE).stem.replace("{", "(").replace("}", ")")  # braces are Snakemake's wildcards
+DONE = f"_build/sweeps/{STEM}"
 PACKED = f"--device {DEVICE} --slot {SLOT:g} --memory {MEMORY:g}"
 
 
@@ -48,5 +49,5 @@ rule job:
         mem_mb=lambda wildcards: memory_of(JOBS[wildcards.name]),
         **GPU,
     shell:
-        "OMP_NUM_THREADS={threads} python -m repro sweep {FILE} --job {wildcards.name} {PACKED} "
-        "--time-limit {LIMIT:g} --results {RESULTS}"
+        "OMP_NUM_THREADS={threads} python -m repro sweep {FILE:q} --job {wildcards.name:q} {PACKED} "
+        "--time-limit {LIMIT:g} --results {RESULTS:q}"

@@ -9,6 +9,7 @@ notebooks are left alone.
 
 import ast
 import base64
+import contextlib
 import json
 import logging
 import os
@@ -20,10 +21,11 @@ from pathlib import Path
 
 import click
 
-from repro import ReproError, as_path, first_line, one_of, records, training
+from repro import ReproError, as_path, first_line, one_of, open_streams, records, training
 from repro.words import exhibits
 from repro.words.experiments import ENGINE_CHOICES, WORDS, plan, profile_called, words_in
 
+INJECTED = ("inject_paths", "inject_input_path", "inject_output_path")
 NAMES_OF_FOLDERS = ("results", "data")  # whatever they look like
 STOPPED = "papermill: stopped; if training had begun, the same command goes on from there"
 
@@ -79,6 +81,7 @@ class _CommandToCome(MetaPathFinder):
 
 
 def _execute(exec_module, cli) -> None:
+    open_streams()
     exec_module(cli)
     cli.papermill.__class__ = CheckedCommand
 
@@ -91,29 +94,29 @@ def complete(given: dict) -> bool:
 
     Those of another project's notebook are not changed.
     """
+    import yaml
     from jupyter_client.kernelspec import KernelSpecManager
 
     path = given["notebook_path"]
     ours = _notebook(path) if path else None
     if ours is None or given["help_notebook"]:
         return False
-    keep_folders_as_text(given)
     stem = Path(path).stem
-    name = checked_name(ours, given_parameters(given), stem)
+    values = given_parameters(given)
+    given |= dict.fromkeys([name for name in given if name.startswith("parameters")], ())
+    given["parameters_base64"] = (base64.b64encode(yaml.safe_dump(values).encode()),)
+    if not values and not any(given[name] for name in INJECTED):  # which replaces the cell
+        values = default_parameters(ours, "injected-parameters")
+    if given["cwd"] and not Path(given["cwd"]).is_dir():
+        raise ReproError(f"there is no folder {given['cwd']} to run the notebook in; make it first")
+    with contextlib.chdir(given["cwd"] or "."):
+        name = checked_name(ours, values, stem)
     if given["kernel"] is not None:
         one_of("kernel", given["kernel"], KernelSpecManager().find_kernel_specs())
     given["output_path"] = _output(given["output_path"], f"{stem}-{name}" if name else stem)
     if given["output_path"] != "-" and not given["stdout_file"] and not given["log_output"]:
         given |= {"stdout_file": click.get_text_stream("stdout", "utf-8"), "progress_bar": False}
     return True
-
-
-def keep_folders_as_text(given: dict) -> None:
-    """Keep parameters that name folders as text, so that a folder 2024 does not become a number."""
-    pairs = given["parameters"]
-    folders = tuple(pair for pair in pairs if pair[0] in NAMES_OF_FOLDERS)
-    given["parameters"] = tuple(pair for pair in pairs if pair not in folders)
-    given["parameters_raw"] += folders
 
 
 def _output(given: str | None, name: str) -> str:
@@ -136,43 +139,53 @@ def _output(given: str | None, name: str) -> str:
 def _notebook(path: str) -> dict | None:
     """The notebook at ``path`` if it is one of ours."""
     try:
-        notebook = json.loads(Path(path).read_text())
+        is_file = Path(path).is_file()  # which can be read again, unlike a pipe
+        notebook = json.loads(Path(path).read_text()) if is_file else {}
         return notebook if "repro" in notebook.get("metadata", {}) else None
-    except (OSError, ValueError, AttributeError):  # it is not there, or no notebook
+    except (OSError, ValueError, AttributeError, RecursionError):  # it is no notebook
         return None
 
 
 def given_parameters(given: dict) -> dict:
-    """The notebook's parameters, parsed from the options ``given`` as papermill will parse them."""
-    import yaml
-    from papermill.cli import _resolve_type
-    from papermill.iorw import NoDatesSafeLoader, read_yaml_file
+    """The notebook's parameters in the options ``given``, each of which is read once, as a pipe is.
 
-    read = partial(yaml.load, Loader=NoDatesSafeLoader)
+    They are those of papermill, but for YAML's octal numbers and the like, and folders, which are
+    texts: 2024 is no number.
+    """
+    from papermill.cli import _resolve_type
+    from papermill.iorw import papermill_io
+
+    from repro.words.core_yaml import read_yaml
+
+    what = "the parameters given as YAML"
+    how = "write them as 'name: value'"
     values: dict = {}
     try:
-        for text in given["parameters_base64"]:
-            values |= read(base64.b64decode(text)) or {}
-        for file in given["parameters_file"]:
-            values |= read_yaml_file(file) or {}
-        for text in given["parameters_yaml"]:
-            values |= read(text) or {}
-    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
-        said = first_line(error)
-        raise ReproError(
-            f"the parameters given as YAML cannot be read ({said}); write them as 'name: value'"
-        ) from None
-    values |= {name: _resolve_type(value) for name, value in given["parameters"]}
+        texts = [*map(base64.b64decode, given["parameters_base64"])]
+        texts += [papermill_io.get_handler(f).read(f) for f in given["parameters_file"]]
+    except (OSError, ValueError) as error:
+        raise ReproError(f"{what} cannot be read ({first_line(error)}); {how}") from None
+    for text in [*texts, *given["parameters_yaml"]]:
+        named = read_yaml(text, what) or {}
+        if not isinstance(named, dict):
+            raise ReproError(f"{what} cannot be read, since they have no names; {how}")
+        values |= named
+    for name, text in given["parameters"]:
+        values[name] = text if name in NAMES_OF_FOLDERS else _resolve_type(text)
     return values | dict(given["parameters_raw"])
 
 
-def default_parameters(notebook: dict) -> dict:
-    """The parameters and their defaults in a notebook's cell tagged ``parameters``."""
-    cells = notebook["cells"]
-    cell = next(c for c in cells if "parameters" in c["metadata"].get("tags", []))
-    body = ast.parse("".join(cell["source"])).body
-    assignments = [node for node in body if isinstance(node, ast.Assign)]
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in assignments}
+def default_parameters(notebook: dict, tag: str = "parameters") -> dict:
+    """The parameters and their values in a notebook's cell with a ``tag``; none without a cell."""
+    sources = [c["source"] for c in notebook["cells"] if tag in c["metadata"].get("tags", [])]
+    found = {}
+    try:
+        for node in ast.parse("".join(sources[0]) if sources else "").body:
+            if isinstance(node, ast.Assign):
+                found[node.targets[0].id] = ast.literal_eval(node.value)
+    except (AttributeError, SyntaxError, ValueError):
+        raise ReproError(f"the notebook's cell '{tag}' is not of names and values alone") from None
+    return found
 
 
 def checked_name(notebook: dict, given: dict, stem: str = "") -> str:
@@ -183,7 +196,8 @@ def checked_name(notebook: dict, given: dict, stem: str = "") -> str:
     known = default_parameters(notebook)
     names = known | WORDS if "method" in known else known
     for parameter in given:
-        one_of("parameter", parameter, names)
+        if not str(parameter).startswith("PAPERMILL_"):  # as papermill's own may be
+            one_of("parameter", parameter, names)
     values = known | given
     if values.get("data") is not None:
         as_path("data", values["data"])

@@ -6,11 +6,12 @@ time and memory it takes.
 """
 
 from collections.abc import Sequence
+from itertools import product
 from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
-from repro import ReproError, first_line, one_of, plural
+from repro import ReproError, as_path, one_of, plural
 from repro.training.costs import DEVICE_COSTS, Cost, DeviceCosts
 from repro.words.experiments import OF_GPUS, TRAINED_PROFILES, WORDS, Experiment, plan
 
@@ -23,31 +24,46 @@ class Job(NamedTuple):
     cost: Cost
 
 
+LISTED_IN_PLAN = ("method", "beta", "seed")  # words of which ``plan`` takes several at a time
+
+
 def listed_runs(path: str | Path) -> list[Experiment]:
     """The runs in a YAML file, a list of dictionaries, each the arguments of ``plan`` by name.
 
-    Raises ReproError, one line, if the file or an entry is wrong.
+    Where a word has a list, every combination is meant. A file of ``defaults`` and ``runs`` says
+    first what holds for each group that does not say otherwise. Raises ReproError, one line, if the
+    file or an entry is wrong.
     """
-    import yaml  # here, because a bare costs trains without it
-
-    try:
-        entries = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise ReproError(f"{path}: {error.strerror}; name a file that lists runs") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ReproError(f"{path} is not YAML ({first_line(error)}); see workflow/sweeps") from None
-    if not isinstance(entries, list) or not all(isinstance(words, dict) for words in entries):
-        raise ReproError(f"{path} is no list of groups of runs; see workflow/sweeps")
     runs: list[Experiment] = []
-    for words in entries:
+    for words in _groups_in(as_path("the file of runs", path)):
         for word in words:
             one_of(f"word in {path}", word, WORDS)
         # auto may be smoke where jobs are planned, and full where they run
         one_of(f"profile in {path}", words.get("profile"), TRAINED_PROFILES)
-        runs += plan(**words)
+        lists = {w: v for w, v in words.items() if isinstance(v, list) and w not in LISTED_IN_PLAN}
+        if [] in lists.values():
+            raise ReproError(f"a list in {path} is empty; give a value, or leave the word out")
+        for values in product(*lists.values()):
+            runs += plan(**words | dict(zip(lists, values, strict=True)))
     if not runs:
         raise ReproError(f"{path} lists no runs; see workflow/sweeps")
     return list(dict.fromkeys(runs))
+
+
+def _groups_in(path: Path) -> list[dict]:
+    """The groups of runs in a file, each with the file's defaults."""
+    from repro.words.core_yaml import read_yaml  # here, because a bare machine trains without it
+
+    try:
+        groups = read_yaml(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ReproError(f"{path}: {error.strerror}; name a file that lists runs") from None
+    defaults: object = {}
+    if isinstance(groups, dict) and groups.keys() == {"defaults", "runs"}:
+        defaults, groups = groups["defaults"], groups["runs"]
+    if not isinstance(groups, list) or not all(isinstance(g, dict) for g in [defaults, *groups]):
+        raise ReproError(f"{path} is no list of groups of runs; see workflow/sweeps")
+    return [defaults | words for words in groups]
 
 
 def jobs_of(
@@ -118,11 +134,21 @@ def jobs_as_text(jobs: Sequence[Job], device: str, slot: float) -> str:
         slots = ceil(minutes / slot)
         what = f"{first.setting_folder}, {plural(first.epochs, 'epoch')}"
         memory = f"{job.cost.memory:.1f}"
-        rows.append([job.name, len(job.runs), what, f"{minutes:.1f}", slots, memory])
-    table = tabulate(rows, ["job", "runs", "of", "minutes", "slots", "GB"], disable_numparse=True)
+        methods = ",".join(dict.fromkeys(e.method for e in job.runs))
+        words = [what, methods, _seeds_of(job)]
+        rows.append([job.name, len(job.runs), *words, f"{minutes:.1f}", slots, memory])
+    heads = ["job", "runs", "of", "methods", "seeds", "minutes", "slots", "GB"]
+    table = tabulate(rows, heads, disable_numparse=True)
     hours = sum(job.cost.seconds for job in jobs) / 3600
     energy = hours * DEVICE_COSTS[device].watts / 1000
     kind = "GPU" if device == "cuda" else "core"
     runs = sum(len(job.runs) for job in jobs)
     whole = f"{plural(runs, 'run')} in {plural(len(jobs), 'job')}: {hours:.2f} {kind}-hours"
     return f"{table}\n{whole}, at most {energy:.2f} kWh, by measured costs"
+
+
+def _seeds_of(job: Job) -> str:
+    """The seeds of a job's runs; where they are many, how many."""
+    seeds = sorted({e.seed for e in job.runs})
+    named = ",".join(map(str, seeds))
+    return named if len(named) < 20 else f"{len(seeds)} from {seeds[0]} to {seeds[-1]}"

@@ -11,6 +11,7 @@ import functools
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import partial
@@ -132,7 +133,7 @@ def _seeds(what: str, text) -> list[int]:
 
 def _dataset(what: str, text) -> str:
     """The dataset named, or the one in the file that is named."""
-    is_file = str(text).endswith(".npz")
+    is_file = str(text).lower().endswith(".npz")
     return own.dataset_in(str(text)) if is_file else one_of(what, text, DATASETS)
 
 
@@ -337,12 +338,16 @@ class Experiment:
         return f"{self.profile}/{self.setting_folder}/{self.name}"
 
     def _tags(self, of_setting: bool) -> Iterator[str]:
-        said = self.said
         for name, word in WORDS.items():
-            value = getattr(self, name)
-            tag = word.tag or (word.departure if name in said else "")
-            if tag and value is not None and word.of_setting == of_setting:
-                yield tag.format(value)
+            if word.of_setting == of_setting and name != "profile" and (tag := self.in_name(name)):
+                yield tag
+
+    def in_name(self, name: str) -> str:
+        """The value of a word as names of runs have it; nothing if they leave it out."""
+        word, value = WORDS[name], getattr(self, name)
+        if value is None or (word.departure and value == self.usual[name]):
+            return ""
+        return (word.tag or word.departure or "{}").format(value)
 
     @property
     def usual(self) -> dict[str, object]:
@@ -643,16 +648,18 @@ def _check_images(words: Mapping[str, str]) -> None:
     The project's networks model pixels that are 0 or 1.
     """
     low, high = _range_of(words["dataset"])
-    values = f"values go from {low:g} to {high:g}"
-    if words["binarise"] != "no" and _leaves_unit_range(words["dataset"]):
+    values = f"values go from {low:.8g} to {high:.8g}"
+    outside = _leaves_unit_range(words["dataset"])
+    mend = "divide by 255" if low >= 0 and high == 255 else "bring them from 0 to 1"
+    if words["binarise"] != "no" and outside:
         raise ReproError(
-            f"{values}, and pixels are binarised from 0 to 1; divide, by 255 perhaps, or say "
-            "binarise no"
+            f"{values}, and pixels are binarised from 0 to 1; {mend}, or say binarise no"
         )
     if words["binarise"] == "no" and not own.is_own(words["model"]):
+        mend = mend if outside else "leave binarise out"
         raise ReproError(
             f"{values} and are not binarised, and the project's networks model pixels that are 0 "
-            "or 1; divide, by 255 perhaps, or name a model of your own"
+            f"or 1; {mend}, or name a model of your own"
         )
 
 
@@ -690,14 +697,13 @@ def unbiased_estimators(method: str) -> tuple[str, ...]:
 
 
 def told_apart(runs: list[Experiment]) -> dict[Experiment, str]:
-    """Give each run a short name: its method, with beta and seed if several runs differ in them."""
-    several_betas = len({e.beta for e in runs} - {None}) > 1
-    several_seeds = len({e.seed for e in runs}) > 1
-    names = {}
-    for e in runs:
-        beta = f"({e.beta:g})" if several_betas and e.beta is not None else ""
-        seed = f" seed {e.seed}" if several_seeds else ""
-        names[e] = f"{e.method}{beta}{seed}"
+    """Give each run a short name: its method, and words that tell runs of one method apart."""
+    names = {e: e.method for e in runs}
+    for word in WORDS:
+        counts = Counter(names.values())
+        longer = {e: n if counts[n] == 1 else f"{n} {e.in_name(word)}" for e, n in names.items()}
+        if len({*longer.values()}) > len(counts):
+            names = {e: name.strip() for e, name in longer.items()}
     return names
 
 
@@ -736,12 +742,13 @@ def _layout_as_released(method: str, M: int | None, K: int | None) -> tuple[int,
         raise ReproError(
             f"the released code trains {method} as the paper says; leave the protocol out"
         )
-    if M is not None or (K is not None and not METHODS[method].takes_beta):
+    usual = LAYOUTS_AS_RELEASED[method]
+    layout = (M or usual[0], K or usual[1])
+    if layout[0] != usual[0] or (layout != usual and not METHODS[method].takes_beta):
         raise ReproError(
-            f"the released code trains {method} with {LAYOUTS_AS_RELEASED[method]} "
-            "whatever M and K say; leave them out"
+            f"the released code trains {method} with {usual} whatever M and K say; leave them out"
         )
-    return LAYOUTS_AS_RELEASED[method] if K is None else (1, K)
+    return layout
 
 
 def _betas(method: str, given: list[str] | None, methods: list[str]) -> list[float | None]:

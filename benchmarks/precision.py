@@ -92,7 +92,7 @@ def main(
             "provenance": code_and_date()
             | {"device": device_name(device), "data": dataset.variant},
         }
-        path.write_text(json.dumps(result, indent=1) + "\n")
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

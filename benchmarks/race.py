@@ -154,27 +154,28 @@ def reached(curve: Sequence, target: float) -> tuple[float, float]:
 # The table
 
 
-def said(values: Sequence[float], digits: int = 0) -> str:
+def said(values: Sequence[float]) -> str:
     """Median and range; "not reached" if a training did not."""
     if np.isinf(values).any():
         return "not reached"
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    return f"{median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
 
 
 def table(trainings: Sequence[dict]) -> str:
     """What each competitor took to each target: seconds, steps, and milliseconds a step."""
     head = ["", "starts in, s", "ms a step"]
     for target in TARGETS:
-        head += [f"s to {target:g}", f"steps to {target:g}"]
+        head += [f"s to −{-target:g}", "steps"]
     lines = [head, ["---"] * len(head)]
     for name in dict.fromkeys(t["name"] for t in trainings):
         mine = [t for t in trainings if t["name"] == name]
         lasts = [t["curve"][-1] for t in mine]
-        row = [name, said([t["starts_in"] for t in mine])]
-        row.append(said([1e3 * seconds / steps for seconds, steps, _ in lasts], 1))
+        of_step = median(1e3 * seconds / steps for seconds, steps, _ in lasts)
+        row = [name, f"{median(t['starts_in'] for t in mine):.0f}", f"{of_step:.0f}"]
         for target in TARGETS:
             found = [reached(t["curve"], target) for t in mine]
-            row += [said(values) for values in zip(*found, strict=True)]
+            seconds, steps = zip(*found, strict=True)
+            row += [said(seconds), f"{median(steps):.0f}"]
         lines.append(row)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -221,7 +222,7 @@ def main(device: str, seeds: tuple, names: tuple, one: bool, out: Path | None) -
     if one:
         print(json.dumps(train(names[0], seeds[0], device)))
         return
-    lines = out.read_text().splitlines() if out and out.exists() else []
+    lines = out.read_text(encoding="utf-8").splitlines() if out and out.exists() else []
     there = {(t["name"], t["seed"]) for t in map(json.loads, lines)}
     for seed in seeds:
         for name in names:
@@ -238,11 +239,11 @@ def main(device: str, seeds: tuple, names: tuple, one: bool, out: Path | None) -
             scores = ", ".join(f"{s:.0f} s {score:.1f}" for s, _, score in curve)
             print(f"{name}, seed {seed}: {scores}", flush=True)
             if out:
-                out.write_text("\n".join(lines) + "\n")
+                out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     trainings = [json.loads(line) for line in lines]
     print(table(trainings))
     if out and trainings:
-        out.with_suffix(".md").write_text(table(trainings) + "\n")
+        out.with_suffix(".md").write_text(table(trainings) + "\n", encoding="utf-8")
         style.save(curves(trainings), out.with_suffix(".svg"))
 
 

@@ -370,7 +370,7 @@ def main(
 
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "speed.json").write_text(json.dumps(result, indent=1) + "\n")
+        (out / "speed.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

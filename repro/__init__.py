@@ -74,10 +74,17 @@ def as_path(what: str, given: object) -> Path:
 
 
 def open_streams() -> None:
-    """Put nothing in the place of standard streams that were closed, before a file gets there."""
+    """Put nothing in the place of standard streams that were closed, before a file gets there.
+
+    What a terminal cannot show is replaced.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 until the process ends
+            nothing = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 until the process ends
+            setattr(sys, name, nothing)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 
 def first_line(error: BaseException) -> str:

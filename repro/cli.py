@@ -391,7 +391,7 @@ def export_command(file: Path | None) -> None:
 
 
 if sys.flags.optimize > 1:  # Python has dropped docstrings, which are the commands' help
-    for _node in ast.parse(Path(__file__).read_text()).body:
+    for _node in ast.parse(Path(__file__).read_text(encoding="utf-8")).body:
         if isinstance(_node, ast.FunctionDef) and _node.name.endswith("_command"):
             globals()[_node.name].help = ast.get_docstring(_node)
 

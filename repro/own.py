@@ -230,7 +230,7 @@ def weights_in(folder: str) -> str:
     path = Path(os.path.expanduser(folder)).absolute()
     try:
         content = (path / "model.safetensors").read_bytes()
-        written = (path / "provenance.json").read_text()
+        written = (path / "provenance.json").read_text(encoding="utf-8")
     except OSError as error:
         raise ReproError(
             f"there is no record with weights in {folder} ({error.strerror})"

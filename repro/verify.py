@@ -144,7 +144,7 @@ def fault_of_picture(path: Path, drawn: str) -> str:
     """Compare a committed SVG picture with ``drawn``, a fresh one; describe the fault, if any."""
     if not path.exists():
         return "it is missing; run: make notebooks"
-    if not same_drawing(path.read_text(), drawn):
+    if not same_drawing(path.read_text(encoding="utf-8"), drawn):
         return f"it is not what the records give; {REMEDY}"
     return ""
 
@@ -156,7 +156,9 @@ def exhibits_again(archive: Archive, project: Path) -> Iterator[tuple[str, str]]
 
     with tempfile.TemporaryDirectory() as folder:
         for name in IN_PAGES:
-            drawn = save(draw(name, archive=archive), Path(folder) / f"{name}.svg").read_text()
+            drawn = save(draw(name, archive=archive), Path(folder) / f"{name}.svg").read_text(
+                encoding="utf-8"
+            )
             path = project / "book" / f"{name}.svg"
             yield f"book/{name}.svg", fault_of_picture(path, drawn)
     for name in NOTEBOOKS:
@@ -221,7 +223,9 @@ def is_exported(project: Path) -> bool:
 
 def _hashes_in(crate: Path) -> dict[str, str]:
     """The SHA-256 of each file that a crate lists; ValueError if one is outside its folder."""
-    files = [e for e in json.loads(crate.read_text())["@graph"] if e["@type"] == "File"]
+    files = [
+        e for e in json.loads(crate.read_text(encoding="utf-8"))["@graph"] if e["@type"] == "File"
+    ]
     hashes = {e["@id"]: e["sha256"] for e in files}
     paths = [Path(name) for name in hashes if name.isprintable()]
     if len(paths) < len(hashes) or any(p.is_absolute() or ".." in p.parts for p in paths):

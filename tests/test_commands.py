@@ -579,3 +579,19 @@ def test_the_version_is_told(capsys):
     with pytest.raises(SystemExit):
         repro_command(["--version"])
     assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.slow
+def test_a_bound_with_greek_letters_trains_under_a_locale_that_has_none(here):
+    (here / "greek.py").write_text(
+        'from repro.bounds import iwae\n\ndef f(log_w):\n    """β"""\n    print("β")\n'
+        "    return iwae(log_w)\n",
+        encoding="utf-8",
+    )
+    environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    words = "train --method greek.py:f --profile smoke --epochs 1 --results results"
+    command = [sys.executable, "-m", "repro", *words.split()]
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=here)
+    assert done.returncode == 0, done.stderr
+    (source,) = (here / "results").rglob("bound.py")
+    assert '"""β"""' in source.read_text(encoding="utf-8")

@@ -274,3 +274,24 @@ def test_examples_in_docstrings_run():
         done = doctest.testmod(importlib.import_module(name))
         assert done.attempted
         assert not done.failed, name
+
+
+READ_AS_BYTES = {"os", "tokenize", "gzip", "Image", "tarfile", "zipfile"}  # by their ``open``
+
+
+def opens_text_without_its_encoding(call):
+    """True of a call that reads or writes text in whatever encoding the machine has."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    owner = getattr(getattr(call.func, "value", None), "id", "")
+    said = any(keyword.arg == "encoding" for keyword in call.keywords)
+    modes = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    as_bytes = owner in READ_AS_BYTES or any("b" in mode and len(mode) < 4 for mode in modes)
+    return name in {"read_text", "write_text", "open"} and not said and not as_bytes
+
+
+def test_text_has_one_encoding_on_every_machine():
+    for folder in ("repro", "benchmarks", "workflow", "examples"):
+        for path in (ROOT / folder).rglob("*.py"):
+            calls = (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call))
+            without = [call.lineno for call in calls if opens_text_without_its_encoding(call)]
+            assert not without, path

@@ -25,7 +25,7 @@ def main() -> int:
         return 2
     shutil.rmtree(PAGE.parent, ignore_errors=True)
     subprocess.run(BUILD.split(), cwd=ROOT, check=True)
-    PAGE.write_text(for_paper(PAGE.read_text()))
+    PAGE.write_text(for_paper(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     words = [browser, *PRINT.split(), f"--print-to-pdf={PDF}", PAGE.as_uri()]
     subprocess.run(words, check=True, capture_output=True)
     print(f"the PDF is at {PDF}")

@@ -98,7 +98,7 @@ def _carry_out(words: str, log: Path) -> None:
     """Run a command; what it says goes to the screen and to the log."""
     command = [sys.executable, "-m", "repro", *shlex.split(words)]
     print(f"$ python -m repro {words}", flush=True)
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         file.write(f"$ python -m repro {words}\n")
         running = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -130,7 +130,7 @@ def pack(results: Path, out: Path) -> list[Path]:
             path.write_bytes(piece)
             paths.append(path)
     whole.unlink()
-    (out / HASH).write_text(f"{digest.hexdigest()} of {len(paths)} pieces\n")
+    (out / HASH).write_text(f"{digest.hexdigest()} of {len(paths)} pieces\n", encoding="utf-8")
     if len(paths) + 2 > MOST_FILES:
         print(f"{len(paths)} pieces: more than {MOST_FILES - 2}", file=sys.stderr)
     return [*paths, out / HASH]
@@ -170,7 +170,7 @@ def _joined(out: Path, folder: Path) -> Path:
     pieces = sorted(out.glob(f"{PACKED}.[0-9][0-9]"))
     if not (out / HASH).is_file():
         raise Refused(f"there is no {HASH} in {out}; bring it home with the pieces")
-    expected = (out / HASH).read_text().split()
+    expected = (out / HASH).read_text(encoding="utf-8").split()
     if len(expected) != 4 or expected[2] != str(len(pieces)):
         raise Refused(f"{out} has {len(pieces)} pieces, and {HASH} is {' '.join(expected)}")
     joined = folder / PACKED

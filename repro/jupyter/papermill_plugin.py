@@ -140,7 +140,7 @@ def _notebook(path: str) -> dict | None:
     """The notebook at ``path`` if it is one of ours."""
     try:
         is_file = Path(path).is_file()  # which can be read again, unlike a pipe
-        notebook = json.loads(Path(path).read_text()) if is_file else {}
+        notebook = json.loads(Path(path).read_text(encoding="utf-8")) if is_file else {}
         return notebook if "repro" in notebook.get("metadata", {}) else None
     except (OSError, ValueError, AttributeError, RecursionError):  # it is no notebook
         return None

@@ -107,7 +107,7 @@ def _named_pictures(path: Path) -> dict[str, str]:
 
 def _outputs_of(path: Path) -> list[tuple[dict, dict]]:
     """Each cell of a notebook with each of its outputs, by the kinds in which it can be shown."""
-    cells = json.loads(path.read_text())["cells"]
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     return [(cell, o.get("data", {})) for cell in cells for o in cell.get("outputs", [])]
 
 
@@ -155,7 +155,7 @@ def _bring_smoke(built: Path, target: Path, name: str) -> bool:
 
 def _contents_without_smoke(contents: Path, target: Path) -> None:
     """The book's contents without the pages of this machine."""
-    kept = yaml.safe_load(contents.read_text())
+    kept = yaml.safe_load(contents.read_text(encoding="utf-8"))
     for part in kept["parts"]:
         part["chapters"] = [c for c in part["chapters"] if not c["file"].startswith(SMOKE)]
     _write(target, yaml.safe_dump(kept, sort_keys=False, allow_unicode=True).encode())

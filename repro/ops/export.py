@@ -74,7 +74,7 @@ def _committed(project: Path) -> list[str]:
 
 def cited(project: Path) -> dict:
     """The content of ``CITATION.cff``, with the authors' names and the commit."""
-    content = yaml.safe_load((project / "CITATION.cff").read_text())
+    content = yaml.safe_load((project / "CITATION.cff").read_text(encoding="utf-8"))
     names = []
     for author in content["authors"]:
         parts = (author.get("given-names"), author.get("family-names"))

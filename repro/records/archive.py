@@ -649,7 +649,7 @@ def _fault_of_files(path: Path, hashes: dict[str, str]) -> str:
 
 def _fault_of_curve(path: Path, experiment: Experiment) -> str:
     """Name the first fault of a record's curve: a line for each epoch, every number finite."""
-    with open(path / "curve.csv", newline="") as file:
+    with open(path / "curve.csv", newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     epochs = experiment.epochs if PROFILES[experiment.profile].trained_here else 0
     if [line["epoch"] for line in lines] != [str(i + 1) for i in range(epochs)]:
@@ -734,11 +734,11 @@ def _write_texts(
         _write_csv(folder / GRADIENTS, rows[0], rows)
     for file, name in ((OWN_BOUND, experiment.method), (OWN_MODEL, experiment.model)):
         if source := own.text_of(name):
-            (folder / file).write_text(source)
+            (folder / file).write_text(source, encoding="utf-8")
 
 
 def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[dict]) -> None:
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
         table.writeheader()
         table.writerows(rows)
@@ -779,8 +779,8 @@ def _sha256(path: Path) -> str:
 
 
 def _read_json(path: Path) -> dict:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

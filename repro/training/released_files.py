@@ -39,7 +39,7 @@ CANNOT_BE_READ = (  # what a file raises that is no such model
 @functools.cache
 def _files() -> dict[tuple[str, str, str], tuple[str, str]]:
     """(setting, method, kind) -> file and its git blob id."""
-    with open(Path(__file__).with_suffix(".csv"), newline="") as table:
+    with open(Path(__file__).with_suffix(".csv"), newline="", encoding="utf-8") as table:
         rows = list(csv.DictReader(table))
     return {(r["setting"], r["method"], r["kind"]): (r["file"], r["blob"]) for r in rows}
 

@@ -61,7 +61,7 @@ class Handed(NamedTuple):
 def loop_of(name: str, seed: int, images: torch.Tensor, device: str) -> tuple[peers.Loop, int]:
     """The training loop of a competitor, and the number of steps in a call."""
     torch.manual_seed(seed)
-    torch.set_flush_denormal(name == FLUSHED)  # our program does it by itself
+    torch.set_flush_denormal(name == FLUSHED)  # our steps do it by themselves
     shape = MODELS["reference"]
     how = (images, shape, BATCH, device)
     if name == "jax":

@@ -200,18 +200,6 @@ def _ours_with_every_engine(case: Case, dataset: Dataset, device: str) -> Calls:
     return calls
 
 
-def by_default(call: Callable[[], object]) -> Callable[[], object]:
-    """The call as PyTorch makes it by itself, which does not take tiny numbers as zero."""
-
-    def timed() -> object:
-        torch.set_flush_denormal(False)
-        found = call()
-        torch.set_flush_denormal(True)
-        return found
-
-    return timed
-
-
 def _peers(
     case: Case, dataset: Dataset, device: str, skip: set[str]
 ) -> tuple[Calls, dict[str, float]]:
@@ -225,7 +213,7 @@ def _peers(
             continue
         peer = getattr(peers, name)
         steps = [peer(m, dataset.train, shape, case.batch, device) for m in case.methods]
-        calls[name] = by_default(lambda steps=steps: [step() for step in steps])
+        calls[name] = lambda steps=steps: [step() for step in steps]
         scale[name] = case.seeds  # one run at a time: further seeds cost the same again
     if "jax" not in skip:
         chunk = 10 if device == "cpu" else 1000

@@ -63,6 +63,7 @@ def html(tmp_path_factory):
     left_out = shutil.ignore_patterns("smoke", "unfinished-*", "*.safetensors", "__pycache__")
     for name in ("book", "notebooks", "results", "repro", "examples", "tests"):  # pages quote code
         shutil.copytree(ROOT / name, here / name, ignore=left_out)
+    shutil.copytree(ROOT / "benchmarks" / "results", here / "benchmarks" / "results")
     shutil.rmtree(here / "book" / "notebooks", ignore_errors=True)
     for name in ("_config.yml", "CITATION.cff"):
         shutil.copy(ROOT / name, here)

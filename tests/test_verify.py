@@ -86,6 +86,7 @@ def test_a_module_that_git_does_not_have_is_a_change(project, monkeypatch, ignor
 
 def verified(project, monkeypatch, *options):
     monkeypatch.chdir(project)
+    monkeypatch.delenv("REPRO_RESULTS_DIR", raising=False)
     return main(["verify", "--records-only", *options])
 
 

@@ -3,7 +3,8 @@
 import contextlib
 import ctypes
 import functools
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -147,14 +148,20 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, KEPT_OF_HEAP)
 
 
-def flush_denormals() -> None:
+@contextlib.contextmanager
+def tiny_numbers_as_zero() -> Iterator[None]:
     """Let the CPU take numbers below 1e-38, the least that float32 holds in full, as zero.
 
     Normalised weights are such numbers early in training, when a few samples have all of the
-    weight. Arithmetic with them is some hundred times slower, and they are too small to change a
-    sum that a weight of one is in. Threads that PyTorch starts later do the same.
+    weight. Arithmetic with them is far slower, and they are too small to change a sum that a weight
+    of one is in. Threads that PyTorch has started before do not take part.
     """
+    are_zero = sys.float_info.min / 2 == 0
     torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(are_zero)
 
 
 def _near(a: torch.Tensor, b: torch.Tensor) -> bool:

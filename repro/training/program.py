@@ -21,7 +21,7 @@ from repro.estimators import Cotangents, holds_q_still
 from repro.models import ADAM_EPS, Autoencoder, Pass
 from repro.randomness import Streams, generator
 from repro.training.bundles import bundles_of, cotangents_of, side_by_side
-from repro.training.engines import ENGINES, Beside, flush_denormals, keep_freed_memory
+from repro.training.engines import ENGINES, Beside, keep_freed_memory, tiny_numbers_as_zero
 from repro.training.networks import new_model
 from repro.words.experiments import MILESTONES, OF_GPUS, Experiment
 
@@ -123,7 +123,6 @@ class Program:
         decoder: dict[str, Tensor] | None = None,
     ):
         keep_freed_memory()
-        flush_denormals()
         self.experiments = side_by_side(experiments)
         self.device = torch.device(device)
         first = self.experiments[0]
@@ -261,7 +260,8 @@ class Program:
         if not self.replays:
             self.replays = self._capture()
         steps = max(steps for steps in self.replays if steps <= most)
-        self.replays[steps]()
+        with tiny_numbers_as_zero():
+            self.replays[steps]()
         return steps
 
     def take_steps(self, count: int) -> None:

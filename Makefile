@@ -15,7 +15,8 @@ help:  ## this list
 
 report: $(READY)  ## train every method on the small digits, make the exhibits, build the book
 	@mkdir -p _build && touch _build/.begun
-	@$(ONE_AT_A_TIME) snakemake -s workflow/Snakefile --cores all --rerun-triggers mtime input --rerun-incomplete --nolock --quiet rules host
+	@echo "training on small digits, the exhibits, then the book: some three minutes on two cores"
+	@$(ONE_AT_A_TIME) snakemake -s workflow/Snakefile --cores all --rerun-triggers mtime input --rerun-incomplete --nolock --quiet all
 	@for part in $$(find _build/times -name '*.tsv' -newer _build/.begun | sort); do \
 	  awk -v part=$$(basename $$part .tsv) 'NR == 2 { printf "%-14s %5.0f s\n", part, $$1 }' $$part; done
 	@echo "the report is at $(CURDIR)/_build/html/index.html"
@@ -43,7 +44,9 @@ clean:  ## remove what was made here; committed records stay
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' || { echo "Python 3.11.5 or newer is needed; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
-	@begun=$$SECONDS; $(PYTHON) -m venv .venv && \
-	pip install -q --disable-pip-version-check -r requirements.txt && \
+	@echo "setting up .venv, once: $$(grep -c == requirements.txt) packages, some minutes"
+	@set -o pipefail; begun=$$SECONDS; $(PYTHON) -m venv .venv && \
+	pip install --disable-pip-version-check --progress-bar off -r requirements.txt | awk \
+	  '/^Collecting/ && ++n % 20 == 0 { print n " packages found" } /^Installing/ { print "installing them" } { fflush() }' && \
 	pip install -q --disable-pip-version-check --no-deps -e . && \
 	touch $@ && echo "set-up took $$((SECONDS - begun)) s"

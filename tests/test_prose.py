@@ -464,7 +464,7 @@ class Told(Numbers):
     def from_four_samples(self, estimator):
         """IWAE's ratio at the most samples over that at four, in each place."""
         table = gradients.snr_by_count(self.archive).xs(estimator, level="estimator")
-        values = table.map(lambda cell: cell.value if cell else np.nan).ffill(axis=1)
+        values = table.map(lambda cell: cell.value)
         return values.iloc[:, -1] / values.iloc[:, 0]
 
     def by_groups(self, method, metric):

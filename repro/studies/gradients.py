@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from repro.records import Archive
-from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number
+from repro.records.estimates import ErrorOf, Estimate, number
 from repro.studies import designs, style
 from repro.studies.captions import (
     BOUND_TITLES,
@@ -176,8 +176,7 @@ def snr_by_count(archive: AnyArchive = None) -> pd.DataFrame:
     for place, estimator in product(places, designs.OF_MOST[1]):
         mine = swept(archive, place, estimator)
         for layout in designs.FROM_FOUR:
-            missing = select(mine, layout).empty
-            found = NOT_RUN if missing else snr_of(mine, layout, "phi").shown_with(2)
+            found = snr_of(mine, layout, "phi").shown_with(2)
             rows[place, estimator][f"K = {layout.K}"] = found
     p = archive.table("wake")[1]
     caption = (

@@ -15,8 +15,8 @@ help:  ## this list
 
 report: $(READY)  ## train every method on the small digits, make the exhibits, build the book
 	@mkdir -p _build && touch _build/.begun
-	@echo "training on small digits, the exhibits, then the book: some three minutes on two cores"
-	@$(ONE_AT_A_TIME) snakemake -s workflow/Snakefile --cores all --rerun-triggers mtime input --rerun-incomplete --nolock --quiet all
+	@$(ONE_AT_A_TIME) echo "training on small digits, the exhibits, then the book: some three minutes on two cores"; \
+	snakemake -s workflow/Snakefile --cores all --rerun-triggers mtime input --rerun-incomplete --nolock --quiet all
 	@for part in $$(find _build/times -name '*.tsv' -newer _build/.begun | sort); do \
 	  awk -v part=$$(basename $$part .tsv) 'NR == 2 { printf "%-14s %5.0f s\n", part, $$1 }' $$part; done
 	@echo "the report is at $(CURDIR)/_build/html/index.html"

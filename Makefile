@@ -44,7 +44,7 @@ clean:  ## remove what was made here; committed records stay
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' || { echo "Python 3.11.5 or newer is needed; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
-	@echo "setting up .venv, once: $$(grep -c == requirements.txt) packages, some minutes"
+	@echo "setting up .venv, once: some minutes"
 	@set -o pipefail; begun=$$SECONDS; $(PYTHON) -m venv .venv && \
 	pip install --disable-pip-version-check --progress-bar off -r requirements.txt | awk \
 	  '/^Collecting/ && ++n % 20 == 0 { print n " packages found" } /^Installing/ { print "installing them" } { fflush() }' && \

@@ -48,5 +48,5 @@ $(READY): requirements.txt pyproject.toml
 	@set -o pipefail; begun=$$SECONDS; $(PYTHON) -m venv .venv && \
 	pip install --disable-pip-version-check --progress-bar off -r requirements.txt | awk \
 	  '/^Collecting/ && ++n % 20 == 0 { print n " packages found" } /^Installing/ { print "installing them" } { fflush() }' && \
-	pip install -q --disable-pip-version-check --no-deps -e . && \
+	pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . && \
 	touch $@ && echo "set-up took $$((SECONDS - begun)) s"

@@ -49,20 +49,22 @@ def check_kind(name: str, objective: object) -> None:
 def check(name: str, objective: Objective, M: int | None = None, K: int | None = None) -> list[str]:
     """Check ``objective`` as training will use it: in float32, on two runs, with its gradient.
 
-    It is tried with M groups of K samples, or with some of its own choice. Returns remarks. Raises
-    ReproError, one line, if it is not a pair of differentiable bounds [..., M, K, batch] ->
-    [..., batch] that keep runs and images apart.
+    It is tried with the M and K asked for, and with an M that is neither K nor the number of
+    images. Returns remarks. Raises ReproError, one line, if it is not a pair of
+    differentiable bounds [..., M, K, batch] -> [..., batch] that keep runs and images apart.
     """
     check_kind(name, objective)
-    if M is None or M * K > MOST_TRIED:
-        M = objective.M or T // (objective.K or TRIAL_K)
-        K = T // M
+    unequal = objective.M or T // (objective.K or TRIAL_K)
+    layouts = [(unequal, T // unequal)]
+    if M is not None and M * K <= MOST_TRIED:
+        layouts.insert(0, (M, K))
     remarks = []
     for network, bound in zip(("generative", "inference"), objective.bounds, strict=False):
         called = f"the {network} network's bound of '{name}'"
         with time_limit(called, SECONDS):
-            remarks += _Trial(called, bound, M, K).check()
-    return remarks
+            for layout in dict.fromkeys(layouts):
+                remarks += _Trial(called, bound, *layout).check()
+    return list(dict.fromkeys(remarks))
 
 
 class _Trial:

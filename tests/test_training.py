@@ -194,7 +194,7 @@ def test_training_stops_at_a_step_and_the_next_call_goes_on(small, tmp_path):
     assert again.curves == whole.curves
 
 
-TRIED = 10  # times that a bound of both networks is called before any training
+TRIED = 20  # times that a bound of both networks is called before any training
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_and_the_good_state_stays(

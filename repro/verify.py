@@ -280,15 +280,26 @@ def looks_the_same(mime: str, committed: str, fresh: str) -> bool:
 def same_drawing(committed: str, fresh: str) -> bool:
     """True if two SVG pictures have the same parts, and no number differs by a pixel.
 
+    Names that matplotlib makes of a part's content differ where its last digits do, as on another
+    processor, and count by the order in which they come.
+
     >>> same_drawing('<path d="M 1.5 2.5"/>', '<path d="M 1.6 2.5"/>')
     True
     """
+    committed, fresh = _with_parts_counted(committed), _with_parts_counted(fresh)
     if NUMBER.split(committed) != NUMBER.split(fresh):
         return False
     before, after = (np.array(NUMBER.findall(p), float) for p in (committed, fresh))
     return bool((np.abs(before - after) < 1).all())
 
 
+def _with_parts_counted(picture: str) -> str:
+    """An SVG picture with a number in place of each hash, the same one for the same hash."""
+    numbers: dict[str, str] = {}
+    return HASH.sub(lambda found: numbers.setdefault(found[0], f"part{len(numbers)}"), picture)
+
+
+HASH = re.compile(r"[0-9a-f]{10}")  # in the name of a part of an SVG picture
 NUMBER = re.compile(r"-?\d+\.\d+")
 
 

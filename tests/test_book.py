@@ -193,7 +193,7 @@ def test_prose_has_its_numbers_from_the_records(html):
     n = Numbers(str(ROOT / "results"))
     value = n.value("mnist-reference", "iwae", "iwae_64")
     difference = n.apart("omniglot-reference", "miwae", "iwae", "iwae_64")
-    for estimate, page in ((value, "mnist"), (difference, "index")):
+    for estimate, page in ((value, "mnist"), (difference, "findings")):
         unbroken = str(estimate).replace(" ", "\u00a0")  # no line ends in between
         assert unbroken in escapes.unescape((html / f"{page}.html").read_text())
 

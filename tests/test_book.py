@@ -354,6 +354,18 @@ def test_the_sliders_say_what_was_measured(html, server, tmp_path, estimator, po
     assert shown.count("<circle") == (3 if phi is None else 4)
 
 
+@pytest.mark.slow
+@in_browser
+def test_the_address_of_the_sliders_says_where_they_stand(server, tmp_path):
+    there = "M=0&K=0&offset=1&estimator=drep&held=false"
+    shown, said = shown_in_browser(f"{server}/explore.html#{there}", tmp_path)
+    assert said, "the console was not heard"
+    assert "MIWAE(1,1): signal-to-noise ratio" in shown
+    assert "weights in a group" not in shown, "of one weight one counts"
+    assert 'aria-valuetext="M = 1"' in shown
+    assert shown.count('<button type="button"') >= 5
+
+
 # The graph of work
 
 

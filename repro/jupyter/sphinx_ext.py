@@ -12,6 +12,7 @@ exhibits link to are copied beside the pages.
 
 import base64
 import json
+import re
 from importlib.metadata import files
 from pathlib import Path
 
@@ -169,10 +170,15 @@ def keep_errors_beside_values(app, doctree) -> None:
             text.parent.replace(text, nodes.Text(text.replace(" ± ", "\u00a0±\u00a0")))
 
 
-def without_thebe(app, pagename, templatename, context, doctree) -> None:
-    """Remove the scripts of live code cells, thebe's, which load from the network."""
+def without_scripts_of_no_use(app, pagename, templatename, context, doctree) -> None:
+    """Remove thebe's scripts, which load from the network, and MathJax where no formula is."""
+    useless = ["thebe"]
+    of_pages = app.env.get_domain("math").data["has_equations"]  # its method counts pages below
+    if app.builder.name == "html" and not of_pages.get(pagename):
+        useless.append("mathjax")
     scripts = context.get("script_files", [])
-    scripts[:] = [script for script in scripts if "thebe" not in str(script).lower()]
+    names = {script: str(script).lower() for script in scripts}
+    scripts[:] = [s for s in scripts if not any(word in names[s] for word in useless)]
 
 
 def take_along(app, error) -> None:
@@ -197,6 +203,33 @@ def take_along(app, error) -> None:
     for file in files("sphinx-mathjax-offline"):
         if file.match(f"*/{script}"):
             _copy(Path(file.locate()), out / "_static" / script)
+    _leave_icons_of_pages(out)
+
+
+ICON = re.compile(
+    r"""
+    "?(?P<name>[a-z0-9-]+)"?:
+    \[\d+,\d+,                                   # width and height
+    \[(?P<aliases>[^\]]*)\],
+    "[0-9a-f]+",(?:"[^"]*"|\[[^\]]*\])\],?        # place in a font, and one or two shapes
+    """,
+    re.VERBOSE,
+)
+
+
+def _leave_icons_of_pages(out: Path) -> None:
+    """Take out of the theme's script of two thousand icons those that no page shows."""
+    used = set()
+    for path in [*out.rglob("*.html"), *out.glob("_static/**/*theme*.js")]:
+        used |= {*re.findall(r"\bfa-([a-z0-9-]+)", path.read_text(encoding="utf-8"))}
+
+    def kept(icon: re.Match) -> str:
+        names = {icon["name"], *re.findall(r'"([^"]+)"', icon["aliases"])}
+        return icon[0] if names & used else ""
+
+    for script in out.glob("_static/vendor/fontawesome/*/js/all.min.js"):
+        fewer = ICON.sub(kept, script.read_text(encoding="utf-8")).replace(",}", "}")
+        _write(script, fewer.encode())
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -213,6 +246,6 @@ def setup(app):
     """Connect this extension's functions to Sphinx; ``bring`` runs before pages are found."""
     app.connect("config-inited", bring, priority=100)
     app.connect("doctree-read", keep_errors_beside_values)
-    app.connect("html-page-context", without_thebe, priority=900)
+    app.connect("html-page-context", without_scripts_of_no_use, priority=900)
     app.connect("build-finished", take_along)
     return {"parallel_read_safe": True}

@@ -20,7 +20,7 @@ def piwae_beside_iwae(archive: AnyArchive = None):
     evidence = Evidence(str(Archive.of(archive).folder))
     if missing(evidence.archive):
         return style.nothing()
-    figure, ((ax,),) = style.subplots(1, 1, (8, 2.4))
+    figure, ((ax,),) = style.subplots(1, 1, (4.8, 2.1))
     look = style.look("piwae") | {"linestyle": "none"}
     of_seeds = differences(evidence.archive, Hypothesis("", "piwae", "iwae_64", 0.0))
     interval = family_interval(of_seeds)
@@ -35,6 +35,6 @@ def piwae_beside_iwae(archive: AnyArchive = None):
         title = FAMILY_TITLES[setting.split("-")[0]]
         titles.append(f"{title}, {run.experiment.epochs} epochs,\n{1 + len(others)} training")
     ax.axvline(0, color=style.INK)
-    ax.set(xlabel="nats by which PIWAE is better than IWAE", xlim=(-0.2, None), ylim=(2.5, -0.5))
+    ax.set(xlabel="nats by which PIWAE is ahead of IWAE", xlim=(-0.2, None), ylim=(2.5, -0.5))
     ax.set_yticks(range(len(titles)), titles)
     return figure

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ from pybtex.database import parse_file
 
 from repro.jupyter import sphinx_ext
 from repro.records import Archive
-from repro.studies import captions, gradients
+from repro.studies import captions, claims, gradients
 from repro.studies.prose import Numbers
 from repro.words.exhibits import EXHIBITS
 from tests.helpers import ROOT
@@ -352,6 +353,18 @@ def test_the_sliders_say_what_was_measured(html, server, tmp_path, estimator, po
     told = f"MIWAE(1,{2**power}): signal-to-noise ratio {theta:.3g} for θ and {of_phi} for φ"
     assert told in shown
     assert shown.count("<circle") == (3 if phi is None else 4)
+
+
+@pytest.mark.slow
+@in_browser
+def test_claims_have_a_button_for_each_outcome_with_its_count(html, server, tmp_path):
+    shown, said = shown_in_browser(f"{server}/claims.html", tmp_path)
+    assert said, "the console was not heard"
+    verdicts = claims.judged(Numbers(str(ROOT / "results"))).values()
+    outcomes = Counter(verdict.outcome for verdict in verdicts)
+    for outcome, count in outcomes.items():
+        assert f">{outcome.capitalize()} ({count})</button>" in shown
+    assert f">All ({outcomes.total()})</button>" in shown
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ status: $(READY)  ## which records are there, which are missing, and the command
 	python -m repro status
 
 clean:  ## remove what was made here; committed records stay
-	rm -rf _build book/notebooks results/smoke .snakemake .pytest_cache .ruff_cache
+	rm -rf _build book/api book/notebooks results/smoke .snakemake .pytest_cache .ruff_cache
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' || { echo "Python 3.11.5 or newer is needed; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }

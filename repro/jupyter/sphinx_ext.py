@@ -48,12 +48,10 @@ def bring(app, config) -> None:
     for name in STUDIES:
         config.myst_substitutions |= _named_pictures(target / f"{name}.ipynb")
     found = [_bring_smoke(built / "smoke", target / "smoke", name) for name in SMOKE_PAGES]
+    modules = _pages_of_modules(project)
     contents = Path(config.external_toc_path).absolute()  # it was named from here, not from book/
-    if not all(found):
-        shorter = project / "_build" / "contents-without-smoke.yml"
-        _contents_without_smoke(contents, shorter)
-        contents = shorter
-    config.external_toc_path = str(contents)
+    config.external_toc_path = str(project / "_build" / contents.name)
+    _write_contents(contents, Path(config.external_toc_path), all(found), modules)
 
 
 def _front_matter(project: Path) -> dict[str, str]:
@@ -154,11 +152,36 @@ def _bring_smoke(built: Path, target: Path, name: str) -> bool:
     return True
 
 
-def _contents_without_smoke(contents: Path, target: Path) -> None:
-    """The book's contents without the pages of this machine."""
+PAGE_OF_MODULE = """# {name}
+
+```{{eval-rst}}
+.. automodule:: {name}
+   :members:
+```
+"""
+
+
+def _pages_of_modules(project: Path) -> list[str]:
+    """A page for each module of the package, from its docstrings; their names, the library first."""
+    files = sorted((project / "repro").rglob("*.py"), key=lambda f: (len(f.parts), f))
+    pages = []
+    for file in files:
+        name = ".".join(file.relative_to(project).with_suffix("").parts)
+        if not file.stem.startswith("__"):
+            pages.append(f"api/{name}")
+            page = PAGE_OF_MODULE.format(name=name)
+            _write(project / "book" / f"{pages[-1]}.md", page.encode())
+    return pages
+
+
+def _write_contents(contents: Path, target: Path, smoke: bool, modules: list[str]) -> None:
+    """The book's contents with the pages of modules, and of this machine if it has run any."""
     kept = yaml.safe_load(contents.read_text(encoding="utf-8"))
     for part in kept["parts"]:
-        part["chapters"] = [c for c in part["chapters"] if not c["file"].startswith(SMOKE)]
+        part["chapters"] = [c for c in part["chapters"] if smoke or not c["file"].startswith(SMOKE)]
+        for chapter in part["chapters"]:
+            if chapter["file"] == "api":
+                chapter["sections"] = [{"file": page} for page in modules]
     _write(target, yaml.safe_dump(kept, sort_keys=False, allow_unicode=True).encode())
 
 

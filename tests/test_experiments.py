@@ -242,7 +242,7 @@ VALUES = {  # of a user's words; many go together
     "schedule": SCHEDULES,
     "alpha": [-1, 0, 0.3],
     "optimizer": OPTIMIZERS,
-    "held_out": [1, 5],
+    "held_out": [2, 5],
     "tag": ["mine", "drep"],
 }
 

@@ -12,7 +12,7 @@ from repro import ReproError, verify
 from repro.cli import main
 from repro.ops import export
 from repro.records import Archive, provenance
-from repro.words.experiments import plan
+from repro.words.experiments import experiment_in, plan
 from tests.helpers import ROOT, write_record
 from tests.test_damage import with_hashes
 
@@ -163,7 +163,7 @@ def in_json(name, *keys):
         of = content
         for key in keys[:-1]:
             of = of[key]
-        of[keys[-1]] = number(of[keys[-1]]) if callable(number) else number
+        of[keys[-1]] = number(of.get(keys[-1])) if callable(number) else number
         (path / name).write_text(json.dumps(content))
 
     return change
@@ -207,6 +207,19 @@ FORGED = [
     *[(in_json("config.json", word), str, f"{word} is") for word in ("M", "K", "seed", "epochs")],
     (in_json("config.json", "beta"), "0.5", "beta is"),
     (in_json("config.json", "seed"), False, "seed is"),
+    (in_json("metrics.json", "active_units", "value"), True, "a metric is not a finite number"),
+    (
+        in_json("metrics.json", "active_units", "se"),
+        -1.0,
+        "a metric is not a finite number with its",
+    ),
+    (in_json("metrics.json", "ssim"), without("sd"), "a metric is not"),
+    (in_json("metrics.json", "<b>"), lambda v: {"value": 1.0, "se": 1.0}, "a metric is not"),
+    (in_curve("beta"), lambda v: "much", "cannot be read"),
+    (in_json("provenance.json", "dirty"), 0, "dirty in provenance.json"),
+    (in_json("provenance.json", "dirty"), None, "it does not say which committed code"),
+    (in_json("provenance.json", "data", "name"), "digits", "differ in the data or the precision"),
+    (in_json("provenance.json", "precision"), "bf16", "differ in the data or the precision"),
     (in_json("provenance.json", "data"), {}, "data in provenance.json"),
     (in_json("provenance.json", "data"), without("sha256"), "data in provenance.json"),
     (in_json("provenance.json", "seconds"), {}, "seconds in provenance.json"),
@@ -229,6 +242,24 @@ def test_a_number_that_others_contradict_is_seen_whatever_the_hashes(
     ((_, said),) = verify.checked_records(Archive(tmp_path))
     assert fault in said
     assert "\n" not in said
+
+
+UNLIKE = {"K": 64, "batch_size": 0, "seed": -3, "tag": "<b>", "estimator": "xyz", "dataset": "mist"}
+
+
+@pytest.mark.parametrize("word", UNLIKE)
+def test_a_record_of_a_run_that_no_command_makes_is_named(tmp_path, capsys, word):
+    path = sound_record(tmp_path)
+    in_json("config.json", word)(path, UNLIKE[word])
+    if word == "dataset":
+        in_json("provenance.json", "data", "name")(path, UNLIKE[word])
+    with_hashes(path)
+    e = experiment_in(json.loads((path / "config.json").read_text()))
+    (tmp_path / e.folder).parent.mkdir(exist_ok=True)
+    path.rename(tmp_path / e.folder)
+    ((_, fault),) = verify.checked_records(Archive(tmp_path))
+    assert fault
+    assert "\n" not in fault
 
 
 @pytest.mark.parametrize(

@@ -74,12 +74,13 @@ def test_a_neighbours_commit_is_not_the_codes(project, monkeypatch):
     assert code_in(inside, monkeypatch) == (None, None)
 
 
+@pytest.mark.parametrize("name", ["more.py", "more.so"])
 @pytest.mark.parametrize("ignored", [True, False])
-def test_a_module_that_git_does_not_have_is_a_change(project, monkeypatch, ignored):
+def test_a_module_that_git_does_not_have_is_a_change(project, monkeypatch, ignored, name):
     (project / "repro" / "training").mkdir()
-    (project / "repro" / "training" / "more.py").touch()
+    (project / "repro" / "training" / name).touch()
     if ignored:
-        (project / ".git" / "info" / "exclude").write_text("more.py\n")
+        (project / ".git" / "info" / "exclude").write_text("more.*\n")
     _, dirty = code_in(project, monkeypatch)
     assert dirty is True
 
@@ -172,7 +173,7 @@ def in_json(name, *keys):
 def in_curve(column):
     def change(path, number):
         curve = pd.read_csv(path / "curve.csv")
-        curve.loc[curve.index[-1], column] = number(curve[column].iloc[-1])
+        curve[column] = [*curve[column].iloc[:-1], number(curve[column].iloc[-1])]
         curve.to_csv(path / "curve.csv", index=False)
 
     return change
@@ -293,6 +294,8 @@ def unpacked(project):
 @pytest.mark.parametrize(
     "name",
     [
+        "numpy.py",
+        "repro/more.so",
         "repro/training/more.py",
         "notebooks/more.ipynb",
         "book/more.md",
@@ -346,7 +349,30 @@ def test_a_crate_that_is_lost_or_damaged_is_one_line(unpacked, content):
     assert "\n" not in fault
 
 
+def test_a_pipe_in_a_crate_s_place_does_not_hang(unpacked):
+    (unpacked / verify.CRATE).unlink()
+    os.mkfifo(unpacked / verify.CRATE)
+    ((_, fault),) = verify.unlike_crate(unpacked)
+    assert fault.startswith("is missing or damaged (ValueError: it is no file")
+
+
 # Export
+
+
+@pytest.mark.parametrize("text", ["title: [", "title: a", "3", "authors: [3]"])
+def test_a_citation_that_cannot_be_read_is_one_line(project, text):
+    (project / "CITATION.cff").write_text(text)
+    commit_all(project)
+    with pytest.raises(ReproError, match=r"CITATION.cff cannot be read .*; mend it$"):
+        export.write_archive(project, project.parent / "a.zip")
+
+
+def test_no_file_of_the_project_is_replaced_and_a_pipe_is_no_report(project):
+    (project / "_build").mkdir()
+    os.mkfifo(project / "_build" / "report.pdf")
+    with pytest.raises(ReproError, match=r"page.md is a file of the project; name a new one"):
+        export.write_archive(project, project / "repro" / ".." / "book" / "page.md")
+    assert "without the PDF" in export.write_archive(project, project.parent / "a.zip")
 
 
 def test_names_of_any_letters_are_exported(project):

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from repro import ReproError, in_short
+from repro import ReproError, in_short, own
 from repro.ops.export import CRATE, MADE_BY_EXPORT
 from repro.records import Archive, Record
 from repro.records.provenance import CHANGES, ask_git, code_of, git_says
 from repro.words.exhibits import NOTEBOOKS
-from repro.words.experiments import KEPT_PROFILES
+from repro.words.experiments import KEPT_PROFILES, TRAINED_PROFILES, plan
 
 # The least structural similarity, anywhere in an image, of two drawings that are the same;
 # letters' edges may differ.
@@ -31,7 +31,8 @@ LIKELIHOODS = "likelihood/*.npz"  # one file for each model
 CLEARLY_POSITIVE = 3.0  # standard errors over the test images, from which on a gap is a fault
 REMEDY = "if the records are right, run: make notebooks"
 TAKE_AGAIN = "take it from the archive again"
-SEALED = ["repro/**/*.py", "notebooks/*.ipynb", "book/*"]  # where an export gains no file
+SEALED = ["*.py", "repro/**/*.py", "repro/**/*.so"]  # where an export gains no file
+SEALED += ["notebooks/*.ipynb", "book/*"]
 SEALED += [f"results/{profile}/**/*" for profile in KEPT_PROFILES]
 UNKNOWN_CODE = "it does not say which committed code made it"
 
@@ -59,12 +60,23 @@ def _fault_of_record(path: Path, archive: Archive) -> str:
     gap = record.metrics["minus_kl"]
     if gap["value"] > CLEARLY_POSITIVE * gap["se"]:
         return f"-KL is {gap['value']:.3f} +- {gap['se']:.3f}; it cannot be positive"
-    if not _are_committed(record.provenance.codes):
+    if not _are_committed(record.provenance.codes) or record.provenance.dirty is None:
         return UNKNOWN_CODE
     bound, log_px = (record.metrics[name]["value"] for name in ("iwae_64", "log_px"))
     if not math.isclose(gap["value"], bound - log_px, abs_tol=1e-9):
         return "minus_kl is not iwae_64 - log_px"
-    return _fault_of_images(record) or _fault_of_last_line(record)
+    return _fault_of_words(record) or _fault_of_images(record) or _fault_of_last_line(record)
+
+
+def _fault_of_words(record: Record) -> str:
+    """Name what config.json says that provenance.json contradicts, or that no command makes."""
+    e, origin = record.experiment, record.provenance
+    if origin.data["name"] != e.dataset or origin.precision not in (None, e.precision):
+        return "config.json and provenance.json differ in the data or the precision"
+    has_own = any(own.is_own(str(value)) for value in e.said.values())
+    if e.profile in TRAINED_PROFILES and not has_own and plan(**e.as_dict()) != [e]:
+        return "config.json is of a run that no command makes"
+    return ""
 
 
 def _fault_of_images(record: Record) -> str:
@@ -223,6 +235,8 @@ def is_exported(project: Path) -> bool:
 
 def _hashes_in(crate: Path) -> dict[str, str]:
     """The SHA-256 of each file that a crate lists; ValueError if one is outside its folder."""
+    if crate.exists() and not crate.is_file():
+        raise ValueError("it is no file")
     files = [
         e for e in json.loads(crate.read_text(encoding="utf-8"))["@graph"] if e["@type"] == "File"
     ]

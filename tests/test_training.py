@@ -5,6 +5,7 @@ import copy
 import functools
 import math
 import operator
+import os
 
 import numpy as np
 import pytest
@@ -389,6 +390,12 @@ def test_a_state_with_other_contents_is_one_line(small, tmp_path, change):
     with pytest.raises(ReproError, match="delete it to train from the start") as refused:
         loop.fit(runs("vae", epochs=1), few_digits(), path)
     assert "\n" not in str(refused.value)
+
+
+def test_a_pipe_in_a_state_s_place_does_not_hang(small, tmp_path):
+    os.mkfifo(tmp_path / "state.pt")
+    with pytest.raises(ReproError, match=r"it is no file.; delete it to train from the start"):
+        loop.fit(runs("vae", epochs=1), few_digits(), tmp_path / "state.pt")
 
 
 def places_in(value, path=()):

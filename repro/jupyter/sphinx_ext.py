@@ -162,7 +162,7 @@ PAGE_OF_MODULE = """# {name}
 
 
 def _pages_of_modules(project: Path) -> list[str]:
-    """A page for each module of the package, from its docstrings; their names, the library first."""
+    """Write a page for each module, from its docstrings; returns their names, library first."""
     files = sorted((project / "repro").rglob("*.py"), key=lambda f: (len(f.parts), f))
     pages = []
     for file in files:
@@ -195,13 +195,12 @@ def keep_errors_beside_values(app, doctree) -> None:
 
 def without_scripts_of_no_use(app, pagename, templatename, context, doctree) -> None:
     """Remove thebe's scripts, which load from the network, and MathJax where no formula is."""
-    useless = ["thebe"]
+    useless = "thebe"
     of_pages = app.env.get_domain("math").data["has_equations"]  # its method counts pages below
     if app.builder.name == "html" and not of_pages.get(pagename):
-        useless.append("mathjax")
+        useless += "|mathjax"
     scripts = context.get("script_files", [])
-    names = {script: str(script).lower() for script in scripts}
-    scripts[:] = [s for s in scripts if not any(word in names[s] for word in useless)]
+    scripts[:] = [script for script in scripts if not re.search(useless, str(script).lower())]
 
 
 def take_along(app, error) -> None:

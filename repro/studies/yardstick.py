@@ -52,10 +52,10 @@ def measurable(archive: Archive) -> list[Record]:
     return [*full, *archive.released.values(), *short]
 
 
-def with_weights(archive: Archive, profile: str, models: Container[str]) -> list[Record]:
-    """The records with weights of a profile, of the project's data and one of the ``models``."""
+def with_weights(archive: Archive, profile: str, names: Container[str]) -> list[Record]:
+    """The records with weights of a profile, of the project's data and of a model in ``names``."""
     found = [r for r in archive.records(profile) if (r.path / WEIGHTS).exists()]
-    return [r for r in found if r.experiment.model in models and r.experiment.dataset in DATASETS]
+    return [r for r in found if r.experiment.model in names and r.experiment.dataset in DATASETS]
 
 
 class Measured(NamedTuple):

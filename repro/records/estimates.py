@@ -13,7 +13,6 @@ from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from repro import plural
 from repro.records import Record
@@ -280,16 +279,51 @@ def paired_difference(
     spread, dof = seed_spread([*a, *b, *among], metric, paired=True)
     if dof:
         return Estimate(value, spread * (2 / seeds) ** 0.5, dof, seeds, ErrorOf.SEEDS)
-    if not all(_of_the_same_images(x, y) for x, y in pairs):
+    if not all(_of_the_same_images(x, y, metric) for x, y in pairs):
         return Estimate(value, None, 0, seeds)
     by_image = [images_of(x, metric) - images_of(y, metric) for x, y in pairs]
     error = Estimate.mean_of(np.mean(by_image, axis=0), ErrorOf.IMAGES, seeds)
     return replace(error, value=value)
 
 
-def _of_the_same_images(a: Record, b: Record) -> bool:
-    """True if both kept single images, of the same binarisation."""
-    if not (a.images and b.images):
+def apart(
+    pairs: Sequence[tuple[Record, Record]], metric: str, among: Sequence[Record] = ()
+) -> Estimate:
+    """The ``paired_difference`` of records that are paired already, whatever their seeds.
+
+    Where single images were not kept, the error is that of independent images, an upper bound. Of
+    ``among``, the records that have the metric count.
+    """
+    a = [x for x, _ in pairs]
+    b = []
+    for x, y in pairs:
+        with_its_seed = replace(y.experiment, seed=x.experiment.seed)
+        b.append(y.measured_as(y.images, experiment=with_its_seed))
+    found = paired_difference(a, b, metric, [r for r in among if metric in r.metrics])
+    if found.se is None:
+        bound = estimate_of(a[0].metrics[metric]) - estimate_of(b[0].metrics[metric])
+        found = replace(bound, value=found.value, seeds=found.seeds)
+    return found.shown_with(digits_of(metric))
+
+
+def agrees(difference: Estimate) -> bool:
+    """True if a difference is within ``CLEAR`` standard errors of 0, or 0 as it is printed.
+
+    >>> agrees(Estimate(0.4, 0.1)), agrees(Estimate(0.2, 0.1)), agrees(Estimate(0.004, 0.001))
+    (False, True, True)
+    """
+    seen = bool(round(difference.value, difference.digits))
+    return not (seen and (difference.beyond(CLEAR) or (-difference).beyond(CLEAR)))
+
+
+def digits_of(metric: str) -> int:
+    """The number of decimals with which a metric is shown."""
+    return 4 if metric.startswith("ssim") else 2
+
+
+def _of_the_same_images(a: Record, b: Record, metric: str) -> bool:
+    """True if both kept ``metric`` of single images, of the same binarisation."""
+    if images_of(a, metric) is None or images_of(b, metric) is None:
         return False
     return np.array_equal(a.reconstructions[0], b.reconstructions[0])
 
@@ -302,9 +336,12 @@ def images_of(record: Record, metric: str) -> np.ndarray | None:
 
 
 def seed_spread(shown: Sequence[Record], metric: str, paired: bool = False) -> tuple[float, int]:
-    """Standard deviation of ``metric`` between seeds, pooled over experiments, and its dof."""
-    runs = list({r.experiment: r for r in shown}.values())
-    labels = [str(replace(r.experiment, seed=0)) for r in runs]
+    """Standard deviation of ``metric`` between seeds, pooled over experiments, and its dof.
+
+    The same experiment in two archives has two means.
+    """
+    runs = list({r.path or r.experiment: r for r in shown}.values())
+    labels = [f"{r.path and r.path.parents[2]} {replace(r.experiment, seed=0)}" for r in runs]
     seeds = [r.experiment.seed for r in runs] if paired else None
     return pooled_spread(labels, [r.metrics[metric]["value"] for r in runs], seeds)
 
@@ -321,10 +358,8 @@ def pooled_spread(
     >>> pooled_spread(["a"] * 3 + ["b"] * 3, [1, 2, 3, 11, 12, 13])
     (1.0, 4)
     """
-    columns = pd.get_dummies([*labels])
-    if seeds is not None:
-        columns = columns.join(pd.get_dummies([*seeds]))
-    design = columns.to_numpy(float)
+    factors = [np.asarray(f, str) for f in (labels, seeds) if f is not None]
+    design = np.hstack([f[:, None] == np.unique(f) for f in factors]).astype(float)
     means, _, rank, _ = np.linalg.lstsq(design, np.asarray(values, float), rcond=None)
     dof = len(values) - int(rank)
     if dof < ENOUGH:

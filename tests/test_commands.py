@@ -11,9 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
+from nbclient import NotebookClient
 
 from repro import ReproError, __version__, datasets, records
 from repro.cli import main, repro_command
@@ -391,6 +393,31 @@ def test_a_tilde_is_the_home_folder_in_every_path(here, monkeypatch):
         datasets.load("mnist")
     assert main(["figures", "figure5", "--folder=~/drawn", "--profile", "smoke"]) == 0
     assert (here / "drawn/figure5.svg").exists()
+
+
+MISTAKES = (
+    "from repro.words.experiments import plan\nplan('pwiae')",
+    "from repro import tables\ntables.table1('ful')",
+    "from repro.records import read\nread('typo')",
+)
+
+
+def test_a_mistake_in_a_notebook_is_one_line_in_the_cell(tmp_path):
+    cells = [nbformat.v4.new_code_cell(source) for source in (*MISTAKES, "1 / 0")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, allow_errors=True, kernel_name="python3").execute(cwd=tmp_path)
+    *of_users, of_code = [cell.outputs[0] for cell in notebook.cells]
+    lines = (
+        "repro: unknown method 'pwiae'; did you mean 'piwae'?",
+        "repro: unknown profile 'ful'; did you mean 'full'?",
+        "repro: there is no record in ",
+    )
+    for output, line in zip(of_users, lines, strict=True):
+        (shown,) = output.traceback
+        assert shown.startswith(line)
+        assert "\n" not in shown
+        assert output.ename == "ReproError"
+    assert "Traceback" in "".join(of_code.traceback)
 
 
 @pytest.mark.slow

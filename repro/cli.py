@@ -110,7 +110,11 @@ def train_command(
     runs = experiments.plan(device=device, **words)
     measured = experiments.measured_at_milestones(milestones)
     how = (device, time_limit, engine, measured, fallback, keep_state)
-    there = training.run.train(runs, data, archive, *how)
+    return _status_of_training(runs, data, archive, *how)
+
+
+def _status_of_training(runs: list[experiments.Experiment], *how) -> int:
+    there = training.run.train(runs, *how)
     for record in there:
         _print_scores(record)
     return 0 if len(there) == len(runs) else UNFINISHED
@@ -148,8 +152,7 @@ def sweep_command(file, job, device, slot, memory, time_limit, data, archive) ->
     runs_of = {j.name: j.runs for j in jobs}
     runs = list(runs_of[one_of("job", job, runs_of)])
     with training.leases.one_gpu(device):
-        there = training.run.train(runs, data, archive, device, time_limit)
-    return 0 if len(there) == len(runs) else UNFINISHED
+        return _status_of_training(runs, data, archive, device, time_limit)
 
 
 @repro_command.command("status")
@@ -310,20 +313,16 @@ def evaluate_command(path: Path, samples: int | None, model, dataset, data, devi
     if dataset is not None:
         record = replace(record, experiment=experiments.with_images(record.experiment, dataset))
     now = training.run.evaluate_again(record, samples, data, device)
-    print(f"now:      {_conditions(now)}")
+    for title, r in (("now", now), ("recorded", record)):
+        made = r.provenance
+        device = made.evaluated_on or made.device
+        how = f"binarise {r.experiment.binarise}, seed {r.experiment.seed}"
+        print(f"{title + ':':9} K = {made.log_px_samples}, {device}, {how}, {made.data['variant']}")
     if now.provenance.data["sha256"] != record.provenance.data["sha256"]:
         print("these are other images than the recorded ones")
         _print_scores(now)
         return 0
-    print(f"recorded: {_conditions(record)}")
     return _print_apart(("now", "recorded", "difference"), [(now, record)])
-
-
-def _conditions(record: records.Record) -> str:
-    """How a record's scores were measured."""
-    e, made = record.experiment, record.provenance
-    device = made.evaluated_on or made.device
-    return f"K = {made.log_px_samples}, {device}, binarise {e.binarise}, seed {e.seed}"
 
 
 @repro_command.command("data")

@@ -1,5 +1,7 @@
 """Scores of records are shown, and two records or folders are compared with the right errors."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,8 @@ from repro.records import Archive
 from repro.records.estimates import ErrorOf, agrees, apart
 from repro.training import run as lab_run
 from repro.words.experiments import plan
-from tests.helpers import write_record
+from tests import helpers
+from tests.helpers import ROOT, write_record
 
 
 def planted(folder, values, method="iwae", **words):
@@ -49,6 +52,14 @@ def test_what_was_not_kept_by_image_has_the_error_of_independent_images(tmp_path
     assert of_ess.se == pytest.approx(0.1 * 2**0.5)
     assert of_ess.error_of is ErrorOf.IMAGES
     assert not agrees(of_ess)
+
+
+def test_images_that_are_no_pictures_are_paired_too(tmp_path):
+    (a,), (b,) = (planted(tmp_path / name, [value]) for name, value in (("a", -90.0), ("b", -90.5)))
+    pair = (records.read(a), records.read(b))
+    for record in pair:
+        record.__dict__["reconstructions"] = None
+    assert apart([pair], "log_px").se == 0
 
 
 def test_trainings_beside_a_record_say_what_another_training_changes(tmp_path, capsys):
@@ -115,9 +126,8 @@ def test_a_metric_by_other_numbers_of_samples_is_not_compared(tmp_path, capsys, 
     monkeypatch.setattr(lab_run, "evaluate_again", evaluated)
     assert main(["evaluate", str(a)]) == 0
     said = capsys.readouterr().out
-    assert said.startswith(
-        "now:      K = 7, a machine, binarise fresh, seed 0\nrecorded: K = 1000,"
-    )
+    how = "a machine, binarise fresh, seed 0, digits"
+    assert said.startswith(f"now:      K = 7, {how}\nrecorded: K = 1000, {how}\n")
     assert "iwae_64" in said
     assert "log_px" not in said
     assert "minus_kl" not in said
@@ -148,3 +158,25 @@ def test_status_says_first_what_each_exhibit_has_and_lacks(tmp_path, capsys):
     assert f"there    {path.relative_to(tmp_path)}  (4 epochs" in said
     assert "missing  smoke/digits-reference/piwae-M8-K8-seed0\n" in said
     assert f"to make  {Archive(tmp_path).get(plan('iwae', profile='smoke')[0]).path}" not in said
+
+
+def test_the_check_in_the_book_contradicts_a_wrong_number(tmp_path, monkeypatch, capsys):
+    """It is carried out as it stands there, with a planted record in place of the training."""
+    page = (ROOT / "book" / "reproduce.md").read_text()
+    train, compare = (
+        re.search(rf"^python -m repro ({name} .*mine.*)$", page, re.M)[1].split()
+        for name in ("train", "compare")
+    )
+    asked = []
+    monkeypatch.setattr(lab_run, "train", lambda runs, *how: asked.extend(runs) or [])
+    main(train)
+    (e,) = asked
+    assert compare[1] == f"mine/{e.folder}"
+    recorded = records.read(ROOT / compare[2])
+    other = records.read(ROOT / compare[2].replace("iwae-M1-K64", "piwae-M8-K8"))
+    monkeypatch.setitem(helpers.PROVENANCE, "data", recorded.provenance.data)
+    for record, status in ((recorded, 0), (other, 1)):
+        results = tmp_path / str(status)
+        write_record(results, e, record.curve.iwae_64[0])
+        assert main(["compare", str(results / e.folder), str(ROOT / compare[2])]) == status
+        assert "after 1 epoch, the last that all have" in capsys.readouterr().out

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from enum import Enum
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -271,12 +272,16 @@ def paired_difference(
     """
     by_seed = {r.experiment.seed: r for r in b}
     pairs = [(r, by_seed[r.experiment.seed]) for r in a if r.experiment.seed in by_seed]
-    if not pairs:
-        return NOT_RUN
+    return _difference(pairs, metric, [*a, *b, *among]) if pairs else NOT_RUN
+
+
+def _difference(pairs: Sequence, metric: str, among: Sequence[Record]) -> Estimate:
+    """The mean difference of pairs; its error between seeds, or over images, or unknown."""
     seeds = len(pairs)
     differences = [x.metrics[metric]["value"] - y.metrics[metric]["value"] for x, y in pairs]
     value = float(np.mean(differences))
-    spread, dof = seed_spread([*a, *b, *among], metric, paired=True)
+    of_one_seed = all(x.experiment.seed == y.experiment.seed for x, y in pairs)
+    spread, dof = seed_spread(among, metric, paired=of_one_seed)
     if dof:
         return Estimate(value, spread * (2 / seeds) ** 0.5, dof, seeds, ErrorOf.SEEDS)
     if not all(_of_the_same_images(x, y, metric) for x, y in pairs):
@@ -289,20 +294,15 @@ def paired_difference(
 def apart(
     pairs: Sequence[tuple[Record, Record]], metric: str, among: Sequence[Record] = ()
 ) -> Estimate:
-    """The ``paired_difference`` of records that are paired already, whatever their seeds.
+    """Mean of ``metric`` in the first minus the second of each pair, as ``paired_difference``.
 
-    Where single images were not kept, the error is that of independent images, an upper bound. Of
-    ``among``, the records that have the metric count.
+    Where single images were not kept, the error is that of independent images, an upper bound.
     """
-    a = [x for x, _ in pairs]
-    b = []
-    for x, y in pairs:
-        with_its_seed = replace(y.experiment, seed=x.experiment.seed)
-        b.append(y.measured_as(y.images, experiment=with_its_seed))
-    found = paired_difference(a, b, metric, [r for r in among if metric in r.metrics])
+    among = [r for r in among if metric in r.metrics]
+    found = _difference(pairs, metric, [*chain.from_iterable(pairs), *among])
     if found.se is None:
-        bound = estimate_of(a[0].metrics[metric]) - estimate_of(b[0].metrics[metric])
-        found = replace(bound, value=found.value, seeds=found.seeds)
+        first, second = (estimate_of(r.metrics[metric]) for r in pairs[0])
+        found = replace(first - second, value=found.value, seeds=found.seeds)
     return found.shown_with(digits_of(metric))
 
 
@@ -325,7 +325,7 @@ def _of_the_same_images(a: Record, b: Record, metric: str) -> bool:
     """True if both kept ``metric`` of single images, of the same binarisation."""
     if images_of(a, metric) is None or images_of(b, metric) is None:
         return False
-    return np.array_equal(a.reconstructions[0], b.reconstructions[0])
+    return np.array_equal(*((r.reconstructions or (None,))[0] for r in (a, b)))
 
 
 def images_of(record: Record, metric: str) -> np.ndarray | None:

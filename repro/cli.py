@@ -244,12 +244,12 @@ def _print_apart(heading: tuple, pairs: list, among=()) -> int:
     Log p-hat is left out if it is by unequal numbers of samples.
     """
     both = [record for pair in pairs for record in pair]
-    names = [name for name in both[0].metrics if all(name in r.metrics for r in both)]
+    shared = set.intersection(*({*r.metrics} for r in both))
     if len({r.provenance.log_px_samples for r in both}) > 1:
-        names = [name for name in names if name not in ("log_px", "minus_kl")]
+        shared -= {"log_px", "minus_kl"}
     print(f"{'':23}", *(f"{word:>17}" for word in heading))
     differ = []
-    for name in names:
+    for name in filter(shared.__contains__, both[0].metrics):
         difference = apart(pairs, name, among)
         sides = [over_seeds(side, name, (), digits_of(name)) for side in zip(*pairs, strict=True)]
         shown = [replace(cell, seeds=1) for cell in (*sides, difference)]

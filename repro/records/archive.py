@@ -33,7 +33,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from repro import ReproError, as_path, first_line, in_short, own
+from repro import ReproError, as_path, first_line, in_short, own, plural
 from repro.bounds import METHODS
 from repro.catalogue import OMNIGLOT, picture_shape
 from repro.records.schema import (
@@ -644,6 +644,8 @@ def pairs_in(a: str | Path, b: str | Path) -> list[tuple[Record, Record]]:
         of_x, of_y = ((r.provenance.data["sha256"], r.experiment.binarise) for r in (x, y))
         if of_x != of_y:
             raise ReproError(f"{x.path} and {y.path} are not scored on the same images")
+    if alone := len(first) + len(second) - 2 * len(pairs):
+        print(f"left out: {plural(alone, 'run')} in one of the two only", flush=True)
     return pairs
 
 

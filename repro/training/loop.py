@@ -133,8 +133,7 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     begun = time.monotonic()
     _check_together(experiments, milestones)
     path = None if state_file is None else Path(state_file)
-    count = len(experiments)
-    sizes = [1] * count if alone(experiments, device) else [count]
+    sizes = [1] * len(experiments) if alone(experiments, device) else [len(experiments)]
     kept = kept or states.unfinished(path, experiments[0].epochs)
     if kept:
         kept.check_is_of(experiments, device)
@@ -144,8 +143,8 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
         kept.load_into(fitted)
     if not fitted.finished:
         fitted.goes_on(commit, engine, device_name(device))
-    watch = (stop, progress, on_epoch)
-    _Loop(fitted, dataset, path, *watch, milestones, begun - fitted.seconds).go_on()
+    how = (stop, progress, on_epoch, milestones, begun - fitted.seconds)
+    _Loop(fitted, dataset, path, *how).go_on()
     return fitted
 
 

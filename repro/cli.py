@@ -12,6 +12,7 @@ from repro import ReproError, __version__, as_path, one_of, open_streams, plural
 from repro.catalogue import DATASETS, OMNIGLOT
 from repro.ops import sweep
 from repro.records import Archive
+from repro.records.archive import pairs_in, records_below
 from repro.records.estimates import agrees, apart, digits_of, estimate_of, over_seeds
 from repro.training import costs
 from repro.words import exhibits, experiments
@@ -192,7 +193,7 @@ def show_command(folders: tuple[Path, ...]) -> None:
     RECORD is the folder of one run, or a folder with several.
     """
     for folder in folders:
-        for record in records.records_below(folder).values():
+        for record in records_below(folder).values():
             made = record.provenance
             took = training.progress.duration(sum(made.seconds.values()))
             _print_scores(record)
@@ -207,10 +208,11 @@ def compare_command(a: Path, b: Path) -> int:
     """Print how far the records A and B are apart, A minus B, and whether they agree.
 
     Of two folders, runs with the same path below both are compared. Runs that were trained for
-    unequal numbers of epochs are compared by their bound after the last epoch that all have. The
-    exit status is 1 if a difference is beyond three standard errors.
+    unequal numbers of epochs are compared by their bound after the last epoch that all have. If too
+    few other seeds lie beside them to say what another training changes, the error is of the test
+    images alone. The exit status is 1 if a difference is beyond three standard errors.
     """
-    pairs = records.pairs_in(a, b)
+    pairs = pairs_in(a, b)
     every = [record for pair in pairs for record in pair]
     for r in pairs[0]:
         beside = Archive(r.path.parents[2]).records(r.experiment.profile)
@@ -314,10 +316,9 @@ def evaluate_command(path: Path, samples: int | None, model, dataset, data, devi
         record = replace(record, experiment=experiments.with_images(record.experiment, dataset))
     now = training.run.evaluate_again(record, samples, data, device)
     for title, r in (("now", now), ("recorded", record)):
-        made = r.provenance
-        device = made.evaluated_on or made.device
-        how = f"binarise {r.experiment.binarise}, seed {r.experiment.seed}"
-        print(f"{title + ':':9} K = {made.log_px_samples}, {device}, {how}, {made.data['variant']}")
+        e, made = r.experiment, r.provenance
+        where = f"{made.evaluated_on or made.device}, {made.data['variant']}"
+        print(f"{title}: K = {made.log_px_samples}, binarise {e.binarise}, seed {e.seed}, {where}")
     if now.provenance.data["sha256"] != record.provenance.data["sha256"]:
         print("these are other images than the recorded ones")
         _print_scores(now)

@@ -111,7 +111,7 @@ def test_scores_that_are_not_those_recorded_have_exit_status_1(here, monkeypatch
     assert "these are other images than the recorded ones" in said
     assert "agree" not in said
     assert main([*command, "--dataset", str(here / "small.npz")]) == 2
-    line = "have 100 pixels, and the model takes 784\n"
+    line = "have not the model's 784 pixels\n"
     assert capsys.readouterr().err.endswith(line)
     weights = record.weights()
     weights["decoder.logits.bias"] += 0.1

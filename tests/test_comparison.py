@@ -8,6 +8,7 @@ import pytest
 from repro import ReproError, records
 from repro.cli import main
 from repro.records import Archive
+from repro.records.archive import pairs_in
 from repro.records.estimates import ErrorOf, agrees, apart
 from repro.training import run as lab_run
 from repro.words.experiments import plan
@@ -82,7 +83,7 @@ def test_folders_are_compared_by_pairs_and_by_run(tmp_path, capsys):
         planted(tmp_path / name, values)
         planted(tmp_path / name, first, "vae")
     for name in ("b", "c"):
-        of_iwae = records.pairs_in(tmp_path / "a", tmp_path / name)[:5]
+        of_iwae = pairs_in(tmp_path / "a", tmp_path / name)[:5]
         assert apart(of_iwae, "iwae_64").se == pytest.approx(np.std(other, ddof=1) / 5**0.5)
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     said = capsys.readouterr().out
@@ -113,7 +114,7 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, other, line):
     (a,) = planted(tmp_path / "a", [-90.0])
     b = planted(tmp_path / "b", [-90.0], **other)[0] if other else tmp_path / "a"
     with pytest.raises(ReproError, match=line):
-        records.pairs_in(a, b)
+        pairs_in(a, b)
 
 
 def test_a_metric_by_other_numbers_of_samples_is_not_compared(tmp_path, capsys, monkeypatch):
@@ -126,8 +127,8 @@ def test_a_metric_by_other_numbers_of_samples_is_not_compared(tmp_path, capsys, 
     monkeypatch.setattr(lab_run, "evaluate_again", evaluated)
     assert main(["evaluate", str(a)]) == 0
     said = capsys.readouterr().out
-    how = "a machine, binarise fresh, seed 0, digits"
-    assert said.startswith(f"now:      K = 7, {how}\nrecorded: K = 1000, {how}\n")
+    how = "binarise fresh, seed 0, a machine, digits"
+    assert said.startswith(f"now: K = 7, {how}\nrecorded: K = 1000, {how}\n")
     assert "iwae_64" in said
     assert "log_px" not in said
     assert "minus_kl" not in said

@@ -9,9 +9,7 @@ from repro.records.archive import (
     curves_of,
     frame_of,
     omniglot_of,
-    pairs_in,
     read,
-    records_below,
     records_of_any_seed,
     results_folder,
     root,
@@ -19,5 +17,5 @@ from repro.records.archive import (
 
 __all__ = [
     "CURVE", "METRICS", "Archive", "Record", "Selection", "curves_of", "frame_of", "omniglot_of",
-    "pairs_in", "read", "records_below", "records_of_any_seed", "results_folder", "root",
+    "read", "records_of_any_seed", "results_folder", "root",
 ]  # fmt: skip

@@ -112,8 +112,8 @@ def train(  # noqa: PLR0913  (each is a user's choice)
     error; with it, a simpler and slower one trains. With ``keep_state`` the checkpoint of a
     finished training stays beside its records, and the same runs go on from there when they are
     trained for more epochs: they end as if they had been trained for so many at once. ``on_epoch``
-    is called with a dictionary for each run and epoch: ``run``, the record's folder, and the
-    numbers in this line of its curve. They are in a file beside the state, too. ::
+    gets a dictionary for each run and epoch: ``run``, the record's folder, and the numbers in its
+    line of the curve, which is in a file beside the state, too. ::
 
         train(plan("iwae,piwae", profile="smoke"), results="results", on_epoch=print)
     """
@@ -428,8 +428,7 @@ def evaluate_again(
     model = model_of(e, record.weights()).to(device)
     images = images_for(e, data)
     if isinstance(model, Autoencoder) and model.shape.pixels != images.pixels:
-        its = f"the model takes {model.shape.pixels}"
-        raise ReproError(f"images of {e.dataset} have {images.pixels} pixels, and {its}")
+        raise ReproError(f"images of {e.dataset} have not the model's {model.shape.pixels} pixels")
     K = samples or record.provenance.log_px_samples
     (found,) = assess(model, images, None, [e.seed], K, e.method)
     where = {"data": images.provenance, "evaluated_on": device_name(device), "log_px_samples": K}

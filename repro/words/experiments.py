@@ -665,12 +665,11 @@ def _check_images(words: Mapping[str, str]) -> None:
 
 def with_images(e: Experiment, dataset: str) -> Experiment:
     """Run ``e`` with other images, which its model can score: a dataset's name, or FILE.npz."""
-    other = replace(e, dataset=WORDS["dataset"].read("dataset", dataset))
-    if other == e:
-        return e
-    other = replace(other, held_out=None)
-    _check_images(asdict(other))
-    return other
+    name = WORDS["dataset"].read("dataset", dataset)
+    if name != e.dataset:
+        e = replace(e, dataset=name, held_out=None)
+        _check_images(asdict(e))
+    return e
 
 
 def check_own_files(e: Experiment, **files: str | None) -> None:

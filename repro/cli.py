@@ -165,11 +165,6 @@ def status_command(profile: str, archive: Archive, every: bool) -> None:
     names = experiments.profiles_of(profile)
     there = [record for name in (*names, "published") for record in archive.records(name)]
     print(f"{' and '.join(names)} profile, {archive.folder}")
-    for record in there if every else ():
-        e = record.experiment
-        date = record.provenance.date[:10]
-        commit = (record.provenance.commit or "unknown")[:10]
-        print(f"there    {e.folder}  ({e.epochs} epochs, {date}, commit {commit})")
     missing = [e for e in exhibits.released_runs() if not archive.holds(e)]
     print(f"{'the report':10}  {plural(len(missing), 'released model')} to measure")
     for name in exhibits.IN_SMOKE if names == ["smoke"] else exhibits.EXHIBITS:
@@ -179,6 +174,10 @@ def status_command(profile: str, archive: Archive, every: bool) -> None:
         epochs = " and ".join(dict.fromkeys(str(r.experiment.epochs) for r in used)) or "no"
         print(f"{name:10}  {plural(len(used), 'run')}, {epochs} epochs; {len(lacking)} missing")
         missing += lacking
+    for record in there if every else ():
+        e, made = record.experiment, record.provenance
+        code = made.codes[0][:10]
+        print(f"there    {e.folder}  ({e.epochs} epochs, {made.date[:10]}, commit {code})")
     for e in dict.fromkeys(missing) if every else ():
         print(f"missing  {e.folder}")
     for command in experiments.commands(missing):
@@ -230,8 +229,7 @@ def compare_command(a: Path, b: Path) -> int:
 
 def _of_one_length(pairs: list, every: list) -> tuple[list, list]:
     """Pairs, and all records beside them, after the last epoch that the pairs have in common."""
-    both = [record for pair in pairs for record in pair]
-    lengths = {len(record.curve) for record in both}  # 0 if it was not trained here
+    lengths = {len(r.curve) for pair in pairs for r in pair}  # 0 if it was not trained here
     if len(lengths) == 1 or 0 in lengths:
         return pairs, every
     epoch = max(filter(experiments.is_evaluated, range(1, min(lengths) + 1)))

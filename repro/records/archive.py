@@ -641,8 +641,7 @@ def pairs_in(a: str | Path, b: str | Path) -> list[tuple[Record, Record]]:
             f"no run is in both {a} and {b}; name two records, or folders with runs of one name"
         )
     for x, y in pairs:
-        of_x, of_y = ((r.provenance.data["sha256"], r.experiment.binarise) for r in (x, y))
-        if of_x != of_y:
+        if len({(r.provenance.data["sha256"], r.experiment.binarise) for r in (x, y)}) == 2:
             raise ReproError(f"{x.path} and {y.path} are not scored on the same images")
     if alone := len(first) + len(second) - 2 * len(pairs):
         print(f"left out: {plural(alone, 'run')} in one of the two only", flush=True)

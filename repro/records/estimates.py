@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from enum import Enum
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -299,7 +298,7 @@ def apart(
     Where single images were not kept, the error is that of independent images, an upper bound.
     """
     among = [r for r in among if metric in r.metrics]
-    found = _difference(pairs, metric, [*chain.from_iterable(pairs), *among])
+    found = _difference(pairs, metric, [*sum(pairs, ()), *among])
     if found.se is None:
         first, second = (estimate_of(r.metrics[metric]) for r in pairs[0])
         found = replace(first - second, value=found.value, seeds=found.seeds)
@@ -336,10 +335,7 @@ def images_of(record: Record, metric: str) -> np.ndarray | None:
 
 
 def seed_spread(shown: Sequence[Record], metric: str, paired: bool = False) -> tuple[float, int]:
-    """Standard deviation of ``metric`` between seeds, pooled over experiments, and its dof.
-
-    The same experiment in two archives has two means.
-    """
+    """Standard deviation of ``metric`` between seeds, pooled over archives' runs, and its dof."""
     runs = list({r.path or r.experiment: r for r in shown}.values())
     labels = [f"{r.path and r.path.parents[2]} {replace(r.experiment, seed=0)}" for r in runs]
     seeds = [r.experiment.seed for r in runs] if paired else None

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 READY := .venv/.ready
-PICTURES := corrected bound preregistered
+PICTURES := corrected bound preregistered headline
 # If another make report is at work in this folder, say so and stop.
 ONE_AT_A_TIME = $(if $(shell command -v flock),exec 9>_build/.lock; flock -n 9 || { echo "make report is at work in this folder already; wait for it"; exit 2; };)
 
@@ -40,7 +40,7 @@ status: $(READY)  ## which records are there, which are missing, and the command
 	python -m repro status
 
 clean:  ## remove what was made here; committed records stay
-	rm -rf _build book/notebooks results/smoke .snakemake .pytest_cache .ruff_cache
+	rm -rf _build book/api book/notebooks results/smoke .snakemake .pytest_cache .ruff_cache
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' || { echo "Python 3.11.5 or newer is needed; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
@@ -48,5 +48,5 @@ $(READY): requirements.txt pyproject.toml
 	@set -o pipefail; begun=$$SECONDS; $(PYTHON) -m venv .venv && \
 	pip install --disable-pip-version-check --progress-bar off -r requirements.txt | awk \
 	  '/^Collecting/ && ++n % 20 == 0 { print n " packages found" } /^Installing/ { print "installing them" } { fflush() }' && \
-	pip install -q --disable-pip-version-check --no-deps -e . && \
+	pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . && \
 	touch $@ && echo "set-up took $$((SECONDS - begun)) s"

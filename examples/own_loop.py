@@ -31,13 +31,18 @@ class Picture(nn.Sequential):
         return Normal(super().forward(z).flatten(1), 0.3)
 
 
-def convolutional():
+def convolutional(latent: int = 5):
     """A new model, with initial weights from PyTorch's own generator."""
-    encoder = Code(nn.Conv2d(1, 8, 4, 4), nn.ELU(), nn.Flatten(), nn.Linear(392, 2 * 5))
+    encoder = Code(nn.Conv2d(1, 8, 4, 4), nn.ELU(), nn.Flatten(), nn.Linear(392, 2 * latent))
     decoder = Picture(
-        nn.Linear(5, 392), nn.ELU(), nn.Unflatten(1, (8, 7, 7)), nn.ConvTranspose2d(8, 1, 4, 4)
+        nn.Linear(latent, 392), nn.ELU(), nn.Unflatten(1, (8, 7, 7)), nn.ConvTranspose2d(8, 1, 4, 4)
     )
     return repro.from_distributions(encoder, decoder)
+
+
+def twenty():
+    """The same with 20 latent units."""
+    return convolutional(20)
 
 
 def main(steps: int = 200) -> float:

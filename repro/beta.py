@@ -26,8 +26,9 @@ def descents(log_w: Tensor) -> tuple[Tensor, Tensor]:
 def best_beta(products: Tensor, last: Tensor) -> Tensor:
     """The beta in [0, 1] that maximises the expected rise of IWAE's bound, [run].
 
-    J(beta) = <E g_I, E g_beta> / sqrt(E |g_beta|^2) with g_beta = beta g_V + (1 - beta) g_I.
-    ``products`` [5, run] are <E g_I, E g_V>, |E g_I|^2, E |g_V|^2, E <g_V, g_I> and E |g_I|^2.
+    ``J(beta) = <E g_I, E g_beta> / sqrt(E |g_beta|^2)``, g_beta = beta g_V + (1 - beta) g_I. The
+    five of ``products`` [5, run] are ``<E g_I, E g_V>``, ``|E g_I|^2``, ``E |g_V|^2``,
+    ``E <g_V, g_I>`` and ``E |g_I|^2``.
     Where no beta lets the bound rise, or both gradients are one, the ``last`` beta stays.
     """
     along_v, along_i, vv, vi, ii = products

@@ -1,6 +1,7 @@
 """Checks of a user's own bound before training begins, each fault reported in one line."""
 
 import re
+from itertools import product
 
 import numpy
 import torch
@@ -36,6 +37,8 @@ def check_kind(name: str, objective: object) -> None:
         raise ReproError(
             f"{entry} is not an Objective; write {entry} = both(...) in repro/bounds.py"
         )
+    if not all(map(_is_function, objective.bounds)):
+        raise ReproError(f"{entry} has a bound that cannot be called or hashed; make it a function")
     for letter, number in (("M", objective.M), ("K", objective.K)):
         if number is not None and not (type(number) is int and number > 0 and T % number == 0):
             raise ReproError(
@@ -46,23 +49,33 @@ def check_kind(name: str, objective: object) -> None:
         raise ReproError(f"{entry} is to find beta, but no bound of it has a parameter called beta")
 
 
+def _is_function(bound: object) -> bool:
+    try:
+        hash(bound)  # which may fail in a field of a frozen dataclass
+    except TypeError:
+        return False
+    return callable(bound)
+
+
 def check(name: str, objective: Objective, M: int | None = None, K: int | None = None) -> list[str]:
     """Check ``objective`` as training will use it: in float32, on two runs, with its gradient.
 
-    It is tried with M groups of K samples, or with some of its own choice. Returns remarks. Raises
-    ReproError, one line, if it is not a pair of differentiable bounds [..., M, K, batch] ->
-    [..., batch] that keep runs and images apart.
+    It is tried with the M and K asked for, and with an M that is neither K nor the number of
+    images. Returns remarks. Raises ReproError, one line, if it is not a pair of
+    differentiable bounds [..., M, K, batch] -> [..., batch] that keep runs and images apart.
     """
     check_kind(name, objective)
-    if M is None or M * K > MOST_TRIED:
-        M = objective.M or T // (objective.K or TRIAL_K)
-        K = T // M
+    unequal = objective.M or T // (objective.K or TRIAL_K)
+    layouts = [(unequal, T // unequal)]
+    if M is not None and M * K <= MOST_TRIED:
+        layouts.insert(0, (M, K))
     remarks = []
     for network, bound in zip(("generative", "inference"), objective.bounds, strict=False):
         called = f"the {network} network's bound of '{name}'"
         with time_limit(called, SECONDS):
-            remarks += _Trial(called, bound, M, K).check()
-    return remarks
+            for layout in dict.fromkeys(layouts):
+                remarks += _Trial(called, bound, *layout).check()
+    return list(dict.fromkeys(remarks))
 
 
 class _Trial:
@@ -107,6 +120,10 @@ class _Trial:
             raise self._fails(f"gives {type(value).__name__}; it must map {self.wanted}")
         if value.shape != (2, TRIAL_BATCH):
             raise self._fails(f"gives {[*value.shape]}; it must map {self.wanted}")
+        if (value.layout, value.device) != (self.log_w.layout, self.log_w.device):
+            raise self._fails(
+                f"gives a {value.layout} tensor on {value.device}; compute from log_w"
+            )
         if value.dtype != self.log_w.dtype:
             raise self._fails(f"gives {value.dtype} for float32; compute in log_w's own type")
         if not value.requires_grad:
@@ -133,18 +150,22 @@ class _Trial:
         again, _ = self.at(self.log_w)
         if not torch.equal(usual, again):
             raise self._fails("gives another value each time; a bound draws no random numbers")
-        remedy = "reduce the dimensions -3 and -2 (M and K), no others"
-        other_run = self.log_w.clone()
-        other_run[1] += 1
-        value, _ = self.at(other_run)
-        if not torch.allclose(value[0], usual[0]):
-            raise self._fails(f"mixes runs that are trained together; {remedy}")
-        other_image = self.log_w.clone()
-        other_image[..., 0] += 1
-        value, _ = self.at(other_image)
-        if not torch.allclose(value[:, 1:], usual[:, 1:]):
-            raise self._fails(f"mixes images; {remedy}")
+        for run, image in product(range(2), range(TRIAL_BATCH)):
+            self._check_alone(run, image, usual)
         return self._check_far(usual)
+
+    def _check_alone(self, run: int, image: int, usual: Tensor) -> None:
+        """Raise if other runs' or images' values depend on the log-weights of one image."""
+        remedy = "reduce the dimensions -3 and -2 (M and K), no others"
+        other = self.log_w.clone()
+        other[run, ..., image] *= 2
+        value, _ = self.at(other)
+        same = torch.isclose(value, usual)
+        if not same[1 - run].all():
+            raise self._fails(f"mixes runs that are trained together; {remedy}")
+        same[run, image] = True
+        if not same.all():
+            raise self._fails(f"mixes images; {remedy}")
 
     def _check_far(self, usual: Tensor) -> list[str]:
         """Raise if the bound has no gradient where log-weights of images are; else remarks."""

@@ -417,10 +417,11 @@ def _is_there(path: Path) -> bool:
 
 
 @repro_command.command("likelihood")
+@click.option("--model", help="FILE.py:MODEL; only records of this model of your own.")
 @data_option
 @results_option
 @device_option
-def likelihood_command(data, archive: Archive, device: str) -> None:
+def likelihood_command(model: str | None, data, archive: Archive, device: str) -> None:
     """Measure log p(x) of every model whose weights are kept, by annealed importance sampling.
 
     It takes some minutes for each on one core. A model that was measured is not measured again.
@@ -428,6 +429,12 @@ def likelihood_command(data, archive: Archive, device: str) -> None:
     from repro.studies import likelihood_runs, yardstick
 
     models = yardstick.measurable(archive)
+    if model is not None:
+        name = experiments.WORDS["model"].read("model", model)
+        of_profiles = (
+            yardstick.with_weights(archive, p, [name]) for p in experiments.TRAINED_PROFILES
+        )
+        models = [record for records in of_profiles for record in records]
     todo = [r for r in models if not archive.arrays_path(yardstick.name_of(r)).exists()]
     print(f"{len(todo)} of {len(models)} models to measure", flush=True)
     for number, record in enumerate(todo, 1):

@@ -170,8 +170,8 @@ class OneRun(nn.Module):
         if hasattr(self.model, "means"):
             with users_code(f"{self.called}.means"), _evaluating(self.model):
                 found = self.model.means(x[0])
-        shape = getattr(found, "shape", None)
-        if found is not None and (shape is None or len(shape) != 2 or len(found) != x.shape[1]):
+        is_one = isinstance(found, Tensor) and found.dim() == 2 and len(found) == x.shape[1]
+        if not is_one and found is not None:
             raise ReproError(
                 f"{self.called}.means gives {_in_words(found)}; give a tensor [batch, latent]"
             )
@@ -183,7 +183,8 @@ class OneRun(nn.Module):
         if hasattr(self.model, "reconstruct"):
             with self._scored(noise):
                 found = self.model.reconstruct(x[0])
-        if found is not None and getattr(found, "shape", None) != x.shape[1:]:
+        is_one = isinstance(found, Tensor) and found.shape == x.shape[1:]
+        if not is_one and found is not None:
             raise ReproError(
                 f"{self.called}.reconstruct gives {_in_words(found)} of {[*x.shape[1:]]}; they "
                 "must have one shape"

@@ -17,7 +17,7 @@ import numpy as np
 
 from repro import ReproError, first_line, one_of, own_code
 from repro.bounds import METHODS, Objective, both
-from repro.own_code import users_code
+from repro.own_code import time_limit, users_code
 
 HASHED = re.compile(r"([a-z0-9]+(?:-[a-z0-9]+)*)-[0-9a-f]{16}")
 LEAST = {"train": 20, "test": 64}  # images: a batch, and those of figures
@@ -95,8 +95,6 @@ def method_in(word: str) -> str:
     there is none; ``bound_trial.check`` tries it afterwards.
     """
     thing, name = _named_in(word, "bound")
-    if getattr(thing, "__hash__", None) is None:
-        raise ReproError(f"{without_hash(name)} cannot be hashed; write it as a function")
     METHODS[name] = thing if isinstance(thing, Objective) else both(thing)
     return name
 
@@ -119,11 +117,11 @@ def made(name: str):
     if name not in _models:
         raise ReproError(f"{name} is somebody's own model; name its file, --model FILE.py:NAME")
     called = without_hash(name)
-    with users_code(f"the model {called}"):
+    with users_code(f"the model {called}"), time_limit(f"the model {called}"):
         model = _models[name]()
     if model in _made:
         raise ReproError(f"{called} gives the same model twice; make a new one at each call")
-    if hasattr(model, "parameters"):
+    if hasattr(model, "parameters") and not isinstance(model, type):
         _made.add(model)
         lazy = [n for n, p in model.named_parameters() if hasattr(p, "materialize")]
         if lazy:
@@ -138,10 +136,9 @@ def _named_in(word: str, kind: str) -> tuple[Callable, str]:
     """
     file, _, wanted = word.rpartition(":")
     path = _existing(file, f"a {kind}")
-    with users_code(str(path)):
-        files = own_code.local_files(path)
+    with users_code(str(path)), time_limit(str(path)):
+        module, files = own_code.executed(path)
         source = own_code.source_of(files)
-        module = own_code.executed(path, files)
     thing = getattr(module, wanted, None)
     if not callable(thing) or wanted.startswith("_"):
         found = vars(module).items()

@@ -2,8 +2,10 @@
 
 import ast
 import contextlib
+import os
 import signal
 import sys
+import sysconfig
 import threading
 import tokenize
 import traceback
@@ -11,10 +13,14 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
-from repro import ReproError, in_short
+from repro import ReproError, bounds, in_short
 from repro.bounds import METHODS
 
-_files: set[str] = set()  # that were executed, and those beside them
+INSTALLED = {os.path.join(os.path.dirname(bounds.__file__), "")}  # folders, each with its slash
+INSTALLED |= {f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("stdlib", "purelib", "platlib")}
+PATIENCE = 300  # seconds that a file or a trial of a model may take
+_files: set[str] = set()  # that were executed, and those that they import
+_folders: set[str] = set()  # in which they lie
 
 
 @contextlib.contextmanager
@@ -31,8 +37,9 @@ def users_code(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def time_limit(what: str, seconds: int) -> Iterator[None]:
+def time_limit(what: str, seconds: int | None = None) -> Iterator[None]:
     """Raise ReproError within the context after so many seconds, where signals can be had."""
+    seconds = seconds or PATIENCE
 
     def too_late(*signal_and_frame) -> None:
         raise ReproError(f"{what} has not returned after {seconds} s")
@@ -50,14 +57,28 @@ def time_limit(what: str, seconds: int) -> Iterator[None]:
 
 
 def local_files(path: Path) -> list[Path]:
-    """The file, and the modules in its folder that it imports, itself or through one another."""
+    """The file, and the modules in its folder that it imports, itself or through one another.
+
+    Python looks among what is imported already first, so a folder beside that is called like one
+    of those, as ``torch`` or this package, is not meant.
+    """
     found = [path]
     for file in found:  # which grows
         for name in _imported_by(file):
             module, package = path.parent / f"{name}.py", path.parent / name
             beside = sorted(package.rglob("*.py")) if package.is_dir() else [module]
+            if name in sys.modules and not _is_own(sys.modules[name]):
+                continue
             found += [other for other in beside if other.is_file() and other not in found]
     return found
+
+
+def _is_own(module: types.ModuleType) -> bool:
+    """True if a module lies in a folder of a user's files, and not where packages are installed."""
+    facts = getattr(module, "__dict__", {})  # some modules make any attribute up
+    places = [facts.get("__file__"), *facts.get("__path__", ())]
+    place = str(next(filter(None, places), ""))
+    return place.startswith((*_folders,)) and not place.startswith((*INSTALLED,))
 
 
 def _imported_by(file: Path) -> set[str]:
@@ -76,32 +97,34 @@ def source_of(files: list[Path]) -> str:
     texts = []
     for file in files:
         with tokenize.open(file) as opened:
-            title = f"\n# {file.relative_to(files[0].parent)}\n" if texts else ""
+            title = f"\n# {os.path.relpath(file, files[0].parent)}\n" if texts else ""
             texts.append(title + opened.read())
     return "".join(texts)
 
 
-def executed(path: Path, files: list[Path]) -> types.ModuleType:
-    """Execute a file as Python imports a module; the ``files`` beside it can be imported.
+def executed(path: Path) -> tuple[types.ModuleType, list[Path]]:
+    """Execute a file as Python imports a module; the modules beside it can be imported.
 
-    Raises ReproError if it changes what all code shares: the project's methods, or the default type
-    or device of tensors.
+    Returns it, and the files of the user's own that it is made of. Raises ReproError if it changes
+    what all code shares: the project's methods, or the default type or device of tensors.
     """
+    _folders.add(f"{path.parent}{os.sep}")
+    files = local_files(path)
     _files.update(map(str, files))
+    for name, known in [*sys.modules.items()]:  # another folder may hold one of the same name
+        if _is_own(known) and getattr(known, "__file__", None) in {*_files, None}:
+            del sys.modules[name]
     module = types.ModuleType(f"own_{path.stem}")
     module.__file__ = str(path)
-    for name in {file.relative_to(path.parent).parts[0] for file in files[1:]}:
-        _forget(name.removesuffix(".py"))
     sys.modules[module.__name__] = module
+    before = {*sys.modules}
     with _importable(path.parent), _shared_state_kept(path):
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-    return module
-
-
-def _forget(name: str) -> None:
-    """Have a module imported anew: another file's folder may hold one of the same name."""
-    for known in [n for n in sys.modules if n == name or n.startswith(f"{name}.")]:
-        del sys.modules[known]
+    imported = [m for name, m in sys.modules.items() if name not in before and _is_own(m)]
+    places = [str(getattr(m, "__file__", "")) for m in imported]
+    files += sorted({Path(place) for place in places if place.endswith(".py")} - {*files})
+    _files.update(map(str, files))
+    return module, files
 
 
 @contextlib.contextmanager
@@ -109,10 +132,12 @@ def _importable(folder: Path) -> Iterator[None]:
     """Have the modules of a folder found first within the context, and last after it."""
     writes_no_cache = sys.dont_write_bytecode
     sys.dont_write_bytecode = True  # a cache goes by seconds, and may be older than the file
+    before = {*sys.path}
     sys.path.insert(0, str(folder))
     try:
         yield
     finally:
+        _folders.update(f"{added}{os.sep}" for added in {*sys.path} - before)
         sys.path.remove(str(folder))
         sys.path.append(str(folder))
         sys.dont_write_bytecode = writes_no_cache
@@ -122,21 +147,25 @@ def _importable(folder: Path) -> Iterator[None]:
 def _shared_state_kept(path: Path) -> Iterator[None]:
     import torch
 
-    methods = METHODS.copy()
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    methods, parts = METHODS.copy(), vars(bounds).copy()
+    dtype, device, folder = torch.get_default_dtype(), torch.get_default_device(), os.getcwd()
     try:
         yield
-        if methods != METHODS:
+        if (methods, parts) != (METHODS, vars(bounds)):
             raise ReproError(
-                f"{path.name} changes METHODS, the project's methods; leave them as they are, and "
-                f"name what is yours: {path.name}:NAME"
+                f"{path.name} changes METHODS or another part of repro.bounds; leave them as they "
+                f"are, and name what is yours: {path.name}:NAME"
             )
-        if (torch.get_default_dtype(), torch.get_default_device()) != (dtype, device):
+        now = torch.get_default_dtype(), torch.get_default_device(), os.getcwd()
+        if now != (dtype, device, folder):
             raise ReproError(
-                f"{path.name} changes the default type or device of tensors; leave them as they are"
+                f"{path.name} changes the default type or device of tensors, or the folder to work "
+                "in; leave them as they are"
             )
     finally:
+        vars(bounds).update(parts)
         METHODS.clear()
         METHODS.update(methods)
         torch.set_default_dtype(dtype)
         torch.set_default_device(None if device.type == "cpu" else device)
+        os.chdir(folder)

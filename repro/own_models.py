@@ -167,11 +167,13 @@ def _listed(name: str, given: object) -> list[Tensor]:
 
 
 def checked_log_weights(log_w: Tensor, T: int, x: Tensor) -> Tensor:
-    """Return ``log_w``; ReproError if it is not finite or not [T, batch]."""
+    """Return ``log_w``; ReproError if it is not real, finite and [T, batch]."""
     if log_w.shape != (T, len(x)):
         raise ReproError(
             f"log_weights gives {[*log_w.shape]}; it must be [T, batch], {[T, len(x)]}"
         )
+    if not log_w.is_floating_point():
+        raise ReproError(f"log_weights gives {log_w.dtype}; it must give real numbers")
     if not log_w.isfinite().all():
         raise ReproError("log_weights gives numbers that are not finite; look at them first")
     return log_w

@@ -52,7 +52,8 @@ def write_record(results, experiment, value=-90.0, se=0.1, also=None, weights=No
     kept = ("iwae_64", "log_px", "elbo", "ssim")
     images = {name: metrics[name]["value"] + np.arange(-1.0, 2.0) for name in kept}
     weights = weights or {"w": torch.ones(2)}
-    provenance = Provenance(**PROVENANCE)
+    data = PROVENANCE["data"] | {"name": experiment.dataset}
+    provenance = Provenance(**PROVENANCE | {"data": data})
     return Archive(results).write(experiment, curve, metrics, grids, images, weights, provenance)
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ from pybtex.database import parse_file
 
 from repro.jupyter import sphinx_ext
 from repro.records import Archive
-from repro.studies import captions, gradients
+from repro.studies import captions, claims, gradients
 from repro.studies.prose import Numbers
 from repro.words.exhibits import EXHIBITS
 from tests.helpers import ROOT
@@ -193,7 +194,7 @@ def test_prose_has_its_numbers_from_the_records(html):
     n = Numbers(str(ROOT / "results"))
     value = n.value("mnist-reference", "iwae", "iwae_64")
     difference = n.apart("omniglot-reference", "miwae", "iwae", "iwae_64")
-    for estimate, page in ((value, "mnist"), (difference, "index")):
+    for estimate, page in ((value, "mnist"), (difference, "findings")):
         unbroken = str(estimate).replace(" ", "\u00a0")  # no line ends in between
         assert unbroken in escapes.unescape((html / f"{page}.html").read_text())
 
@@ -352,6 +353,30 @@ def test_the_sliders_say_what_was_measured(html, server, tmp_path, estimator, po
     told = f"MIWAE(1,{2**power}): signal-to-noise ratio {theta:.3g} for θ and {of_phi} for φ"
     assert told in shown
     assert shown.count("<circle") == (3 if phi is None else 4)
+
+
+@pytest.mark.slow
+@in_browser
+def test_claims_have_a_button_for_each_outcome_with_its_count(html, server, tmp_path):
+    shown, said = shown_in_browser(f"{server}/claims.html", tmp_path)
+    assert said, "the console was not heard"
+    verdicts = claims.judged(Numbers(str(ROOT / "results"))).values()
+    outcomes = Counter(verdict.outcome for verdict in verdicts)
+    for outcome, count in outcomes.items():
+        assert f">{outcome.capitalize()} ({count})</button>" in shown
+    assert f">All ({outcomes.total()})</button>" in shown
+
+
+@pytest.mark.slow
+@in_browser
+def test_the_address_of_the_sliders_says_where_they_stand(server, tmp_path):
+    there = "M=0&K=0&offset=1&estimator=drep&held=false"
+    shown, said = shown_in_browser(f"{server}/explore.html#{there}", tmp_path)
+    assert said, "the console was not heard"
+    assert "MIWAE(1,1): signal-to-noise ratio" in shown
+    assert "weights in a group" not in shown, "of one weight one counts"
+    assert 'aria-valuetext="M = 1"' in shown
+    assert shown.count('<button type="button"') >= 5
 
 
 # The graph of work

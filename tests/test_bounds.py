@@ -371,3 +371,17 @@ def test_a_bound_with_a_kink_or_a_jump_or_something_hidden_is_not(bound):
         "the inference network's bound of 'mine' is not twice differentiable "
         "(is there a max, a clamp or a detach?), which drep and rws need; take rep"
     )
+
+
+def test_a_bound_is_tried_with_another_layout_than_the_one_asked_for_too(monkeypatch):
+    """At M = K = 8 nobody sees which of the two dimensions a bound takes for the other."""
+    offsets = torch.linspace(0, 1, 8)
+
+    def swapped(log_w):
+        return iwae(log_w + offsets[:, None, None])
+
+    monkeypatch.setitem(METHODS, "mine", both(swapped))
+    with pytest.raises(ReproError, match=r"here \[2, 16, 4, 20\] to \[2, 20\]"):
+        experiments.plan("mine", profile="smoke", M=8, K=8)
+    monkeypatch.setitem(METHODS, "mine", both(swapped, M=8))
+    assert experiments.plan("mine", profile="smoke", M=8, K=8)

@@ -252,6 +252,10 @@ def test_a_mistake_is_one_line_and_status_2(here, words, line):
         (["-y", "{precision: tf32, device: cpu}"], "precision 'tf32' is not available on this cpu"),
         (["-y", "{method: gna}"], "unknown method 'gna'; there are iwae"),
         (["-y", "foo"], "the parameters given as YAML cannot be read"),
+        (
+            ["-b", "%%%"],
+            "the parameters given as YAML cannot be read (Only base64 data is allowed)",
+        ),
         (["-p", "device", "tpu", "out.ipynb"], "device 'tpu' is not available here"),
         (["-p", "device", "None"], "device 'None' is not available here"),
         (["-p", "device", "1.5"], "device '1.5' is not available here"),

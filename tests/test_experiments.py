@@ -127,6 +127,8 @@ def test_lists_layouts_and_departures_show_in_the_name(words, expected):
         ({"method": "vr-iwae", "alpha": 1}, "alpha is 1; give vr-iwae a number from 0"),
         ({"learning_rate": 0}, "learning_rate is 0; give a number above 0, at most 1"),
         ({"learning_rate": "fast"}, "learning_rate is 'fast'; give a number"),
+        ({"learning_rate": 10**400}, "learning_rate is '1000.*'; give a number"),
+        ({"held_out": 1}, "held_out is '1'; give a whole number from 2 to"),
         ({"tag": "My Tag"}, "tag is 'My Tag'; give lower-case letters, digits and single hyphens"),
         ({"schedule": "cosine"}, "unknown schedule 'cosine'; there are burda, constant"),
         ({"hidden": 0}, "hidden is '0'; give a whole number from 1 to"),
@@ -248,7 +250,7 @@ VALUES = {  # of a user's words; many go together
     "schedule": SCHEDULES,
     "alpha": [-1, 0, 0.3],
     "optimizer": OPTIMIZERS,
-    "held_out": [1, 5],
+    "held_out": [2, 5],
     "tag": ["mine", "drep"],
 }
 

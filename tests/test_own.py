@@ -1,6 +1,7 @@
 """A bound and a dataset in files of one's own: trained, recorded, shown, or refused in one line."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -264,6 +265,41 @@ def test_the_modules_that_a_file_imports_are_part_of_it(here):
     assert "return 2 * iwae(log_w)" in source
 
 
+IMPORTS = {  # of a module in another way than by its name beside the file
+    "helper.py": "import importlib\nN = importlib.import_module('helper').N",
+    "lib/deep.py": "import sys\nsys.path.append(__file__[:-7] + 'lib')\nfrom deep import N",
+}
+
+
+@pytest.mark.parametrize("file", IMPORTS)
+def test_a_module_that_is_imported_in_another_way_is_part_of_it_too(here, file):
+    rest = "from repro.bounds import iwae\ndef f(log_w):\n    return N * iwae(log_w)\n"
+    (here / "mine.py").write_text(f"{IMPORTS[file]}\n{rest}")
+    (here / file).parent.mkdir(exist_ok=True)
+    names = []
+    for number in (1, 2, 2):
+        (here / file).write_text(f"N = {number}\n")
+        names.append(method_in("mine.py:f"))
+    assert names[0] != names[1] == names[2]
+    assert [float(METHODS[n].theta(torch.ones(3, 5, 7))[0]) for n in names] == [1, 2, 2]
+    assert "N = 2" in text_of(names[1])
+
+
+def test_what_is_imported_already_is_not_taken_from_beside_a_file(here):
+    """As from the project's own folder, where ``repro`` stands beside a user's file."""
+    for name in ("repro", "torch", "numpy"):
+        (here / name).mkdir()
+        (here / name / "__init__.py").write_text("1 / 0")
+    (here / "mine.py").write_text(
+        "import torch\nfrom repro.bounds import Objective, iwae\nf = Objective(iwae)\n"
+    )
+    known = ("repro", "repro.bounds", "torch", "numpy")
+    before = [sys.modules[name] for name in known]
+    (e,) = plan("mine.py:f", profile="smoke")
+    assert text_of(e.method) == (here / "mine.py").read_text()
+    assert all(a is b for a, b in zip(before, map(sys.modules.get, known), strict=True))
+
+
 def test_two_folders_may_have_helpers_of_one_name(here):
     values = []
     for number in (1, 2):
@@ -297,6 +333,8 @@ def test_files_are_imported_as_python_imports_modules(here):
     [
         ("from repro.bounds import METHODS\nMETHODS['iwae'] = METHODS['vae']", "changes METHODS"),
         ("from repro.bounds import METHODS\nMETHODS['mine'] = METHODS['vae']", "changes METHODS"),
+        ("from repro import bounds\nbounds.iwae = bounds.vae", "changes METHODS or another part"),
+        ("import os\nos.chdir('/')", "or the folder to work in; leave them as they are"),
         ("import torch\ntorch.set_default_dtype(torch.float64)", "changes the default type or"),
         ("import torch\ntorch.set_default_device('meta')", "changes the default type or device"),
         ("import sys\nsys.exit(7)", "fails (SystemExit: 7, mine.py line 2)"),
@@ -324,12 +362,17 @@ def test_a_bound_may_be_scripted_and_a_partial_one_with_wrong_arguments_is_one_l
         plan("mine.py:g", profile="smoke")
 
 
-def test_what_cannot_be_hashed_is_one_line(here):
+@pytest.mark.parametrize(
+    "made",
+    ["F([-3, -2])", "Objective(iwae, F([-3, -2]))", "Objective(iwae, 3)", "Objective([iwae])"],
+)
+def test_what_cannot_be_called_or_hashed_is_one_line(here, made):
     (here / "mine.py").write_text(
-        "class F:\n    __hash__ = None\n    def __call__(self, log_w):\n"
-        "        return log_w.mean((-3, -2))\nf = F()\n"
+        "from dataclasses import dataclass\nfrom repro.bounds import Objective, iwae\n"
+        "@dataclass(frozen=True)\nclass F:\n    dims: list\n    def __call__(self, log_w):\n"
+        f"        return log_w.mean(self.dims)\nf = {made}\n"
     )
-    with pytest.raises(ReproError, match="f cannot be hashed; write it as a function"):
+    with pytest.raises(ReproError, match="has a bound that cannot be called or hashed"):
         plan("mine.py:f", profile="smoke")
 
 
@@ -356,6 +399,20 @@ def detached(log_w):
 def shape(log_w):
     return iwae(log_w)[..., None] if log_w.shape[-2] == 8 else iwae(log_w)
 
+def last(log_w):
+    bound = iwae(log_w)
+    return torch.cat([bound[..., :9], bound[..., 9:] + bound[..., -1:]], -1)
+
+def spread(log_w):
+    return iwae(log_w) + log_w.var((-3, -2)).mean()
+
+def back(log_w):
+    bound = iwae(log_w)
+    return torch.cat([bound[:1], bound[1:] + bound[:1]]) if len(bound) == 2 else bound
+
+def sparse(log_w):
+    return iwae(log_w).to_sparse()
+
 def endless(log_w):
     while True:
         pass
@@ -376,6 +433,10 @@ def far(log_w):
     [
         ("offset", "has no finite gradient at log-weights near -500, as those of images are"),
         ("mixed", "mixes images"),
+        ("last", "mixes images"),
+        ("spread", "mixes runs"),
+        ("back", "mixes runs"),
+        ("sparse", "gives a torch.sparse_coo tensor on cpu"),
         ("random", "gives another value each time"),
         ("detached", "has no gradient"),
         ("shape", "gives [2, 20, 1]"),
@@ -408,3 +469,16 @@ def test_a_bound_without_a_gradient_on_the_first_images_is_not_trained(here):
     with pytest.raises(ReproError, match="inference network is zero on the first images under far"):
         run.train(runs, results=here / "results", engine="eager")
     assert not [*(here / "results").rglob("*.*")]
+
+
+def test_a_bound_for_theta_alone_is_trained(here):
+    (here / "flat.py").write_text("from repro.bounds import Objective, iwae\nf = Objective(iwae)\n")
+    runs = plan("flat.py:f", "My data.npz", profile="smoke", epochs=1)
+    assert len(run.train(runs, results=here / "results", engine="eager")) == 1
+
+
+def test_a_file_that_does_not_end_is_one_line(here, monkeypatch):
+    monkeypatch.setattr("repro.own_code.PATIENCE", 1)
+    (here / "mine.py").write_text("while True:\n    pass\n")
+    with pytest.raises(ReproError, match=r"mine.py has not returned after 1 s"):
+        plan("mine.py:f", profile="smoke")

@@ -215,11 +215,16 @@ def nothing():
     return None
 
 
+made = None
 made = Linear()
 
 
 def shared():
     return made
+
+
+def kind():
+    return Linear
 
 
 number = 3
@@ -242,7 +247,7 @@ def trained_linear(here, name="Linear", text=LINEAR, **parts):
     ("parts", "line"),
     [
         ({"name": "Liner"}, "unknown model 'Liner'; did you mean 'Linear'?"),
-        ({"name": ""}, "unknown model ''; there are Linear, Sized, nothing, made, shared"),
+        ({"name": ""}, "unknown model ''; there are Linear, Sized, nothing, made, shared, kind"),
         ({"name": "number"}, "unknown model 'number'"),
         ({"name": "made"}, "made is a model itself; name its class, or a function that makes it"),
         ({"name": "Sized"}, "the model sized fails (TypeError: Sized.__init__() missing 1"),
@@ -276,6 +281,22 @@ def trained_linear(here, name="Linear", text=LINEAR, **parts):
         ({"end": "log_w = [log_w]"}, "linear.log_weights gives list, no tensor"),
         ({"more": "def reconstruct(self, x): return x[:, :2]"}, "linear.reconstruct gives [70, 2]"),
         ({"more": "def reconstruct(self, x): 1 / 0"}, "linear fails (ZeroDivisionError: division"),
+        ({"name": "kind"}, "kind gives type; it must give an nn.Module"),
+        ({"begin": "while True: pass"}, "a trial of linear has not returned after 9 s"),
+        ({"init": "while made: pass"}, "the model linear has not returned after 9 s"),
+        (
+            {"end": "log_w = log_w.to(torch.complex64)"},
+            "log_weights gives torch.complex64; it must",
+        ),
+        (
+            {"end": "log_w = log_w.detach() + 0 * log_w"},
+            "inference network is zero on the first im",
+        ),
+        ({"more": "def means(self, x): return x.numpy()"}, "linear.means gives ndarray; give a"),
+        (
+            {"more": "def reconstruct(self, x): return x.numpy()"},
+            "reconstruct gives ndarray of [70",
+        ),
         ({"more": "def means(self, x): return x.sum()"}, "linear.means gives []; give a tensor ["),
         ({"more": "def means(self, x): return [x]"}, "linear.means gives list; give a tensor ["),
         (
@@ -307,7 +328,10 @@ def trained_linear(here, name="Linear", text=LINEAR, **parts):
         ({"words": ["--weights", "nowhere"]}, "there is no record with weights in nowhere"),
     ],
 )
-def test_a_model_that_is_none_is_one_line_before_anything_is_trained(here, capsys, parts, line):
+def test_a_model_that_is_none_is_one_line_before_anything_is_trained(
+    here, capsys, monkeypatch, parts, line
+):
+    monkeypatch.setattr("repro.own_code.PATIENCE", 9)
     assert trained_linear(here, **parts) == 2
     said = capsys.readouterr().err
     assert line in said

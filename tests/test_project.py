@@ -265,6 +265,19 @@ def test_the_lock_with_hashes_is_the_lock():
         assert "--hash=sha256:" in pin, pin
 
 
+def test_what_others_make_is_named_by_its_content():
+    """A tag such as ``v4`` can be moved; a digest or a commit cannot."""
+    workflow = (ROOT / ".github/workflows/test.yml").read_text()
+    actions = re.findall(r"uses: (\S+)", workflow)
+    assert actions
+    assert all(re.fullmatch(r"\S+@[0-9a-f]{40}", action) for action in actions)
+    image = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert image
+    assert all(re.search(r"@sha256:[0-9a-f]{64}$", name) for name in image)
+    assert "--no-build-isolation" in (ROOT / "Makefile").read_text()
+    assert "\nsetuptools==" in (ROOT / "requirements.txt").read_text()
+
+
 def test_examples_in_docstrings_run():
     with_examples = [path for path in MODULES if ">>> " in path.read_text()]
     places = {path.parent.name for path in with_examples}

@@ -623,7 +623,7 @@ def test_the_page_with_sliders_has_what_it_draws_and_is_small(n):
 
 # fmt: off
 SENTENCES = {
-    "index": {
+    "findings": {
         "whether its gap stays smaller is not settled":
             lambda n: n.outcome("PIWAE has a smaller gap") is Outcome.NOT_SETTLED,
         "In the longer trainings the lead in IWAE-64 is clear in both":
@@ -1180,7 +1180,7 @@ def test_what_the_pages_say_is_true_of_the_records(n, page, phrase):
 
 
 @pytest.mark.parametrize(
-    "page", ["index", "protocol", "claims", "preregistered", "mnist", "omniglot"]
+    "page", ["findings", "protocol", "claims", "preregistered", "mnist", "omniglot"]
 )
 def test_the_pages_that_speak_of_log_px_say_how_far_it_depends_on_the_proposal(page):
     asked = '{{ n.fact("estimator_runs.log_px_of_one_decoder") }}'

@@ -184,12 +184,12 @@ def test_an_archive_reads_anew_what_it_writes(tmp_path, experiment):
         (lambda p: edit(p / "metrics.json", "ssim", None), "no ssim"),
         (
             lambda p: edit(p / "metrics.json", "ssim", {"value": float("nan"), "se": 0}),
-            "not finite",
+            "not a finite number",
         ),
         (lambda p: edit(p / "provenance.json", "commit", None), "no commit"),
         (
             lambda p: edit(p / "metrics.json", "ssim", {"value": 1.0}),
-            "cannot be read .KeyError: 'se'",
+            "a metric is not a finite number with its error",
         ),
         (lambda p: edit(p / "provenance.json", "files", {}), "a file has no hash"),
         (lambda p: (p / "gradients.csv").write_text("a\n1\n"), "a file has no hash"),

@@ -18,7 +18,7 @@ AROUND = np.array([-0.2, 0.1, 0.0, 0.3, -0.2])  # of a mean, for the five seeds
 
 @pytest.mark.parametrize("name", PARTS_OF_PLAN)
 def test_a_prediction_names_two_different_runs_and_a_margin(name):
-    predictions, words = PARTS_OF_PLAN[name]
+    predictions, words, _ = PARTS_OF_PLAN[name]
     assert len({p.words for p in predictions}) == len(predictions)
     for p in predictions:
         assert p.ahead != p.behind

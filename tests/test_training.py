@@ -5,6 +5,7 @@ import copy
 import functools
 import math
 import operator
+import os
 
 import numpy as np
 import pandas as pd
@@ -222,7 +223,7 @@ def test_curves_are_on_disk_on_the_way_and_go_on_from_the_epoch_of_the_state(sma
         assert shown.log_px.notna().tolist() == ["log_px" in line for line in curve]
 
 
-TRIED = 10  # times that a bound of both networks is called before any training
+TRIED = 20  # times that a bound of both networks is called before any training
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_and_the_good_state_stays(
@@ -417,6 +418,12 @@ def test_a_state_with_other_contents_is_one_line(small, tmp_path, change):
     with pytest.raises(ReproError, match="delete it to train from the start") as refused:
         loop.fit(runs("vae", epochs=1), few_digits(), path)
     assert "\n" not in str(refused.value)
+
+
+def test_a_pipe_in_a_state_s_place_does_not_hang(small, tmp_path):
+    os.mkfifo(tmp_path / "state.pt")
+    with pytest.raises(ReproError, match=r"it is no file.; delete it to train from the start"):
+        loop.fit(runs("vae", epochs=1), few_digits(), tmp_path / "state.pt")
 
 
 def places_in(value, path=()):

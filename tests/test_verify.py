@@ -12,7 +12,7 @@ from repro import ReproError, verify
 from repro.cli import main
 from repro.ops import export
 from repro.records import Archive, provenance
-from repro.words.experiments import plan
+from repro.words.experiments import experiment_in, plan
 from tests.helpers import ROOT, write_record
 from tests.test_damage import with_hashes
 
@@ -74,12 +74,13 @@ def test_a_neighbours_commit_is_not_the_codes(project, monkeypatch):
     assert code_in(inside, monkeypatch) == (None, None)
 
 
+@pytest.mark.parametrize("name", ["more.py", "more.so"])
 @pytest.mark.parametrize("ignored", [True, False])
-def test_a_module_that_git_does_not_have_is_a_change(project, monkeypatch, ignored):
+def test_a_module_that_git_does_not_have_is_a_change(project, monkeypatch, ignored, name):
     (project / "repro" / "training").mkdir()
-    (project / "repro" / "training" / "more.py").touch()
+    (project / "repro" / "training" / name).touch()
     if ignored:
-        (project / ".git" / "info" / "exclude").write_text("more.py\n")
+        (project / ".git" / "info" / "exclude").write_text("more.*\n")
     _, dirty = code_in(project, monkeypatch)
     assert dirty is True
 
@@ -163,7 +164,7 @@ def in_json(name, *keys):
         of = content
         for key in keys[:-1]:
             of = of[key]
-        of[keys[-1]] = number(of[keys[-1]]) if callable(number) else number
+        of[keys[-1]] = number(of.get(keys[-1])) if callable(number) else number
         (path / name).write_text(json.dumps(content))
 
     return change
@@ -172,7 +173,7 @@ def in_json(name, *keys):
 def in_curve(column):
     def change(path, number):
         curve = pd.read_csv(path / "curve.csv")
-        curve.loc[curve.index[-1], column] = number(curve[column].iloc[-1])
+        curve[column] = [*curve[column].iloc[:-1], number(curve[column].iloc[-1])]
         curve.to_csv(path / "curve.csv", index=False)
 
     return change
@@ -207,6 +208,19 @@ FORGED = [
     *[(in_json("config.json", word), str, f"{word} is") for word in ("M", "K", "seed", "epochs")],
     (in_json("config.json", "beta"), "0.5", "beta is"),
     (in_json("config.json", "seed"), False, "seed is"),
+    (in_json("metrics.json", "active_units", "value"), True, "a metric is not a finite number"),
+    (
+        in_json("metrics.json", "active_units", "se"),
+        -1.0,
+        "a metric is not a finite number with its",
+    ),
+    (in_json("metrics.json", "ssim"), without("sd"), "a metric is not"),
+    (in_json("metrics.json", "<b>"), lambda v: {"value": 1.0, "se": 1.0}, "a metric is not"),
+    (in_curve("beta"), lambda v: "much", "cannot be read"),
+    (in_json("provenance.json", "dirty"), 0, "dirty in provenance.json"),
+    (in_json("provenance.json", "dirty"), None, "it does not say which committed code"),
+    (in_json("provenance.json", "data", "name"), "digits", "differ in the data or the precision"),
+    (in_json("provenance.json", "precision"), "bf16", "differ in the data or the precision"),
     (in_json("provenance.json", "data"), {}, "data in provenance.json"),
     (in_json("provenance.json", "data"), without("sha256"), "data in provenance.json"),
     (in_json("provenance.json", "seconds"), {}, "seconds in provenance.json"),
@@ -229,6 +243,24 @@ def test_a_number_that_others_contradict_is_seen_whatever_the_hashes(
     ((_, said),) = verify.checked_records(Archive(tmp_path))
     assert fault in said
     assert "\n" not in said
+
+
+UNLIKE = {"K": 64, "batch_size": 0, "seed": -3, "tag": "<b>", "estimator": "xyz", "dataset": "mist"}
+
+
+@pytest.mark.parametrize("word", UNLIKE)
+def test_a_record_of_a_run_that_no_command_makes_is_named(tmp_path, capsys, word):
+    path = sound_record(tmp_path)
+    in_json("config.json", word)(path, UNLIKE[word])
+    if word == "dataset":
+        in_json("provenance.json", "data", "name")(path, UNLIKE[word])
+    with_hashes(path)
+    e = experiment_in(json.loads((path / "config.json").read_text()))
+    (tmp_path / e.folder).parent.mkdir(exist_ok=True)
+    path.rename(tmp_path / e.folder)
+    ((_, fault),) = verify.checked_records(Archive(tmp_path))
+    assert fault
+    assert "\n" not in fault
 
 
 @pytest.mark.parametrize(
@@ -262,6 +294,8 @@ def unpacked(project):
 @pytest.mark.parametrize(
     "name",
     [
+        "numpy.py",
+        "repro/more.so",
         "repro/training/more.py",
         "notebooks/more.ipynb",
         "book/more.md",
@@ -315,7 +349,30 @@ def test_a_crate_that_is_lost_or_damaged_is_one_line(unpacked, content):
     assert "\n" not in fault
 
 
+def test_a_pipe_in_a_crate_s_place_does_not_hang(unpacked):
+    (unpacked / verify.CRATE).unlink()
+    os.mkfifo(unpacked / verify.CRATE)
+    ((_, fault),) = verify.unlike_crate(unpacked)
+    assert fault.startswith("is missing or damaged (ValueError: it is no file")
+
+
 # Export
+
+
+@pytest.mark.parametrize("text", ["title: [", "title: a", "3", "authors: [3]"])
+def test_a_citation_that_cannot_be_read_is_one_line(project, text):
+    (project / "CITATION.cff").write_text(text)
+    commit_all(project)
+    with pytest.raises(ReproError, match=r"CITATION.cff cannot be read .*; mend it$"):
+        export.write_archive(project, project.parent / "a.zip")
+
+
+def test_no_file_of_the_project_is_replaced_and_a_pipe_is_no_report(project):
+    (project / "_build").mkdir()
+    os.mkfifo(project / "_build" / "report.pdf")
+    with pytest.raises(ReproError, match=r"page.md is a file of the project; name a new one"):
+        export.write_archive(project, project / "repro" / ".." / "book" / "page.md")
+    assert "without the PDF" in export.write_archive(project, project.parent / "a.zip")
 
 
 def test_names_of_any_letters_are_exported(project):

@@ -161,7 +161,8 @@ def given_parameters(given: dict) -> dict:
     how = "write them as 'name: value'"
     values: dict = {}
     try:
-        texts = [*map(base64.b64decode, given["parameters_base64"])]
+        coded = ["".join(text.split()) for text in given["parameters_base64"]]
+        texts = [base64.b64decode(text, validate=True) for text in coded]
         texts += [papermill_io.get_handler(f).read(f) for f in given["parameters_file"]]
     except (OSError, ValueError) as error:
         raise ReproError(f"{what} cannot be read ({first_line(error)}); {how}") from None

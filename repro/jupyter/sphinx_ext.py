@@ -12,6 +12,7 @@ exhibits link to are copied beside the pages.
 
 import base64
 import json
+import re
 from importlib.metadata import files
 from pathlib import Path
 
@@ -47,12 +48,10 @@ def bring(app, config) -> None:
     for name in STUDIES:
         config.myst_substitutions |= _named_pictures(target / f"{name}.ipynb")
     found = [_bring_smoke(built / "smoke", target / "smoke", name) for name in SMOKE_PAGES]
+    modules = _pages_of_modules(project)
     contents = Path(config.external_toc_path).absolute()  # it was named from here, not from book/
-    if not all(found):
-        shorter = project / "_build" / "contents-without-smoke.yml"
-        _contents_without_smoke(contents, shorter)
-        contents = shorter
-    config.external_toc_path = str(contents)
+    config.external_toc_path = str(project / "_build" / contents.name)
+    _write_contents(contents, Path(config.external_toc_path), all(found), modules)
 
 
 def _front_matter(project: Path) -> dict[str, str]:
@@ -153,11 +152,36 @@ def _bring_smoke(built: Path, target: Path, name: str) -> bool:
     return True
 
 
-def _contents_without_smoke(contents: Path, target: Path) -> None:
-    """The book's contents without the pages of this machine."""
+PAGE_OF_MODULE = """# {name}
+
+```{{eval-rst}}
+.. automodule:: {name}
+   :members:
+```
+"""
+
+
+def _pages_of_modules(project: Path) -> list[str]:
+    """A page for each module of the package, from its docstrings; their names, the library first."""
+    files = sorted((project / "repro").rglob("*.py"), key=lambda f: (len(f.parts), f))
+    pages = []
+    for file in files:
+        name = ".".join(file.relative_to(project).with_suffix("").parts)
+        if not file.stem.startswith("__"):
+            pages.append(f"api/{name}")
+            page = PAGE_OF_MODULE.format(name=name)
+            _write(project / "book" / f"{pages[-1]}.md", page.encode())
+    return pages
+
+
+def _write_contents(contents: Path, target: Path, smoke: bool, modules: list[str]) -> None:
+    """The book's contents with the pages of modules, and of this machine if it has run any."""
     kept = yaml.safe_load(contents.read_text(encoding="utf-8"))
     for part in kept["parts"]:
-        part["chapters"] = [c for c in part["chapters"] if not c["file"].startswith(SMOKE)]
+        part["chapters"] = [c for c in part["chapters"] if smoke or not c["file"].startswith(SMOKE)]
+        for chapter in part["chapters"]:
+            if chapter["file"] == "api":
+                chapter["sections"] = [{"file": page} for page in modules]
     _write(target, yaml.safe_dump(kept, sort_keys=False, allow_unicode=True).encode())
 
 
@@ -169,10 +193,15 @@ def keep_errors_beside_values(app, doctree) -> None:
             text.parent.replace(text, nodes.Text(text.replace(" ± ", "\u00a0±\u00a0")))
 
 
-def without_thebe(app, pagename, templatename, context, doctree) -> None:
-    """Remove the scripts of live code cells, thebe's, which load from the network."""
+def without_scripts_of_no_use(app, pagename, templatename, context, doctree) -> None:
+    """Remove thebe's scripts, which load from the network, and MathJax where no formula is."""
+    useless = ["thebe"]
+    of_pages = app.env.get_domain("math").data["has_equations"]  # its method counts pages below
+    if app.builder.name == "html" and not of_pages.get(pagename):
+        useless.append("mathjax")
     scripts = context.get("script_files", [])
-    scripts[:] = [script for script in scripts if "thebe" not in str(script).lower()]
+    names = {script: str(script).lower() for script in scripts}
+    scripts[:] = [s for s in scripts if not any(word in names[s] for word in useless)]
 
 
 def take_along(app, error) -> None:
@@ -197,6 +226,33 @@ def take_along(app, error) -> None:
     for file in files("sphinx-mathjax-offline"):
         if file.match(f"*/{script}"):
             _copy(Path(file.locate()), out / "_static" / script)
+    _leave_icons_of_pages(out)
+
+
+ICON = re.compile(
+    r"""
+    "?(?P<name>[a-z0-9-]+)"?:
+    \[\d+,\d+,                                   # width and height
+    \[(?P<aliases>[^\]]*)\],
+    "[0-9a-f]+",(?:"[^"]*"|\[[^\]]*\])\],?        # place in a font, and one or two shapes
+    """,
+    re.VERBOSE,
+)
+
+
+def _leave_icons_of_pages(out: Path) -> None:
+    """Take out of the theme's script of two thousand icons those that no page shows."""
+    used = set()
+    for path in [*out.rglob("*.html"), *out.glob("_static/**/*theme*.js")]:
+        used |= {*re.findall(r"\bfa-([a-z0-9-]+)", path.read_text(encoding="utf-8"))}
+
+    def kept(icon: re.Match) -> str:
+        names = {icon["name"], *re.findall(r'"([^"]+)"', icon["aliases"])}
+        return icon[0] if names & used else ""
+
+    for script in out.glob("_static/vendor/fontawesome/*/js/all.min.js"):
+        fewer = ICON.sub(kept, script.read_text(encoding="utf-8")).replace(",}", "}")
+        _write(script, fewer.encode())
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -213,6 +269,6 @@ def setup(app):
     """Connect this extension's functions to Sphinx; ``bring`` runs before pages are found."""
     app.connect("config-inited", bring, priority=100)
     app.connect("doctree-read", keep_errors_beside_values)
-    app.connect("html-page-context", without_thebe, priority=900)
+    app.connect("html-page-context", without_scripts_of_no_use, priority=900)
     app.connect("build-finished", take_along)
     return {"parallel_read_safe": True}

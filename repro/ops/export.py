@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from repro import ReproError, __version__, plural
+from repro import ReproError, __version__, in_short, plural
 from repro.records import Archive, Record
 from repro.records.provenance import git_says
 from repro.words.exhibits import NOTEBOOKS
@@ -37,9 +37,11 @@ def write_archive(project: Path, target: Path) -> str:
     if target.exists() and not target.is_file():
         raise ReproError(f"{target} is no file; name a new one")
     names = _committed(project)
+    if target.resolve() in {(project / name).resolve() for name in names}:
+        raise ReproError(f"{target} is a file of the project; name a new one")
     content = {name: (project / name).read_bytes() for name in names}
     report = project / "_build" / "report.pdf"
-    if report.exists():
+    if report.is_file():
         content["report.pdf"] = report.read_bytes()
     about = cited(project)
     archive = Archive(project / "results")
@@ -54,7 +56,7 @@ def write_archive(project: Path, target: Path) -> str:
     }
     content[CRATE] = _as_json(crate(content, records, about, project))
     _write_zip(target, f"repro-{__version__}", content)
-    with_pdf = "" if report.exists() else ", without the PDF (make pdf writes it)"
+    with_pdf = "" if report.is_file() else ", without the PDF (make pdf writes it)"
     return f"{plural(len(content), 'file')}, {plural(len(records), 'record')}{with_pdf}"
 
 
@@ -74,11 +76,14 @@ def _committed(project: Path) -> list[str]:
 
 def cited(project: Path) -> dict:
     """The content of ``CITATION.cff``, with the authors' names and the commit."""
-    content = yaml.safe_load((project / "CITATION.cff").read_text(encoding="utf-8"))
     names = []
-    for author in content["authors"]:
-        parts = (author.get("given-names"), author.get("family-names"))
-        names.append(author.get("name") or " ".join(filter(None, parts)))
+    try:
+        content = yaml.safe_load((project / "CITATION.cff").read_text(encoding="utf-8"))
+        for author in content["authors"]:
+            parts = (author.get("given-names"), author.get("family-names"))
+            names.append(author.get("name") or " ".join(filter(None, parts)))
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ReproError(f"CITATION.cff cannot be read ({in_short(error)}); mend it") from None
     return content | {"names": names, "commit": git_says(project, "rev-parse", "HEAD")}
 
 

@@ -45,6 +45,7 @@ from repro.records.schema import (
     OWN_MODEL,
     WEIGHTS,
     Provenance,
+    are_metrics,
     fault_of_provenance,
 )
 from repro.words import exhibits
@@ -670,9 +671,8 @@ def _fault(path: Path, experiment: Experiment, metrics: dict, facts: dict) -> st
         return "no seconds of training"
     if path.parts[-3:] != Path(experiment.folder).parts:
         return f"it is the record of {experiment.folder}"
-    numbers = [m[k] for m in metrics.values() for k in ("value", "se")]
-    if not all(map(math.isfinite, numbers)):
-        return "a metric is not finite"
+    if not are_metrics(metrics):
+        return "a metric is not a finite number with its error"
     return _fault_of_files(path, facts["files"]) or _fault_of_curve(path, experiment)
 
 
@@ -702,6 +702,7 @@ def _fault_of_curve(path: Path, experiment: Experiment) -> str:
         return f"curve.csv does not have {experiment.epochs} epochs"
     numbers = [line["loss"] for line in lines]
     for line in lines:
+        [float(number) for name in CURVE if (number := line.get(name))]  # whatever is there
         if line["iwae_64"] or is_evaluated(int(line["epoch"])):
             numbers += [line["iwae_64"], line["iwae_64_se"]]
     if not all(math.isfinite(float(number)) for number in numbers):

@@ -43,7 +43,7 @@ def is_commit(value: object) -> bool:
 
 def is_flag(value: object) -> bool:
     """True if ``value`` is True, False or None."""
-    return value in (True, False, None)
+    return value is None or isinstance(value, bool)
 
 
 def is_date(value: object) -> bool:
@@ -59,10 +59,14 @@ def is_count(value: object) -> bool:
     return type(value) is int and 0 < value <= MOST_SAMPLES
 
 
+def is_number(value: object) -> bool:
+    """True if ``value`` is a finite number."""
+    return type(value) in (int, float) and math.isfinite(value)
+
+
 def is_duration(value: object) -> bool:
     """True if ``value`` is a finite number of seconds, 0 or more."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and value >= 0
+    return is_number(value) and value >= 0
 
 
 def mapping(of_values: Holds, names: Holds = is_plain, required: Sequence[str] = ()) -> Holds:
@@ -82,6 +86,16 @@ def mapping(of_values: Holds, names: Holds = is_plain, required: Sequence[str] =
 def series(of_values: Holds) -> Holds:
     """Make a check that returns True for a list whose values all pass ``of_values``."""
     return lambda value: isinstance(value, list) and all(map(of_values, value))
+
+
+def are_metrics(value: object) -> bool:
+    """True if ``value`` holds metrics by name: numbers, of which only the value may be negative."""
+    of_each = mapping(is_number, required=("value", "se"))
+    if not mapping(of_each)(value):
+        return False
+    errors = [{**metric, "value": 0} for metric in value.values()]
+    of_pictures = [metric for name, metric in value.items() if name.startswith("ssim")]
+    return all(map(mapping(is_duration), errors)) and all("sd" in metric for metric in of_pictures)
 
 
 hashes_of_files = mapping(is_hash, names=FILES_OF_RECORDS.__contains__)

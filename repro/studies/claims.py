@@ -82,7 +82,7 @@ class Claim:
     check: Check
 
 
-COLOURS_OF_OUTCOMES = dict.fromkeys(Outcome, "secondary") | {
+COLOURS_OF_OUTCOMES = dict.fromkeys(Outcome, "light") | {
     **dict.fromkeys((Outcome.HOLDS, Outcome.CONFIRMED), "success"),
     **dict.fromkeys((Outcome.HOLDS_IN_PART, Outcome.CONFIRMED_IN_PART), "warning"),
     **dict.fromkeys((Outcome.FAILS, Outcome.CORRECTED), "danger"),

@@ -12,6 +12,7 @@ from repro.studies.estimator_runs import bounds_and_estimators, by_groups
 from repro.studies.figure4 import beta_curves, chosen_beta, reported_betas
 from repro.studies.frames import AnyArchive
 from repro.studies.gradients import samples_and_clarity, signal_to_noise, wake_sleep_and_clarity
+from repro.studies.headline import piwae_beside_iwae
 from repro.studies.pictures import along_a_unit, drawn_samples, posteriors
 from repro.studies.preregistered import outcomes
 from repro.studies.similarity import grids_elsewhere, method_grids, run_grids
@@ -37,9 +38,10 @@ FIGURES = {
     "corrected": lambda name, profile, archive: printed_and_corrected(archive),  # of no profile
     "bound": lambda name, profile, archive: what_a_bound_is(),  # of no record
     "preregistered": lambda name, profile, archive: outcomes(archive),
+    "headline": lambda name, profile, archive: piwae_beside_iwae(archive),
 }
 
-IN_PAGES = ("corrected", "bound", "preregistered")  # committed as SVG in the book's folder
+IN_PAGES = ("corrected", "bound", "preregistered", "headline")  # the book's folder has them as SVG
 
 
 def draw(name: str, profile: str = "best", archive: AnyArchive = None):

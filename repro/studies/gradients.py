@@ -73,7 +73,7 @@ def with_jackknife(
 
 def snr_of(rows: pd.DataFrame, layout: Layout, net: str) -> Estimate:
     """The SNR of the gradient of ``net`` in a layout, ``ratio``, with its jackknife error."""
-    return with_jackknife(rows, partial(ratio, layout=layout, net=net))
+    return with_jackknife(select(rows, layout), partial(ratio, layout=layout, net=net))
 
 
 def exponent_of(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> Estimate:
@@ -478,8 +478,18 @@ def sliders(archive: Archive) -> str:
 
 
 def for_sliders(archive: Archive) -> dict:
-    """The sliders' numbers: SNR of theta and phi, the bound's bias in nats, and ESS, each by K."""
+    """The sliders' numbers: SNR of theta and phi, the bound's bias in nats, and ESS, each by K.
+
+    Under ``errors`` stand the jackknife standard errors of the ratios.
+    """
+
+    def error(rows: pd.DataFrame, layout: Layout, net: str) -> float:
+        return snr_of(rows, layout, net).se
+
+    of_phi = {name: _by_count(archive, name, partial(error, net="phi")) for name in ESTIMATORS}
+    of_theta = _by_count(archive, "rep", partial(error, net="theta"))
     return {
+        "errors": {"theta": of_theta, "phi": of_phi},
         "counts": ALL_COUNTS,
         "offsets": OFFSETS,
         "theta": _by_count(archive, "rep", partial(ratio, net="theta")),

@@ -1,7 +1,8 @@
 """Measuring the likelihoods that ``yardstick`` compares.
 
 Annealed importance sampling gives log p(x) of a thousand test images under every model whose
-weights are kept, and beside it log p-hat, IWAE-64 and the ELBO of the same binarised images.
+weights are kept, and beside it log p-hat, IWAE-64 and the ELBO of the same binarised images. Under
+a user's own model there are fewer images, and no upper bound beside the lower one.
 """
 
 import time
@@ -12,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from repro import annealing, scores
-from repro.models import Autoencoder
+from repro import annealing, own_models, scores
+from repro.models import Autoencoder, StackedModel
 from repro.randomness import Streams
 from repro.records import Archive, Record
 from repro.records.provenance import code_and_date, device_name
@@ -30,6 +31,8 @@ CHAINS = 16
 TEMPERATURES = (100, 200, 400, 800, 1600, 3200)
 WIDEST = 0.05  # nats between the bounds; the first number of temperatures that is below is taken
 WEIGHTS_OF_EACH = 5000  # of log p-hat
+OWN_IMAGES = 200  # under a user's own model
+OWN_TEMPERATURES = 200
 STREAM = [0]  # of all random numbers, so that every model meets the same binarised images
 
 
@@ -52,11 +55,13 @@ def measure_likelihoods(
     dataset = images_for(e, data)
     model = _model_of(record, data).to(device)
     with Progress(1, e.name) as bar:
-        tried = sandwiches(model)
-        temperatures = tried[-1].temperatures
-        found = likelihoods(
-            model, scores.some_of(dataset.test, TEST_IMAGES), temperatures, bar.fraction
-        )
+        if isinstance(model, Autoencoder):
+            tried, count = sandwiches(model), TEST_IMAGES
+            temperatures = tried[-1].temperatures
+        else:
+            tried, count, temperatures = [], OWN_IMAGES, OWN_TEMPERATURES
+        images = scores.some_of(dataset.test, count)
+        found = likelihoods(model, images, temperatures, bar.fraction)
     provenance |= {
         "experiment": asdict(e),
         "device": device_name(device),
@@ -70,14 +75,15 @@ def measure_likelihoods(
     return archive.write_arrays(name_of(record), found, provenance)
 
 
-def _model_of(record: Record, data: str | Path | None) -> Autoencoder:
+def _model_of(record: Record, data: str | Path | None) -> StackedModel:
     e = record.experiment
     if e.profile == "published":
         state = released_files.released_weights(e, data)
     else:
         state = record.weights()
     model = model_of(e, state)
-    model.prepare = fastest()
+    if isinstance(model, Autoencoder):
+        model.prepare = fastest()
     return model
 
 
@@ -99,19 +105,19 @@ def sandwiches(model: Autoencoder) -> list[Sandwich]:
 
 
 def likelihoods(
-    model: Autoencoder, images: Tensor, temperatures: int, tell: scores.Done = scores.silent
+    model: StackedModel, images: Tensor, temperatures: int, tell: scores.Done = scores.silent
 ) -> dict[str, np.ndarray]:
     """Measure AIS's log p(x), log p-hat, IWAE-64 and the ELBO of each image: [n] by name, nats."""
 
     def noise(what: str):
-        return Streams(STREAM, f"likelihood: {what}", model.device).normal
+        return model.noise(Streams(STREAM, f"likelihood: {what}", model.device))
 
-    x = Streams(STREAM, "likelihood: binarise", model.device).binarise(
-        images.to(model.device)[None]
-    )
+    x = images.to(model.device)[None]
+    if model.binarises:
+        x = Streams(STREAM, "likelihood: binarise", model.device).binarise(x)
     few = scores.log_weight_sums(model, x, 64, noise("IWAE-64"))
     many = scores.log_weight_sums(model, x, WEIGHTS_OF_EACH, noise("log_px"))
-    chains = annealing.ais_lower_bound(model, x, STREAM, temperatures, CHAINS, tell)
+    chains = _chains(model, x, temperatures, tell)
     values = {
         "ais": chains.log_px,
         "log_px": many["iwae"],
@@ -122,3 +128,13 @@ def likelihoods(
         "accepted": chains.accepted,
     }
     return {name: value[0].cpu().numpy().astype(np.float32) for name, value in values.items()}
+
+
+def _chains(
+    model: StackedModel, x: Tensor, temperatures: int, tell: scores.Done
+) -> annealing.Annealed:
+    if isinstance(model, Autoencoder):
+        return annealing.ais_lower_bound(model, x, STREAM, temperatures, CHAINS, tell)
+    with Streams(STREAM, "likelihood: chains", model.device).as_ambient():
+        found = own_models.ais(model.model.eval(), x[0], temperatures, CHAINS)
+    return annealing.Annealed(*(values[None] for values in found))

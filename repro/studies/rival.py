@@ -117,10 +117,20 @@ WORDS_ALONE = WORDS_OF_BOTH | {"decoder": "iwae", "epochs": 4}
 
 
 class Part(NamedTuple):
-    """A part of the plan: its predictions, and the words that all of its runs share."""
+    """A part of a plan: its predictions, and the words that all of its runs share.
+
+    The standard deviation behind an interval is of the prediction's own differences, or, with
+    ``pooled``, of all sides together.
+    """
 
     predictions: tuple[Prediction, ...]
     words: Mapping[str, object]
+    pooled: bool = False
+
+    @property
+    def sides(self) -> list[str]:
+        """Every bound under an estimator of which a prediction speaks."""
+        return list(dict.fromkeys(side for p in self.predictions for side in (p.ahead, p.behind)))
 
 
 PARTS_OF_PLAN = {
@@ -186,10 +196,27 @@ def interval_of_prediction(archive: Archive, part: Part, p: Prediction) -> Inter
     ahead, behind = (_values(archive, runs, p.metric) for runs in sides)
     of_seeds = ahead - behind
     n = len(of_seeds)
-    quantile = stats.t.isf((1 - LEVEL) / (2 * len(part.predictions)), n - 1)
-    half = float(quantile * of_seeds.std(ddof=1) / n**0.5)
+    deviation, freedom = of_seeds.std(ddof=1), n - 1
+    if part.pooled:
+        deviation, freedom = pooled_deviation(archive, part, p.metric)
+    quantile = stats.t.isf((1 - LEVEL) / (2 * len(part.predictions)), freedom)
+    half = float(quantile * deviation / n**0.5)
     mean = float(of_seeds.mean())
     return Interval(mean, mean - half, mean + half)
+
+
+def pooled_deviation(archive: Archive, part: Part, metric: str) -> tuple[float, int]:
+    """The standard deviation of a difference of two sides with one seed, from all sides at once.
+
+    A value is its side's mean, plus what its seed has in common, plus a rest; the difference of two
+    rests is meant. The second number is of the rests' degrees of freedom.
+    """
+    rows = [_values(archive, runs_of_side(side, part.words), metric) for side in part.sides]
+    values = np.array(rows)
+    rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
+    sides, seeds = values.shape
+    freedom = (sides - 1) * (seeds - 1)
+    return float(np.sqrt(2 * np.square(rest).sum() / freedom)), freedom
 
 
 TITLES_OF_METRICS = {
@@ -201,8 +228,12 @@ TITLES_OF_METRICS = {
 
 
 def table_of_predictions(archive: Archive, name: str) -> str:
+    """The predictions of a part of this plan, and what became of them."""
+    return table_of(archive, PARTS_OF_PLAN[name])
+
+
+def table_of(archive: Archive, part: Part) -> str:
     """The predictions of a part, and what became of them once all of its runs are there."""
-    part = PARTS_OF_PLAN[name]
     left = lacking(archive, part)
     lines = ["| prediction | outcome | nats | above | in |", "|---|---|---|---|---|"]
     for p in part.predictions:

@@ -12,7 +12,7 @@ log p-hat. PIWAE should be within a quarter of a nat of IWAE in our trainings on
 more than two nats behind but for the larger model.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,14 +48,14 @@ def name_of(record: Record) -> str:
 
 def measurable(archive: Archive) -> list[Record]:
     """The records of models whose weights are kept or were released, longest trainings first."""
-    full, short = (_with_weights(archive, profile) for profile in ("full", "short"))
+    full, short = (with_weights(archive, profile, MODELS) for profile in ("full", "short"))
     return [*full, *archive.released.values(), *short]
 
 
-def _with_weights(archive: Archive, profile: str) -> list[Record]:
-    """The records of a profile with weights, of the project's models and data."""
+def with_weights(archive: Archive, profile: str, models: Container[str]) -> list[Record]:
+    """The records with weights of a profile, of the project's data and one of the ``models``."""
     found = [r for r in archive.records(profile) if (r.path / WEIGHTS).exists()]
-    return [r for r in found if r.experiment.model in MODELS and r.experiment.dataset in DATASETS]
+    return [r for r in found if r.experiment.model in models and r.experiment.dataset in DATASETS]
 
 
 class Measured(NamedTuple):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from repro import ReproError, own, scores
+from repro.bounds import METHODS
 from repro.datasets import Dataset
 from repro.training.costs import log_weights_to_evaluate
 from repro.training.engines import first_cause, leave_side_streams, with_fallbacks
@@ -79,12 +80,13 @@ def try_engines(
 def check_own_bounds(
     experiments: Sequence[Experiment], dataset: Dataset, device: str, decoder: dict | None
 ) -> None:
-    """Raise ReproError if a user's own bound gives no finite gradient on the first batch."""
-    own_bounds = {(e.method, e.M, e.K): e for e in experiments if own.is_own(e.method)}
-    for e in own_bounds.values():
+    """Raise ReproError if a user's own bound or model has no finite gradient on the first batch."""
+    own_ones = [e for e in experiments if own.is_own(e.method) or own.is_own(e.model)]
+    for e in {(e.method, e.M, e.K): e for e in own_ones}.values():
         program = make([e], dataset, device, "eager", decoder)
         found = program.gradients(program.draw_batch())
-        for network, gradient in (("inference", found.encoder), ("generative", found.decoder)):
+        parts = ("inference", found.encoder), ("generative", found.decoder)
+        for network, gradient in parts[METHODS[e.method].phi is None :]:
             if gradient is None or not gradient.numel():
                 continue
             what = "" if gradient.any() else "zero"
@@ -93,7 +95,7 @@ def check_own_bounds(
             if what:
                 raise ReproError(
                     f"the gradient of the {network} network is {what} on the first images under "
-                    f"{e.method}; their log-weights are far from 0"
+                    f"{e.method}; are their log-weights far from 0, or is something detached?"
                 )
 
 

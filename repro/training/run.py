@@ -17,6 +17,7 @@ from repro import ReproError, datasets, one_of, own, plural, scores
 from repro.datasets import Dataset
 from repro.estimators import holds_q_still
 from repro.models import Autoencoder, StackedModel
+from repro.own_code import time_limit
 from repro.randomness import generator
 from repro.records import Archive, Record
 from repro.records.provenance import code_and_date, code_of, device_name
@@ -247,7 +248,8 @@ def _remarks(e: Experiment, dataset: Dataset) -> list[str]:
             g = generator(0, "trial")
             parts = [part.bernoulli(generator=g) for part in parts]
         x, scored = (part.clone() for part in parts)
-        tried = model.tried(x, scored, e.M * e.K, holds_q_still(e.estimator))
+        with time_limit(f"a trial of {model.called}"):
+            tried = model.tried(x, scored, e.M * e.K, holds_q_still(e.estimator))
         remarks += [model.size, *model.remarks, *tried]
     return remarks
 

@@ -165,6 +165,8 @@ class Unfinished:
     def __init__(self, path: Path, epochs: int):
         self.path = path
         with self._readable():
+            if not path.is_file():
+                raise ValueError("it is no file")
             if damaged := zipfile.ZipFile(path).testzip():  # torch.load does not compare checksums
                 raise ValueError(f"{damaged} is damaged")
             self.state = torch.load(path, map_location="cpu", weights_only=True)

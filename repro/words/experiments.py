@@ -160,7 +160,7 @@ def _number(what: str, text) -> float:
     """A number that names of folders can keep."""
     try:
         value = float(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
         raise ReproError(f"{what} is '{str(text)[:40]}'; give a number")
@@ -284,7 +284,7 @@ class Experiment:
     )
     held_out: int | None = _word(
         "Training images, the last ones, that take the test images' place.",
-        _whole,
+        partial(_whole, minimum=2),  # for an error
         departure="held-out{}",
         of_setting=True,
     )

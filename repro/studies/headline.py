@@ -1,0 +1,40 @@
+"""The picture on the book's first page: how far PIWAE is ahead of IWAE."""
+
+from repro.records import Archive
+from repro.studies import style
+from repro.studies.captions import FAMILY_TITLES
+from repro.studies.evidence import Evidence
+from repro.studies.frames import AnyArchive
+from repro.studies.preregistered import Hypothesis, differences, family_interval, missing
+
+LONGER = ("mnist-reference", "omniglot-reference")  # one training of each method
+
+
+@style.styled()
+def piwae_beside_iwae(archive: AnyArchive = None):
+    """PIWAE's IWAE-64 minus IWAE's, in nats: many pairs of trainings, and longer ones.
+
+    Bars: the interval of the test fixed in advance, and of one training twice the standard error
+    that counts what another would change.
+    """
+    evidence = Evidence(str(Archive.of(archive).folder))
+    if missing(evidence.archive):
+        return style.nothing()
+    figure, ((ax,),) = style.subplots(1, 1, (4.8, 2.1))
+    look = style.look("piwae") | {"linestyle": "none"}
+    of_seeds = differences(evidence.archive, Hypothesis("", "piwae", "iwae_64", 0.0))
+    interval = family_interval(of_seeds)
+    ax.plot(of_seeds, [0.3] * len(of_seeds), **look, alpha=0.5)
+    half = interval.high - interval.mean
+    ax.errorbar(interval.mean, 0, xerr=half, **look, markersize=8)
+    titles = [f"MNIST, 40 epochs,\n{len(of_seeds)} trainings"]
+    for place, setting in enumerate(LONGER, 1):
+        (run, *others) = evidence.runs(setting, "piwae", "ours")
+        apart = evidence.apart(setting, "piwae", "iwae", "iwae_64", "ours")
+        ax.errorbar(apart.value, place, xerr=2 * apart.se, **look, markersize=8)
+        title = FAMILY_TITLES[setting.split("-")[0]]
+        titles.append(f"{title}, {run.experiment.epochs} epochs,\n{1 + len(others)} training")
+    ax.axvline(0, color=style.INK)
+    ax.set(xlabel="nats by which PIWAE is ahead of IWAE", xlim=(-0.2, None), ylim=(2.5, -0.5))
+    ax.set_yticks(range(len(titles)), titles)
+    return figure

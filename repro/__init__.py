@@ -39,6 +39,10 @@ def __getattr__(name: str):
 class ReproError(Exception):
     """An error that the user can mend: its message, one line, says what is wrong and what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows in place of a traceback: IPython asks for it by this name."""
+        return [f"repro: {self}"]
+
 
 def one_of(what: str, value: object, known: Iterable[str]) -> str:
     """Return ``value`` if it is one of ``known``; otherwise raise with the nearest name.

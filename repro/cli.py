@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from repro import ReproError, __version__, as_path, one_of, open_streams, plural
 from repro.catalogue import DATASETS, OMNIGLOT
 from repro.ops import sweep
 from repro.records import Archive
+from repro.records.archive import pairs_in, records_below
+from repro.records.estimates import agrees, apart, digits_of, estimate_of, over_seeds
 from repro.training import costs
 from repro.words import exhibits, experiments
 
@@ -19,9 +22,10 @@ UNFINISHED = 3  # exit status of a training that stopped before its end, with it
 
 def _existing(context: click.Context, option: click.Parameter, results: str | None) -> Archive:
     """The archive to read from. Raises ReproError if the folder is not there."""
-    if results is not None and not as_path("results", results).is_dir():
-        raise ReproError(f"there is no folder {results}; name the one with the records")
-    return Archive(results)
+    archive = Archive(results)
+    if not archive.folder.is_dir():
+        raise ReproError(f"there is no folder {archive.folder}; name the one with the records")
+    return archive
 
 
 def path(given: str) -> Path:
@@ -112,7 +116,16 @@ def train_command(
 
 def _status_of_training(runs: list[experiments.Experiment], *how) -> int:
     there = training.run.train(runs, *how)
+    for record in there:
+        _print_scores(record)
     return 0 if len(there) == len(runs) else UNFINISHED
+
+
+def _print_scores(record: records.Record) -> None:
+    """Print a record's folder and every score, with its standard error over the test images."""
+    print(record.path)
+    for name, metric in record.metrics.items():
+        print(f"  {name:21} {estimate_of(metric).shown_with(digits_of(name))!s:>17}")
 
 
 @repro_command.command("sweep")
@@ -145,26 +158,107 @@ def sweep_command(file, job, device, slot, memory, time_limit, data, archive) ->
 
 @repro_command.command("status")
 @read_profile_option
-@results_option
-def status_command(profile: str, archive: Archive) -> None:
-    """Say which records exist, which are missing, and the commands that make them."""
+@existing_results_option
+@click.option("--all", "every", is_flag=True, help="Name every record, and every missing run.")
+def status_command(profile: str, archive: Archive, every: bool) -> None:
+    """Say what is there and what is missing for each exhibit, and the commands that make it."""
     names = experiments.profiles_of(profile)
+    there = [record for name in (*names, "published") for record in archive.records(name)]
     print(f"{' and '.join(names)} profile, {archive.folder}")
-    for name in [*names, "published"]:
-        for record in archive.records(name):
-            e = record.experiment
-            date = record.provenance.date[:10]
-            commit = (record.provenance.commit or "unknown")[:10]
-            print(f"there    {e.folder}  ({e.epochs} epochs, {date}, commit {commit})")
-    if profile == "best":
-        missing = [e for name in exhibits.EXHIBITS for e in archive.select(name).missing]
-    else:
-        missing = [e for e in exhibits.wanted(profile) if not archive.holds(e)]
-    missing += [e for e in exhibits.released_runs() if not archive.holds(e)]
-    for e in dict.fromkeys(missing):
+    missing = [e for e in exhibits.released_runs() if not archive.holds(e)]
+    print(f"{'the report':10}  {plural(len(missing), 'released model')} to measure")
+    for name in exhibits.IN_SMOKE if names == ["smoke"] else exhibits.EXHIBITS:
+        used, lacking = archive.select(name, profile)
+        if profile != "best":
+            lacking = [e for e in exhibits.runs_of(name, names[0]) if not archive.holds(e)]
+        epochs = " and ".join(dict.fromkeys(str(r.experiment.epochs) for r in used)) or "no"
+        print(f"{name:10}  {plural(len(used), 'run')}, {epochs} epochs; {len(lacking)} missing")
+        missing += lacking
+    for record in there if every else ():
+        e, made = record.experiment, record.provenance
+        code = made.codes[0][:10]
+        print(f"there    {e.folder}  ({e.epochs} epochs, {made.date[:10]}, commit {code})")
+    for e in dict.fromkeys(missing) if every else ():
         print(f"missing  {e.folder}")
     for command in experiments.commands(missing):
         print(f"to make  {command}")
+
+
+@repro_command.command("show")
+@click.argument("folders", metavar="RECORD...", nargs=-1, required=True, type=path)
+def show_command(folders: tuple[Path, ...]) -> None:
+    """Print the scores of records, when and on what each was made, and the command that makes it.
+
+    RECORD is the folder of one run, or a folder with several.
+    """
+    for folder in folders:
+        for record in records_below(folder).values():
+            made = record.provenance
+            took = training.progress.duration(sum(made.seconds.values()))
+            _print_scores(record)
+            print(f"  {took}, {made.device}, {made.date[:10]}, commit {made.codes[0][:10]}")
+            print(f"  {record.experiment.command}")
+
+
+@repro_command.command("compare")
+@click.argument("a", type=path)
+@click.argument("b", type=path)
+def compare_command(a: Path, b: Path) -> int:
+    """Print how far the records A and B are apart, A minus B, and whether they agree.
+
+    Of two folders, runs with the same path below both are compared. Runs that were trained for
+    unequal numbers of epochs are compared by their bound after the last epoch that all have. If too
+    few other seeds lie beside them to say what another training changes, the error is of the test
+    images alone. The exit status is 1 if a difference is beyond three standard errors.
+    """
+    pairs = pairs_in(a, b)
+    every = [record for pair in pairs for record in pair]
+    for r in pairs[0]:
+        beside = Archive(r.path.parents[2]).records(r.experiment.profile)
+        every += [o for o in beside if o.experiment.shared == r.experiment.shared]
+    groups: dict[experiments.Experiment, list] = {}
+    for x, y in pairs:
+        groups.setdefault(replace(x.experiment, seed=0), []).append((x, y))
+    status = 0
+    for group in groups.values():
+        for x, y in group:
+            print(f"A: {x.path}", f"B: {y.path}", sep="\n")
+        status |= _print_apart(("A", "B", "A − B"), *_of_one_length(group, every))
+    return status
+
+
+def _of_one_length(pairs: list, every: list) -> tuple[list, list]:
+    """Pairs, and all records beside them, after the last epoch that the pairs have in common."""
+    lengths = {len(r.curve) for pair in pairs for r in pair}  # 0 if it was not trained here
+    if len(lengths) == 1 or 0 in lengths:
+        return pairs, every
+    epoch = max(filter(experiments.is_evaluated, range(1, min(lengths) + 1)))
+    print(f"after {plural(epoch, 'epoch')}, the last that all have")
+    long_enough = [record.as_of(epoch) for record in every if len(record.curve) >= epoch]
+    return [(x.as_of(epoch), y.as_of(epoch)) for x, y in pairs], long_enough
+
+
+def _print_apart(heading: tuple, pairs: list, among=()) -> int:
+    """Print every metric of both sides of pairs, and whether they agree; return 1 if they do not.
+
+    Log p-hat is left out if it is by unequal numbers of samples.
+    """
+    both = [record for pair in pairs for record in pair]
+    shared = set.intersection(*({*r.metrics} for r in both))
+    if len({r.provenance.log_px_samples for r in both}) > 1:
+        shared -= {"log_px", "minus_kl"}
+    print(f"{'':23}", *(f"{word:>17}" for word in heading))
+    differ = []
+    for name in filter(shared.__contains__, both[0].metrics):
+        difference = apart(pairs, name, among)
+        sides = [over_seeds(side, name, (), digits_of(name)) for side in zip(*pairs, strict=True)]
+        shown = [replace(cell, seeds=1) for cell in (*sides, difference)]
+        print(f"  {name:21}", *(f"{cell!s:>17}" for cell in shown))
+        if not agrees(difference):
+            differ.append(name)
+    said = f"differ in {', '.join(differ)}" if differ else "agree within their errors"
+    print(f"they {said}; the difference's error is of {difference.error_of.value}")
+    return 1 if differ else 0
 
 
 @repro_command.command("tables")
@@ -205,19 +299,29 @@ def figures_command(names: tuple[str, ...], profile: str, archive: Archive, fold
 @click.argument("path", type=path)
 @click.option("--samples", type=click.IntRange(1), help="K of log p-hat. Default: the record's.")
 @click.option("--model", help="FILE.py:MODEL of a model of your own.")
-@click.option("--dataset", help="FILE.npz of images of your own.")
+@click.option("--dataset", help="Score other images: a dataset's name, or FILE.npz.")
 @data_option
 @device_option
-def evaluate_command(path: Path, samples: int | None, model, dataset, data, device: str) -> None:
-    """Evaluate the weights of the record in PATH again, beside what was recorded."""
+def evaluate_command(path: Path, samples: int | None, model, dataset, data, device: str) -> int:
+    """Evaluate the weights of the record in PATH again, beside what was recorded.
+
+    The exit status is 1 if a score is not within three standard errors of the recorded one. Other
+    images, and log p-hat with another number of samples, are not compared.
+    """
     record = records.read(path)
-    experiments.check_own_files(record.experiment, model=model, dataset=dataset)
-    for name, now in training.run.evaluate_again(record, samples, data, device).items():
-        was = record.metrics[name]
-        print(
-            f"{name:13} {now['value']:10.4f} +- {now['se']:.4f}   "
-            f"recorded {was['value']:10.4f} +- {was['se']:.4f}"
-        )
+    experiments.check_own_files(record.experiment, model=model)
+    if dataset is not None:
+        record = replace(record, experiment=experiments.with_images(record.experiment, dataset))
+    now = training.run.evaluate_again(record, samples, data, device)
+    for title, r in (("now", now), ("recorded", record)):
+        e, made = r.experiment, r.provenance
+        where = f"{made.evaluated_on or made.device}, {made.data['variant']}"
+        print(f"{title}: K = {made.log_px_samples}, binarise {e.binarise}, seed {e.seed}, {where}")
+    if now.provenance.data["sha256"] != record.provenance.data["sha256"]:
+        print("these are other images than the recorded ones")
+        _print_scores(now)
+        return 0
+    return _print_apart(("now", "recorded", "difference"), [(now, record)])
 
 
 @repro_command.command("data")

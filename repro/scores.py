@@ -112,26 +112,6 @@ def some_of(images: Tensor, most: int) -> Tensor:
     return images[torch.arange(count) * len(images) // count]
 
 
-def evaluate(
-    model: StackedModel,
-    images: Tensor,
-    seeds: Sequence[int],
-    log_px_samples: int = 5000,
-    tell: Done = silent,
-) -> list[dict[str, dict[str, float]]]:
-    """Every metric's value and standard error over the images, for each run; see ``measure``.
-
-    >>> from repro import datasets
-    >>> from repro.models import Architecture
-    >>> model = Autoencoder(Architecture(hidden=20, latent=5), [0])
-    >>> (metrics,) = evaluate(model, datasets.load("digits").test[:7], [0], log_px_samples=100)
-    >>> sorted(metrics["log_px"])
-    ['monte_carlo_se', 'sd', 'se', 'value']
-    """
-    values = measure(model, images, seeds, log_px_samples, tell)
-    return [summary(v, seed) for v, seed in zip(values, seeds, strict=True)]
-
-
 def measure(
     model: StackedModel,
     images: Tensor,
@@ -145,7 +125,14 @@ def measure(
 
     ``elbo``, ``iwae_64`` and ``ess`` (of 64 weights) come from one set of samples; ``log_px``
     (log p-hat) and ``log_px_variance`` (of its Monte Carlo error) from ``log_px_samples`` others.
-    ``minus_kl`` = iwae_64 - log_px estimates -KL(Q||P).
+    ``minus_kl`` = iwae_64 - log_px estimates -KL(Q||P). ``summary`` gives their means and errors.
+
+    >>> from repro import datasets
+    >>> from repro.models import Architecture
+    >>> model = Autoencoder(Architecture(hidden=20, latent=5), [0])
+    >>> (values,) = measure(model, datasets.load("digits").test[:7], [0], log_px_samples=100)
+    >>> sorted(summary(values, seed=0)["log_px"])
+    ['monte_carlo_se', 'sd', 'se', 'value']
     """
 
     noise = partial(_noise, model, seeds)

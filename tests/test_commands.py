@@ -11,8 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
+import numpy as np
 import pytest
 import torch
+from nbclient import NotebookClient
 
 from repro import ReproError, __version__, datasets, records
 from repro.cli import main, repro_command
@@ -67,16 +70,23 @@ def test_train_evaluate_tables_and_status(here):
     again = repro("train", "--method", "vae", "--epochs", 1, "--profile", "smoke", cwd=here)
     assert again.returncode == 0
     assert "epoch" not in again.stdout.replace("epochs1", "")
+    for said in (done.stdout, again.stdout):
+        assert said.splitlines()[-8] == str(path)
+        assert said.splitlines()[-1].startswith("  active_units")
 
+    assert "the curves so far are in " in done.stdout
     evaluated = repro("evaluate", path, cwd=here)
     assert evaluated.returncode == 0, evaluated.stderr
-    assert len(evaluated.stdout.splitlines()) == len(records.METRICS)
-    for line in evaluated.stdout.splitlines():
-        name, value, _, se, _, was, _, was_se = line.split()
+    now, recorded, _, *scores, last = evaluated.stdout.splitlines()
+    assert now.removeprefix("now") == recorded.removeprefix("recorded")
+    assert last.startswith("they agree within their errors")
+    assert len(scores) == len(records.METRICS)
+    for line in scores:
+        name, value, _, se, was, _, was_se, *_ = line.split()
         assert (value, se) == (was, was_se), name
 
     assert "−" in repro("tables", "--profile", "smoke", cwd=here).stdout
-    status = repro("status", "--profile", "smoke", cwd=here).stdout
+    status = repro("status", "--all", "--profile", "smoke", cwd=here).stdout
     assert "there    smoke/digits-reference/vae-M64-K1-seed0-epochs1" in status
     assert "missing  smoke/digits-reference/piwae-M8-K8-seed0\n" in status
     command = (
@@ -85,6 +95,28 @@ def test_train_evaluate_tables_and_status(here):
     )
     assert f"to make  {command}\n" in status
     assert "Usage" in repro(cwd=here).stdout
+
+
+def test_scores_that_are_not_those_recorded_have_exit_status_1(here, monkeypatch, capsys):
+    few = {"profile": "smoke", "epochs": 1, "K": 2, "hidden": 10, "latent": 3}
+    (record,) = lab_run.train(plan("iwae", **few), results=here / "results")
+    digits = datasets.load("digits")
+    np.savez(here / "mine.npz", train=digits.train, test=digits.train[:100])
+    np.savez(here / "small.npz", train=digits.train[:, :100], test=digits.test[:, :100])
+    command = ["evaluate", str(record.path), "--samples", "10"]
+    capsys.readouterr()
+    assert main([*command, "--dataset", str(here / "mine.npz")]) == 0
+    said = capsys.readouterr().out
+    assert "these are other images than the recorded ones" in said
+    assert "agree" not in said
+    assert main([*command, "--dataset", str(here / "small.npz")]) == 2
+    line = "have not the model's 784 pixels\n"
+    assert capsys.readouterr().err.endswith(line)
+    weights = record.weights()
+    weights["decoder.logits.bias"] += 0.1
+    monkeypatch.setattr(records.Record, "weights", lambda self: weights)
+    assert main(command) == 1
+    assert "they differ in iwae_64, elbo" in capsys.readouterr().out
 
 
 WITHOUT_TORCH = """
@@ -123,7 +155,7 @@ def test_a_time_limit_leaves_resumable_state_and_status_3(here):
     stopped = repro(*words, "--time-limit", 0, cwd=here)
     assert stopped.returncode == 3
     assert "the same command goes on from there" in stopped.stdout
-    assert len(list(here.rglob("unfinished-*"))) == 1
+    assert len(list(here.rglob("unfinished-*.pt"))) == 1
     assert repro(*words, cwd=here).returncode == 0
     again = repro(*words, cwd=here).stdout
     assert again.count("is there already; make it again with --results ELSEWHERE\n") == 2
@@ -191,6 +223,11 @@ def test_time_that_is_up_between_training_and_evaluation_loses_nothing(
             "repro: /proc/none: No such file or directory",
         ),
         (["tables", "--results", "typo"], "repro: there is no folder typo; name the one"),
+        (["status", "--results", "typo"], "repro: there is no folder typo; name the one"),
+        (["show", "typo"], "repro: there is no record in "),
+        (["show"], "repro: Missing argument 'RECORD...'"),
+        (["compare", "typo", "results"], "repro: there is no record in "),
+        (["compare", "typo"], "repro: Missing argument 'B'"),
         (["tables", "--profile", "ful"], "repro: unknown profile 'ful'; did you mean 'full'?"),
     ],
 )
@@ -359,6 +396,31 @@ def test_a_tilde_is_the_home_folder_in_every_path(here, monkeypatch):
         datasets.load("mnist")
     assert main(["figures", "figure5", "--folder=~/drawn", "--profile", "smoke"]) == 0
     assert (here / "drawn/figure5.svg").exists()
+
+
+MISTAKES = (
+    "from repro.words.experiments import plan\nplan('pwiae')",
+    "from repro import tables\ntables.table1('ful')",
+    "from repro.records import read\nread('typo')",
+)
+
+
+def test_a_mistake_in_a_notebook_is_one_line_in_the_cell(tmp_path):
+    cells = [nbformat.v4.new_code_cell(source) for source in (*MISTAKES, "1 / 0")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, allow_errors=True, kernel_name="python3").execute(cwd=tmp_path)
+    *of_users, of_code = [cell.outputs[0] for cell in notebook.cells]
+    lines = (
+        "repro: unknown method 'pwiae'; did you mean 'piwae'?",
+        "repro: unknown profile 'ful'; did you mean 'full'?",
+        "repro: there is no record in ",
+    )
+    for output, line in zip(of_users, lines, strict=True):
+        (shown,) = output.traceback
+        assert shown.startswith(line)
+        assert "\n" not in shown
+        assert output.ename == "ReproError"
+    assert "Traceback" in "".join(of_code.traceback)
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def named_in(example):
 
 def test_every_example_is_tried():
     there = {path.stem for path in (ROOT / "examples").glob("*.py")}
-    assert there == {*MODELS, "own_loop"}
+    assert there == {*MODELS, "own_loop", "watch_training"}
 
 
 @pytest.mark.parametrize(("example", "name"), MODELS.items(), ids=MODELS)
@@ -46,6 +46,17 @@ def test_a_models_example_trains(example, name):
 def test_the_example_of_a_loop_trains():
     main = named_in("own_loop")["main"]
     assert main(steps=40) > main(steps=1) + 50
+
+
+def test_the_example_for_tensorboard_writes_what_the_record_has(tmp_path):
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    few = {"M": 2, "K": 4, "hidden": 10, "latent": 2, "epochs": 2}
+    for record in named_in("watch_training")["main"](str(tmp_path), **few):
+        events = accumulators.EventAccumulator(str(tmp_path / "curves")).Reload()
+        for name in ("loss", "iwae_64"):
+            shown = events.Scalars(f"{record.experiment.folder}/{name}")
+            assert [event.step for event in shown] == [1, 2]
+            assert [event.value for event in shown] == pytest.approx([*record.curve[name]])
 
 
 @pytest.mark.slow
@@ -75,6 +86,8 @@ def test_the_recipes_run_as_they_stand_in_the_book(tmp_path, monkeypatch):
     assert names["lower_bound"].shape == (20,)
     assert names["annealed"].isfinite().all()
     assert set(names["plot"].data.method) == {"iwae", "piwae"}
+    assert names["points"].ax.get_ylabel() == "log_px"
+    assert len(names["chosen"]) == len(names["chosen"].drop_duplicates(["method", "seed"])) > 30
     assert (tmp_path / "figure1.pdf").exists()
     assert names["figure"].axes[0].get_xticklabels()[0].get_fontsize() > 12
     first, second = (names[name].metrics["elbo"]["value"] for name in ("first", "second"))
@@ -102,4 +115,4 @@ def test_the_book_shows_what_the_command_prints_for_an_own_model(tmp_path, monke
         assert re.sub(NUMBER, "N", printed) == re.sub(NUMBER, "N", written)
         numbers = [float(n.replace(",", "")) for n in re.findall(NUMBER, printed)]
         expected = [float(n.replace(",", "")) for n in re.findall(NUMBER, written)]
-        assert numbers == pytest.approx(expected, rel=0.01)
+        assert numbers == pytest.approx(expected, rel=0.01, abs=0.1)

@@ -17,7 +17,7 @@ from repro.catalogue import DATASETS, MODELS
 from repro.cli import train_command
 from repro.jupyter.papermill_plugin import default_parameters
 from repro.training.engines import ENGINES
-from repro.words.exhibits import runs_of, wanted
+from repro.words.exhibits import EXHIBITS, IN_SMOKE, runs_of
 from repro.words.experiments import (
     DECODERS,
     ENGINE_CHOICES,
@@ -47,6 +47,12 @@ def planned(command):
 
 def names(**words):
     return [e.name for e in plan(profile="short", **words)]
+
+
+def wanted(profile):
+    """Every run that any exhibit shows in a profile, once."""
+    names = IN_SMOKE if profile == "smoke" else EXHIBITS
+    return list(dict.fromkeys(e for name in names for e in runs_of(name, profile)))
 
 
 def test_defaults_are_the_papers():

@@ -171,8 +171,10 @@ def test_own_colours_bound_and_network_train_go_on_and_are_evaluated(here, capsy
     again = ["evaluate", str(whole.path), "--device", "cpu"]
     files = ["--model", "conv.py:colours", "--dataset", "colours.npz"]
     assert main([*again, *files]) == 0
-    for line in capsys.readouterr().out.splitlines():
-        now, recorded = line.split()[1], line.split()[5]
+    *_, last = lines = capsys.readouterr().out.splitlines()
+    assert last.startswith("they agree within their errors")
+    for line in lines[3:-1]:
+        now, recorded = line.split()[1], line.split()[4]
         assert now == recorded
 
 

@@ -14,6 +14,7 @@ from itertools import chain, pairwise
 import numpy as np
 import pytest
 
+from repro.records import read
 from repro.records.estimates import CLEAR, number, over_seeds
 from repro.studies import (
     audit,
@@ -253,6 +254,10 @@ class Told(Numbers):
         """The reference model's IWAE-64 after 13 epochs, [seed] by method."""
         runs = {m: self.runs(MNIST, m, "short") for m in TABLE_METHODS}
         return {m: [r.curve.set_index("epoch").iwae_64[13] for r in rs] for m, rs in runs.items()}
+
+    def after_the_first(self, method):
+        """IWAE-64 after the first epoch of each seed."""
+        return [r.curve.iwae_64[0] for r in self.runs(MNIST, method, "short")]
 
     def two_seeds_apart(self):
         return max(max(values) - min(values) for values in self.after_13().values())
@@ -783,6 +788,16 @@ SENTENCES = {
             lambda n: min(n.from_the_printed_ssim("again")) > 0.0021,
         "on the checkpoints that the released code calls best":
             lambda n: max(n.from_the_printed_ssim("checkpoint")) < 0.0021,
+    },
+    "reproduce": {
+        "It is in the curve of the training of IWAE with seed 0":
+            lambda n: n.after(MNIST, "iwae", 13).value
+            == read(ROOT / "results/short/mnist-reference/iwae-M1-K64-seed0").curve.iwae_64[12],
+        "After one epoch the methods are further apart than their seeds are":
+            lambda n: min(n.after_the_first("piwae")) > max(n.after_the_first("iwae")),
+        "on one or two cores":
+            lambda n: {r.provenance.device.split(", ")[1] for r in n.runs(MNIST, "iwae", "short")}
+            == {"1 thread", "2 threads"},
     },
     "generalisation": {
         "PIWAE comes first on the unseen dataset, in either direction":

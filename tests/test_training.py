@@ -8,6 +8,7 @@ import operator
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -193,6 +194,33 @@ def test_training_stops_at_a_step_and_the_next_call_goes_on(small, tmp_path):
     assert again.finished
     assert again.commits == ["one", "two"]
     assert again.curves == whole.curves
+
+
+def test_curves_are_on_disk_on_the_way_and_go_on_from_the_epoch_of_the_state(small, tmp_path):
+    """Here the state is of the first epoch, and the third is not told to the end."""
+    state = tmp_path / "state.pt"
+    told = []
+
+    def on_epoch(line):
+        told.append((line["epoch"], pd.read_csv(tmp_path / "state.csv").epoch.tolist()))
+        assert {*line} >= {"run", "loss", "learning_rate", "iwae_64", "iwae_64_se"}
+        assert None not in line.values()
+        if len(told) == 5:
+            raise KeyError("a mistake in somebody's function")
+
+    with pytest.raises(KeyError):
+        loop.fit(runs(epochs=3), few_digits(), state, on_epoch=on_epoch)
+    assert told == [(1, []), (1, []), (2, [1, 1]), (2, [1, 1]), (3, [1, 1, 2, 2])]
+    told.clear()
+    told += ["again"] * 5
+    fit = loop.fit(runs(epochs=3), few_digits(), state, on_epoch=on_epoch)
+    assert told[5:] == [(2, [1, 1]), (2, [1, 1]), (3, [1, 1, 2, 2]), (3, [1, 1, 2, 2])]
+    whole = pd.read_csv(tmp_path / "state.csv")
+    assert whole.run.unique().tolist() == [e.folder for e in runs(epochs=3)]
+    for (_, shown), curve in zip(whole.groupby("run", sort=False), fit.curves, strict=True):
+        for name in ("epoch", "loss", "iwae_64"):
+            assert shown.sort_values("epoch")[name].tolist() == [line[name] for line in curve]
+        assert shown.log_px.notna().tolist() == ["log_px" in line for line in curve]
 
 
 TRIED = 20  # times that a bound of both networks is called before any training

@@ -33,7 +33,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from repro import ReproError, as_path, first_line, in_short, own
+from repro import ReproError, as_path, first_line, in_short, own, plural
 from repro.bounds import METHODS
 from repro.catalogue import OMNIGLOT, picture_shape
 from repro.records.schema import (
@@ -185,6 +185,19 @@ class Record:
         if not numbers or len(shapes) != 1:
             raise ReproError(f"{file} does not hold a number for each image; train again")
         return {name: array.astype(float) for name, array in values.items()}
+
+    def as_of(self, epoch: int) -> Record:
+        """The record as it was after ``epoch`` epochs: IWAE-64 from its curve, and no images."""
+        line = self.curve.set_index("epoch").loc[epoch]
+        bound = {"value": float(line.iwae_64), "se": float(line.iwae_64_se)}
+        then = replace(self.experiment, epochs=epoch)
+        return self.measured_as({}, experiment=then, metrics={"iwae_64": bound})
+
+    def measured_as(self, images: dict[str, np.ndarray], **fields) -> Record:
+        """The record with other ``fields`` and scores of single ``images``, which no file has."""
+        other = replace(self, **fields)
+        other.__dict__["images"] = images  # where the cached property keeps them
+        return other
 
     def weights(self) -> dict:
         """Load the trained parameters by name; ReproError if the record was kept without them."""
@@ -603,6 +616,39 @@ def read(path: str | Path) -> Record:
     raise ReproError(f"{path} {fault}; restore it, or {again}")
 
 
+def records_below(folder: str | Path) -> dict[Path, Record]:
+    """The record in ``folder``, else those below it, by their paths from there.
+
+    Raises ReproError if there is none, or if one is not as it was written.
+
+    >>> [str(path) for path in records_below("results/short/mnist-reference/iwae-M1-K64-seed2")]
+    ['.']
+    """
+    folder = as_path("the folder", folder)
+    files = [f for levels in range(4) for f in sorted(folder.glob("*/" * levels + "config.json"))]
+    found = [f.parent for f in files if f.parent.suffix != ".partial"]
+    return {path.relative_to(folder): read(path) for path in found or [folder]}
+
+
+def pairs_in(a: str | Path, b: str | Path) -> list[tuple[Record, Record]]:
+    """Pair two records, or records with the same path below two folders.
+
+    Raises ReproError if there is no pair, or if one is not scored on the same images.
+    """
+    first, second = records_below(a), records_below(b)
+    pairs = [(record, second[name]) for name, record in first.items() if name in second]
+    if not pairs:
+        raise ReproError(
+            f"no run is in both {a} and {b}; name two records, or folders with runs of one name"
+        )
+    for x, y in pairs:
+        if len({(r.provenance.data["sha256"], r.experiment.binarise) for r in (x, y)}) == 2:
+            raise ReproError(f"{x.path} and {y.path} are not scored on the same images")
+    if alone := len(first) + len(second) - 2 * len(pairs):
+        print(f"left out: {plural(alone, 'run')} in one of the two only", flush=True)
+    return pairs
+
+
 def _experiment_in(path: Path) -> Experiment:
     experiment = experiment_in(_read_json(path / "config.json"))
     if experiment.method not in METHODS and not own.is_own(experiment.method):
@@ -730,18 +776,20 @@ def _write_texts(
 ) -> None:
     _write_json(folder / "config.json", experiment.as_dict())
     _write_json(folder / "metrics.json", metrics)
-    _write_csv(folder / "curve.csv", CURVE, curve)
+    write_csv(folder / "curve.csv", CURVE, curve)
     if rows := [row for line in curve for row in line.get("gradients", ())]:
-        _write_csv(folder / GRADIENTS, rows[0], rows)
+        write_csv(folder / GRADIENTS, rows[0], rows)
     for file, name in ((OWN_BOUND, experiment.method), (OWN_MODEL, experiment.model)):
         if source := own.text_of(name):
             (folder / file).write_text(source, encoding="utf-8")
 
 
-def _write_csv(path: Path, columns: Iterable[str], rows: Iterable[dict]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
+def write_csv(path: Path, columns: Iterable[str], rows: Iterable[dict], mode: str = "w") -> None:
+    """Write a file of ``rows``; with the ``mode`` "a" they are added to it."""
+    with open(path, mode, newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
-        table.writeheader()
+        if mode == "w":
+            table.writeheader()
         table.writerows(rows)
 
 

@@ -13,7 +13,6 @@ from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from repro import plural
 from repro.records import Record
@@ -272,26 +271,60 @@ def paired_difference(
     """
     by_seed = {r.experiment.seed: r for r in b}
     pairs = [(r, by_seed[r.experiment.seed]) for r in a if r.experiment.seed in by_seed]
-    if not pairs:
-        return NOT_RUN
+    return _difference(pairs, metric, [*a, *b, *among]) if pairs else NOT_RUN
+
+
+def _difference(pairs: Sequence, metric: str, among: Sequence[Record]) -> Estimate:
+    """The mean difference of pairs; its error between seeds, or over images, or unknown."""
     seeds = len(pairs)
     differences = [x.metrics[metric]["value"] - y.metrics[metric]["value"] for x, y in pairs]
     value = float(np.mean(differences))
-    spread, dof = seed_spread([*a, *b, *among], metric, paired=True)
+    of_one_seed = all(x.experiment.seed == y.experiment.seed for x, y in pairs)
+    spread, dof = seed_spread(among, metric, paired=of_one_seed)
     if dof:
         return Estimate(value, spread * (2 / seeds) ** 0.5, dof, seeds, ErrorOf.SEEDS)
-    if not all(_of_the_same_images(x, y) for x, y in pairs):
+    if not all(_of_the_same_images(x, y, metric) for x, y in pairs):
         return Estimate(value, None, 0, seeds)
     by_image = [images_of(x, metric) - images_of(y, metric) for x, y in pairs]
     error = Estimate.mean_of(np.mean(by_image, axis=0), ErrorOf.IMAGES, seeds)
     return replace(error, value=value)
 
 
-def _of_the_same_images(a: Record, b: Record) -> bool:
-    """True if both kept single images, of the same binarisation."""
-    if not (a.images and b.images):
+def apart(
+    pairs: Sequence[tuple[Record, Record]], metric: str, among: Sequence[Record] = ()
+) -> Estimate:
+    """Mean of ``metric`` in the first minus the second of each pair, as ``paired_difference``.
+
+    Where single images were not kept, the error is that of independent images, an upper bound.
+    """
+    among = [r for r in among if metric in r.metrics]
+    found = _difference(pairs, metric, [*sum(pairs, ()), *among])
+    if found.se is None:
+        first, second = (estimate_of(r.metrics[metric]) for r in pairs[0])
+        found = replace(first - second, value=found.value, seeds=found.seeds)
+    return found.shown_with(digits_of(metric))
+
+
+def agrees(difference: Estimate) -> bool:
+    """True if a difference is within ``CLEAR`` standard errors of 0, or 0 as it is printed.
+
+    >>> agrees(Estimate(0.4, 0.1)), agrees(Estimate(0.2, 0.1)), agrees(Estimate(0.004, 0.001))
+    (False, True, True)
+    """
+    seen = bool(round(difference.value, difference.digits))
+    return not (seen and (difference.beyond(CLEAR) or (-difference).beyond(CLEAR)))
+
+
+def digits_of(metric: str) -> int:
+    """The number of decimals with which a metric is shown."""
+    return 4 if metric.startswith("ssim") else 2
+
+
+def _of_the_same_images(a: Record, b: Record, metric: str) -> bool:
+    """True if both kept ``metric`` of single images, of the same binarisation."""
+    if images_of(a, metric) is None or images_of(b, metric) is None:
         return False
-    return np.array_equal(a.reconstructions[0], b.reconstructions[0])
+    return np.array_equal(*((r.reconstructions or (None,))[0] for r in (a, b)))
 
 
 def images_of(record: Record, metric: str) -> np.ndarray | None:
@@ -302,9 +335,9 @@ def images_of(record: Record, metric: str) -> np.ndarray | None:
 
 
 def seed_spread(shown: Sequence[Record], metric: str, paired: bool = False) -> tuple[float, int]:
-    """Standard deviation of ``metric`` between seeds, pooled over experiments, and its dof."""
-    runs = list({r.experiment: r for r in shown}.values())
-    labels = [str(replace(r.experiment, seed=0)) for r in runs]
+    """Standard deviation of ``metric`` between seeds, pooled over archives' runs, and its dof."""
+    runs = list({r.path or r.experiment: r for r in shown}.values())
+    labels = [f"{r.path and r.path.parents[2]} {replace(r.experiment, seed=0)}" for r in runs]
     seeds = [r.experiment.seed for r in runs] if paired else None
     return pooled_spread(labels, [r.metrics[metric]["value"] for r in runs], seeds)
 
@@ -321,10 +354,8 @@ def pooled_spread(
     >>> pooled_spread(["a"] * 3 + ["b"] * 3, [1, 2, 3, 11, 12, 13])
     (1.0, 4)
     """
-    columns = pd.get_dummies([*labels])
-    if seeds is not None:
-        columns = columns.join(pd.get_dummies([*seeds]))
-    design = columns.to_numpy(float)
+    factors = [np.asarray(f, str) for f in (labels, seeds) if f is not None]
+    design = np.hstack([f[:, None] == np.unique(f) for f in factors]).astype(float)
     means, _, rank, _ = np.linalg.lstsq(design, np.asarray(values, float), rcond=None)
     dof = len(values) - int(rank)
     if dof < ENOUGH:

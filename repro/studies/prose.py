@@ -15,7 +15,7 @@ import repro
 from repro import plural, records
 from repro.catalogue import MODELS
 from repro.records import Record
-from repro.records.estimates import NOT_RUN, Estimate, over_seeds, pooled
+from repro.records.estimates import NOT_RUN, Estimate, digits_of, over_seeds, pooled
 from repro.studies import claims, evidence, figure4
 from repro.studies.estimator_runs import (
     BOTH_EARLIER,
@@ -213,7 +213,7 @@ class Numbers(Evidence):
 
 def _over_seeds(runs: Sequence[Record], metric: str, among: Sequence[Record]):
     """``over_seeds``; SSIM to four digits, and active units whole and without their error."""
-    found = over_seeds(runs, metric, among, 4 if metric.startswith("ssim") else 2)
+    found = over_seeds(runs, metric, among, digits_of(metric))
     if found and metric == "active_units":
         return Estimate(found.value, digits=0)
     return found

@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from repro.records import Archive, Record
+from repro.records import Archive, Record, records_of_any_seed
 from repro.records.estimates import number
 from repro.studies.estimator_runs import USUAL_LAYOUTS
+from repro.studies.frames import from_to
 from repro.training.costs import DEVICE_COSTS
-from repro.words.experiments import TABLE_METHODS, TRAINED_PROFILES
+from repro.words.experiments import TABLE_METHODS, TRAINED_PROFILES, plan
 
 SEEDS_AT_A_TIME = 5  # of the test that was fixed in advance
 LEAST_SECONDS = 60.0  # of a stack that is compared: a record gives a run's seconds to a tenth
@@ -82,6 +83,18 @@ def minutes(archive: Archive, exhibit: str) -> str:
     """
     seconds = sum(r.provenance.seconds["training"] for r in archive.select(exhibit).used)
     return f"{seconds / 60:.1f} minutes" if seconds else "no time yet"
+
+
+def minutes_without_gpu(archive: Archive, part: str) -> str:
+    """The range of minutes that IWAE on MNIST took on processors, as text.
+
+    ``part`` is "training", of which it is that of an epoch, or "evaluation".
+    """
+    (e,) = plan("iwae", "mnist", profile="short")
+    parts = e.epochs if part == "training" else 1
+    runs = records_of_any_seed(e, archive.records("short"))
+    ours = [r.provenance for r in runs if "NVIDIA" not in r.provenance.device]
+    return from_to([made.seconds[part] / parts / 60 for made in ours], 1)
 
 
 def compute(archive: Archive) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor
 from repro import ReproError, own, signal
 from repro.bounds import Layout
 from repro.datasets import Dataset
+from repro.records.archive import CURVE, write_csv
 from repro.records.provenance import device_name
 from repro.scores import iwae_bound, some_of
 from repro.training import states
@@ -114,6 +115,7 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     milestones: tuple[str, ...] = ("log-px",),
     decoder: dict[str, Tensor] | None = None,
     kept: states.Unfinished | None = None,
+    on_epoch: Callable[[dict], object] = lambda line: None,
 ) -> Fit:
     """Train all ``experiments`` side by side.
 
@@ -124,14 +126,14 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     ``commit`` names the code; ``engine`` is a name in ``engines.ENGINES``. ``milestones`` names
     what is measured at the end of each stage of the learning rate: "log-px", and "gradients",
     whose signal and noise go into the curve's line under this name. ``decoder`` holds the fixed
-    decoder's parameters if encoders alone are trained. Raises ReproError, with epoch and step, if
-    a loss is not finite; the last good state is then kept.
+    decoder's parameters if encoders alone are trained. ``on_epoch`` gets a dictionary of each run's
+    epoch, and a file beside the state its line. Raises ReproError, with epoch and step, if a loss
+    is not finite; the last good state is then kept.
     """
     begun = time.monotonic()
     _check_together(experiments, milestones)
     path = None if state_file is None else Path(state_file)
-    count = len(experiments)
-    sizes = [1] * count if alone(experiments, device) else [count]
+    sizes = [1] * len(experiments) if alone(experiments, device) else [len(experiments)]
     kept = kept or states.unfinished(path, experiments[0].epochs)
     if kept:
         kept.check_is_of(experiments, device)
@@ -141,7 +143,8 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
         kept.load_into(fitted)
     if not fitted.finished:
         fitted.goes_on(commit, engine, device_name(device))
-    _Loop(fitted, dataset, path, stop, progress, milestones, begun - fitted.seconds).go_on()
+    how = (stop, progress, on_epoch, milestones, begun - fitted.seconds)
+    _Loop(fitted, dataset, path, *how).go_on()
     return fitted
 
 
@@ -186,6 +189,7 @@ class _Loop:
     state_file: Path | None
     stop: Callable[[], bool]
     progress: Callable[[Fit], None]
+    on_epoch: Callable[[dict], object]
     milestones: tuple[str, ...]
     begun: float  # as if training had never been interrupted
     saved: float = field(default_factory=time.monotonic)  # when its state was
@@ -196,12 +200,14 @@ class _Loop:
         fit = self.fit
         try:
             self._measure_milestone()
+            self._write_curves("w")
             while not fit.finished:
                 self._steps_of_epoch()
                 self._check_finite()
                 self._end_epoch()
                 self.progress(fit)
                 self._measure_milestone()
+                self._write_curves("w" if fit.epoch in MILESTONES else "a")
                 self._save(now=fit.finished)
         except _Halt:
             self._save()
@@ -237,8 +243,9 @@ class _Loop:
         lines = []
         for program in fit.programs:
             lines += measure_epoch(program, fit.epoch, self.dataset, self._tell(program))
-        for curve, line in zip(fit.curves, lines, strict=True):
+        for e, curve, line in zip(fit.experiments, fit.curves, lines, strict=True):
             curve.append(line)
+            self.on_epoch({"run": e.folder} | {k: v for k, v in line.items() if v is not None})
         fit.epoch += 1
         fit.step = 0
         fit.note = ""
@@ -267,6 +274,16 @@ class _Loop:
                 _add_gradients(lines, program, self.dataset)
                 self._save()
         fit.note = ""
+
+    def _write_curves(self, mode: str) -> None:
+        """Write every curve to the file beside the state, or with mode "a" add the last epoch."""
+        first = self.fit.epoch - 1 if mode == "a" else 0
+        lines = []
+        for e, curve in zip(self.fit.experiments, self.fit.curves, strict=True):
+            lines += [{"run": e.folder} | line for line in curve[first:]]
+        if self.state_file:
+            self.state_file.parent.mkdir(parents=True, exist_ok=True)
+            write_csv(self.state_file.with_suffix(".csv"), ("run", *CURVE), lines, mode)
 
     def _tell(self, program: Program) -> Callable[[float], None]:
         """A function that reports the progress of an evaluation, and stops it if asked."""

@@ -16,7 +16,7 @@ import torch
 from repro import ReproError, datasets, one_of, own, plural, scores
 from repro.datasets import Dataset
 from repro.estimators import holds_q_still
-from repro.models import StackedModel
+from repro.models import Autoencoder, StackedModel
 from repro.own_code import time_limit
 from repro.randomness import generator
 from repro.records import Archive, Record
@@ -79,6 +79,7 @@ class Order:
     milestones: tuple[str, ...]
     time_limit: float | None
     keep_state: bool
+    on_epoch: Callable[[dict], object]
     begun: float = field(default_factory=time.monotonic)
 
     def __post_init__(self):
@@ -100,6 +101,7 @@ def train(  # noqa: PLR0913  (each is a user's choice)
     milestones: tuple[str, ...] = ("log-px",),
     fallback: bool = True,
     keep_state: bool = False,
+    on_epoch: Callable[[dict], object] = lambda line: None,
 ) -> list[Record]:
     """Train ``runs`` side by side, evaluate each and write its record.
 
@@ -110,14 +112,16 @@ def train(  # noqa: PLR0913  (each is a user's choice)
     and "gradients", signal and noise. Without ``fallback``, an engine that is not available is an
     error; with it, a simpler and slower one trains. With ``keep_state`` the checkpoint of a
     finished training stays beside its records, and the same runs go on from there when they are
-    trained for more epochs: they end as if they had been trained for so many at once. ::
+    trained for more epochs: they end as if they had been trained for so many at once. ``on_epoch``
+    gets a dictionary for each run and epoch: ``run``, the record's folder, and the numbers in its
+    line of the curve, which is in a file beside the state, too. ::
 
-        train(plan("iwae,piwae", profile="smoke"), results="results")
+        train(plan("iwae,piwae", profile="smoke"), results="results", on_epoch=print)
     """
     archive = Archive.of(results)
     device = pick_device(device)
     engine = one_of("engine", engine, ENGINE_CHOICES)
-    how = (fallback, milestones, time_limit, keep_state)
+    how = (fallback, milestones, time_limit, keep_state, on_epoch)
     order = Order(archive, data, device, engine, *how)
     check_precision(runs, archive, device)
     missing = _without_record(runs, archive)
@@ -164,6 +168,7 @@ def _train_missing(
     decoder = _released_decoder(runs[0], order.data)
     forecast.check_own_bounds(runs, dataset, order.device, decoder)
     trial = _try_engine(order, runs, dataset, kept)
+    print(f"the curves so far are in {state.with_suffix('.csv')}", flush=True)
     with interrupts() as interrupted, Progress(runs[0].epochs) as bar:
 
         def stop() -> bool:
@@ -171,6 +176,7 @@ def _train_missing(
 
         commit = code_of(code["commit"], code["dirty"])
         how = {"commit": commit, "engine": trial.engine, "milestones": order.milestones}
+        how["on_epoch"] = order.on_epoch
         where = (dataset, state, order.device)
         fit = loop.fit(runs, *where, stop, bar.training, decoder=decoder, kept=kept, **how)
         trained_now = not (kept and kept.finished)
@@ -414,13 +420,19 @@ def write_record(
 
 def evaluate_again(
     record: Record, samples: int | None, data: str | Path | None, device: str
-) -> dict[str, dict[str, float]]:
-    """Measure the scores of a record's trained weights again; ``samples`` is K of log p-hat."""
+) -> Record:
+    """Measure a record's trained weights again on the images of its experiment; nothing is written.
+
+    ``samples`` is K of log p-hat. Raises ReproError if the images do not fit the model.
+    """
     device = pick_device(device)
     e = record.experiment
-    model = model_of(e, record.weights())
-    dataset = images_for(e, data)
+    model = model_of(e, record.weights()).to(device)
+    images = images_for(e, data)
+    if isinstance(model, Autoencoder) and model.shape.pixels != images.pixels:
+        raise ReproError(f"images of {e.dataset} have not the model's {model.shape.pixels} pixels")
     K = samples or record.provenance.log_px_samples
-    with Progress(1, "log p-hat") as bar:
-        (metrics,) = scores.evaluate(model.to(device), dataset.test, [e.seed], K, bar.fraction)
-    return metrics
+    (found,) = assess(model, images, None, [e.seed], K, e.method)
+    where = {"data": images.provenance, "evaluated_on": device_name(device), "log_px_samples": K}
+    made = replace(record.provenance, **where)
+    return record.measured_as(found.images, metrics=found.metrics, provenance=made)

@@ -78,6 +78,7 @@ def put_away(runs: list[Experiment], archive: Archive, keep: bool) -> None:
     state = state_of(runs, archive)
     if not state.exists():  # and a folder that may only be read is no trouble
         return
+    state.with_suffix(".csv").unlink(missing_ok=True)
     kept = kept_state_of(runs, archive)
     epochs = runs[0].epochs
     if keep and not (kept.exists() and unfinished(kept, epochs) is None):

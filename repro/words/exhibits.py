@@ -65,13 +65,6 @@ def runs_of(exhibit: str, profile: str, omniglot: str = OMNIGLOT) -> list[Experi
     return runs
 
 
-def wanted(profile: str) -> list[Experiment]:
-    """Every run that any table or figure of the report shows in a profile, once."""
-    names = IN_SMOKE if profile == "smoke" else EXHIBITS
-    runs = [e for name in names for e in runs_of(name, profile)]
-    return list(dict.fromkeys(runs))
-
-
 def released_runs(omniglot: str = OMNIGLOT) -> list[Experiment]:
     """The fifteen runs whose weights the report released; ``omniglot`` is the data's version."""
     runs = []

@@ -663,6 +663,15 @@ def _check_images(words: Mapping[str, str]) -> None:
         )
 
 
+def with_images(e: Experiment, dataset: str) -> Experiment:
+    """Run ``e`` with other images, which its model can score: a dataset's name, or FILE.npz."""
+    name = WORDS["dataset"].read("dataset", dataset)
+    if name != e.dataset:
+        e = replace(e, dataset=name, held_out=None)
+        _check_images(asdict(e))
+    return e
+
+
 def check_own_files(e: Experiment, **files: str | None) -> None:
     """Load a user's model or data from ``files``; ReproError if one is not that of run ``e``."""
     for word, file in files.items():

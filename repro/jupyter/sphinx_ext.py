@@ -157,6 +157,7 @@ PAGE_OF_MODULE = """# {name}
 ```{{eval-rst}}
 .. automodule:: {name}
    :members:
+   :ignore-module-all:
 ```
 """
 

@@ -22,15 +22,25 @@ def compiled(function: Callable) -> Callable:
     return torch.compile(function, dynamic=False)
 
 
+FUSED = {"combo_kernels": True}  # on a GPU, kernels that do not wait for one another are one
+
+
 @functools.cache
-def compiled_whole(function: Callable) -> Callable:
+def fused(function: Callable) -> Callable:
+    """Compile ``function`` as ``compiled`` does, to fewer kernels."""
+    return torch.compile(function, dynamic=False, options=FUSED)
+
+
+@functools.cache
+def compiled_whole(function: Callable, fuses: bool = False) -> Callable:
     """Compile ``function`` as one graph; its first call raises if a part cannot be compiled."""
     settings = torch._dynamo.config
     limit = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"
     setattr(settings, limit, MOST_VERSIONS)  # the second before PyTorch 2.6
     for constant in (has_number, partitions_of):
         torch.compiler.assume_constant_result(constant)
-    return torch.compile(function, dynamic=False, fullgraph=True)
+    options = FUSED if fuses else None
+    return torch.compile(function, dynamic=False, fullgraph=True, options=options)
 
 
 @functools.cache
@@ -45,15 +55,21 @@ def fastest() -> Preparation:
 
 @dataclass(frozen=True)
 class Engine:
-    """A way to run a training step: compiled or not, and replayed as a CUDA graph or not."""
+    """A way to run a training step: compiled or not, and replayed as a CUDA graph or not.
+
+    If it ``fuses``, the step is ``FusedProgram``'s.
+    """
 
     name: str
     compiles: bool = False
     graph: bool = False
+    fuses: bool = False
 
     @property
     def prepare(self) -> Preparation:
-        """The wrapper for functions of tensors: ``compiled`` or ``eager``."""
+        """The wrapper for functions of tensors: ``fused``, ``compiled`` or ``eager``."""
+        if self.fuses:
+            return fused
         return compiled if self.compiles else eager
 
     @property
@@ -69,7 +85,7 @@ class Engine:
         """
         if not self.compiles:
             return function, ""
-        prepared = compiled_whole(function)
+        prepared = compiled_whole(function, self.fuses)
         try:
             found = prepared(*example)
         except Exception as error:
@@ -87,6 +103,7 @@ ENGINES = {  # from the simplest on; each falls back to the one before it, and "
         Engine("compiled", compiles=True),
         Engine("graph", graph=True),
         Engine("compiled-graph", compiles=True, graph=True),
+        Engine("fused-graph", compiles=True, graph=True, fuses=True),
     )
 }
 

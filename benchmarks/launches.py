@@ -53,10 +53,10 @@ PHASES = {  # of a compiled function
     "stacked": "bounds",
     "gradients_of_each": "decoder, backward",
     "last_layer_gradients": "decoder, backward",
-    "_decoder_gradient": "decoder, backward",
+    "decoder_gradient": "decoder, backward",
     "encoder_gradient": "encoder, backward",
     "adam": "Adam, loss and index",
-    "_decoder_gradient_and_step": "decoder, backward, and its Adam",
+    "decoder_gradient_and_step": "decoder, backward, and its Adam",
     "encoder_gradient_and_step": "encoder, backward, and its Adam",
     "keep_loss_and_step": "beta's Adam, loss and index",
 }
@@ -186,7 +186,7 @@ class Record:
         """Let the first stream wait for the second."""
         self.events.append(("join", 0, False))
 
-    def compiled(self, function: Callable, options: dict, whole: bool = False) -> Callable:
+    def compiled(self, function: Callable, options: dict) -> Callable:
         """``torch.compile``, which runs operators on the CPU and counts launches on a GPU."""
         name = function.__name__
         phase = PHASES.get(name, name)
@@ -208,7 +208,7 @@ class Record:
         def backend(graph, inputs):
             return compile_fx.compile_fx(graph, inputs, inner_compile=inner)
 
-        return torch.compile(function, dynamic=False, fullgraph=whole, backend=backend)
+        return torch.compile(function, dynamic=False, fullgraph=True, backend=backend)
 
     def by_phase(self) -> dict[str, tuple[int, int]]:
         """For each phase its launches, and how many of them are on the second stream."""
@@ -268,18 +268,13 @@ def recorded(engine: str, steps: int = 1) -> Record:
     record = Record()
     prepared = {}
 
-    def once(function: Callable, options: dict, whole: bool = False) -> Callable:
+    def compiled(function: Callable, fuses: bool = False) -> Callable:
         if function not in prepared:
-            prepared[function] = record.compiled(function, options, whole)
+            prepared[function] = record.compiled(function, engines.FUSED if fuses else {})
         return prepared[function]
 
-    def compiled_whole(function: Callable, fuses: bool) -> Callable:
-        return once(function, engines.FUSED if fuses else {}, whole=True)
-
     with (
-        patch.object(engines, "compiled", lambda function: once(function, {})),
-        patch.object(engines, "fused", lambda function: once(function, engines.FUSED)),
-        patch.object(engines, "compiled_whole", compiled_whole),
+        patch.multiple(engines, compiled=compiled, compiled_whole=compiled),
         patch.object(likelihood, "_is_compiled_for_gpu", lambda x: torch.compiler.is_compiling()),
     ):
         program = program_on(record, engine)

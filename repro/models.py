@@ -190,7 +190,8 @@ def _log_w_and_layers(positive, dtype, x, eps, encoder, decoder) -> tuple[Tensor
     return log_px_z + log_ratio, of_encoder, tuple(of_decoder)
 
 
-def _decoder_gradient(cotangent, layers, of_each, of_last=None) -> Tensor:
+def decoder_gradient(cotangent, layers, of_each, of_last=None) -> Tensor:
+    """The gradient at all of the decoder's parameters, [run, parameters], from ``likelihood``'s."""
     of_last = of_last or likelihood.last_layer_gradients(cotangent, layers)
     return _flat([*likelihood.other_layers_gradients(cotangent, layers, of_each), *of_last])
 
@@ -313,24 +314,15 @@ class Autoencoder(nn.Module):
         """The gradients at the decoder's last weight and bias, from theta's cotangent."""
         return self.prepare(likelihood.last_layer_gradients)(cotangent, forward.of_decoder)
 
-    def decoder_gradient(
-        self, forward: Pass, cotangent: Tensor, of_each, of_last=None, prepare=None
-    ) -> Tensor:
-        """The gradient at all of the decoder's parameters, from the results of the two above.
-
-        Without ``of_last``, that is computed as well. ``prepare`` takes the model's place.
-        """
-        function = (prepare or self.prepare)(_decoder_gradient)
-        return function(cotangent, forward.of_decoder, of_each, of_last)
+    def decoder_gradient(self, forward: Pass, cotangent: Tensor, of_each, of_last) -> Tensor:
+        """The gradient at all of the decoder's parameters, from the results of the two above."""
+        return self.prepare(decoder_gradient)(cotangent, forward.of_decoder, of_each, of_last)
 
     def encoder_gradient(
-        self, forward: Pass, cotangent: Tensor, of_each, still: Tensor | None = None, prepare=None
+        self, forward: Pass, cotangent: Tensor, of_each, still: Tensor | None = None
     ) -> Tensor:
-        """The gradient at all of the encoder's parameters, from phi's cotangent.
-
-        ``prepare`` takes the model's place.
-        """
-        function = (prepare or self.prepare)(encoder_gradient)
+        """The gradient at all of the encoder's parameters, from phi's cotangent."""
+        function = self.prepare(encoder_gradient)
         layers = (forward.x, forward.eps, forward.encoder, forward.of_encoder)
         return function(self.encoder.positive, cotangent, still, *layers, of_each[-1])
 

@@ -150,7 +150,7 @@ def after(steps, engine="eager", precision="float32", method="piwae,ciwae-learne
 STEP = """
     _log_w_and_layers
     { cotangents descents last_layer_gradients } gradients_of_each join
-    { _decoder_gradient } encoder_gradient encoder_gradient encoder_gradient join
+    { decoder_gradient } encoder_gradient encoder_gradient encoder_gradient join
 """  # in braces what a GPU does on its second stream, beside what comes up to the next join
 
 
@@ -200,11 +200,7 @@ def test_several_steps_of_one_graph_are_that_many_steps(small):
     """On the CPU a function stands in for the graph that holds three steps."""
     plain, several = after(8), after(0)
 
-    def three_steps():
-        for _ in range(3):
-            several._advance()
-
-    several.replays[3] = three_steps
+    several.replays[3] = lambda: several._take(3)
     taken = []
     while sum(taken) < 8:
         taken.append(several.advance(8 - sum(taken)))
@@ -216,9 +212,8 @@ def test_several_steps_of_one_graph_are_that_many_steps(small):
 @pytest.fixture
 def uncompiled(monkeypatch):
     """Engines that run operation by operation what they would compile."""
-    for name in ("compiled", "fused"):
-        monkeypatch.setattr(engines, name, engines.eager)
-    monkeypatch.setattr(engines, "compiled_whole", lambda function, fuses: function)
+    for name in ("compiled", "compiled_whole"):
+        monkeypatch.setattr(engines, name, lambda function, fuses=False: function)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +295,7 @@ def test_a_program_goes_on_from_a_state_in_place(small):
 
 
 def test_an_engine_that_cannot_be_had_falls_back_with_its_reason(small, monkeypatch):
-    def compiled(function):
+    def compiled(function, fuses):
         try:
             raise RuntimeError("no compiler\nand more")
         except RuntimeError:

@@ -16,19 +16,13 @@ from repro.models import Preparation, eager
 MOST_VERSIONS = 64  # of one function, for as many sets of bounds, layouts and estimators
 
 
+FUSED = {"combo_kernels": True}  # a GPU's kernels that do not wait for one another become one
+
+
 @functools.cache
-def compiled(function: Callable) -> Callable:
+def compiled(function: Callable, fuses: bool = False) -> Callable:
     """Compile ``function`` by torch.compile, once for every shape that it meets."""
-    return torch.compile(function, dynamic=False)
-
-
-FUSED = {"combo_kernels": True}  # on a GPU, kernels that do not wait for one another are one
-
-
-@functools.cache
-def fused(function: Callable) -> Callable:
-    """Compile ``function`` as ``compiled`` does, to fewer kernels."""
-    return torch.compile(function, dynamic=False, options=FUSED)
+    return torch.compile(function, dynamic=False, options=FUSED if fuses else None)
 
 
 @functools.cache
@@ -39,8 +33,7 @@ def compiled_whole(function: Callable, fuses: bool = False) -> Callable:
     setattr(settings, limit, MOST_VERSIONS)  # the second before PyTorch 2.6
     for constant in (has_number, partitions_of):
         torch.compiler.assume_constant_result(constant)
-    options = FUSED if fuses else None
-    return torch.compile(function, dynamic=False, fullgraph=True, options=options)
+    return torch.compile(function, dynamic=False, fullgraph=True, options=FUSED if fuses else None)
 
 
 @functools.cache
@@ -55,22 +48,17 @@ def fastest() -> Preparation:
 
 @dataclass(frozen=True)
 class Engine:
-    """A way to run a training step: compiled or not, and replayed as a CUDA graph or not.
-
-    If it ``fuses``, the step is ``FusedProgram``'s.
-    """
+    """A way to run a training step: compiled or not, and replayed as a CUDA graph or not."""
 
     name: str
     compiles: bool = False
     graph: bool = False
-    fuses: bool = False
+    fuses: bool = False  # to fewer kernels, as FusedProgram does
 
     @property
     def prepare(self) -> Preparation:
-        """The wrapper for functions of tensors: ``fused``, ``compiled`` or ``eager``."""
-        if self.fuses:
-            return fused
-        return compiled if self.compiles else eager
+        """The wrapper for functions of tensors: ``compiled`` or ``eager``."""
+        return functools.partial(compiled, fuses=self.fuses) if self.compiles else eager
 
     @property
     def compiles_small_operations(self) -> bool:

@@ -1,4 +1,4 @@
-"""The same training step in fewer kernels: of those that wait for one another, a GPU runs half."""
+"""The same training step in fewer kernels, of which fewer wait for one another."""
 
 import functools
 from collections.abc import Callable
@@ -6,17 +6,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from repro.models import Preparation
+from repro.estimators import Cotangents
+from repro.models import decoder_gradient, encoder_gradient
 from repro.training.program import Program, matmul_precision
 
 
 @functools.cache
 def followed_by(gradient: Callable[..., Tensor], descent: Callable) -> Callable[..., None]:
-    """Make one function of ``gradient`` and the optimiser's step with it.
-
-    Compiled, it writes no gradient to memory. It takes what ``descent`` takes besides gradients, as
-    one tuple, and then what ``gradient`` takes.
-    """
+    """Make one function of ``gradient`` and a step with it; compiled, it writes no gradient."""
 
     def step(optimizer, *arguments) -> None:
         moments, *how = optimizer
@@ -26,25 +23,19 @@ def followed_by(gradient: Callable[..., Tensor], descent: Callable) -> Callable[
     return step
 
 
-def keep_loss(losses: Tensor, index: Tensor, loss: Tensor, at_beta: Tensor) -> Tensor:
-    """Write the step's loss [run] to its place, count the step, and return the gradient at beta."""
-    losses.index_copy_(0, index, loss[None])
+def keep_loss(losses: Tensor, index: Tensor, counts: Cotangents) -> Tensor:
+    """Write the loss to its place, count the step, and return the gradient at beta, [run]."""
+    losses.index_copy_(0, index, counts.loss[None])
     index += 1
-    return at_beta
+    return counts.beta
 
 
 class FusedProgram(Program):
-    """A program whose gradients are functions together with the optimiser's steps.
+    """A program each of whose gradients is one function with the optimiser's step.
 
-    Nothing waits for the optimiser, the losses, or the decoder's gradient but the next step. Within
-    several steps, the next batch and its noise are drawn beside the step before: the same numbers
-    in the same order. After the last step nothing is drawn, so that a state is never ahead. Where
-    beta is chosen by gradients, the step is ``Program``'s.
+    Within several steps, the next batch and noise are drawn beside the step before, in the same
+    order, and nothing after the last: a state is never ahead. If beta is chosen, all is as usual.
     """
-
-    def _set_buffers(self) -> None:
-        super()._set_buffers()
-        self.following = self.offsets + self.batch_size
 
     @torch.no_grad()
     def _take(self, steps: int = 1) -> None:
@@ -53,36 +44,30 @@ class FusedProgram(Program):
             return
         x, eps = self.draw_batch(), self.noise(self.T)
         for left in reversed(range(steps)):
-            this = x, eps
+            now = x, eps
             if left:
                 with self.beside:
-                    x, eps = self.draw_batch(self.following), self.noise(self.T)
+                    x, eps = self.draw_batch(self.offsets + len(self.offsets)), self.noise(self.T)
             with matmul_precision(self.precision):
-                self._update(*this)
+                self._update(*now)
 
     def _update(self, x: Tensor, eps: Tensor) -> None:
-        """Update every run on its binary batch x [run, batch, pixels] with the noise eps."""
-        model = self.model
-        encoders, decoders = map(self._descending, self.parameters)
         forward = self.forward(x, eps)
+        of_beta = (self.beta_parameter.detach(), self.learns, self.fixed_beta)
         with self.beside:
-            counts = self._counts(forward.log_w)
-        of_each = model.sample_gradients(forward)
+            counts = self.cotangents(forward.log_w, *of_beta)
+        of_each = self.model.sample_gradients(forward)
         self.beside.join()
+        encoders, decoders = self.parameters
         with self.beside:
-            at_beta = self._descending(self.beta_parameter)(keep_loss)
-            at_beta(self.losses, self.index, counts.loss, counts.beta)
+            self._step_by(keep_loss, self.beta_parameter, self.losses, self.index, counts)
             if not self.decoder_is_fixed:
-                model.decoder_gradient(forward, counts.theta, of_each, None, decoders)
-        model.encoder_gradient(forward, counts.phi, of_each, self.still, encoders)
+                self._step_by(decoder_gradient, decoders, counts.theta, forward.of_decoder, of_each)
+        layers = (forward.x, forward.eps, forward.encoder, forward.of_encoder)
+        of_phi = (self.model.encoder.positive, counts.phi, self.still, *layers, of_each[-1])
+        self._step_by(encoder_gradient, encoders, *of_phi)
         self.beside.join()
 
-    def _descending(self, parameter: torch.nn.Parameter) -> Preparation:
-        """Prepare functions that give the gradient at ``parameter`` to take the step with it."""
-        optimizer = self._optimizer_of([parameter])
-
-        def prepare(gradient: Callable) -> Callable:
-            step = self.engine.prepare(followed_by(gradient, self._descent()))
-            return functools.partial(step, optimizer)
-
-        return prepare
+    def _step_by(self, gradient: Callable, parameter: Tensor, *arguments) -> None:
+        descent, *optimizer = self._descent([parameter])
+        self.engine.prepare(followed_by(gradient, descent))(optimizer, *arguments)

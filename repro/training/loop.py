@@ -88,21 +88,15 @@ class Fit:
         return torch.cat([p.losses[: self.step] for p in self.programs], 1)
 
 
-def make(
-    experiments: Sequence[Experiment],
-    dataset: Dataset,
-    device: str | torch.device = "cpu",
-    engine: str = "eager",
-    decoder: dict[str, Tensor] | None = None,
-) -> Program:
-    """Make the program that trains ``experiments`` side by side; what it takes is ``Program``'s."""
+def make(experiments: Sequence[Experiment], dataset: Dataset, device="cpu", engine="eager", *how):
+    """Make the program that trains ``experiments`` side by side; ``how`` is as of ``Program``."""
     first = experiments[0]
     kind = FusedProgram if ENGINES[engine].fuses else Program
     if first.protocol == "released":
         kind = ProgramAsReleased
     if own.is_own(first.model):
         kind = OwnProgram
-    return kind(experiments, dataset, device, engine, decoder)
+    return kind(experiments, dataset, device, engine, *how)
 
 
 def alone(experiments: Sequence[Experiment], device: str | torch.device) -> bool:

@@ -270,27 +270,21 @@ class Program:
             count -= self.advance(count)
 
     def draw_batch(self, offsets: Tensor | None = None) -> Tensor:
-        """The next batch of the epoch for every run, binarised if its model asks for it.
-
-        ``offsets`` are of its images from the next step's first one, if it is another batch.
-        """
+        """The next batch, or that at ``offsets``, for every run; binarised if its model says so."""
         offsets = self.offsets if offsets is None else offsets
         take = self.engine.prepare(batch_of) if self.engine.compiles_small_operations else batch_of
         batch = take(self.images, self.order, self.index, offsets)
         streams = self.streams["binarise"]
         return streams.binarise(batch) if self.model.binarises else streams.runs(batch)
 
+    @torch.no_grad()
     def _take(self, steps: int = 1) -> None:
         for _ in range(steps):
-            self._advance()
-
-    @torch.no_grad()
-    def _advance(self) -> None:
-        x = self.draw_batch()
-        with matmul_precision(self.precision):
-            loss = self.update(x)
-        self.losses.index_copy_(0, self.index, loss[None])
-        self.index += 1
+            x = self.draw_batch()
+            with matmul_precision(self.precision):
+                loss = self.update(x)
+            self.losses.index_copy_(0, self.index, loss[None])
+            self.index += 1
 
     def update(self, x: Tensor) -> Tensor:
         """Update every run on its binary batch x [run, batch, pixels]; returns the loss, [run]."""
@@ -304,19 +298,17 @@ class Program:
     def gradients(self, x: Tensor) -> Gradients:
         """The gradients of each run's losses at x [run, batch, pixels], with T fresh samples."""
         forward = self.forward(x, self.noise(self.T))
+        of_beta = (self.beta_parameter.detach(), self.learns, self.fixed_beta)
         with self.beside:
-            counts = self._counts(forward.log_w)
+            counts = self.cotangents(forward.log_w, *of_beta)
             ends = self.engine.prepare(descents)(forward.log_w) if self.criterion else ()
             of_last = None
             if not self.decoder_is_fixed:
                 of_last = self.model.last_layer_gradients(forward, counts.theta)
         return self.pull_back(forward, counts, of_last, ends)
 
-    def _counts(self, log_w: Tensor) -> Cotangents:
-        return self.cotangents(log_w, self.beta_parameter.detach(), self.learns, self.fixed_beta)
-
     def noise(self, T: int) -> Tensor:
-        """Draw the noise of T fresh samples for every run, [run, T, batch, latent]."""
+        """Draw T samples' noise for every run, [run, T, batch, latent]."""
         return self.streams["noise"].normal((T, self.batch_size, self.model.shape.latent))
 
     def forward(self, x: Tensor, eps: Tensor) -> Pass:
@@ -348,9 +340,8 @@ class Program:
             for p, gradient in zip((*self.parameters, self.beta_parameter), gradients, strict=True)
             if gradient is not None
         ]
-        descent = self._descent()
+        descent, moments, *how = self._descent(p for p, _ in moving)
         if descent is sgd or self.engine.compiles_small_operations:
-            moments, *how = self._optimizer_of(p for p, _ in moving)
             self.engine.prepare(descent)(moments, [gradient for _, gradient in moving], *how)
             return
         self.optimizer.zero_grad()
@@ -358,13 +349,11 @@ class Program:
             p.grad = gradient
         self.optimizer.step()
 
-    def _descent(self) -> Callable:
-        return sgd if self.experiments[0].optimizer == "sgd" else adam
-
-    def _optimizer_of(self, parameters: Iterable[torch.nn.Parameter]) -> tuple:
-        """The arguments of ``adam`` and ``sgd`` besides gradients."""
+    def _descent(self, parameters: Iterable[Tensor]) -> tuple:
+        """``adam`` or ``sgd``, and its arguments besides gradients."""
+        step = sgd if self.experiments[0].optimizer == "sgd" else adam
         moments = [(p.detach(), *self.optimizer.state[p].values()) for p in parameters]
-        return moments, self.learning_rate, self.optimizer.defaults["eps"]
+        return step, moments, self.learning_rate, self.optimizer.defaults["eps"]
 
     def _capture(self) -> dict[int, Callable[[], None]]:
         """The step, and several of them, as CUDA graphs; elsewhere the step itself.

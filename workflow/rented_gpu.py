@@ -55,7 +55,7 @@ FOUR = f"{SHORT} --seed 40,41,42,43"
 FIVE = f"{SHORT} --seed 30,31,32,33,34 --precision {{precision}}"
 OMNIGLOT = "--dataset omniglot-lake --method iwae,piwae,miwae --seed 1,2,3,4"
 CHECK = (
-    Part("repro check", limited=False),
+    Part("repro check", 0.7, limited=False),
     Part("benchmarks.steps --runs 5,10,20 --precision tf32,fp16", limited=False),
 )
 EQUIVALENCE = (
@@ -149,7 +149,8 @@ def run_command(
         if part.limited:
             words += f" {options} --time-limit {left * part.share:.0f}"
             words += f" --results {shlex.quote(str(results))}"
-        _carry_out(words, out / LOG, left, results / INDUCTOR)
+        seconds = left if part.limited else left * part.share  # a training ends by itself
+        _carry_out(words, out / LOG, seconds, results / INDUCTOR)
     for path in pack(results, out):
         print(path)
 

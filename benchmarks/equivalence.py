@@ -49,7 +49,8 @@ def main(results: str, precision: str, profile: str, margin: float) -> None:
         raise click.ClickException(f"{results} has {len(pairs)} pairs of {one} and {other}")
     alike = True
     for metric in METRICS:
-        differences = np.array([b.metrics[metric] - a.metrics[metric] for a, b in pairs])
+        values = np.array([[r.metrics[metric]["value"] for r in pair] for pair in pairs])
+        differences = values[:, 1] - values[:, 0]
         low, high = interval(differences)
         within = -margin < low and high < margin
         alike = alike and within

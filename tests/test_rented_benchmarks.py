@@ -38,10 +38,11 @@ def test_two_precisions_are_alike_if_the_interval_is_within_the_margin(monkeypat
     for seed in range(4):
         for precision, score in (("tf32", -90.0), ("fp16", -90.0 + shift)):
             (e,) = plan("iwae", profile="short", seed=seed, precision=precision)
-            metrics = {"iwae_64": score + seed + 0.01 * seed * shift, "log_px": score}
+            of_each = {"iwae_64": score + seed + 0.01 * seed * shift, "log_px": score}
+            metrics = {name: {"value": value} for name, value in of_each.items()}
             records.append(SimpleNamespace(experiment=e, metrics=metrics))
     others = [replace(records[0].experiment, **w) for w in ({"seed": 9}, {"estimator": "drep"})]
-    far = {"iwae_64": 0.0, "log_px": 0.0}
+    far = {"iwae_64": {"value": 0.0}, "log_px": {"value": 0.0}}
     records += [SimpleNamespace(experiment=e, metrics=far) for e in others]
     archive = SimpleNamespace(records=lambda profile: records)
     monkeypatch.setattr(equivalence, "Archive", lambda folder: archive)

@@ -149,7 +149,7 @@ def run_command(
         if part.limited:
             words += f" {options} --time-limit {left * part.share:.0f}"
             words += f" --results {shlex.quote(str(results))}"
-        seconds = left if part.limited else left * part.share  # a training ends by itself
+        seconds = threading.TIMEOUT_MAX if part.limited else left * part.share
         _carry_out(words, out / LOG, seconds, results / INDUCTOR)
     for path in pack(results, out):
         print(path)

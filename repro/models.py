@@ -190,7 +190,9 @@ def _log_w_and_layers(positive, dtype, x, eps, encoder, decoder) -> tuple[Tensor
     return log_px_z + log_ratio, of_encoder, tuple(of_decoder)
 
 
-def _decoder_gradient(cotangent, layers, of_each, of_last) -> Tensor:
+def decoder_gradient(cotangent, layers, of_each, of_last=None) -> Tensor:
+    """The gradient at all of the decoder's parameters, [run, parameters], from ``likelihood``'s."""
+    of_last = of_last or likelihood.last_layer_gradients(cotangent, layers)
     return _flat([*likelihood.other_layers_gradients(cotangent, layers, of_each), *of_last])
 
 
@@ -314,7 +316,7 @@ class Autoencoder(nn.Module):
 
     def decoder_gradient(self, forward: Pass, cotangent: Tensor, of_each, of_last) -> Tensor:
         """The gradient at all of the decoder's parameters, from the results of the two above."""
-        return self.prepare(_decoder_gradient)(cotangent, forward.of_decoder, of_each, of_last)
+        return self.prepare(decoder_gradient)(cotangent, forward.of_decoder, of_each, of_last)
 
     def encoder_gradient(
         self, forward: Pass, cotangent: Tensor, of_each, still: Tensor | None = None

@@ -8,6 +8,8 @@ from repro.cli import repro_command
 from repro.models import Autoencoder
 from repro.ops import machine
 from repro.ops.machine import Choice, Finding
+from repro.training import loop
+from repro.training.engines import ENGINES
 from repro.training.program import Program
 from tests.helpers import SMALL
 
@@ -56,11 +58,11 @@ def test_a_state_that_is_not_set_back_whole_is_a_fault(small, monkeypatch):
 
 def test_noise_that_repeats_is_a_fault(small, monkeypatch):
     def frozen(*words):
-        program = Program(*words)
+        program = loop.make(*words)
         program.step = lambda: program.losses.fill_(1.0)
         return program
 
-    monkeypatch.setattr(machine, "Program", frozen)
+    monkeypatch.setattr(machine, "make", frozen)
     assert "noise" in faults([next(machine.findings_on_engine("eager", "float32", "cpu"))])
 
 
@@ -73,10 +75,14 @@ def test_an_engine_whose_process_fails_is_a_fault():
 def test_each_device_has_its_trials():
     of_cpu = machine.trials("cpu")
     assert ("compiled", "bf16") in of_cpu
-    assert {engine for engine, _ in of_cpu} == {"eager", "compiled", "compiled-graph"}
+    assert {engine for engine, _ in of_cpu} == {*ENGINES} - {"graph"}
     of_cuda = machine.trials("cuda")
     assert ("compiled-graph", "tf32") in of_cuda
-    assert ("eager", "bf16") not in of_cuda
+    assert ("fused-graph", "fp16") in of_cuda
+    assert {engine for engine, precision in of_cuda if precision != "float32"} == {
+        "compiled-graph",
+        "fused-graph",
+    }
 
 
 def test_the_simplest_of_the_fastest_is_advised():

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import types
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -16,7 +17,7 @@ from repro.estimators import cotangents
 from repro.models import ADAM_EPS, Autoencoder
 from repro.randomness import generator
 from repro.records import Archive
-from repro.training import engines
+from repro.training import engines, loop
 from repro.training.forecast import try_engines
 from repro.training.program import Program, adam, plain_step
 from repro.words import experiments
@@ -139,7 +140,8 @@ def test_compiled_log_weights_are_exact_at_extreme_logits():
 
 
 def after(steps, engine="eager", precision="float32", method="piwae,ciwae-learned,vae"):
-    stack = Program(plan(method, "0,1", precision=precision), few_digits(500), engine=engine)
+    runs = plan(method, "0,1", precision=precision)
+    stack = loop.make(runs, few_digits(500), engine=engine)
     for _ in range(steps):
         stack.step()
     return stack
@@ -148,7 +150,7 @@ def after(steps, engine="eager", precision="float32", method="piwae,ciwae-learne
 STEP = """
     _log_w_and_layers
     { cotangents descents last_layer_gradients } gradients_of_each join
-    { _decoder_gradient } encoder_gradient encoder_gradient encoder_gradient join
+    { decoder_gradient } encoder_gradient encoder_gradient encoder_gradient join
 """  # in braces what a GPU does on its second stream, beside what comes up to the next join
 
 
@@ -198,17 +200,44 @@ def test_several_steps_of_one_graph_are_that_many_steps(small):
     """On the CPU a function stands in for the graph that holds three steps."""
     plain, several = after(8), after(0)
 
-    def three_steps():
-        for _ in range(3):
-            several._advance()
-
-    several.replays[3] = three_steps
+    several.replays[3] = lambda: several._take(3)
     taken = []
     while sum(taken) < 8:
         taken.append(several.advance(8 - sum(taken)))
     assert taken == [3, 3, 1, 1]
     for a, b in zip(several.state.values(), plain.state.values(), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Engines that run operation by operation what they would compile."""
+    for name in ("compiled", "compiled_whole"):
+        monkeypatch.setattr(engines, name, lambda function, fuses=False: function)
+
+
+@pytest.mark.parametrize(
+    ("words", "decoder"),
+    [
+        ({"method": "piwae,ciwae-learned,vae", "seed": "0,1"}, "own"),
+        ({"method": "iwae,miwae", "optimizer": "sgd"}, "own"),
+        ({"method": "piwae", "estimator": "drep"}, "vae"),
+        ({"method": "ciwae", "beta": "learned"}, "own"),
+    ],
+)
+def test_the_fused_step_gives_the_bits_of_the_graph_s(small, uncompiled, words, decoder):
+    """After nine steps, of which six are taken by threes; what it would draw next is the same."""
+    runs = [replace(e, decoder=decoder) for e in plan(**words)]
+    made = [loop.make(runs, few_digits(), engine=f"{name}-graph") for name in ("compiled", "fused")]
+    plain, fused = made
+    plain.take_steps(9)
+    fused.step()
+    fused.replays[3] = lambda: fused._take(3)
+    fused.take_steps(8)
+    for a, b in zip(plain.state.values(), fused.state.values(), strict=True):
+        assert torch.equal(a, b)
+    for purpose, streams in plain.streams.items():
+        assert all(map(torch.equal, streams.get_state(), fused.streams[purpose].get_state()))
 
 
 @pytest.mark.parametrize("eps", [1e-8, 1e-4])
@@ -266,7 +295,7 @@ def test_a_program_goes_on_from_a_state_in_place(small):
 
 
 def test_an_engine_that_cannot_be_had_falls_back_with_its_reason(small, monkeypatch):
-    def compiled(function):
+    def compiled(function, fuses):
         try:
             raise RuntimeError("no compiler\nand more")
         except RuntimeError:
@@ -288,8 +317,9 @@ def test_an_engine_that_cannot_be_had_falls_back_with_its_reason(small, monkeypa
 
 @pytest.mark.slow
 @needs_compiler
-def test_the_compiled_engine_follows_the_eager_one(small):
-    a = after(20, "compiled", method="vae").state
+@pytest.mark.parametrize("engine", ["compiled", "fused-graph"])
+def test_the_compiled_engine_follows_the_eager_one(small, engine):
+    a = after(20, engine, method="vae").state
     b = after(20, method="vae").state
     assert (a["decoder"] - b["decoder"]).norm() <= 1e-4 * b["decoder"].norm()
     torch.testing.assert_close(a["losses"], b["losses"], rtol=1e-4, atol=1e-2)

@@ -4,14 +4,17 @@ import hashlib
 import io
 import os
 import random
+import re
+import shlex
 import subprocess
 import sys
 import tarfile
 
 import pytest
 
+from repro.cli import train_command
 from repro.records import Archive
-from repro.studies import preregistered
+from repro.words.experiments import WORDS, plan
 from tests.helpers import ROOT
 
 SCRIPT = ROOT / "workflow" / "rented_gpu.py"
@@ -25,13 +28,13 @@ def rented(*words):
 
 @pytest.mark.slow
 def test_a_rehearsal_is_resumed_packed_and_unpacked(tmp_path):
-    """The first part has no time to finish; the second time both do, and both records get home."""
+    """The first time it has no time to finish; the second time it does, and records get home."""
     out = tmp_path / "out"
     results = tmp_path / "results"
-    order = ("run", "--rehearse", "--out", out, "--results", results, "--minutes")
-    assert "its state is kept" in rented(*order, "0.1")
+    item = ("run", "omniglot", "--rehearse", "--out", out, "--results", results, "--minutes")
+    assert "its state is kept" in rented(*item, "0.1")
     assert list(results.rglob("unfinished-*.pt"))
-    assert "done in" in rented(*order, "10")
+    assert "done in" in rented(*item, "10")
     assert not list(results.rglob("unfinished-*.pt"))
     home = tmp_path / "home"
     home.mkdir()
@@ -163,7 +166,41 @@ def test_a_state_that_went_on_elsewhere_is_not_left_behind_in_silence(packed):
     assert older.stat().st_size == 3500
 
 
-def test_the_order_ends_with_the_test_that_was_fixed_in_advance(rented_gpu):
-    words = rented_gpu.FIXED_IN_ADVANCE.replace(" --no-fallback", "")
-    assert f"python -m repro {words}" == preregistered.COMMAND
-    assert rented_gpu.ORDER[-1].words == rented_gpu.FIXED_IN_ADVANCE
+def parts(rented_gpu):
+    return [part for item in rented_gpu.ITEMS.values() for part in item]
+
+
+def test_every_training_of_an_item_can_be_planned_and_is_limited(rented_gpu):
+    trainings = [part for part in parts(rented_gpu) if part.words.startswith("repro train ")]
+    assert len(trainings) == 7
+    for part in trainings:
+        for words in (part.words, rented_gpu._in_a_rehearsal(part.words)):
+            given = shlex.split(words.format(precision="fp16"))[2:]
+            options = train_command.make_context("train", given).params
+            assert not options["fallback"]
+            runs = plan(**{name: options[name] for name in WORDS})
+            assert part.limited
+            assert runs
+
+
+def test_a_rehearsal_asks_for_nothing_that_only_a_gpu_or_days_can_do(rented_gpu):
+    for part in parts(rented_gpu):
+        words = rented_gpu._in_a_rehearsal(part.words)
+        assert not re.search("tf32|fp16|full|short|mnist|omniglot", words), words
+
+
+def test_a_path_may_begin_with_a_tilde(tmp_path, packed, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    rented("unpack", "~/out", "--results", "~/home")
+    assert (tmp_path / "home" / "full" / "unfinished-a.pt").stat().st_size == 3500
+
+
+def test_the_compiler_s_cache_comes_home_and_never_stands_in_the_way(packed, rented_gpu):
+    out, home = packed
+    cache = out.parent / "results" / rented_gpu.INDUCTOR / "kernel"
+    cache.parent.mkdir()
+    for content in ("older", "newer"):
+        cache.write_text(content)
+        rented_gpu.pack(out.parent / "results", out)
+        rented("unpack", out, "--results", home)
+    assert (home / rented_gpu.INDUCTOR / "kernel").read_text() == "older"

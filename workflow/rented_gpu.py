@@ -2,11 +2,12 @@
 
 On the rented machine::
 
-    python workflow/rented_gpu.py run --minutes 25 --out OUT
+    python workflow/rented_gpu.py run ITEM --minutes 10 --out OUT
 
-Each part of the order below gets a share of the time, goes on from its own state if it was begun
-before, and leaves that state if its time is up. At the end, OUT holds at most eight files of at
-most 15 MB. At home::
+The items are those of ``ITEMS`` below, in that order; each needs what the one before it says. Each
+part of an item gets a share of the time, goes on from its own state if it was begun before, and
+leaves that state if its time is up. At the end, OUT holds at most eight files of at most 15 MB, and
+what was said. With ``--rehearse`` the same commands train small digits, on any machine. At home::
 
     python workflow/rented_gpu.py unpack OUT
 
@@ -14,11 +15,13 @@ puts records into ``results/`` and states beside them, where the same commands g
 """
 
 import hashlib
+import os
 import shlex
 import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,34 +34,77 @@ MOST_FILES = 8
 PACKED = "results.tar.gz"
 HASH = f"{PACKED}.sha256"
 LOG = "log.txt"
+INDUCTOR = "inductor"  # the compiler's cache, which comes home as well
 RESERVE = 0.05  # of the time is kept for packing
 UNFINISHED = 3  # exit status of a training that left its state
 
 
 @dataclass(frozen=True)
 class Part:
-    """A command of ``python -m repro``, and the share of the remaining time that it may take."""
+    """A module with its words, and the share of the remaining time that it may take."""
 
     words: str
-    share: float
-    limited: bool = True  # it knows --time-limit
+    share: float = 1.0
+    limited: bool = True  # it knows --time-limit and --results; else it is stopped
 
 
-TRAIN = "train --profile full --precision tf32 --no-milestones --no-fallback"
-FIXED_IN_ADVANCE = (  # the test on the book's page of that name
-    "train --profile short --dataset mnist --precision tf32 --no-milestones --no-fallback "
-    f"--seed {','.join(map(str, range(10, 30)))}"
+BRIEF = "--no-milestones --no-fallback"
+SHORT = f"repro train --profile short {BRIEF} --dataset mnist"
+FULL = f"repro train --profile full {BRIEF} --precision {{precision}}"
+FOUR = f"{SHORT} --seed 40,41,42,43"
+FIVE = f"{SHORT} --seed 30,31,32,33,34 --precision {{precision}}"
+OMNIGLOT = "--dataset omniglot-lake --method iwae,piwae,miwae --seed 1,2,3,4"
+CHECK = (
+    Part("repro check", 0.7, limited=False),
+    Part("benchmarks.steps --runs 5,10,20 --precision tf32,fp16", limited=False),
 )
-ORDER = (  # an H200 takes 2, 8 and 6 minutes for the first three
-    Part("check", 1.0, limited=False),
-    Part(f"{TRAIN} --dataset omniglot-lake", 0.6),
-    Part(f"{TRAIN} --dataset mnist --epochs {{epochs}}", 0.5),
-    Part(FIXED_IN_ADVANCE, 1.0),
+EQUIVALENCE = (
+    Part(f"{FOUR} --precision tf32", 0.5),
+    Part(f"{FOUR} --precision fp16"),
+    Part("benchmarks.equivalence {results} --precision tf32,fp16", limited=False),
 )
-REHEARSAL = (
-    Part("train --profile smoke --method iwae,vae --epochs 1", 0.6),
-    Part("train --profile smoke --method piwae --epochs 1", 1.0),
+SEEDS = (
+    Part(FIVE, 0.6),
+    Part(f"{FIVE} --method iwae --estimator rws", 0.5),
+    Part(f"{FIVE} --method iwae --estimator stl"),
 )
+ITEMS = {  # in this order
+    "check": CHECK,
+    "fp16": EQUIVALENCE,
+    "seeds": SEEDS,
+    "omniglot": (Part(f"{FULL} {OMNIGLOT}"),),
+    "mnist": (Part(f"{FULL} --dataset mnist"),),
+}
+IN_A_REHEARSAL = {  # on any machine, and small
+    "--profile short": "--profile smoke --epochs 1",
+    "--profile full": "--profile smoke --epochs 1",
+    "--dataset mnist": "--dataset digits",
+    "--dataset omniglot-lake": "--dataset digits",
+    "--seed 40,41,42,43": "--seed 40,41,42 --method vae --M 4",
+    "--seed 30,31,32,33,34": "--seed 30",
+    "--seed 1,2,3,4": "--seed 1",
+    "--runs 5,10,20": "--runs 5 --engine eager",
+    "tf32": "float32",
+    "fp16": "bf16",
+    "{results}": "{results} --profile smoke --margin 100",
+}
+
+
+class Refused(click.ClickException):
+    """An error of the user's: one line and exit status 2."""
+
+    exit_code = 2
+
+
+def _path(context: click.Context, parameter: click.Parameter, given: str | None) -> Path | None:
+    """The folder ``given``, where a shell may have left a ~."""
+    sys.path.insert(0, str(ROOT))  # the package need not be installed
+    from repro import ReproError, as_path
+
+    try:
+        return given if given is None else as_path(parameter.name, given).absolute()
+    except ReproError as error:
+        raise Refused(str(error)) from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,46 +113,75 @@ def main() -> None:
 
 
 @main.command("run")
+@click.argument("item", type=click.Choice([*ITEMS]))
 @click.option("--minutes", type=float, required=True, help="How long the machine is there.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="What is brought home.")
-@click.option("--results", type=click.Path(path_type=Path), help="Where records are made.")
-@click.option("--epochs", default=364, show_default=True, help="Of MNIST's training.")
-@click.option("--rehearse", is_flag=True, help="Train something tiny instead, on any machine.")
+@click.option("--out", callback=_path, required=True, help="What is brought home.")
+@click.option("--results", callback=_path, help="Where records are made.")
+@click.option("--precision", default="tf32", show_default=True, help="Of seeds, omniglot, mnist.")
+@click.option("--rehearse", is_flag=True, help="The same with small digits, on any machine.")
 @click.option("--options", default="", help="Further options of every training, as one word.")
 def run_command(
-    minutes: float, out: Path, results: Path | None, epochs: int, rehearse: bool, options: str
+    item: str,
+    minutes: float,
+    out: Path,
+    results: Path | None,
+    precision: str,
+    rehearse: bool,
+    options: str,
 ) -> None:
-    """Carry out the order in so many minutes and pack what came of it."""
+    """Do one item of work in so many minutes and pack what came of it.
+
+    The same command goes on where its time was up.
+    """
     end = time.monotonic() + 60 * minutes * (1 - RESERVE)
     results = results or out.parent / "rented-results"
-    out.mkdir(parents=True, exist_ok=True)
-    for part in REHEARSAL if rehearse else ORDER:
+    for folder in (out, results):
+        folder.mkdir(parents=True, exist_ok=True)
+    for part in ITEMS[item]:
         left = end - time.monotonic()
+        words = _in_a_rehearsal(part.words) if rehearse else part.words
+        words = words.format(
+            precision="float32" if rehearse else precision, results=shlex.quote(str(results))
+        )
         if left <= 0:
-            print(f"no time is left for: {part.words}", flush=True)
+            print(f"no time is left for: {words}", flush=True)
             break
-        words = part.words.format(epochs=epochs)
         if part.limited:
             words += f" {options} --time-limit {left * part.share:.0f}"
             words += f" --results {shlex.quote(str(results))}"
-        _carry_out(words, out / LOG)
+        seconds = threading.TIMEOUT_MAX if part.limited else left * part.share
+        _carry_out(words, out / LOG, seconds, results / INDUCTOR)
     for path in pack(results, out):
         print(path)
 
 
-def _carry_out(words: str, log: Path) -> None:
-    """Run a command; what it says goes to the screen and to the log."""
-    command = [sys.executable, "-m", "repro", *shlex.split(words)]
-    print(f"$ python -m repro {words}", flush=True)
+def _in_a_rehearsal(words: str) -> str:
+    for said, instead in IN_A_REHEARSAL.items():
+        words = words.replace(said, instead)
+    return words
+
+
+def _carry_out(words: str, log: Path, seconds: float, cache: Path) -> None:
+    """Run a module in so many seconds; what it says goes to the screen and to the log."""
+    command = [sys.executable, "-m", *shlex.split(words)]
+    print(f"$ python -m {words}", flush=True)
     with log.open("a", encoding="utf-8") as file:
-        file.write(f"$ python -m repro {words}\n")
+        file.write(f"$ python -m {words}\n")
         running = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(cache)},
         )
+        stop = threading.Timer(seconds, running.terminate)
+        stop.start()
         for line in running.stdout:
             print(line, end="", flush=True)
             file.write(line)
         status = running.wait()
+        stop.cancel()
         file.write(f"exit status {status}\n")
     if status == UNFINISHED:
         print("its time is up; its state is kept", flush=True)
@@ -137,8 +212,8 @@ def pack(results: Path, out: Path) -> list[Path]:
 
 
 @main.command("unpack")
-@click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--results", type=click.Path(path_type=Path), default=ROOT / "results")
+@click.argument("out", callback=_path)
+@click.option("--results", callback=_path, default=str(ROOT / "results"))
 def unpack_command(out: Path, results: Path) -> None:
     """Put what was brought home in OUT into the folder of results; nothing is overwritten.
 
@@ -157,12 +232,6 @@ def unpack_command(out: Path, results: Path) -> None:
         raise Refused(f"{out} is not all unpacked: {error}; the same command goes on") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-class Refused(click.ClickException):
-    """An error of the user's: one line and exit status 2."""
-
-    exit_code = 2
 
 
 def _joined(out: Path, folder: Path) -> Path:
@@ -197,14 +266,17 @@ def _bring(path: Path, target: Path) -> None:
 
     Raises Refused if that is another state of a training, of which one would be lost.
     """
-    if target.is_file() and target.read_bytes() != path.read_bytes():
+    is_state = INDUCTOR not in target.parts
+    if is_state and target.is_file() and target.read_bytes() != path.read_bytes():
         raise Refused(f"{target} is there already, and differs; move it away and try again")
     if target.exists():
-        print(f"left alone: {target} is there already")
+        if is_state:
+            print(f"left alone: {target} is there already")
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     path.rename(target)
-    print(target)
+    if is_state:
+        print(target)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from repro.records.schema import WEIGHTS
 from repro.training import engines
 from repro.training.bundles import bundles_of, cotangents_of
 from repro.training.forecast import seconds_of_step
-from repro.training.loop import alone
+from repro.training.loop import alone, make
 from repro.training.program import Program, matmul_precision
 from repro.words.experiments import ENGINE_CHOICES, PRECISIONS, Experiment, plan
 
@@ -104,7 +104,7 @@ def findings_on_engine(engine: str, precision: str, device: str) -> Iterator[Fin
     runs = _runs(device, precision)
     digits = datasets.load("digits")
     dataset = replace(digits, train=digits.train[: STEPS * runs[0].batch_size])
-    program = Program(runs, dataset, device, engine)
+    program = make(runs, dataset, device, engine)
     program.step()  # compiles and captures
     start = program.get_state()
     seconds = seconds_of_step(program, 1 if device == "cpu" else STEPS, rounds=12)
@@ -197,8 +197,8 @@ def _exact_gradients(program: Program, x: torch.Tensor, eps: torch.Tensor) -> to
 
 def _steps_against_eager(program: Program, dataset: Dataset) -> Tried:
     """Losses of an epoch beside those of the eager engine in float32, from the same start."""
-    eager = Program(_runs(program.device.type), dataset, program.device, "eager")
-    other = Program(program.experiments, dataset, program.device, program.engine.name)
+    eager = make(_runs(program.device.type), dataset, program.device)
+    other = make(program.experiments, dataset, program.device, program.engine.name)
     for each in (eager, other):
         each.take_steps(STEPS)
     error = float(((other.losses - eager.losses).abs() / eager.losses.abs()).mean())
@@ -209,7 +209,7 @@ def _going_on(program: Program, dataset: Dataset) -> Iterator[Tried]:
     """Three steps from a state that is set back, or copied to a new program, give the same bits."""
     saved = program.get_state()
     losses = _three_losses(program)
-    other = Program(program.experiments, dataset, program.device, program.engine.name)
+    other = make(program.experiments, dataset, program.device, program.engine.name)
     other.step()
     for what, each in (("set back and replayed", program), ("saved and resumed", other)):
         each.set_state(saved)
@@ -250,7 +250,7 @@ def trials(device: str) -> list[tuple[str, str]]:
     if device == "cpu":
         return [*found, ("compiled", "bf16")]
     rounded = [p for p in PRECISIONS if p != "float32"]
-    return [*found, *product([e.name for e in named if e.compiles], rounded)]
+    return [*found, *product([e.name for e in named if e.compiles and e.graph], rounded)]
 
 
 # The command as a user gives it

@@ -55,7 +55,7 @@ class ProgramAsReleased(Program):
 
     def _ascend(self, x: Tensor, bound: Bound, M: int, K: int, only: int | None = None) -> Tensor:
         """Let both networks, or ``only`` one, ascend a bound of log w; beta descends the loss."""
-        forward = self.forward(x, M * K)
+        forward = self.forward(x, self.noise(M * K))
         with self.beside:
             counts = cotangents(forward.log_w, both(bound), M, K, beta=self.beta)
             of_beta = torch.where(self.learns, counts.beta, 0.0)

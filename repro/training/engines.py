@@ -16,21 +16,24 @@ from repro.models import Preparation, eager
 MOST_VERSIONS = 64  # of one function, for as many sets of bounds, layouts and estimators
 
 
+FUSED = {"combo_kernels": True}  # a GPU's kernels that do not wait for one another become one
+
+
 @functools.cache
-def compiled(function: Callable) -> Callable:
+def compiled(function: Callable, fuses: bool = False) -> Callable:
     """Compile ``function`` by torch.compile, once for every shape that it meets."""
-    return torch.compile(function, dynamic=False)
+    return torch.compile(function, dynamic=False, options=FUSED if fuses else None)
 
 
 @functools.cache
-def compiled_whole(function: Callable) -> Callable:
+def compiled_whole(function: Callable, fuses: bool = False) -> Callable:
     """Compile ``function`` as one graph; its first call raises if a part cannot be compiled."""
     settings = torch._dynamo.config
     limit = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"
     setattr(settings, limit, MOST_VERSIONS)  # the second before PyTorch 2.6
     for constant in (has_number, partitions_of):
         torch.compiler.assume_constant_result(constant)
-    return torch.compile(function, dynamic=False, fullgraph=True)
+    return torch.compile(function, dynamic=False, fullgraph=True, options=FUSED if fuses else None)
 
 
 @functools.cache
@@ -50,11 +53,12 @@ class Engine:
     name: str
     compiles: bool = False
     graph: bool = False
+    fuses: bool = False  # to fewer kernels, as FusedProgram does
 
     @property
     def prepare(self) -> Preparation:
         """The wrapper for functions of tensors: ``compiled`` or ``eager``."""
-        return compiled if self.compiles else eager
+        return functools.partial(compiled, fuses=self.fuses) if self.compiles else eager
 
     @property
     def compiles_small_operations(self) -> bool:
@@ -69,7 +73,7 @@ class Engine:
         """
         if not self.compiles:
             return function, ""
-        prepared = compiled_whole(function)
+        prepared = compiled_whole(function, self.fuses)
         try:
             found = prepared(*example)
         except Exception as error:
@@ -87,6 +91,7 @@ ENGINES = {  # from the simplest on; each falls back to the one before it, and "
         Engine("compiled", compiles=True),
         Engine("graph", graph=True),
         Engine("compiled-graph", compiles=True, graph=True),
+        Engine("fused-graph", compiles=True, graph=True, fuses=True),
     )
 }
 

@@ -24,6 +24,8 @@ from repro.records.provenance import device_name
 from repro.scores import iwae_bound, some_of
 from repro.training import states
 from repro.training.as_released import ProgramAsReleased
+from repro.training.engines import ENGINES
+from repro.training.fused_program import FusedProgram
 from repro.training.networks import model_of
 from repro.training.own_program import OwnProgram
 from repro.training.program import Program, learning_rate
@@ -87,13 +89,15 @@ class Fit:
         return torch.cat([p.losses[: self.step] for p in self.programs], 1)
 
 
-def make(experiments: Sequence[Experiment], dataset: Dataset, *how) -> Program:
+def make(experiments: Sequence[Experiment], dataset: Dataset, device="cpu", engine="eager", *how):
     """Make the program that trains ``experiments`` side by side; ``how`` is as of ``Program``."""
     first = experiments[0]
-    kind = ProgramAsReleased if first.protocol == "released" else Program
+    kind = FusedProgram if ENGINES[engine].fuses else Program
+    if first.protocol == "released":
+        kind = ProgramAsReleased
     if own.is_own(first.model):
         kind = OwnProgram
-    return kind(experiments, dataset, *how)
+    return kind(experiments, dataset, device, engine, *how)
 
 
 def alone(experiments: Sequence[Experiment], device: str | torch.device) -> bool:

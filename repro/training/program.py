@@ -8,7 +8,7 @@ nothing moved in memory; a test compares the two.
 import bisect
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -157,7 +157,7 @@ class Program:
         self.model.prepare = self.engine.prepare
         two_streams = self.engine.graph and self.device.type == "cuda"
         self.beside = Beside(self.device if two_streams else None)
-        self.replays = {} if self.engine.graph else {1: self._advance}
+        self.replays = {} if self.engine.graph else {1: self._take}
 
     def _set_objectives(self) -> None:
         """Set each run's beta, the derivatives of its bounds, and the runs that hold q still."""
@@ -269,20 +269,22 @@ class Program:
         while count:
             count -= self.advance(count)
 
-    def draw_batch(self) -> Tensor:
-        """The next batch of the epoch for every run, binarised if its model asks for it."""
+    def draw_batch(self, offsets: Tensor | None = None) -> Tensor:
+        """The next batch, or that at ``offsets``, for every run; binarised if its model says so."""
+        offsets = self.offsets if offsets is None else offsets
         take = self.engine.prepare(batch_of) if self.engine.compiles_small_operations else batch_of
-        batch = take(self.images, self.order, self.index, self.offsets)
+        batch = take(self.images, self.order, self.index, offsets)
         streams = self.streams["binarise"]
         return streams.binarise(batch) if self.model.binarises else streams.runs(batch)
 
     @torch.no_grad()
-    def _advance(self) -> None:
-        x = self.draw_batch()
-        with matmul_precision(self.precision):
-            loss = self.update(x)
-        self.losses.index_copy_(0, self.index, loss[None])
-        self.index += 1
+    def _take(self, steps: int = 1) -> None:
+        for _ in range(steps):
+            x = self.draw_batch()
+            with matmul_precision(self.precision):
+                loss = self.update(x)
+            self.losses.index_copy_(0, self.index, loss[None])
+            self.index += 1
 
     def update(self, x: Tensor) -> Tensor:
         """Update every run on its binary batch x [run, batch, pixels]; returns the loss, [run]."""
@@ -295,7 +297,7 @@ class Program:
 
     def gradients(self, x: Tensor) -> Gradients:
         """The gradients of each run's losses at x [run, batch, pixels], with T fresh samples."""
-        forward = self.forward(x, self.T)
+        forward = self.forward(x, self.noise(self.T))
         of_beta = (self.beta_parameter.detach(), self.learns, self.fixed_beta)
         with self.beside:
             counts = self.cotangents(forward.log_w, *of_beta)
@@ -305,9 +307,12 @@ class Program:
                 of_last = self.model.last_layer_gradients(forward, counts.theta)
         return self.pull_back(forward, counts, of_last, ends)
 
-    def forward(self, x: Tensor, T: int) -> Pass:
-        """Compute the log-weights of T fresh samples at x, and keep the activations."""
-        eps = self.streams["noise"].normal((T, self.batch_size, self.model.shape.latent))
+    def noise(self, T: int) -> Tensor:
+        """Draw T samples' noise for every run, [run, T, batch, latent]."""
+        return self.streams["noise"].normal((T, self.batch_size, self.model.shape.latent))
+
+    def forward(self, x: Tensor, eps: Tensor) -> Pass:
+        """Compute the log-weights at x with the noise eps, and keep the activations."""
         return self.model.forward_with_layers(x, eps, OF_PRODUCTS.get(self.precision))
 
     def pull_back(self, forward: Pass, counts: Cotangents, of_last, ends=()) -> Gradients:
@@ -335,18 +340,20 @@ class Program:
             for p, gradient in zip((*self.parameters, self.beta_parameter), gradients, strict=True)
             if gradient is not None
         ]
-        plain = self.experiments[0].optimizer == "sgd"
-        if plain or self.engine.compiles_small_operations:
-            moments = [(p.detach(), *self.optimizer.state[p].values()) for p, _ in moving]
-            of_moving = [gradient for _, gradient in moving]
-            eps = self.optimizer.defaults["eps"]
-            step = self.engine.prepare(sgd if plain else adam)
-            step(moments, of_moving, self.learning_rate, eps)
+        descent, moments, *how = self._descent(p for p, _ in moving)
+        if descent is sgd or self.engine.compiles_small_operations:
+            self.engine.prepare(descent)(moments, [gradient for _, gradient in moving], *how)
             return
         self.optimizer.zero_grad()
         for p, gradient in moving:
             p.grad = gradient
         self.optimizer.step()
+
+    def _descent(self, parameters: Iterable[Tensor]) -> tuple:
+        """``adam`` or ``sgd``, and its arguments besides gradients."""
+        step = sgd if self.experiments[0].optimizer == "sgd" else adam
+        moments = [(p.detach(), *self.optimizer.state[p].values()) for p in parameters]
+        return step, moments, self.learning_rate, self.optimizer.defaults["eps"]
 
     def _capture(self) -> dict[int, Callable[[], None]]:
         """The step, and several of them, as CUDA graphs; elsewhere the step itself.
@@ -354,7 +361,7 @@ class Program:
         All of them are prepared by steps whose results are thrown away.
         """
         state = self.get_state()
-        replays = {1: self._advance}
+        replays = {1: self._take}
         if self.device.type == "cuda":
             replays = self._graphs()
         else:
@@ -381,15 +388,14 @@ class Program:
             for g in self.streams[purpose].generators:
                 graph.register_generator_state(g)
         with torch.cuda.graph(graph, stream=stream):
-            for _ in range(steps):
-                self._advance()
+            self._take(steps)
         return graph
 
     def _warm_up(self) -> None:
         """Take steps to be thrown away: they compile, and libraries make workspaces."""
         for _ in range(3):
             self.index.zero_()  # late in an epoch there may be no three batches left
-            self._advance()
+            self._take()
 
     @property
     def state(self) -> dict[str, Tensor]:

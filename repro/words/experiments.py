@@ -42,7 +42,7 @@ OF_GPUS = ("tf32", "fp16")  # precisions that need one: at fp16 the encoder mult
 WAYS_TO_BINARISE = ("fresh", "once", "no")
 SCHEDULES = ("burda", "constant")
 OPTIMIZERS = ("adam", "sgd")
-ENGINE_CHOICES = ("auto", "eager", "compiled", "compiled-graph")  # see training/engines.py
+ENGINE_CHOICES = ("auto", "eager", "compiled", "compiled-graph", "fused-graph")  # see engines.py
 # (M, K) of the methods that the report's released code does not train as the paper says.
 # PIWAE's are its encoder's.
 LAYOUTS_AS_RELEASED = {"piwae": (10, 10), "ciwae": (1, 1), "vae": (1, 1), "ciwae-learned": (1, 1)}

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import html as escapes
 import http.server
+import importlib.resources
 import json
 import os
 import re
@@ -322,6 +323,35 @@ def test_a_browser_without_a_network_shows_pages_and_complains_of_nothing(server
     assert "</html>" in shown
     if page == "background":
         assert "<mjx-container" in shown  # set in the page, by its own script
+
+
+AXE = """<script src="/axe.min.js"></script><script>
+window.addEventListener("load", () => setTimeout(async () => {
+  const found = await axe.run(document, { resultTypes: ["violations"] });
+  const told = found.violations.map((v) => `${v.id}: ${v.nodes[0].html.slice(0, 200)}`);
+  document.body.dataset.axe = told.join(" ") || "nothing";
+}, 1000));
+</script></body>"""
+
+
+@pytest.mark.slow
+@in_browser
+@pytest.mark.parametrize(
+    "page",
+    [
+        "index", "explore", "lecture", "findings", "claims", "preregistered", "mnist", "methods",
+        "notebooks/table1", "notebooks/figure5",
+    ],
+)  # fmt: skip
+def test_a_page_has_no_fault_that_axe_finds(html, server, page, tmp_path):
+    """axe-core's rules of accessibility: contrast, names, landmarks, headings."""
+    shutil.copy(importlib.resources.files("axe_core_python") / "axe.min.js", html)
+    copy = html / f"{page}-axe.html"
+    copy.write_text((html / f"{page}.html").read_text().replace("</body>", AXE))
+    shown, _ = shown_in_browser(f"{server}/{page}-axe.html", tmp_path)
+    copy.unlink()
+    (told,) = re.findall(r'data-axe="([^"]*)"', shown)
+    assert told == "nothing"
 
 
 MOVE = """<script>

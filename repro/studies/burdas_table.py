@@ -2,7 +2,8 @@
 
 Burda, Grosse and Salakhutdinov (2016), Table 1: MNIST, one stochastic layer, 3,280 epochs, with
 their initial weights and Adam's epsilon (``--init burda``). They print -log p-hat with 5,000
-samples. Their VAE averages K of its bounds, so that with one sample it is IWAE.
+samples. Their VAE averages K of its bounds, so that with one sample it is IWAE. IWAE's values were
+compared with how others quote them; the VAE's two were not, and no page shows the table yet.
 """
 
 from repro.records import Archive

@@ -26,6 +26,18 @@ from repro.words.experiments import KEPT_PROFILES
 
 SMOKE = "notebooks/smoke/"  # pages of runs of this machine
 SMOKE_PAGES = ("train", "table1")
+ALSO_IN_API = (  # modules below the library that researchers import, or that pages speak of
+    "words.experiments",
+    "training.run",
+    "training.program",
+    "training.as_released",
+    "training.leases",
+    "records.archive",
+    "records.estimates",
+    "studies.gradient_runs",
+    "studies.rival",
+    "studies.other_networks",
+)
 
 
 def bring(app, config) -> None:
@@ -163,15 +175,13 @@ PAGE_OF_MODULE = """# {name}
 
 
 def _pages_of_modules(project: Path) -> list[str]:
-    """Write a page for each module, from its docstrings; returns their names, library first."""
-    files = sorted((project / "repro").rglob("*.py"), key=lambda f: (len(f.parts), f))
+    """Write a page of the API for each of its modules, from docstrings; returns their names."""
+    library = sorted(f.stem for f in (project / "repro").glob("*.py") if f.stem[:2] != "__")
     pages = []
-    for file in files:
-        name = ".".join(file.relative_to(project).with_suffix("").parts)
-        if not file.stem.startswith("__"):
-            pages.append(f"api/{name}")
-            page = PAGE_OF_MODULE.format(name=name)
-            _write(project / "book" / f"{pages[-1]}.md", page.encode())
+    for name in (*library, *ALSO_IN_API):
+        pages.append(f"api/repro.{name}")
+        page = PAGE_OF_MODULE.format(name=f"repro.{name}")
+        _write(project / "book" / f"{pages[-1]}.md", page.encode())
     return pages
 
 

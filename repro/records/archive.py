@@ -26,7 +26,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -277,11 +277,10 @@ class Selection(NamedTuple):
 
 
 class Archive:
-    """A folder of records and tables; each record is read and verified once for each Archive."""
+    """A folder of records and tables; a record is read and verified once, till its files change."""
 
     def __init__(self, folder: str | Path | None = None):
         self.folder = results_folder(folder)
-        self._read: dict[Path, Record] = {}
         self._listed: dict[str, list[Record]] = {}
         self._selected: dict[tuple[str, str], Selection] = {}
 
@@ -317,9 +316,7 @@ class Archive:
 
     def read(self, path: Path) -> Record:
         """Read and verify the record in one of the archive's folders; later calls use a cache."""
-        if path not in self._read:
-            self._read[path] = read(path)
-        return self._read[path]
+        return _read_once(path, _stamps(path))
 
     def records(self, profile: str) -> list[Record]:
         """Every record of a profile, in the order of their paths; later calls use a cache.
@@ -403,12 +400,11 @@ class Archive:
             _write_json(folder / "provenance.json", facts)
 
         _write_folder(path, fill)
-        self._forget(path)
+        self._forget()
         return path
 
-    def _forget(self, path: Path) -> None:
+    def _forget(self) -> None:
         """Forget what a new record may change."""
-        self._read.pop(path, None)
         self._listed.clear()
         self._selected.clear()
         self.__dict__.pop("released", None)
@@ -580,7 +576,8 @@ def _length(wanted: list[Experiment], found: list[Record]) -> int:
 
 def records_of_any_seed(wanted: Experiment, found: Iterable[Record]) -> list[Record]:
     """The records in ``found`` that differ from the experiment ``wanted`` in the seed at most."""
-    return [r for r in found if replace(r.experiment, seed=wanted.seed) == wanted]
+    sought = vars(wanted) | {"seed": None}
+    return [r for r in found if vars(r.experiment) | {"seed": None} == sought]
 
 
 def omniglot_of(records: Iterable[Record]) -> str:
@@ -614,6 +611,20 @@ def read(path: str | Path) -> Record:
             return Record(path, experiment, metrics, Provenance(**facts))
         fault = f"is not as it was written ({fault})"
     raise ReproError(f"{path} {fault}; restore it, or {again}")
+
+
+@cache
+def _read_once(path: Path, stamps: tuple) -> Record:
+    """``read``, once for a record whose files have these ``stamps``."""
+    return read(path)
+
+
+def _stamps(path: Path) -> tuple:
+    """Names, sizes and times of the files in a folder, which change as they do."""
+    if not path.is_dir():
+        return ()
+    facts = [(file.name, file.stat()) for file in os.scandir(path)]
+    return tuple(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in facts))
 
 
 def records_below(folder: str | Path) -> dict[Path, Record]:

@@ -12,6 +12,7 @@ from itertools import pairwise, product
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from repro.records import Archive
 from repro.records.estimates import ErrorOf, Estimate, number
@@ -64,16 +65,23 @@ def with_jackknife(
     rows: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], digits: int = 3
 ) -> Estimate:
     """A statistic of rows and its jackknife error, leaving out one draw (problem or batch)."""
-    draws = rows.draw.unique()
-    without_one = [statistic(rows[rows.draw != d]) for d in draws]
-    se = float(np.sqrt((len(draws) - 1) * np.var(without_one)))
-    dof = len(draws) - 1
-    return Estimate(statistic(rows), se, dof, error_of=ErrorOf.DRAWS, digits=digits)
+    without_one = [statistic(rows[rows.draw != d]) for d in rows.draw.unique()]
+    return _jackknifed(statistic(rows), without_one, digits)
+
+
+def _jackknifed(value: float, without_one: ArrayLike, digits: int) -> Estimate:
+    """A value with its jackknife error, from the values without one draw each."""
+    dof = len(without_one) - 1
+    se = float(np.sqrt(dof * np.var(without_one)))
+    return Estimate(value, se, dof, error_of=ErrorOf.DRAWS, digits=digits)
 
 
 def snr_of(rows: pd.DataFrame, layout: Layout, net: str) -> Estimate:
     """The SNR of the gradient of ``net`` in a layout, ``ratio``, with its jackknife error."""
-    return with_jackknife(select(rows, layout), partial(ratio, layout=layout, net=net))
+    by_draw = select(rows, layout).groupby("draw")[[f"{net}_signal", f"{net}_noise"]].sum()
+    signal, noise = (by_draw.sum() - by_draw).to_numpy().T  # without one draw each
+    without_one = np.sqrt(np.maximum(signal, 0) / noise)
+    return _jackknifed(ratio(rows, layout, net), without_one, digits=3)
 
 
 def exponent_of(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> Estimate:

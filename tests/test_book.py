@@ -185,6 +185,9 @@ def test_the_article_is_printed_after_the_report(html, tmp_path):
     page = here / "_build" / "singlehtml" / "abstract.html"
     assert (here / "_build" / "report.pdf").read_text().strip() == page.as_uri()
     assert "details open" in page.read_text()
+    built = here / "_build" / "html"
+    assert (built / "report.pdf").exists()
+    assert '<a href="report.pdf">' in (built / "index.html").read_text()
 
 
 # Where numbers come from

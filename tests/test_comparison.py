@@ -151,12 +151,12 @@ def test_status_says_first_what_each_exhibit_has_and_lacks(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:3] == [
         "the report  15 released models to measure",
-        "table1      1 run, 4 epochs; 4 missing",
+        "table1      1 run, 3 epochs; 4 missing",
     ]
     assert not [line for line in lines if line.startswith(("there", "missing"))]
     assert main(["status", "--profile", "smoke", "--results", str(tmp_path), "--all"]) == 0
     said = capsys.readouterr().out
-    assert f"there    {path.relative_to(tmp_path)}  (4 epochs" in said
+    assert f"there    {path.relative_to(tmp_path)}  (3 epochs" in said
     assert "missing  smoke/digits-reference/piwae-M8-K8-seed0\n" in said
     assert f"to make  {Archive(tmp_path).get(plan('iwae', profile='smoke')[0]).path}" not in said
 

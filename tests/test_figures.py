@@ -9,11 +9,12 @@ from IPython.core.pylabtools import print_figure
 
 from repro import ReproError, figures, records
 from repro.records import Archive, curves_of
+from repro.records.estimates import CLEAR
+from repro.studies import evidence
 from repro.studies.curves import (
     WINDOWS,
     blocks_of_logs,
     leads_in_logs,
-    over_seeds_by_epoch,
     rolling,
     with_log_px_of_same_images,
 )
@@ -37,6 +38,7 @@ FIGURES_OF_STUDIES = {
         figures.bounds_and_estimators,
         figures.samples_and_clarity,
         figures.wake_sleep_and_clarity,
+        figures.snr_in_training,
         figures.by_groups,
     ],
 }
@@ -176,16 +178,17 @@ def test_several_seeds_are_a_mean_and_a_band_of_its_standard_error(results):
     assert np.ptp(band.get_paths()[0].vertices[:, 1]) == pytest.approx(2.0)
 
 
-def test_at_each_epoch_the_seeds_that_have_it_are_drawn_and_counted(results):
-    """Two seeds with log p-hat at every epoch, and one with log p-hat at the end alone."""
+def test_a_method_is_drawn_as_far_from_iwae_as_the_records_say(results):
+    """One training of each; the bar is as wide as a difference must be to be clear."""
     runs = []
-    for e, value in zip(plan("vae", seed="0,1,2", profile="short"), (-90, -92, -97), strict=True):
-        runs.append(Archive(results).read(write_record(results, e, float(value))))
-    with_curve(runs[2], log_px={40: -97.0})
-    by_epoch = over_seeds_by_epoch(curves_of(runs), "log_px")
-    assert by_epoch.seeds.tolist() == [2] * 39 + [3]
-    assert [e.value for e in by_epoch.log_px] == [-91.0] * 39 + [-93.0]
-    assert [e.se for e in by_epoch.log_px[:39]] == pytest.approx([1.0] * 39)
+    for value, e in zip((-90.0, -90.5), plan("iwae,piwae", profile="short"), strict=True):
+        runs.append(records.read(write_record(results, e, value)))
+    ax = figures.draw("figure1", "short", results).axes[3]
+    (bar,) = [c for c in ax.containers if c.lines[0].get_xdata()[0] == pytest.approx(-0.5)][:1]
+    assert bar.lines[0].get_color() == COLOURS["piwae"]
+    apart = evidence.difference(Archive(results), runs[1:], runs[:1], "iwae_64", runs)
+    ends = bar.lines[1][0].get_xdata()[0], bar.lines[1][1].get_xdata()[0]
+    assert ends == pytest.approx((-0.5 - apart.half_width(CLEAR), -0.5 + apart.half_width(CLEAR)))
 
 
 @pytest.fixture

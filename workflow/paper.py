@@ -9,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from repro.jupyter.sphinx_ext import link_article
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "_build" / "singlehtml" / "abstract.html"
 PDF = ROOT / "_build" / "report.pdf"
+WEB = ROOT / "_build" / "html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BUILD = "jupyter-book build book/ --toc book/_paper.yml --builder singlehtml -q -W --keep-going"
 PRINT = "--headless --no-sandbox --disable-gpu --virtual-time-budget=30000 --no-pdf-header-footer"
@@ -28,6 +31,9 @@ def main() -> int:
     PAGE.write_text(for_paper(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     words = [browser, *PRINT.split(), f"--print-to-pdf={PDF}", PAGE.as_uri()]
     subprocess.run(words, check=True, capture_output=True)
+    if WEB.exists():
+        link_article(PDF, WEB)
+        PDF.touch()  # newer than the page that now links it
     print(f"the PDF is at {PDF}")
     return 0
 

@@ -11,6 +11,7 @@ exhibits link to are copied beside the pages.
 """
 
 import base64
+import html
 import json
 import re
 from importlib.metadata import files
@@ -66,8 +67,19 @@ def bring(app, config) -> None:
     _write_contents(contents, Path(config.external_toc_path), all(found), modules)
 
 
+NO_ARTICLE = "PDF: <code>make pdf</code>"  # on the first page, until there is one
+
+
+def link_article(article: Path, built: Path) -> None:
+    """Copy the printed article beside the ``built`` pages, and link it on the first of them."""
+    _copy(article, built / article.name)
+    first = built / "index.html"
+    link = f'<a href="{article.name}">PDF</a>'
+    _write(first, first.read_text(encoding="utf-8").replace(NO_ARTICLE, link).encode())
+
+
 def _front_matter(project: Path) -> dict[str, str]:
-    """Who wrote this, its entry for a bibliography, and a link to it as a PDF."""
+    """Who wrote this, its entry for a bibliography, and where its PDF is."""
     about = cited(project)
     version, date = about["version"], about["date-released"]
     authors = " and ".join(f"{{{name}}}" for name in about["names"])
@@ -81,11 +93,10 @@ def _front_matter(project: Path) -> dict[str, str]:
         "}",
         "```",
     ]
-    there = (project / "_build" / "report.pdf").exists()
     return {
         "authors": f"{', '.join(about['names'])} · version {version}, {date}",
         "bibtex": "\n".join(entry),
-        "pdf": '<a href="report.pdf">PDF</a>' if there else "PDF: `make pdf`",
+        "pdf": NO_ARTICLE,
     }
 
 
@@ -93,16 +104,14 @@ PICTURES = {"image/svg+xml": "svg", "image/png": "png"}
 
 
 def _shown_in_chapters(path: Path) -> str:
-    """An exhibit's first picture or table, as chapters show it, with a link to its own page.
-
-    Printed, the chapters are followed by the exhibits, so there they are left out.
-    """
-    for cell, data in _outputs_of(path):
+    """An exhibit's first picture or table, as chapters show it, with its caption."""
+    outputs = _outputs_of(path)
+    for at, (cell, data) in enumerate(outputs):
         if picture := _picture_in(data, path.parent / "pictures" / path.stem):
-            return _as_image(picture, f"{path.stem}.html", cell)
+            return _as_figure(picture, cell)
         if "<table" in (table := "".join(data.get("text/html", ""))):
-            inside = f'<div class="text_html">{table}</div>'
-            return f'```{{raw}} html\n<div class="on-screen cell_output">{inside}</div>\n```'
+            caption = "".join(outputs[at + 1][1]["text/markdown"])
+            return _as_table(table, path.stem, caption)
     raise ValueError(f"{path} shows neither a picture nor a table")
 
 
@@ -112,7 +121,7 @@ def _named_pictures(path: Path) -> dict[str, str]:
     for cell, data in _outputs_of(path):
         name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
         if name and (picture := _picture_in(data, path.parent / "pictures" / name)):
-            found[name.replace("-", "_")] = _as_image(picture, f"{path.stem}.html#{name}", cell)
+            found[name.replace("-", "_")] = _as_figure(picture, cell)
     return found
 
 
@@ -133,15 +142,31 @@ def _picture_in(data: dict, place: Path) -> Path | None:
     return None
 
 
-def _as_image(picture: Path, page: str, cell: dict) -> str:
-    lines = [
-        f"```{{image}} notebooks/pictures/{picture.name}",
-        f":alt: {cell['metadata']['mystnb']['image']['alt']}",
-        f":target: notebooks/{page}",
-        ":class: on-screen",
-        "```",
-    ]
-    return "\n".join(lines)
+# Printed, the chapters are followed by the exhibits, so there they are left out.
+IN_A_CHAPTER = """:::{{container}} on-screen in-place
+{shown}
+
+{caption} {link}
+:::"""
+
+
+def _as_figure(picture: Path, cell: dict) -> str:
+    """A picture with the number and caption of its figure, and a link to where it is made."""
+    about = cell["metadata"]["mystnb"]
+    name = about["figure"]["name"]
+    image = f"```{{image}} notebooks/pictures/{picture.name}\n:alt: {about['image']['alt']}\n```"
+    caption = f"{{numref}}`{name}`. {about['figure']['caption']}"
+    link = f"{{ref}}`Where these numbers come from <{name}>`"
+    return IN_A_CHAPTER.format(shown=image, caption=caption, link=link)
+
+
+def _as_table(table: str, name: str, caption: str) -> str:
+    """A table with its number and caption, and a link to where it is made."""
+    inside = f'<div class="cell_output"><div class="text_html">{table}</div></div>'
+    shown = f"```{{raw}} html\n{inside}\n```"
+    number = name.replace("table", "Table ")
+    link = f"{{doc}}`Where these numbers come from <notebooks/{name}>`"
+    return IN_A_CHAPTER.format(shown=shown, caption=f"{number}. {caption}", link=link)
 
 
 def _bring_smoke(built: Path, target: Path, name: str) -> bool:
@@ -214,6 +239,17 @@ def without_scripts_of_no_use(app, pagename, templatename, context, doctree) -> 
     scripts[:] = [script for script in scripts if not re.search(useless, str(script).lower())]
 
 
+def described(app, pagename, templatename, context, doctree) -> None:
+    """Say in a page's head what it is, for whoever shows a link to it (Open Graph)."""
+    paragraph = doctree.next_node(nodes.paragraph) if doctree else None
+    if paragraph:
+        title = re.sub(r"<[^>]*>", "", context["title"])
+        first = paragraph.astext()[:200].replace("\n", " ")
+        for name, text in (("type", "article"), ("title", title), ("description", first)):
+            line = f'<meta property="og:{name}" content="{html.escape(text)}" />\n'
+            context["metatags"] += line
+
+
 def take_along(app, error) -> None:
     """Copy MathJax and the files that notebooks link to into the built book."""
     if error or app.builder.format != "html":
@@ -229,9 +265,9 @@ def take_along(app, error) -> None:
     for name in NOTEBOOKS:
         notebook = Path("notebooks") / f"{name}.ipynb"
         _copy(Path(app.srcdir) / notebook, out / notebook)
-    paper = project / "_build" / "report.pdf"
-    if paper.exists():
-        _copy(paper, out / paper.name)
+    article = project / "_build" / "report.pdf"
+    if article.exists() and (out / "index.html").exists():
+        link_article(article, out)
     script = app.config.mathjax_path
     for file in files("sphinx-mathjax-offline"):
         if file.match(f"*/{script}"):
@@ -280,5 +316,6 @@ def setup(app):
     app.connect("config-inited", bring, priority=100)
     app.connect("doctree-read", keep_errors_beside_values)
     app.connect("html-page-context", without_scripts_of_no_use, priority=900)
+    app.connect("html-page-context", described)
     app.connect("build-finished", take_along)
     return {"parallel_read_safe": True}

@@ -85,9 +85,17 @@ class Estimate:
         """
         if self.se is None or self.error_of is ErrorOf.SPREAD:
             return None
+        return bool(self.value > self.half_width(errors))
+
+    def half_width(self, errors: float) -> float:
+        """Half of the interval that holds with the probability of ``errors`` normal ones.
+
+        >>> f"{Estimate(0.4, 0.1).half_width(3.0):.2f}"
+        '0.30'
+        """
         from scipy import stats
 
-        return bool(self.value > stats.t.isf(stats.norm.sf(errors), self.dof) * self.se)
+        return float(stats.t.isf(stats.norm.sf(errors), self.dof) * self.se)
 
     def chance(self) -> float:
         """The two-sided p-value of the hypothesis that the true value is 0, by Student's t."""

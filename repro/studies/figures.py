@@ -11,7 +11,12 @@ from repro.studies.curves import leads, logged_log_px, run_curves, training_curv
 from repro.studies.estimator_runs import bounds_and_estimators, by_groups
 from repro.studies.figure4 import beta_curves, chosen_beta, reported_betas
 from repro.studies.frames import AnyArchive
-from repro.studies.gradients import samples_and_clarity, signal_to_noise, wake_sleep_and_clarity
+from repro.studies.gradients import (
+    samples_and_clarity,
+    signal_to_noise,
+    snr_in_training,
+    wake_sleep_and_clarity,
+)
 from repro.studies.headline import piwae_beside_iwae
 from repro.studies.pictures import along_a_unit, drawn_samples, posteriors
 from repro.studies.preregistered import outcomes
@@ -23,7 +28,8 @@ __all__ = [
     "FIGURES", "IN_PAGES", "along_a_unit", "as_vectors", "bounds_and_estimators", "by_groups",
     "chosen_beta", "draw", "drawn_samples", "leads", "logged_gaps", "logged_log_px", "posteriors",
     "printed_and_corrected", "reported_betas", "run_curves", "run_grids", "samples_and_clarity",
-    "save", "signal_to_noise", "wake_sleep_and_clarity", "what_the_proposal_gave",
+    "save", "signal_to_noise", "snr_in_training", "wake_sleep_and_clarity",
+    "what_the_proposal_gave",
 ]  # fmt: skip
 
 

@@ -147,9 +147,16 @@ def show(table: pd.DataFrame) -> None:
     style = text.style.map(lambda cell: grey if cell == str(NOT_RUN) else "")
     # The same name every time, and a different one for each table of a page.
     name = zlib.crc32("".join([table.attrs["caption"], *map(str, table.index)]).encode())
-    display(HTML(style.set_uuid(f"{name:08x}").to_html()), Markdown(table.attrs["caption"]))
+    markup = with_scopes(style.set_uuid(f"{name:08x}").to_html())
+    display(HTML(markup), Markdown(table.attrs["caption"]))
     if table.attrs["missing"]:
         display(to_fill(table.attrs["missing"]))
+
+
+def with_scopes(table: str) -> str:
+    """A table's HTML with what each heading heads, for those who hear it; no heading is empty."""
+    table = re.sub(r'<th class="blank[^>]*>&nbsp;</th>', "<td></td>", table)
+    return re.sub(r'<th (?=[^>]*"(row|col)_heading)', r'<th scope="\1" ', table)
 
 
 def to_fill(needed: Sequence[str]):

@@ -14,17 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from repro.records import Archive
+from repro.records import Archive, Record
 from repro.records.estimates import ErrorOf, Estimate, number
 from repro.studies import designs, style
-from repro.studies.captions import (
-    BOUND_TITLES,
-    METHOD_TITLES,
-    NETWORK_TITLES,
-    conditions,
-    label,
-    made_by,
-)
+from repro.studies.captions import BOUND_TITLES, METHOD_TITLES, NETWORK_TITLES, label, made_by
 from repro.studies.designs import OFFSETS, SWEPT, Layout, offset_title
 from repro.studies.frames import AnyArchive, Rows, framed, from_to
 from repro.words.experiments import ESTIMATORS
@@ -293,28 +286,6 @@ def ess_in_networks(archive: Archive) -> str:
 ESS_OF_MOST = partial(effective_samples, layout=SWEPT[-1])
 
 
-def snr_in_training(archive: AnyArchive = None) -> pd.DataFrame:
-    """The SNR of both gradients of our runs along their training, where it was measured."""
-    runs = [r for r in Archive.of(archive).records("short") if r.gradients is not None]
-    if not runs:
-        return framed({("no run yet", ""): {}}, ["run", "after"], "")
-    rows: Rows = {}
-    for record in runs:
-        e = record.experiment
-        layout = Layout(e.method, e.M, e.K)
-        ess = partial(effective_samples, layout=layout)
-        for epoch, measured in record.gradients.groupby("where", sort=False):
-            by_estimator = dict(list(measured.groupby("estimator")))
-            row = {"ESS": with_jackknife(measured, ess, digits=1)}
-            row |= _ratios_by_estimator(by_estimator, layout)
-            rows[f"{label(e)}, seed {e.seed}", epoch] = row
-    caption = (
-        f"Ours: {conditions(runs, 'standard error, by jackknife over batches of images')} The "
-        "gradients are those of the run's own bound, in its networks as they are then."
-    )
-    return framed(rows, ["run", "after"], caption)
-
-
 @style.styled()
 def signal_to_noise(archive: AnyArchive = None):
     """The SNR of both networks' gradients: IWAE as K grows, and five methods at T = 64.
@@ -382,13 +353,49 @@ def samples_and_clarity(archive: AnyArchive = None):
     _draw_bounds_in_a_network(bounds, archive)
     for ax in (networks, bounds):
         style.counts_below(ax, designs.COUNTS)
-    style.legend_above(figure, dict(RATES.values()))
+    style.legend_above(figure, {name: look | {"color": "0.3"} for name, look in RATES.values()})
     return figure
+
+
+@style.styled()
+def snr_in_training(archive: AnyArchive = None):
+    """The SNR of both gradients along our trainings, where it was measured: a line for each.
+
+    They are those of the training's own bound, in its networks as they are then.
+    """
+    runs = [r for r in Archive.of(archive).records("short") if r.gradients is not None]
+    if not runs:
+        return style.nothing()
+    found = pd.DataFrame([row for record in runs for row in _ratios_along(record)])
+    looks = style.each_in_its("gradient", dict(RATES.values()))
+    grid = style.faceted(found, (8, 5.6), "epoch", "SNR", looks, col="training", col_wrap=3)
+    grid.set(ylim=(0, None), xticks=sorted(set(found.epoch)))
+    grid.set_axis_labels("epoch", "SNR")
+    grid.set_titles("{col_name}", size=8)
+    style.legend_above(grid.figure, dict(RATES.values()))
+    return style.with_conditions(grid.figure, runs, "bars: jackknife over batches of images")
+
+
+def _ratios_along(record: Record) -> list[dict]:
+    """The SNR of each gradient in ``RATES`` at each epoch where a training's was measured."""
+    e = record.experiment
+    layout = Layout(e.method, e.M, e.K)
+    found = []
+    for (where, estimator), rows in record.gradients.groupby(["where", "estimator"]):
+        training = f"{label(e)}, seed {e.seed}"
+        of_training = {"training": training, "epoch": int(where.removeprefix("epoch "))}
+        for (net, name), (title, _) in RATES.items():
+            if name == estimator:
+                of_rows = {"gradient": title, "open": name == "drep"}
+                found.append(of_training | of_rows | {"SNR": snr_of(rows, layout, net)})
+    return found
 
 
 def _draw_rates(ax, archive: Archive) -> None:
     """Exponents of the linear Gaussian model at all offsets, against the effective sample size."""
+    offsets = style.by_degree(OFFSETS)
     looks = style.each_in_its("gradient", dict(RATES.values()))
+    looks |= {"hue": "offset", "palette": offsets}
     thin = {"linewidth": 0.7, "err_kws": {"elinewidth": 0.7, "capsize": 0}}
     for offset in OFFSETS:
         found = []
@@ -397,12 +404,16 @@ def _draw_rates(ax, archive: Archive) -> None:
             for pair in zip(ALL_COUNTS[:-2], ALL_COUNTS[2:], strict=True):  # K four times as large
                 ess = effective_samples(rows, Layout("iwae", 1, pair[1]))
                 rate = {"ess": ess, "rate": exponent_of(rows, net, pair)}
-                found.append(rate | {"gradient": title, "open": estimator == "drep"})
+                rate |= {"offset": offset, "gradient": title, "open": estimator == "drep"}
+                found.append(rate)
         style.lines(pd.DataFrame(found), "ess", "rate", ax, **looks, **thin)
     for slope in designs.THEORY.values():
         ax.axhline(slope, color=style.GREY, linestyle=":", linewidth=1)
     ax.set(xscale="log", xlabel="effective sample size", ylabel="d log SNR / d log K")
     ax.set_title("Linear Gaussian model")
+    named = {f"{offset:g}": {"color": colour} for offset, colour in offsets.items()}
+    ax.legend(handles=style.entries(named), title="offset", ncols=3, fontsize=6, loc="upper left")
+    ax.set_ylim(top=0.85)
     ax.xaxis.set_major_formatter("{x:g}")
 
 

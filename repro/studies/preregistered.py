@@ -4,7 +4,9 @@ The page of the book says what is tested and why. Hypotheses, margins, seeds and
 to be changed, now that there are records.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -171,9 +173,9 @@ def outcomes(archive: AnyArchive = None):
         of_seeds = pd.DataFrame({"nats": differences(archive, h)})
         of_all.append(of_seeds.assign(method=h.method.upper(), metric=h.metric, is_mean=True))
     places = {"x": "nats", "y": "method", "order": ["MIWAE", "PIWAE", "CIWAE", "VAE"]}
-    panels = {"col": "metric", "col_order": METRIC_TITLES, "sharex": False}
+    panels = {"col": "metric", "col_order": METRIC_TITLES}
     colours = {method.upper(): colour for method, colour in COLOURS.items()}
-    seeds = {"hue": "method", "palette": colours, "legend": False, "size": 3, "alpha": 0.6}
+    seeds = {"hue": "method", "palette": colours, "legend": False, "size": 2.2, "alpha": 0.7}
     grid = sns.catplot(pd.concat(of_all), kind="swarm", **panels, **places, **seeds)
     below = {"hue": "is_mean", "hue_order": [False, True], "dodge": 0.7, "palette": [INK, INK]}
     interval = {"errorbar": _ends, "linestyle": "none", "markersize": 4, "legend": False}
@@ -183,11 +185,21 @@ def outcomes(archive: AnyArchive = None):
         place = places["order"].index(h.method.upper())
         margin = {"color": GREY, "linestyle": ":"}
         grid.axes_dict[h.metric].vlines(h.margin, place - 0.4, place + 0.4, **margin)
+    _mark_rows_of_no_prediction(grid.axes_dict, places["order"])
     for metric, ax in grid.axes_dict.items():
         ax.set(title=METRIC_TITLES[metric], xlabel="nats ahead of IWAE", ylabel="")
         ax.margins(x=0.05)
-    grid.figure.set_size_inches(8, 2.6)
+    grid.figure.set_size_inches(8, 3)
     return grid.figure
+
+
+def _mark_rows_of_no_prediction(axes: dict, methods: Sequence[str]) -> None:
+    """Say in a panel's row that nothing was predicted of its method's metric."""
+    predicted = {(h.metric, h.method.upper()) for h in HYPOTHESES}
+    for metric, method in product(METRIC_TITLES, methods):
+        if (metric, method) not in predicted:
+            look = {"ha": "center", "va": "center", "fontsize": 8, "backgroundcolor": "white"}
+            axes[metric].text(0, method, "nothing predicted", **look)
 
 
 def _ends(differences: pd.Series) -> tuple[float, float]:

@@ -42,13 +42,7 @@ from repro.studies.frames import (
     table_of_ours,
     to_fill,
 )
-from repro.studies.gradients import (
-    snr_by_count,
-    snr_estimators,
-    snr_exponents,
-    snr_in_training,
-    snr_ratios,
-)
+from repro.studies.gradients import snr_by_count, snr_estimators, snr_exponents, snr_ratios
 from repro.studies.reported import TABLE1
 from repro.studies.similarity import table2
 from repro.studies.yardstick import lead_table, likelihood_table, sandwich_table
@@ -57,7 +51,7 @@ from repro.words.experiments import commands
 __all__ = [
     "TABLES", "as_strings", "as_text", "betas", "differences_in_table1", "encoders_alone",
     "lead_table", "likelihood_table", "metrics", "paired_differences", "sandwich_table", "show",
-    "show_source", "snr_by_count", "snr_estimators", "snr_exponents", "snr_in_training",
+    "show_source", "snr_by_count", "snr_estimators", "snr_exponents",
     "snr_ratios", "sources", "table1", "table2", "trained_estimators",
     "trained_estimators_earlier", "trained_estimators_longer", "trained_groups",
 ]  # fmt: skip

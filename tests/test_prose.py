@@ -762,7 +762,7 @@ SENTENCES = {
     "generalisation": {
         "PIWAE comes first on the unseen dataset, in either direction":
             lambda n: {n.best_on_the_unseen(s, "weights") for s in UNSEEN} == {"piwae"},
-        "In our runs its SSIM is":
+        "In our trainings its SSIM is":
             lambda n: {n.best_on_the_unseen(s, "ours") for s in UNSEEN} == {"piwae"},
     },
     "beta": {
@@ -942,11 +942,11 @@ SENTENCES = {
             lambda n: max(lead.iloc[-1] / lead.iloc[0] for lead in n.leads().values()) < 0.2,
     },
     "protocol": {
-        "so it goes by who trained, and not by which spread is larger":
+        "depends on who trained, whichever spread is larger":
             lambda n: [n.borrowed_is_larger(m) for m in ALL.split()] == [False, True, True],
-        "For our own runs it is the spread of our twenty pairs":
+        "For our own trainings it is the spread of our twenty pairs":
             lambda n: all(n.borrows(metric, "ours", 19) for metric in ALL.split()),
-        "For them we take the spread of the paper's four runs":
+        "For the released weights it is the spread of the paper's four trainings":
             lambda n: all(n.borrows(metric, "weights", 15) for metric in ALL.split()),
         "when they are added as if they were independent":
             lambda n: np.allclose(*errors_of_the_papers_gaps(), rtol=0, atol=0.0101),

@@ -608,7 +608,7 @@ def test_the_page_with_sliders_has_what_it_draws_and_is_small(n):
 SENTENCES = {
     "findings": {
         "So whether the gap stays smaller is not clear":
-            lambda n: n.outcome("PIWAE has a smaller gap") is Outcome.NOT_SETTLED,
+            lambda n: n.outcome("PIWAE has a smaller gap") is Outcome.NOT_CLEAR,
         "In the longer trainings the lead in IWAE-64 is clear in both":
             lambda n: all(n.ours(setting, "piwae", "iwae_64").ahead for setting in UNSEEN),
         r"those in $\log \hat p(x)$ and $\log p_\theta(x)$ on Omniglot alone":
@@ -980,9 +980,9 @@ SENTENCES = {
             lambda n: claims.correction(n).expected <= float(n.correction("expected")) <= 0.1,
     },
     "notebooks/audit": {
-        "With the reference model IWAE draws level within the first few hundred epochs":
+        "With the reference model IWAE catches up within the first few hundred epochs":
             lambda n: all(epoch in range(140, 321) for epoch in n.passed_by_iwae("reference")),
-        "With the larger model it has not drawn level when training stops":
+        "With the larger model it has not caught up when training stops":
             lambda n: n.passed_by_iwae("larger") == [None, None],
         "by a nat or two after these forty epochs":
             lambda n: -2.5 < n.cost("CIWAE(0.5)") < -1.5 and -2.5 < n.cost("VAE") < -1,
@@ -1011,7 +1011,7 @@ SENTENCES = {
             Told.checkpoints_were_chosen_by_as_many_images_as_commands_say,
         "Four logs of MNIST have a line too many":
             lambda n: [*n.checkpoints()[n.checkpoints().continued].index] == CONTINUED,
-        "over the last eighth of their epochs these three are level":
+        "over the last eighth of their epochs these three gain nothing clear":
             lambda n: (abs(n.slopes().loc[CONTINUED[:3]]) < 2).all(),
         "while IWAE and MIWAE still gain": lambda n: (n.slopes().drop(CONTINUED[:3]) >= 2).all(),
         "The last five score about two nats lower than the others, in every model":
@@ -1046,7 +1046,7 @@ SENTENCES = {
         "The leads of our PIWAE did not: they grew": lambda n: all(
             0 < n.seen_by_log_px(setting, "PIWAE(8,8)") < 1 for setting in UNSEEN
         ),
-        "our PIWAE's gap is smaller than IWAE's on MNIST and level with it on Omniglot":
+        "our PIWAE's gap is clearly smaller than IWAE's on MNIST and not on Omniglot":
             lambda n: n.gap_below_iwaes(MNIST, "PIWAE(8,8)").ahead
             and n.gap_below_iwaes(OMNIGLOT, "PIWAE(8,8)").level,
     },

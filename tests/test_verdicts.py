@@ -155,17 +155,17 @@ def test_a_verdict_is_the_sum_of_its_outcomes(tests, holds, confirmed):
     ("values", "margin", "outcome"),
     [
         ([0.31], 0.0, Outcome.HOLDS),
-        ([0.29], 0.0, Outcome.NOT_SETTLED),
-        ([-0.29], 0.0, Outcome.NOT_SETTLED),
+        ([0.29], 0.0, Outcome.NOT_CLEAR),
+        ([-0.29], 0.0, Outcome.NOT_CLEAR),
         ([-0.31], 0.0, Outcome.FAILS),
         ([1.0, 2.0], 0.0, Outcome.HOLDS),
         ([1.0, 0.1], 0.0, Outcome.HOLDS_IN_PART),
         ([1.0, -1.0], 0.0, Outcome.HOLDS_IN_PART),
-        ([0.1, -0.1], 0.0, Outcome.NOT_SETTLED),
+        ([0.1, -0.1], 0.0, Outcome.NOT_CLEAR),
         ([-1.0, 0.1], 0.0, Outcome.FAILS),
         ([0.21], 0.1, Outcome.HOLDS),
-        ([0.19], 0.1, Outcome.NOT_SETTLED),
-        ([-0.39], 0.1, Outcome.NOT_SETTLED),
+        ([0.19], 0.1, Outcome.NOT_CLEAR),
+        ([-0.39], 0.1, Outcome.NOT_CLEAR),
         ([-0.41], 0.1, Outcome.FAILS),
         ([0.21, 1.0], 0.1, Outcome.HOLDS),
         ([0.19, 1.0], 0.1, Outcome.HOLDS_IN_PART),
@@ -198,7 +198,7 @@ def reference(*values, method="miwae", released=True):
     [
         (reference(0.25, 0.28, 0.22), Outcome.HOLDS),  # none is clear, together they are
         (reference(-0.25, -0.28, -0.22), Outcome.FAILS),
-        (reference(0.15, 0.10, 0.12), Outcome.NOT_SETTLED),
+        (reference(0.15, 0.10, 0.12), Outcome.NOT_CLEAR),
         (reference(0.9, 0.1, 0.1), Outcome.HOLDS_IN_PART),  # too far apart for a clear mean
         (reference(0.9, 0.9, -0.4), Outcome.HOLDS_IN_PART),
         ([*reference(0.9, 0.9) * 30, *reference(-0.4)], Outcome.HOLDS_IN_PART),  # a clear mean
@@ -464,8 +464,8 @@ def test_whole_trainings_of_ours_are_a_test_where_the_released_ones_are_none(tmp
 @pytest.mark.parametrize(
     ("setting", "no_test", "outcome"),
     [
-        ("mnist-larger", "", Outcome.NOT_SETTLED),  # a lead that another training could change
-        ("mnist-reference", "", Outcome.NOT_SETTLED),
+        ("mnist-larger", "", Outcome.NOT_CLEAR),  # a lead that another training could change
+        ("mnist-reference", "", Outcome.NOT_CLEAR),
         ("omniglot-reference", "none", Outcome.HOLDS),
         ("mnist-reference", "none", Outcome.SHORT),
     ],
@@ -482,7 +482,7 @@ def test_piwaes_log_px_is_as_good_as_iwaes_where_that_is_clear(
 def test_ciwae_is_as_good_as_iwae_only_if_it_is_not_clearly_behind(committed):
     """On Omniglot it is behind by less than three of its errors: that settles nothing."""
     claim = claim_called("CIWAE(0.5)'s IWAE-64 is as good as IWAE's")
-    assert claim.check(committed).outcome is Outcome.NOT_SETTLED
+    assert claim.check(committed).outcome is Outcome.NOT_CLEAR
 
 
 # Short trainings with other bounds
@@ -495,8 +495,9 @@ def test_encoders_alone_are_told_by_method_and_do_not_count(tmp_path):
         write_record(tmp_path, plan(method, **words)[0], value)
     assert claims.encoder_alone(Evidence(str(tmp_path))) == (
         Outcome.SHORT,
-        "for the decoder of the report's IWAE, after 4 epochs on MNIST, IWAE-64 minus that with "
-        "IWAE's bound: 5.00 ± 0.11 (MIWAE, 1 training each), 2.50 ± 0.11 (VAE, 1 training each)",
+        "for the decoder of the student report's IWAE, after 4 epochs on MNIST, IWAE-64 minus "
+        "that with IWAE's bound: 5.00 ± 0.11 (MIWAE, 1 training each), "
+        "2.50 ± 0.11 (VAE, 1 training each)",
     )
 
 
@@ -610,7 +611,7 @@ def test_a_larger_model_is_compared_with_the_distances_between_methods(larger, o
 
 @pytest.mark.parametrize(
     ("from_vae", "from_iwae", "outcome"),
-    [(0.2, -2.0, Outcome.CORRECTED), (-2.0, 2.0, Outcome.NOT_SETTLED)],
+    [(0.2, -2.0, Outcome.CORRECTED), (-2.0, 2.0, Outcome.NOT_CLEAR)],
 )
 def test_the_released_ciwae_is_a_vae_if_it_is_nearer_to_one(from_vae, from_iwae, outcome):
     differences = {"vae": Estimate(from_vae, 0.1), "iwae": Estimate(from_iwae, 0.1)}
@@ -750,7 +751,7 @@ def test_a_learned_beta_is_told_beside_fixed_ones_and_what_is_printed():
     assert missing == (
         Outcome.UNTESTED,
         f"the printed scores ({fixed}, {learned}) lie above the best log p̂ of any model in the "
-        f"report's Table 1 ({claims.number(best)})",
+        f"student report's Table 1 ({claims.number(best)})",
     )
     told = "fixed −90.00 ± 0.50, learned −89.00 ± 0.20, and a learned β ends at 0.02 or below"
     for epochs, called in ((13, "13 epochs, too short to count"), (WHOLE, "3280 epochs")):

@@ -420,7 +420,7 @@ def findings(archive: AnyArchive = None) -> list[str]:
         *_of_ssim(archive),
         *_of_the_papers_claim(archive),
         "log p̂ compares proposals as well as generative networks: with one decoder, that of the "
-        "report's IWAE, and encoders trained alone with different bounds, it is "
+        "student report's IWAE, and encoders trained alone with different bounds, it is "
         f"**{log_px_of_one_decoder(archive)}**.",
     ]
 

@@ -54,8 +54,8 @@ class Outcome(StrEnum):
     CONFIRMED = "confirmed"
     CONFIRMED_IN_PART = "confirmed in part"
     CORRECTED = "corrected"
-    NOT_SETTLED = "not settled"
-    SHORT = "short runs only"
+    NOT_CLEAR = "not clear"
+    SHORT = "short trainings only"
     UNTESTED = "not tested yet"
 
 
@@ -196,7 +196,7 @@ def weighed(differences: Sequence[Difference], margin: float = 0.0) -> Outcome:
         return Outcome.HOLDS
     if any(e.beyond(CLEAR) for e in tests):
         return Outcome.HOLDS_IN_PART
-    return Outcome.FAILS if behind else Outcome.NOT_SETTLED
+    return Outcome.FAILS if behind else Outcome.NOT_CLEAR
 
 
 def differences_from_iwae(
@@ -313,8 +313,8 @@ def _short_leads(
 def encoder_alone(evidence: Evidence) -> Verdict:
     """Judge whether a looser bound trains a better encoder for a fixed decoder."""
     said = (
-        f"for the decoder of the report's IWAE, after {ENCODER_ALONE.epochs} epochs on MNIST, "
-        "IWAE-64 minus that with IWAE's bound: "
+        f"for the decoder of the student report's IWAE, after {ENCODER_ALONE.epochs} epochs on "
+        "MNIST, IWAE-64 minus that with IWAE's bound: "
     )
     others = [method for method in BOUNDS if method != "iwae"]
     return _short_leads(evidence, dict.fromkeys(others, ENCODER_ALONE), said)
@@ -436,7 +436,7 @@ def learned_beta(evidence: Evidence) -> Verdict:
     best = max(e.value for rows in TABLE1["report"].values() for e in rows["log_px"].values())
     said = (
         f"the printed scores ({FIGURE4['fixed']}, {FIGURE4['learned']}) lie above the best log p̂ "
-        f"of any model in the report's Table 1 ({number(best)})"
+        f"of any model in the student report's Table 1 ({number(best)})"
     )
     used, missing = evidence.archive.select("figure4")
     if missing:
@@ -470,7 +470,7 @@ def ciwae_is_a_vae(evidence: Evidence) -> Verdict:
         return NO_RECORDS
     like_a_vae = abs(from_vae.value) < abs(from_iwae.value)
     return Verdict(
-        Outcome.CORRECTED if like_a_vae else Outcome.NOT_SETTLED,
+        Outcome.CORRECTED if like_a_vae else Outcome.NOT_CLEAR,
         "the released code ran it with K = 1, a VAE of two samples: "
         f"in the released weights, {ONE_EACH}, "
         f"log p̂ is {from_vae} from the VAE's, {from_iwae} from IWAE's",

@@ -159,7 +159,7 @@ def leads(profile: str = "best", archive: AnyArchive = None):
     ax.set_yticks([-0.5, -0.25, 0, 0.25, 0.5, 1, 2, 4, 8])
     ax.set_yticks([], minor=True)
     ax.yaxis.set_major_formatter("{x:g}")
-    said = "lines: the report's logs; open: ours"
+    said = "lines: the student report; open: ours"
     ax.legend(handles=style.entries(style.titled(LEADERS)), title=said)
     return style.with_conditions(grid.figure, compared, None)
 

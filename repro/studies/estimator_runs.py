@@ -54,7 +54,7 @@ class Regime(NamedTuple):
 BOTH_NETWORKS = Regime("own", 40, "tf32")
 BOTH_EARLIER = Regime("own", 13, about="Both networks trained on MNIST.")
 BOTH_LONGER = Regime("own", 364, "tf32", "full")
-ALONE = "Encoders alone, trained on MNIST for the decoder of the report's IWAE."
+ALONE = "Encoders alone, trained on MNIST for the decoder of the student report's IWAE."
 ENCODER_ALONE = Regime("iwae", 4, "tf32", about=ALONE)
 
 

@@ -166,7 +166,7 @@ def to_fill(needed: Sequence[str]):
     return Markdown("To fill the gaps:\n```bash\n" + "\n".join(needed) + "\n```")
 
 
-THE_REPORTS = "The report's weights"
+THE_REPORTS = "The student report's weights"
 
 
 def show_origins(notebook: str, runs_by_name: Mapping[str, Sequence[Record]]) -> None:

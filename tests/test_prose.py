@@ -548,10 +548,6 @@ def n():
     [
         (lambda n: n.value(MNIST, "iwae", "iwae_64"), lambda n: n.of_weights("iwae", "iwae_64")),
         (
-            lambda n: n.fact("audit.closeness_of", MNIST, "iwae"),
-            lambda n: n.of_weights("iwae", "log_px") - n.of_weights("iwae", "elbo"),
-        ),
-        (
             lambda n: n.gain_of_size("vae", "log_px"),
             lambda n: n.of_weights("vae", "log_px", LARGER) - n.of_weights("vae", "log_px"),
         ),
@@ -560,7 +556,7 @@ def n():
             lambda n: n.of_weights("piwae", "log_px") - n.of_weights("iwae", "log_px"),
         ),
     ],
-    ids=["value", "below", "gain of size", "apart"],
+    ids=["value", "gain of size", "apart"],
 )
 def test_what_a_page_asks_for_is_the_records(n, asked, expected):
     assert str(asked(n)).startswith(f"{number(expected(n))} ± ")
@@ -606,6 +602,9 @@ def test_the_page_with_sliders_has_what_it_draws_and_is_small(n):
 
 # fmt: off
 SENTENCES = {
+    "index": {
+        "The lead shrinks as training goes on": lambda n: 0 < n.left_after_364("piwae") < 0.6,
+    },
     "findings": {
         "So whether the gap stays smaller is not clear":
             lambda n: n.outcome("PIWAE has a smaller gap") is Outcome.NOT_CLEAR,
@@ -671,6 +670,8 @@ SENTENCES = {
             lambda n: max(n.spread_of_others(m) for m in ("IWAE(64)", "MIWAE(8,8)")) < 0.45,
     },
     "larger": {
+        "the difference of their generative networks is not clear":
+            lambda n: n.theirs(LARGER, "miwae", "log_p").level,
         "The gaps of the methods have the same order as in the other two settings":
             lambda n: all(n.gap_falls_in_the_tables_order(s) for s in SETTINGS),
         "Each number comes from one training": lambda n: n.lengths(LARGER) == {(13, 0)},
@@ -921,9 +922,7 @@ SENTENCES = {
         "and not worse on MNIST": lambda n: n.ours(MNIST, "piwae", "log_p").nominally_ahead,
         "and CIWAE's by more":
             lambda n: all(falls(n.ours(s, "miwae ciwae", "log_p").values) for s in UNSEEN),
-        "the difference between MIWAE's and IWAE's generative networks is not clear":
-            lambda n: n.theirs(LARGER, "miwae", "log_p").level,
-        "With the reference model MIWAE's ends behind":
+        "with the reference model, the generative network worse":
             lambda n: n.together("log_p").behind and n.ours(OMNIGLOT, "miwae", "log_p").behind,
         "for MIWAE that in IWAE-64 is not clear on MNIST with the reference model":
             lambda n: n.theirs(MNIST, "miwae", "iwae_64").level,
@@ -957,7 +956,7 @@ SENTENCES = {
             lambda n: max(n.shares_of_the_images()) < 0.2,
     },
     "preregistered": {
-        "Nine of its ten statements hold, and one is refuted":
+        "Of ten statements nine hold and one is refuted":
             lambda n: n.hypotheses().count("**holds**") == 9
             and n.hypotheses().count("**refuted**") == 1,
         "is closer to the margin than the bias of the score itself":

@@ -378,28 +378,10 @@ def by_drawer(found: pd.DataFrame) -> dict[str, pd.DataFrame]:
 # Facts for the book's pages
 
 
-def closeness_of(archive: Archive, setting: str, method: str):
-    """KL(q || p(z|x)) of a released model: the distance of its ELBO from log p-hat.
-
-    >>> print(closeness_of(Archive(), "mnist-reference", "iwae"))
-    11.79 ± 0.05
-    """
-    record = archive.released.get((*SETTINGS[setting], method))
-    if record is None:
-        return NOT_RUN
-    return Estimate.mean_of(record.images["log_px"] - record.images["elbo"], ErrorOf.IMAGES)
-
-
 def by_binarisation(archive: Archive, setting: str) -> str:
     """The range, over models, of IWAE-64's standard deviation between test binarisations."""
     runs = archive.released_of(*SETTINGS[setting])
     return from_to([r.metrics["iwae_64"]["binarisation_sd"] for r in runs])
-
-
-def lead_on_drawers(archive: Archive, method: str, split: str) -> Estimate:
-    """A released Omniglot model's mean IWAE-64 minus IWAE's, over the drawers of a split."""
-    values = by_drawer(archive.table("drawers")[0])[split]
-    return Estimate.mean_of(values[method] - values.iwae, ErrorOf.DRAWS)
 
 
 # Findings

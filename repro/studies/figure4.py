@@ -116,15 +116,6 @@ def seeds_of_chosen(archive: Archive) -> str:
     return plural(len(chosen_betas(archive)), "seed")
 
 
-def furthest_from_parabolas(archive: Archive) -> str:
-    """The largest distance of a point of the report's Figure 4 from its parabola.
-
-    >>> furthest_from_parabolas(Archive())
-    '0.0002'
-    """
-    return rounded_up(archive.table("figure4")[0].furthest.max())
-
-
 # Figures
 
 ENDS_OF_BETA = (0.1, 0.9)  # of the report's Figure 4

@@ -277,12 +277,6 @@ def ess_of_most(archive: Archive, offset: float) -> Estimate:
     return with_jackknife(rows, ESS_OF_MOST, digits=1)
 
 
-def ess_in_networks(archive: Archive) -> str:
-    """The range, over networks, of the effective sample size of 256 weights."""
-    of_each = [swept(archive, where, "rep") for where in designs.NETWORKS_OF_ESTIMATORS]
-    return from_to([ESS_OF_MOST(rows) for rows in of_each], 1)
-
-
 ESS_OF_MOST = partial(effective_samples, layout=SWEPT[-1])
 
 

@@ -26,7 +26,7 @@ from repro.studies.estimator_runs import (
 )
 from repro.studies.evidence import Evidence
 from repro.studies.frames import from_to, rounded_up
-from repro.studies.reported import FIGURE4, TABLE1
+from repro.studies.reported import TABLE1
 from repro.training.costs import DEVICE_COSTS
 from repro.words.exhibits import SETTINGS
 
@@ -123,10 +123,6 @@ class Numbers(Evidence):
         return larger - reference if larger and reference else NOT_RUN
 
     # Figure 4
-
-    def figure4(self, name: str) -> Estimate:
-        """A value that the report prints for Figure 4."""
-        return FIGURE4[name]
 
     def value_at_beta(self, method: str, beta: float, metric: str = "iwae_64"):
         """The mean of ``metric`` over our runs with this beta, fixed (``ciwae``) or initial."""

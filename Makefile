@@ -32,7 +32,7 @@ book: $(READY)  ## the book alone, from the committed notebooks
 pdf: $(READY)  ## the book as an article, _build/report.pdf; needs Chromium or Chrome
 	python workflow/paper.py
 
-notebooks: $(READY)  ## execute the committed exhibit notebooks in place, draw the README's picture
+notebooks: $(READY)  ## execute the committed exhibit notebooks in place, draw the pictures of pages
 	python -m repro figures $(PICTURES) --folder book && rm $(PICTURES:%=book/%.png)
 	jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False $(filter-out notebooks/train.ipynb,$(wildcard notebooks/*.ipynb))
 

@@ -21,21 +21,21 @@ def piwae_beside_iwae(archive: AnyArchive = None):
     evidence = Evidence(str(Archive.of(archive).folder))
     if missing(evidence.archive):
         return style.nothing()
-    figure, ((ax,),) = style.subplots(1, 1, (4.8, 2.1))
+    figure, ((ax,),) = style.subplots(1, 1, (3.8, 2.1))
     look = style.look("piwae") | {"linestyle": "none"}
     of_seeds = differences(evidence.archive, Hypothesis("", "piwae", "iwae_64", 0.0))
     interval = family_interval(of_seeds)
     ax.plot(of_seeds, [0.3] * len(of_seeds), **look, alpha=0.5)
     half = interval.high - interval.mean
     ax.errorbar(interval.mean, 0, xerr=half, **look, markersize=8)
-    titles = [f"MNIST, 40 epochs,\n{len(of_seeds)} trainings"]
+    titles = [f"MNIST, 40 epochs,\n{len(of_seeds)} trainings each"]
     for place, setting in enumerate(LONGER, 1):
         (run, *others) = evidence.runs(setting, "piwae", "ours")
         apart = evidence.apart(setting, "piwae", "iwae", "iwae_64", "ours")
         ax.errorbar(apart.value, place, xerr=apart.half_width(CLEAR), **look, markersize=8)
         title = FAMILY_TITLES[setting.split("-")[0]]
-        titles.append(f"{title}, {run.experiment.epochs} epochs,\n{1 + len(others)} training")
+        titles.append(f"{title}, {run.experiment.epochs} epochs,\n{1 + len(others)} training each")
     ax.axvline(0, color=style.INK)
-    ax.set(xlabel="nats by which PIWAE is ahead of IWAE", xlim=(-0.2, None), ylim=(2.5, -0.5))
+    ax.set(xlabel="PIWAE ahead of IWAE, nats", xlim=(-0.2, None), ylim=(2.5, -0.5))
     ax.set_yticks(range(len(titles)), titles)
     return figure

@@ -3,6 +3,8 @@
 import contextlib
 import copy
 import functools
+import hashlib
+import importlib
 import math
 import operator
 import os
@@ -22,6 +24,8 @@ from repro.training.run import has_precision
 from repro.training.states import state_of
 from repro.words import experiments
 from tests.helpers import double_precision, few_digits, in_double, write_record
+
+OWN = "mine-0123456789abcdef"  # as a method from a user's own file is called
 
 
 def runs(method="piwae,ciwae-learned", seed=0, epochs=2):
@@ -583,6 +587,31 @@ def test_a_bound_that_was_changed_does_not_go_on(small, tmp_path, monkeypatch):
     line = "was trained with another bound of 'mine'; put that back, or delete it"
     with pytest.raises(ReproError, match=line):
         loop.fit(runs("mine"), few_digits(), tmp_path / "state.pt")
+
+
+def test_a_state_is_of_the_bound_that_trained_whatever_its_file_says_now(
+    small, tmp_path, monkeypatch
+):
+    file = tmp_path / "written.py"
+    source = "def mine(log_w):\n    return log_w.mean((-3, -2))\n"
+    file.write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = importlib.import_module("written").mine
+    monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(mine))
+    monkeypatch.setitem(bounds.METHODS, OWN, bounds.both(mine))
+
+    def rewritten():
+        file.write_text("def mine(log_w):\n    return log_w.amax((-3, -2))\n")
+        return True
+
+    state = tmp_path / "state.pt"
+    loop.fit(runs(f"mine,{OWN}"), few_digits(), state, stop=rewritten)
+    kept = states.Unfinished(state, 2).state["bounds"]
+    assert kept == {"mine": hashlib.sha256(2 * source.encode()).hexdigest(), OWN: ""}
+    assert loop.fit(runs(f"mine,{OWN}"), few_digits(), state).finished
+    states._hash_of.cache_clear()  # as in another process
+    with pytest.raises(ReproError, match="was trained with another bound of 'mine'"):
+        states.Unfinished(state, 2).check_is_of(runs(f"mine,{OWN}"), "cpu")
 
 
 def test_a_bound_that_is_in_no_file_goes_on(small, tmp_path, monkeypatch):

@@ -31,8 +31,9 @@ LIKELIHOODS = "likelihood/*.npz"  # one file for each model
 CLEARLY_POSITIVE = 3.0  # standard errors over the test images, from which on a gap is a fault
 REMEDY = "if the records are right, run: make notebooks"
 TAKE_AGAIN = "take it from the archive again"
-SEALED = ["*.py", "repro/**/*.py", "repro/**/*.so"]  # where an export gains no file
-SEALED += ["notebooks/*.ipynb", "book/*"]
+SEALED = ["notebooks/*.ipynb", "book/*"]  # where an export gains no file, and nowhere these:
+CODE = {".py", ".pyc", ".pyd", ".so"}
+APART = {"_build", "__pycache__", "results"}  # folders from which no code is imported
 SEALED += [f"results/{profile}/**/*" for profile in KEPT_PROFILES]
 UNKNOWN_CODE = "it does not say which committed code made it"
 
@@ -221,11 +222,20 @@ def unlike_crate(project: Path) -> Iterator[tuple[str, str]]:
             yield name, f"is missing; {TAKE_AGAIN}"
         elif hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             yield name, f"is not as it was exported; {TAKE_AGAIN}"
+    for path in sorted({*_sealed(project)}):
+        name = path.relative_to(project).as_posix()
+        if path.is_symlink() or (name not in hashes and not path.is_dir()):
+            yield name, "was added since the export; move it away"
+
+
+def _sealed(project: Path) -> Iterator[Path]:
+    """What lies where an export gains no file, and all code and links, but hidden folders'."""
     for pattern in SEALED:
-        for path in sorted(project.glob(pattern)):
-            name = path.relative_to(project).as_posix()
-            if name not in hashes and not path.is_dir():
-                yield name, "was added since the export; move it away"
+        yield from project.glob(pattern)
+    for folder, below, files in os.walk(project):
+        below[:] = [name for name in below if name not in APART and not name.startswith(".")]
+        paths = (Path(folder, name) for name in (*below, *files))
+        yield from (path for path in paths if path.suffix in CODE or path.is_symlink())
 
 
 def is_exported(project: Path) -> bool:

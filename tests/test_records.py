@@ -536,6 +536,15 @@ def test_verify_names_what_is_missing_or_changed_in_git(project):
     assert fault.startswith("is missing")
 
 
+@pytest.mark.parametrize("kind", ["run", "setting"])
+def test_a_link_counts_no_record_twice(tmp_path, experiment, kind):
+    path = write_record(tmp_path, experiment)
+    (at := path if kind == "run" else path.parent).with_name("again").symlink_to(at)
+    with pytest.warns(UserWarning, match="it is the record of"):
+        (record,) = Archive(tmp_path).records("smoke")
+    assert record.path == path
+
+
 def test_verify_names_a_record_of_an_unknown_commit(project):
     ((record, fault),) = verify.unknown_commits(project, Archive(project / "results"))
     assert record.endswith("vae-M64-K1-seed0")

@@ -66,6 +66,15 @@ def code_in(folder, monkeypatch):
     return code["commit"], code["dirty"]
 
 
+@pytest.mark.parametrize("name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"])
+def test_the_git_that_the_environment_names_is_not_asked(project, monkeypatch, name):
+    commit = git(project, "rev-parse", "HEAD")
+    other = project.parent / "other"
+    git(project.parent, "init", "-q", other)
+    monkeypatch.setenv(name, str(other / ".git"))
+    assert code_in(project, monkeypatch) == (commit, False)
+
+
 def test_a_neighbours_commit_is_not_the_codes(project, monkeypatch):
     assert code_in(project, monkeypatch) == (git(project, "rev-parse", "HEAD"), False)
     inside = project / "unpacked"
@@ -74,7 +83,7 @@ def test_a_neighbours_commit_is_not_the_codes(project, monkeypatch):
     assert code_in(inside, monkeypatch) == (None, None)
 
 
-@pytest.mark.parametrize("name", ["more.py", "more.so"])
+@pytest.mark.parametrize("name", ["more.py", "more.so", "more.pyd"])
 @pytest.mark.parametrize("ignored", [True, False])
 def test_a_module_that_git_does_not_have_is_a_change(project, monkeypatch, ignored, name):
     (project / "repro" / "training").mkdir()
@@ -295,6 +304,12 @@ def unpacked(project):
     "name",
     [
         "numpy.py",
+        "json/__init__.py",
+        "click.so",
+        "repro/more.pyc",
+        "notebooks/repro.py",
+        "notebooks/numpy.pyd",
+        "examples/more.py",
         "repro/more.so",
         "repro/training/more.py",
         "notebooks/more.ipynb",
@@ -309,6 +324,22 @@ def test_a_file_that_was_added_to_an_export_is_named(unpacked, name):
     ((found, fault),) = verify.unlike_crate(unpacked)
     assert found == name
     assert fault.startswith("was added")
+
+
+@pytest.mark.parametrize("place", ["json", "book/more.md", "results/short/more"])
+def test_a_link_in_an_export_is_named(unpacked, place):
+    (unpacked / place).symlink_to(unpacked / "results")
+    assert [name for name, _ in verify.unlike_crate(unpacked)] == [place]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".venv/lib/more.py", "repro/__pycache__/more.pyc", "_build/conf.py", "results/smoke/bound.py"],
+)
+def test_what_using_an_export_leaves_in_it_is_no_fault(unpacked, name):
+    (unpacked / name).parent.mkdir(parents=True)
+    (unpacked / name).touch()
+    assert list(verify.unlike_crate(unpacked)) == []
 
 
 def a_file(**fields):

@@ -588,7 +588,7 @@ def omniglot_of(records: Iterable[Record]) -> str:
 
 def read(path: str | Path) -> Record:
     """Read the record in ``path``, and verify its files, fields and numbers."""
-    path = Path(path).resolve()
+    path = Path(os.path.abspath(path))  # a link is not the folder that its record names
     if not (path / "config.json").is_file():
         raise ReproError(
             f"there is no record in {path}; name the folder of one run, results/PROFILE/GROUP/RUN"

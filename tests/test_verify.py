@@ -34,7 +34,7 @@ def commit_all(folder):
 def sound_record(results, commit="c0ffee" * 6):
     """A record whose numbers agree, of code with this commit."""
     (e,) = plan("vae", profile="short", epochs=1)
-    path = write_record(results, e, se=SE, also={"minus_kl": {"value": 0.0, "se": 0.1}})
+    path = write_record(results, e, se=SE, also={"minus_kl": {"value": 0.0, "se": 0.0}})
     file = path / "provenance.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"commit": commit}))
     return path
@@ -198,6 +198,15 @@ def in_images(name):
     return change
 
 
+def again_in_curve(path, name):
+    lines = (path / "curve.csv").read_text().splitlines()
+    (path / "curve.csv").write_text(f"{lines[0]},{name}\n{lines[1]},1\n")
+
+
+def garbage_in(name):
+    return lambda path, content: (path / name).write_bytes(content)
+
+
 def more(value):
     return value + 0.01
 
@@ -225,6 +234,18 @@ FORGED = [
     ),
     (in_json("metrics.json", "ssim"), without("sd"), "a metric is not"),
     (in_json("metrics.json", "<b>"), lambda v: {"value": 1.0, "se": 1.0}, "a metric is not"),
+    (in_json("metrics.json", "ssim", "sd"), more, "the mean of ssim over images.npz, or its error"),
+    (in_json("metrics.json", "minus_kl", "se"), more, "the mean of minus_kl over images.npz, or"),
+    (in_json("provenance.json", "log_px_samples"), 1000, "log_px_samples in provenance.json is"),
+    *[
+        (in_curve(column), lambda v, number=number: number, "a number in curve.csv is not finite")
+        for column in ("learning_rate", "log_px", "log_px_se", "iwae_64_se", "beta")
+        for number in ("nan", "1e400")
+    ],
+    (in_curve("iwae_64_se"), lambda v: -v, "an error in curve.csv is negative"),
+    (again_in_curve, "loss", "curve.csv has a column twice"),
+    (garbage_in("model.safetensors"), b"garbage", "model.safetensors holds no weights"),
+    (garbage_in("reconstructions.npz"), b"garbage", "reconstructions.npz cannot be read"),
     (in_curve("beta"), lambda v: "much", "cannot be read"),
     (in_json("provenance.json", "dirty"), 0, "dirty in provenance.json"),
     (in_json("provenance.json", "dirty"), None, "it does not say which committed code"),

@@ -707,17 +707,22 @@ def _fault_of_files(path: Path, hashes: dict[str, str]) -> str:
 def _fault_of_curve(path: Path, experiment: Experiment) -> str:
     """Name the first fault of a record's curve: a line for each epoch, every number finite."""
     with open(path / "curve.csv", newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
+        lines = list(table := csv.DictReader(file))
+    names = table.fieldnames or []
+    if len({*names}) < len(names):
+        return "curve.csv has a column twice"
     epochs = experiment.epochs if PROFILES[experiment.profile].trained_here else 0
     if [line["epoch"] for line in lines] != [str(i + 1) for i in range(epochs)]:
         return f"curve.csv does not have {experiment.epochs} epochs"
-    numbers = [line["loss"] for line in lines]
     for line in lines:
-        [float(number) for name in CURVE if (number := line.get(name))]  # whatever is there
+        needed = {"loss"}
         if line["iwae_64"] or is_evaluated(int(line["epoch"])):
-            numbers += [line["iwae_64"], line["iwae_64_se"]]
-    if not all(math.isfinite(float(number)) for number in numbers):
-        return "a number in curve.csv is not finite"
+            needed |= {"iwae_64", "iwae_64_se"}
+        there = {name: float(line[name]) for name in CURVE if line.get(name) or name in needed}
+        if not all(map(math.isfinite, there.values())):
+            return "a number in curve.csv is not finite"
+        if min((n for name, n in there.items() if name.endswith("_se")), default=0) < 0:
+            return "an error in curve.csv is negative"
     return ""
 
 

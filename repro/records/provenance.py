@@ -46,9 +46,8 @@ def _code_in_git() -> dict:
     if not git_says(PACKAGE, "ls-files", "__init__.py"):  # the git around it is a neighbour's
         return {"commit": None, "dirty": None}
     changes = git_says(PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", ".")
-    added = git_says(
-        PACKAGE, "ls-files", "--others", "--", "*.py", "*.so", "*.pyd"
-    )  # ignored ones, too
+    modules = ("*.py", "*.so", "*.pyd")
+    added = git_says(PACKAGE, "ls-files", "--others", "--", *modules)  # ignored ones, too
     changed = (changes, added) != ("", "")
     return {"commit": git_says(PACKAGE, "rev-parse", "HEAD"), "dirty": changed}
 

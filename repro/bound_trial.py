@@ -7,7 +7,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from repro import ReproError, in_short
+from repro import Ended, ReproError, in_short
 from repro.bounds import Bound, Objective, T, applied
 from repro.estimators import parameters_behind
 from repro.own_code import time_limit
@@ -102,7 +102,7 @@ class _Trial:
         given = leaf.clone()  # it may be changed in place, which a leaf may not
         try:
             value = applied(self.bound, given, self.beta)
-        except (ReproError, KeyboardInterrupt):
+        except (ReproError, KeyboardInterrupt, Ended):
             raise
         except BaseException as error:
             raise self._fails(f"fails ({in_short(error)}); it must map {self.wanted}") from None

@@ -614,6 +614,34 @@ def test_a_state_is_of_the_bound_that_trained_whatever_its_file_says_now(
         states.Unfinished(state, 2).check_is_of(runs(f"mine,{OWN}"), "cpu")
 
 
+ORDERS = [  # what is wrong, and what is said
+    ({"runs": []}, "these are no runs to train"),
+    ({"runs": "iwae"}, "these are no runs to train"),
+    ({"runs": None}, "these are no runs to train"),
+    ({"runs": runs("vae")[0]}, "these are no runs to train"),
+    ({"time_limit": "5"}, "the time limit is 5; give seconds"),
+    ({"milestones": None}, "unknown measurement 'None'"),
+    ({"milestones": ("foo",)}, "unknown measurement 'foo'"),
+    ({"milestones": "foo"}, "unknown measurement 'foo'"),
+    ({"on_epoch": 5}, "on_epoch is 5; give a function"),
+    ({"runs": experiments.plan("vae", profile="smoke", hidden=10**9)}, "memory is too small"),
+]
+
+
+@pytest.mark.parametrize(("given", "line"), ORDERS)
+def test_an_order_that_cannot_be_is_one_line(tmp_path, given, line):
+    with pytest.raises(ReproError, match=line) as error:
+        train(**{"runs": runs("vae"), "results": tmp_path} | given)
+    assert len(str(error.value).splitlines()) == 1
+    assert not [*tmp_path.rglob("*.*")]
+
+
+def test_a_run_that_is_given_twice_is_trained_once(small, tmp_path):
+    (e,) = runs("vae", epochs=1)
+    (record,) = train([e, e], results=tmp_path, milestones="none")
+    assert record.experiment == e
+
+
 def test_a_bound_that_is_in_no_file_goes_on(small, tmp_path, monkeypatch):
     bound = eval("lambda log_w: log_w.mean((-3, -2))")
     monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(bound))

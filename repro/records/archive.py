@@ -608,6 +608,8 @@ def read(path: str | Path) -> Record:
         fault = f"cannot be read ({in_short(error)})"
     else:
         if not fault:
+            own.keep_text(experiment.method, path / OWN_BOUND)
+            own.keep_text(experiment.model, path / OWN_MODEL)
             return Record(path, experiment, metrics, Provenance(**facts))
         fault = f"is not as it was written ({fault})"
     raise ReproError(f"{path} {fault}; restore it, or {again}")

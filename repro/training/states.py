@@ -115,7 +115,7 @@ def save_state(fit, path: Path) -> None:
     state["sizes"] = [len(p.experiments) for p in fit.programs]
     state["device"] = fit.programs[0].device.type
     state["experiments"] = [e.as_dict() for e in fit.experiments]
-    state["bounds"] = fit.bounds
+    state["bounds"] = fit.hashes
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     try:

@@ -16,7 +16,7 @@ import torch
 
 from repro import ReproError, bounds, datasets
 from repro.__main__ import train
-from repro.records import Archive
+from repro.records import Archive, provenance
 from repro.training import forecast, leases, loop, run, states
 from repro.training.forecast import engine_for
 from repro.training.program import learning_rate
@@ -696,7 +696,7 @@ def test_auto_takes_the_engine_by_the_length_of_training_and_not_by_a_clock():
 
 def test_before_training_it_is_said_that_the_code_is_unknown(small, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("REPRO_COMMIT", raising=False)
-    monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
     train(runs("vae", epochs=1), results=tmp_path, time_limit=0)
     assert "the code's commit is not known here" in capsys.readouterr().out
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 __all__ = [
-    "ReproError", "__version__", "as_path", "first_line", "in_short", "one_of", "open_streams",
-    "plural",
+    "Ended", "ReproError", "__version__", "as_path", "first_line", "in_short", "one_of",
+    "open_streams", "plural",
 ]  # fmt: skip
 
 # Studies that notebooks import from here
@@ -39,9 +39,17 @@ def __getattr__(name: str):
 class ReproError(Exception):
     """An error that the user can mend: its message, one line, says what is wrong and what to do."""
 
+    def __str__(self) -> str:
+        """The message, with what would break its line, or cannot be printed, escaped."""
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
+
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows in place of a traceback: IPython asks for it by this name."""
         return [f"repro: {self}"]
+
+
+class Ended(SystemExit):
+    """What a signal from outside raises; code of a user's own raises no such thing."""
 
 
 def one_of(what: str, value: object, known: Iterable[str]) -> str:
@@ -59,7 +67,7 @@ def one_of(what: str, value: object, known: Iterable[str]) -> str:
     in_lower_case = {name.lower(): name for name in known}
     close = difflib.get_close_matches(str(value).lower(), in_lower_case, n=1)
     near = [in_lower_case[name] for name in close]
-    advice = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
+    advice = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known) or 'none'}"
     raise ReproError(f"unknown {what} '{value}'; {advice}")
 
 
@@ -91,8 +99,12 @@ def open_streams() -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; nothing if it has none."""
-    return next(iter(str(error).strip().splitlines()), "")[:200]
+    """The first line of an error's message; nothing if it has none, or one that cannot be made."""
+    try:
+        said = str(error)
+    except Exception:
+        return ""
+    return next(iter(said.strip().splitlines()), "")[:200]
 
 
 def in_short(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 import signal
 import sys
 
+from repro import Ended
 from repro.cli import main
 
 
@@ -14,6 +15,10 @@ def __getattr__(name: str):
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
+def _end(number, frame):
+    raise Ended(128 + number)  # and clean up
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # and clean up
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main())

@@ -7,7 +7,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from repro import ReproError, in_short
+from repro import Ended, ReproError, in_short
 from repro.bounds import Bound, Objective, T, applied
 from repro.estimators import parameters_behind
 from repro.own_code import time_limit
@@ -93,8 +93,8 @@ class _Trial:
     def _fails(self, how: str) -> ReproError:
         return ReproError(f"{self.called} {how}")
 
-    def at(self, log_w: Tensor) -> tuple[Tensor, Tensor]:
-        """The bound [run, batch], and the gradient at log_w of a weighted sum of it.
+    def at(self, log_w: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """The bound [run, batch], and the gradient at log_w of its sum weighted by counts.
 
         Raises ReproError if they cannot be computed.
         """
@@ -102,7 +102,7 @@ class _Trial:
         given = leaf.clone()  # it may be changed in place, which a leaf may not
         try:
             value = applied(self.bound, given, self.beta)
-        except (ReproError, KeyboardInterrupt):
+        except (ReproError, KeyboardInterrupt, Ended):
             raise
         except BaseException as error:
             raise self._fails(f"fails ({in_short(error)}); it must map {self.wanted}") from None
@@ -110,7 +110,7 @@ class _Trial:
             raise self._fails("changes log_w in place; make a new tensor instead")
         self._check_kind(value)
         try:
-            (slope,) = torch.autograd.grad((self.counts * value).sum(), leaf, allow_unused=True)
+            (slope,) = torch.autograd.grad((counts * value).sum(), leaf, allow_unused=True)
         except Exception as error:
             raise self._fails(f"has no gradient that can be computed ({in_short(error)})") from None
         return value.detach(), torch.zeros_like(leaf) if slope is None else slope
@@ -141,26 +141,30 @@ class _Trial:
 
         Returns a remark if it does not rise by as much as all log-weights do.
         """
-        usual, slope = self.at(self.log_w)
+        usual, slope = self.at(self.log_w, self.counts)
         for what, numbers in (("values", usual), ("gradients", slope)):
             if not numbers.isfinite().all():
                 raise self._fails(f"has {what} that are not finite, for normal log-weights")
-        if not slope.any():
+        if not _at_every_image(slope):
             raise self._fails("does not depend on log_w")
-        again, _ = self.at(self.log_w)
-        if not torch.equal(usual, again):
-            raise self._fails("gives another value each time; a bound draws no random numbers")
+        again, slope_again = self.at(self.log_w, self.counts)
+        for what, a, b in (("value", usual, again), ("gradient", slope, slope_again)):
+            if not torch.equal(a, b):
+                how = f"gives another {what} each time; a bound draws no random numbers"
+                raise self._fails(how)
         for run, image in product(range(2), range(TRIAL_BATCH)):
-            self._check_alone(run, image, usual)
+            self._check_alone(run, image, usual, slope)
         return self._check_far(usual)
 
-    def _check_alone(self, run: int, image: int, usual: Tensor) -> None:
-        """Raise if other runs' or images' values depend on the log-weights of one image."""
+    def _check_alone(self, run: int, image: int, usual: Tensor, usual_slope: Tensor) -> None:
+        """Raise if other runs' or images' values or gradients depend on one image, or its count."""
         remedy = "reduce the dimensions -3 and -2 (M and K), no others"
-        other = self.log_w.clone()
+        other, counts = self.log_w.clone(), self.counts.clone()
         other[run, ..., image] *= 2
-        value, _ = self.at(other)
+        counts[run, image] += 1
+        value, slope = self.at(other, counts)
         same = torch.isclose(value, usual)
+        same &= torch.isclose(slope, usual_slope).flatten(1, 2).all(1)
         if not same[1 - run].all():
             raise self._fails(f"mixes runs that are trained together; {remedy}")
         same[run, image] = True
@@ -169,8 +173,8 @@ class _Trial:
 
     def _check_far(self, usual: Tensor) -> list[str]:
         """Raise if the bound has no gradient where log-weights of images are; else remarks."""
-        value, slope = self.at(self.log_w - FAR)
-        if not (value.isfinite().all() and slope.isfinite().all() and slope.any()):
+        value, slope = self.at(self.log_w - FAR, self.counts)
+        if not (value.isfinite().all() and slope.isfinite().all() and _at_every_image(slope)):
             raise self._fails(
                 f"has no finite gradient at log-weights near {-FAR:g}, as those of images are; "
                 "take repro.bounds.log_mean_exp, or subtract the largest before an exponential"
@@ -178,6 +182,11 @@ class _Trial:
         if torch.allclose(value, usual - FAR, rtol=1e-3):
             return []
         return [f"{self.called} does not rise with all log-weights by as much: no bound, perhaps"]
+
+
+def _at_every_image(slope: Tensor) -> bool:
+    """True if a gradient [run, M, K, batch] is not zero at every run's every image."""
+    return bool(slope.flatten(1, 2).any(1).all())
 
 
 def check_smooth(name: str, bound: Bound) -> None:

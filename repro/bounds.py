@@ -226,7 +226,7 @@ def has_number(bound: Bound, name: str) -> bool:
 def _parameters_of(bound: Bound) -> frozenset[str]:
     try:
         return frozenset(inspect.signature(bound).parameters)
-    except ValueError:  # of a scripted function, or of a partial one with wrong arguments
+    except Exception:  # of a scripted or odd function, or of a partial one with wrong arguments
         return frozenset()
 
 

@@ -289,7 +289,7 @@ def figures_command(names: tuple[str, ...], profile: str, archive: Archive, fold
     from repro.studies.style import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name in names or FIGURES:
+    for name in names if names not in ((), ("all",)) else FIGURES:
         figure = draw(name, profile, archive)
         for ending in ("svg", "png"):
             print(save(figure, folder / f"{name}.{ending}"))
@@ -419,7 +419,7 @@ def _is_there(path: Path) -> bool:
 @repro_command.command("likelihood")
 @click.option("--model", help="FILE.py:MODEL; only records of this model of your own.")
 @data_option
-@results_option
+@existing_results_option
 @device_option
 def likelihood_command(model: str | None, data, archive: Archive, device: str) -> None:
     """Measure log p(x) of every model whose weights are kept, by annealed importance sampling.
@@ -435,6 +435,8 @@ def likelihood_command(model: str | None, data, archive: Archive, device: str) -
             yardstick.with_weights(archive, p, [name]) for p in experiments.TRAINED_PROFILES
         )
         models = [record for records in of_profiles for record in records]
+    if not models:
+        raise ReproError(f"there are no such models with weights in {archive.folder}; train some")
     todo = [r for r in models if not archive.arrays_path(yardstick.name_of(r)).exists()]
     print(f"{len(todo)} of {len(models)} models to measure", flush=True)
     for number, record in enumerate(todo, 1):
@@ -517,7 +519,8 @@ def main(args: list[str] | None = None) -> int:
     except click.ClickException as error:
         print(f"repro: {error.format_message()}", file=sys.stderr)
     except OSError as error:
-        print(f"repro: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        said = ReproError(f"{error.filename or 'a file'}: {error.strerror or error}")
+        print(f"repro: {said}", file=sys.stderr)
     except ModuleNotFoundError as error:
         print(f"repro: {error.name} is not installed; pip install -e . brings it", file=sys.stderr)
     except click.Abort:

@@ -71,6 +71,20 @@ def text_of(name: str) -> str | None:
     return _sources.get(name)
 
 
+def keep_text(name: str, file: Path) -> None:
+    """Keep the source in a record's file as that of a user's bound or model, for messages."""
+    if is_own(name) and file.is_file():
+        _sources.setdefault(name, file.read_text(encoding="utf-8"))
+
+
+def called_in_file(name: str) -> str:
+    """What a user's bound or model is called in its file, as far as its source is known."""
+    source = text_of(name) or ""
+    words = {*re.findall(r"\w+", source)}
+    found = (word for word in words if _name(word, f"{source}:{word}".encode()) == name)
+    return next(found, without_hash(name).replace("-", "_"))
+
+
 def images_in(dataset: str) -> Images:
     """The images of a user's dataset; ReproError if its file was not loaded in this process."""
     if dataset not in _images:
@@ -139,10 +153,10 @@ def _named_in(word: str, kind: str) -> tuple[Callable, str]:
     with users_code(str(path)), time_limit(str(path)):
         module, files = own_code.executed(path)
         source = own_code.source_of(files)
-    thing = getattr(module, wanted, None)
-    if not callable(thing) or wanted.startswith("_"):
+        thing = getattr(module, wanted, None)
         found = vars(module).items()
         mine = [n for n, v in found if getattr(v, "__module__", None) == module.__name__]
+    if not callable(thing) or wanted.startswith("_"):
         one_of(kind, wanted, mine)
         raise ReproError(f"{wanted} in {file} is no {kind}")
     name = _name(wanted, f"{source}:{wanted}".encode())
@@ -169,9 +183,10 @@ def dataset_in(file: str) -> str:
         ) from None
     if parts.keys() != LEAST.keys():
         raise ReproError(f"{file} must hold two arrays, train and test; it holds {names}")
-    images = Images(*(_checked(name, file, array) for name, array in parts.items()))
+    as_bytes = any(map(_are_bytes, parts.values()))
+    images = Images(*(_checked(name, file, array, as_bytes) for name, array in parts.items()))
     remarks = [f"{name} in {file} is ignored" for name in names if name not in LEAST]
-    if any(map(_are_bytes, parts.values())):
+    if as_bytes:
         remarks.append(f"the bytes in {file} are taken as k/255")
     images = images._replace(remarks=(*remarks, *_doubts(images, file)))
     content = images.train.tobytes() + images.test.tobytes()
@@ -186,8 +201,8 @@ def _are_bytes(array: np.ndarray) -> bool:
     return array.dtype == np.uint8 and array.size > 0 and array.max() > 1
 
 
-def _checked(name: str, file: str, array: np.ndarray) -> np.ndarray:
-    """The array in float32; ReproError if it is not of finite numbers, or holds too few images."""
+def _checked(name: str, file: str, array: np.ndarray, as_bytes: bool) -> np.ndarray:
+    """The array in float32, bytes as k/255 if ``as_bytes``; ReproError if it cannot be images."""
     what = f"{name} in {file}"
     if array.dtype.kind not in "fiub":
         raise ReproError(f"{what} is of {array.dtype}; it must be of numbers")
@@ -199,7 +214,7 @@ def _checked(name: str, file: str, array: np.ndarray) -> np.ndarray:
         numbers = np.ascontiguousarray(array, np.float32)
     if not np.isfinite(numbers).all():
         raise ReproError(f"{what} has values that are not finite")
-    return numbers / np.float32(255) if _are_bytes(array) else numbers
+    return numbers / np.float32(255) if as_bytes and array.dtype == np.uint8 else numbers
 
 
 def _doubts(images: Images, file: str) -> list[str]:
@@ -224,20 +239,21 @@ def _doubts(images: Images, file: str) -> list[str]:
 
 def weights_in(folder: str) -> str:
     """Load the trained weights in a record's folder as initial weights; return their name."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     path = Path(os.path.expanduser(folder)).absolute()
     try:
         content = (path / "model.safetensors").read_bytes()
-        written = (path / "provenance.json").read_text(encoding="utf-8")
-    except OSError as error:
-        raise ReproError(
-            f"there is no record with weights in {folder} ({error.strerror})"
-        ) from None
-    if hashlib.sha256(content).hexdigest() not in written:
+        written = (path / "provenance.json").read_bytes()
+        tensors = load(content)
+    except (OSError, ValueError, SafetensorError) as error:  # a ValueError if it can be no path
+        why = getattr(error, "strerror", error)
+        raise ReproError(f"there is no record with weights in {folder} ({why})") from None
+    if hashlib.sha256(content).hexdigest().encode() not in written:
         raise ReproError(f"the weights in {folder} are not as they were written; restore them")
-    from safetensors.torch import load
-
     name = _name(path.name.split("-")[0], content)
-    _weights[name] = load(content)
+    _weights[name] = tensors
     return name
 
 
@@ -246,7 +262,7 @@ def weights_in(folder: str) -> str:
 
 def _existing(file: str, what: str) -> Path:
     path = Path(os.path.expanduser(file)).absolute()
-    if not path.is_file():
+    if not os.path.isfile(path):  # which is false of a name that is too long
         raise ReproError(f"there is no file {file} with {what}")
     return path
 

@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
-from repro import ReproError, bounds, in_short
+from repro import Ended, ReproError, bounds, in_short
 from repro.bounds import METHODS
 
 INSTALLED = {os.path.join(os.path.dirname(bounds.__file__), "")}  # folders, each with its slash
@@ -28,7 +28,7 @@ def users_code(what: str) -> Iterator[None]:
     """Turn an error in code of the user's own into one line that says where it is."""
     try:
         yield
-    except (ReproError, KeyboardInterrupt, GeneratorExit):
+    except (ReproError, KeyboardInterrupt, Ended):
         raise
     except BaseException as error:  # SystemExit, too
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in _files]

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,9 @@ from repro import ReproError, in_short, own
 from repro.ops.export import CRATE, MADE_BY_EXPORT
 from repro.records import Archive, Record
 from repro.records.provenance import CHANGES, ask_git, code_of, git_says
+from repro.records.schema import WEIGHTS
 from repro.words.exhibits import NOTEBOOKS
-from repro.words.experiments import KEPT_PROFILES, TRAINED_PROFILES, plan
+from repro.words.experiments import KEPT_PROFILES, PROFILES, TRAINED_PROFILES, plan
 
 # The least structural similarity, anywhere in an image, of two drawings that are the same;
 # letters' edges may differ.
@@ -31,8 +32,9 @@ LIKELIHOODS = "likelihood/*.npz"  # one file for each model
 CLEARLY_POSITIVE = 3.0  # standard errors over the test images, from which on a gap is a fault
 REMEDY = "if the records are right, run: make notebooks"
 TAKE_AGAIN = "take it from the archive again"
-SEALED = ["*.py", "repro/**/*.py", "repro/**/*.so"]  # where an export gains no file
-SEALED += ["notebooks/*.ipynb", "book/*"]
+SEALED = ["notebooks/*.ipynb", "book/*"]  # where an export gains no file, and nowhere these:
+CODE = {".py", ".pyc", ".pyd", ".so"}
+APART = {"_build", "__pycache__", "results"}  # folders from which no code is imported
 SEALED += [f"results/{profile}/**/*" for profile in KEPT_PROFILES]
 UNKNOWN_CODE = "it does not say which committed code made it"
 
@@ -65,6 +67,9 @@ def _fault_of_record(path: Path, archive: Archive) -> str:
     bound, log_px = (record.metrics[name]["value"] for name in ("iwae_64", "log_px"))
     if not math.isclose(gap["value"], bound - log_px, abs_tol=1e-9):
         return "minus_kl is not iwae_64 - log_px"
+    if (path / WEIGHTS).exists():
+        record.weights()  # and the pictures, of which both say in one line that they are none
+    _ = record.reconstructions
     return _fault_of_words(record) or _fault_of_images(record) or _fault_of_last_line(record)
 
 
@@ -73,6 +78,8 @@ def _fault_of_words(record: Record) -> str:
     e, origin = record.experiment, record.provenance
     if origin.data["name"] != e.dataset or origin.precision not in (None, e.precision):
         return "config.json and provenance.json differ in the data or the precision"
+    if origin.log_px_samples != PROFILES[e.profile].log_px_samples:
+        return "log_px_samples in provenance.json is not its profile's"
     has_own = any(own.is_own(str(value)) for value in e.said.values())
     if e.profile in TRAINED_PROFILES and not has_own and plan(**e.as_dict()) != [e]:
         return "config.json is of a run that no command makes"
@@ -81,9 +88,16 @@ def _fault_of_words(record: Record) -> str:
 
 def _fault_of_images(record: Record) -> str:
     """Name a metric that is not the mean of its single images, or has another error."""
-    for name, values in record.images.items():
-        se = values.std(ddof=1) / len(values) ** 0.5
-        if not _agree(values.mean(), se, record.metrics.get(name, {})):
+    images = record.images
+    if {"iwae_64", "log_px"} <= images.keys():
+        images = images | {"minus_kl": images["iwae_64"] - images["log_px"]}
+    rounding = {"minus_kl": 1e-7 * max((np.abs(v).max() for v in images.values()), default=0)}
+    for name, values in images.items():
+        metric = record.metrics.get(name, {})
+        sd = values.std(ddof=1)
+        of_images = (values.mean(), sd / len(values) ** 0.5, sd)
+        recorded = [metric.get(key, math.nan) for key in ("value", "se")]
+        if not _agree(of_images, (*recorded, metric.get("sd", sd)), rounding.get(name, 0)):
             return f"the mean of {name} over images.npz, or its error, is not the metric"
     return ""
 
@@ -93,7 +107,8 @@ def _fault_of_last_line(record: Record) -> str:
     if record.curve.empty:
         return ""
     last = record.curve.iloc[-1]
-    if not _agree(last["log_px"], last["log_px_se"], record.metrics["log_px"]):
+    log_px = record.metrics["log_px"]
+    if not _agree((last["log_px"], last["log_px_se"]), (log_px["value"], log_px["se"])):
         return "the last log_px in curve.csv is not the metric"
     bound = record.metrics["iwae_64"]
     errors = last["iwae_64_se"] + bound["se"]
@@ -102,10 +117,9 @@ def _fault_of_last_line(record: Record) -> str:
     return ""
 
 
-def _agree(mean: float, se: float, metric: dict[str, float]) -> bool:
-    """True if a mean and its error are a metric's, in single precision."""
-    recorded = metric.get("value", math.nan), metric.get("se", math.nan)
-    return np.allclose((mean, se), recorded, rtol=1e-6, atol=1e-6)
+def _agree(found: Sequence[float], recorded: Sequence[float], rounding: float = 0) -> bool:
+    """True if a mean and its errors are those recorded, in single precision; false of nan."""
+    return np.allclose(found, recorded, rtol=1e-6, atol=max(1e-6, rounding))
 
 
 def _fault_of_table(read: Callable[[str], tuple], name: str) -> str:
@@ -221,11 +235,20 @@ def unlike_crate(project: Path) -> Iterator[tuple[str, str]]:
             yield name, f"is missing; {TAKE_AGAIN}"
         elif hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             yield name, f"is not as it was exported; {TAKE_AGAIN}"
+    for path in sorted({*_sealed(project)}):
+        name = path.relative_to(project).as_posix()
+        if path.is_symlink() or (name not in hashes and not path.is_dir()):
+            yield name, "was added since the export; move it away"
+
+
+def _sealed(project: Path) -> Iterator[Path]:
+    """What lies where an export gains no file, and code and links in any folder in sight."""
     for pattern in SEALED:
-        for path in sorted(project.glob(pattern)):
-            name = path.relative_to(project).as_posix()
-            if name not in hashes and not path.is_dir():
-                yield name, "was added since the export; move it away"
+        yield from project.glob(pattern)
+    for folder, below, files in os.walk(project):
+        below[:] = [name for name in below if name not in APART and not name.startswith(".")]
+        paths = (Path(folder, name) for name in (*below, *files))
+        yield from (path for path in paths if path.suffix in CODE or path.is_symlink())
 
 
 def is_exported(project: Path) -> bool:

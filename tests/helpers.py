@@ -14,6 +14,7 @@ from repro.records import METRICS, Archive, Record
 from repro.records.schema import Provenance
 from repro.studies.designs import LAYOUTS
 from repro.training import loop
+from repro.words.experiments import PROFILES
 
 ROOT = Path(__file__).parents[1]
 SMALL = Architecture(hidden=20, latent=5)
@@ -40,7 +41,8 @@ def write_record(results, experiment, value=-90.0, se=0.1, also=None, weights=No
 
     Its curve and images are those of other metrics if ``also`` has them.
     """
-    metrics = {name: {"value": value, "se": se, "sd": se} for name in METRICS} | (also or {})
+    usual = {"value": value, "se": se, "sd": 3**0.5 * se}
+    metrics = dict.fromkeys(METRICS, usual) | (also or {})
     bounds = {}
     for name in ("iwae_64", "log_px"):
         bounds |= {name: metrics[name]["value"], f"{name}_se": metrics[name]["se"]}
@@ -53,7 +55,8 @@ def write_record(results, experiment, value=-90.0, se=0.1, also=None, weights=No
     images = {name: metrics[name]["value"] + np.arange(-1.0, 2.0) for name in kept}
     weights = weights or {"w": torch.ones(2)}
     data = PROVENANCE["data"] | {"name": experiment.dataset}
-    provenance = Provenance(**PROVENANCE | {"data": data})
+    samples = PROFILES[experiment.profile].log_px_samples
+    provenance = Provenance(**PROVENANCE | {"data": data, "log_px_samples": samples})
     return Archive(results).write(experiment, curve, metrics, grids, images, weights, provenance)
 
 

@@ -200,6 +200,19 @@ class Undifferentiable(torch.autograd.Function):
         raise NotImplementedError("no gradient here")
 
 
+FAR = torch.full((20,), -400.0).index_fill(0, torch.tensor(3), -600.0)  # of image 3 beyond -500
+
+
+def slope_of(other):
+    """IWAE with the gradient of another bound added."""
+
+    def bound(log_w):
+        more = other(log_w)
+        return iwae(log_w) + (more - more.detach())
+
+    return both(bound)
+
+
 @pytest.mark.parametrize(
     ("objective", "line"),
     [
@@ -238,6 +251,11 @@ class Undifferentiable(torch.autograd.Function):
             "that can be computed (NotImplementedError: ",
         ),
         (both(lambda log_w: iwae(log_w) + torch.rand(20)), "gives another value each time"),
+        (slope_of(lambda log_w: vae(log_w * torch.rand_like(log_w))), "gives another gradient"),
+        (slope_of(lambda log_w: vae(log_w).mean(-1, keepdim=True)), "mixes images"),
+        (slope_of(lambda log_w: vae(log_w).square().mean(0)), "mixes runs"),
+        (both(lambda log_w: iwae(log_w) * (torch.arange(20) > 3)), "does not depend on log_w"),
+        (both(lambda log_w: log_w.clamp(min=FAR).mean((-3, -2))), "has no finite gradient at"),
         (both(lambda log_w: (iwae(log_w) - 100).log()), "has values that are not finite"),
         (both(lambda log_w: (iwae(log_w) * 0).sqrt() + iwae(log_w)), "has gradients that are not"),
         (both(iwae, M=0), "has M = 0; M is a whole number that divides 64"),

@@ -17,7 +17,7 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
-from repro import ReproError, __version__, datasets, records
+from repro import ReproError, __version__, datasets, figures, records
 from repro.cli import main, repro_command
 from repro.jupyter.papermill_plugin import STOPPED, CheckedCommand, default_parameters
 from repro.records import Archive
@@ -224,6 +224,10 @@ def test_time_that_is_up_between_training_and_evaluation_loses_nothing(
         ),
         (["tables", "--results", "typo"], "repro: there is no folder typo; name the one"),
         (["status", "--results", "typo"], "repro: there is no folder typo; name the one"),
+        (["likelihood", "--results", "typo"], "repro: there is no folder typo; name the one"),
+        (["likelihood"], "repro: there are no such models with weights in "),
+        (["train", "--tag", "a\nb"], r"repro: tag is 'a\nb'; give lower-case letters"),
+        (["figures", "--folder", "/proc/a\nb"], r"repro: /proc/a\nb: No such file or directory"),
         (["show", "typo"], "repro: there is no record in "),
         (["show"], "repro: Missing argument 'RECORD...'"),
         (["compare", "typo", "results"], "repro: there is no record in "),
@@ -639,6 +643,22 @@ def test_what_is_measured_at_milestones(words, measured, monkeypatch):
     monkeypatch.setattr(lab_run, "train", lambda runs, *how: asked.append(how) or [])
     assert main(["train", "--profile", "smoke", *words.split()]) == 3, "no record came of it"
     assert measured in asked[0]
+
+
+@pytest.mark.parametrize("names", [[], ["all"]])
+def test_all_figures_may_be_asked_for_by_that_word(here, monkeypatch, names):
+    monkeypatch.setattr(figures, "FIGURES", {"bound": figures.FIGURES["bound"]})
+    assert main(["figures", *names, "--folder", str(here), "--results", str(here)]) == 0
+    assert (here / "bound.svg").exists()
+
+
+@pytest.mark.parametrize("place", ["", "    "])
+def test_a_signal_ends_the_trial_of_a_bound_as_it_ends_all_else(here, place):
+    """In the file, or in the bound that it defines."""
+    end = f"def f(log_w):\n    pass\n{place}os.kill(os.getpid(), signal.SIGTERM)\n"
+    (here / "mine.py").write_text(f"import os, signal\n{end}")
+    done = repro("train", "--method", "mine.py:f", "--profile", "smoke", cwd=here)
+    assert (done.returncode, done.stderr) == (128 + 15, "")
 
 
 def test_the_version_is_told(capsys):

@@ -82,6 +82,22 @@ def test_weights_that_are_none_are_one_line(record, content):
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("model.safetensors", "no record with weights"),
+        ("provenance.json", "not as they were written"),
+    ],
+)
+def test_first_weights_that_are_none_are_one_line(record, name, line):
+    (record / name).write_bytes(b"\xff garbage")
+    if name != "provenance.json":
+        with_hashes(record)
+    with pytest.raises(ReproError, match=line) as error:
+        plan("vae", profile="smoke", weights=str(record))
+    assert len(str(error.value).splitlines()) == 1
+
+
 def arrays(**values):
     return lambda path: np.savez_compressed(path, **values)
 

@@ -111,6 +111,13 @@ def test_somebodys_mnist_is_not_taken_for_mnist(here):
         ("leaves.py:f", "leaves.py fails (SystemExit: "),
         ("raises.py:f", "raises.py fails (ZeroDivisionError: "),
         ("needs.py:f", "needs.py fails (ModuleNotFoundError: "),
+        ("nothing.py:f", "unknown bound 'f'; there are none"),
+        ("no\nwhere.py:f", r"there is no file no\nwhere.py with a bound"),
+        (f"{'a' * 5000}.py:f", f"there is no file {'a' * 5000}.py with a bound"),
+        ("silent.py:f", "silent.py fails (Silent, silent.py line 4)"),
+        ("generator.py:f", "generator.py fails (GeneratorExit, generator.py line 1)"),
+        ("lazy.py:f", "lazy.py fails (ValueError: f, lazy.py line 2)"),
+        ("signed.py:f", "the generative network's bound of 'f-"),
         ("../my_bounds.py:renyi", "there is no file ../my_bounds.py with a bound"),
     ],
 )
@@ -119,6 +126,13 @@ def test_a_bound_that_is_none_is_one_line(here, word, line):
     (here / "leaves.py").write_text("raise SystemExit(0)")
     (here / "raises.py").write_text("1 / 0")
     (here / "needs.py").write_text("import no_such_module")
+    (here / "nothing.py").write_text("")
+    (here / "silent.py").write_text(
+        "class Silent(Exception):\n    def __str__(self):\n        1 / 0\nraise Silent\n"
+    )
+    (here / "generator.py").write_text("raise GeneratorExit")
+    (here / "lazy.py").write_text("def __getattr__(name):\n    raise ValueError(name)\n")
+    (here / "signed.py").write_text("def f(log_w):\n    pass\nf.__signature__ = 3\n")
     with pytest.raises(ReproError) as error:
         plan(word, profile="smoke")
     assert line in str(error.value)
@@ -159,6 +173,11 @@ def test_a_dataset_that_is_none_is_one_line(here, arrays, line):
         plan("iwae", "d.npz", profile="smoke")
     assert line in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_bytes_of_zeros_and_ones_are_divided_as_those_beside_them(here):
+    np.savez(here / "d.npz", train=BYTES, test=(GOOD > 0).astype(np.uint8))
+    assert images_in(dataset_in("d.npz")).test.max() == np.float32(1 / 255)
 
 
 @pytest.mark.parametrize(

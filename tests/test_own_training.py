@@ -10,7 +10,7 @@ from repro.bounds import METHODS
 from repro.catalogue import ESTIMATORS
 from repro.cli import main
 from repro.records import Archive
-from repro.records.archive import METRICS_OF_ALL
+from repro.records.archive import METRICS_OF_ALL, read
 from repro.training import loop
 from repro.words.experiments import plan
 from tests.helpers import double_precision, few_digits, in_double
@@ -356,7 +356,9 @@ def test_a_record_of_an_own_model_is_read_without_its_file(here, monkeypatch, ca
     record = the_record("results")
     assert record.metrics.keys() == set(METRICS_OF_ALL)
     assert record.reconstructions is None
+    monkeypatch.setattr(own, "_sources", {})
     assert "--model FILE.py:linear" in record.experiment.command
+    assert "--model FILE.py:Linear" in read(record.path).experiment.command, "as its text has it"
     tables.metrics([record])
     figures.run_curves([record])
     figures.run_grids([record])

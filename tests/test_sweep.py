@@ -164,8 +164,9 @@ def test_runs_longer_than_a_slot_are_alone_on_a_processor_and_together_on_a_gpu(
 def test_without_room_for_one_run_there_is_one_line():
     with pytest.raises(ReproError, match=r"needs 2\.7 GB, and a job may have 1; give"):
         sweep.jobs_of(plan("vae", profile="short"), "cuda", memory=1)
-    with pytest.raises(ReproError, match="must be above 0"):
-        sweep.jobs_of(plan("vae", profile="short"), slot=0)
+    for slot in (0, 1e-310, float("nan")):
+        with pytest.raises(ReproError, match="must be above 0"):
+            sweep.jobs_of(plan("vae", profile="short"), slot=slot)
 
 
 def test_the_command_prints_the_jobs_and_trains_one(tmp_path, capsys):

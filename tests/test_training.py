@@ -3,6 +3,8 @@
 import contextlib
 import copy
 import functools
+import hashlib
+import importlib
 import math
 import operator
 import os
@@ -14,7 +16,7 @@ import torch
 
 from repro import ReproError, bounds, datasets
 from repro.__main__ import train
-from repro.records import Archive
+from repro.records import Archive, provenance
 from repro.training import forecast, leases, loop, run, states
 from repro.training.forecast import engine_for
 from repro.training.program import learning_rate
@@ -22,6 +24,8 @@ from repro.training.run import has_precision
 from repro.training.states import state_of
 from repro.words import experiments
 from tests.helpers import double_precision, few_digits, in_double, write_record
+
+OWN = "mine-0123456789abcdef"  # as a method from a user's own file is called
 
 
 def runs(method="piwae,ciwae-learned", seed=0, epochs=2):
@@ -585,6 +589,59 @@ def test_a_bound_that_was_changed_does_not_go_on(small, tmp_path, monkeypatch):
         loop.fit(runs("mine"), few_digits(), tmp_path / "state.pt")
 
 
+def test_a_state_is_of_the_bound_that_trained_whatever_its_file_says_now(
+    small, tmp_path, monkeypatch
+):
+    file = tmp_path / "written.py"
+    source = "def mine(log_w):\n    return log_w.mean((-3, -2))\n"
+    file.write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = importlib.import_module("written").mine
+    monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(mine))
+    monkeypatch.setitem(bounds.METHODS, OWN, bounds.both(mine))
+
+    def rewritten():
+        file.write_text("def mine(log_w):\n    return log_w.amax((-3, -2))\n")
+        return True
+
+    state = tmp_path / "state.pt"
+    loop.fit(runs(f"mine,{OWN}"), few_digits(), state, stop=rewritten)
+    kept = states.Unfinished(state, 2).state["bounds"]
+    assert kept == {"mine": hashlib.sha256(2 * source.encode()).hexdigest(), OWN: ""}
+    assert loop.fit(runs(f"mine,{OWN}"), few_digits(), state).finished
+    states._hash_of.cache_clear()  # as in another process
+    with pytest.raises(ReproError, match="was trained with another bound of 'mine'"):
+        states.Unfinished(state, 2).check_is_of(runs(f"mine,{OWN}"), "cpu")
+
+
+ORDERS = [  # what is wrong, and what is said
+    ({"runs": []}, "these are no runs to train"),
+    ({"runs": "iwae"}, "these are no runs to train"),
+    ({"runs": None}, "these are no runs to train"),
+    ({"runs": runs("vae")[0]}, "these are no runs to train"),
+    ({"time_limit": "5"}, "the time limit is 5; give seconds"),
+    ({"milestones": None}, "unknown measurement 'None'"),
+    ({"milestones": ("foo",)}, "unknown measurement 'foo'"),
+    ({"milestones": "foo"}, "unknown measurement 'foo'"),
+    ({"on_epoch": 5}, "on_epoch is 5; give a function"),
+    ({"runs": experiments.plan("vae", profile="smoke", hidden=10**9)}, "memory is too small"),
+]
+
+
+@pytest.mark.parametrize(("given", "line"), ORDERS)
+def test_an_order_that_cannot_be_is_one_line(tmp_path, given, line):
+    with pytest.raises(ReproError, match=line) as error:
+        train(**{"runs": runs("vae"), "results": tmp_path} | given)
+    assert len(str(error.value).splitlines()) == 1
+    assert not [*tmp_path.rglob("*.*")]
+
+
+def test_a_run_that_is_given_twice_is_trained_once(small, tmp_path):
+    (e,) = runs("vae", epochs=1)
+    (record,) = train([e, e], results=tmp_path, milestones="none")
+    assert record.experiment == e
+
+
 def test_a_bound_that_is_in_no_file_goes_on(small, tmp_path, monkeypatch):
     bound = eval("lambda log_w: log_w.mean((-3, -2))")
     monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(bound))
@@ -639,7 +696,7 @@ def test_auto_takes_the_engine_by_the_length_of_training_and_not_by_a_clock():
 
 def test_before_training_it_is_said_that_the_code_is_unknown(small, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("REPRO_COMMIT", raising=False)
-    monkeypatch.setenv("GIT_DIR", str(tmp_path))
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
     train(runs("vae", epochs=1), results=tmp_path, time_limit=0)
     assert "the code's commit is not known here" in capsys.readouterr().out
 

@@ -34,7 +34,7 @@ def commit_all(folder):
 def sound_record(results, commit="c0ffee" * 6):
     """A record whose numbers agree, of code with this commit."""
     (e,) = plan("vae", profile="short", epochs=1)
-    path = write_record(results, e, se=SE, also={"minus_kl": {"value": 0.0, "se": 0.1}})
+    path = write_record(results, e, se=SE, also={"minus_kl": {"value": 0.0, "se": 0.0}})
     file = path / "provenance.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"commit": commit}))
     return path
@@ -66,6 +66,15 @@ def code_in(folder, monkeypatch):
     return code["commit"], code["dirty"]
 
 
+@pytest.mark.parametrize("name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"])
+def test_the_git_that_the_environment_names_is_not_asked(project, monkeypatch, name):
+    commit = git(project, "rev-parse", "HEAD")
+    other = project.parent / "other"
+    git(project.parent, "init", "-q", other)
+    monkeypatch.setenv(name, str(other / ".git"))
+    assert code_in(project, monkeypatch) == (commit, False)
+
+
 def test_a_neighbours_commit_is_not_the_codes(project, monkeypatch):
     assert code_in(project, monkeypatch) == (git(project, "rev-parse", "HEAD"), False)
     inside = project / "unpacked"
@@ -74,7 +83,7 @@ def test_a_neighbours_commit_is_not_the_codes(project, monkeypatch):
     assert code_in(inside, monkeypatch) == (None, None)
 
 
-@pytest.mark.parametrize("name", ["more.py", "more.so"])
+@pytest.mark.parametrize("name", ["more.py", "more.so", "more.pyd"])
 @pytest.mark.parametrize("ignored", [True, False])
 def test_a_module_that_git_does_not_have_is_a_change(project, monkeypatch, ignored, name):
     (project / "repro" / "training").mkdir()
@@ -189,6 +198,15 @@ def in_images(name):
     return change
 
 
+def again_in_curve(path, name):
+    lines = (path / "curve.csv").read_text().splitlines()
+    (path / "curve.csv").write_text(f"{lines[0]},{name}\n{lines[1]},1\n")
+
+
+def garbage_in(name):
+    return lambda path, content: (path / name).write_bytes(content)
+
+
 def more(value):
     return value + 0.01
 
@@ -216,6 +234,18 @@ FORGED = [
     ),
     (in_json("metrics.json", "ssim"), without("sd"), "a metric is not"),
     (in_json("metrics.json", "<b>"), lambda v: {"value": 1.0, "se": 1.0}, "a metric is not"),
+    (in_json("metrics.json", "ssim", "sd"), more, "the mean of ssim over images.npz, or its error"),
+    (in_json("metrics.json", "minus_kl", "se"), more, "the mean of minus_kl over images.npz, or"),
+    (in_json("provenance.json", "log_px_samples"), 1000, "log_px_samples in provenance.json is"),
+    *[
+        (in_curve(column), lambda v, number=number: number, "a number in curve.csv is not finite")
+        for column in ("learning_rate", "log_px", "log_px_se", "iwae_64_se", "beta")
+        for number in ("nan", "1e400")
+    ],
+    (in_curve("iwae_64_se"), lambda v: -v, "an error in curve.csv is negative"),
+    (again_in_curve, "loss", "curve.csv has a column twice"),
+    (garbage_in("model.safetensors"), b"garbage", "model.safetensors holds no weights"),
+    (garbage_in("reconstructions.npz"), b"garbage", "reconstructions.npz cannot be read"),
     (in_curve("beta"), lambda v: "much", "cannot be read"),
     (in_json("provenance.json", "dirty"), 0, "dirty in provenance.json"),
     (in_json("provenance.json", "dirty"), None, "it does not say which committed code"),
@@ -295,6 +325,12 @@ def unpacked(project):
     "name",
     [
         "numpy.py",
+        "json/__init__.py",
+        "click.so",
+        "repro/more.pyc",
+        "notebooks/repro.py",
+        "notebooks/numpy.pyd",
+        "examples/more.py",
         "repro/more.so",
         "repro/training/more.py",
         "notebooks/more.ipynb",
@@ -309,6 +345,22 @@ def test_a_file_that_was_added_to_an_export_is_named(unpacked, name):
     ((found, fault),) = verify.unlike_crate(unpacked)
     assert found == name
     assert fault.startswith("was added")
+
+
+@pytest.mark.parametrize("place", ["json", "book/more.md", "results/short/more"])
+def test_a_link_in_an_export_is_named(unpacked, place):
+    (unpacked / place).symlink_to(unpacked / "results")
+    assert [name for name, _ in verify.unlike_crate(unpacked)] == [place]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".venv/lib/more.py", "repro/__pycache__/more.pyc", "_build/conf.py", "results/smoke/bound.py"],
+)
+def test_what_using_an_export_leaves_in_it_is_no_fault(unpacked, name):
+    (unpacked / name).parent.mkdir(parents=True)
+    (unpacked / name).touch()
+    assert list(verify.unlike_crate(unpacked)) == []
 
 
 def a_file(**fields):

@@ -46,7 +46,8 @@ def write_archive(project: Path, target: Path) -> str:
     about = cited(project)
     archive = Archive(project / "results")
     found = [r for profile in KEPT_PROFILES for r in archive.records(profile)]
-    places = {(project / name).resolve().parent for name in names if name.endswith("config.json")}
+    project = project.absolute()
+    places = {(project / name).parent for name in names if name.endswith("config.json")}
     records = [record for record in found if record.path in places]
     codecheck = yaml.safe_dump(_codecheck(about, content), sort_keys=False, allow_unicode=True)
     content |= {
@@ -112,7 +113,7 @@ def crate(content: dict[str, bytes], records: Sequence[Record], about: dict, pro
     """The RO-Crate metadata: each file with its hash, each record as the result of an action."""
     people = [_entity(f"#{_id(n)}", "Person", name=n) for n in about["names"]]
     files = [_file(name, data) for name, data in sorted(content.items())]
-    places = [f"{record.path.relative_to(project.resolve()).as_posix()}/" for record in records]
+    places = [f"{record.path.relative_to(project.absolute()).as_posix()}/" for record in records]
     folders = [_folder(r, place, content) for r, place in zip(records, places, strict=True)]
     actions = [_action(r, place, people[0]) for r, place in zip(records, places, strict=True)]
     described = _entity(CRATE, "CreativeWork", about=_ref("./"), conformsTo=_ref(FORM))

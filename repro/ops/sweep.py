@@ -78,8 +78,8 @@ def jobs_of(
     [5]
     """
     costs = DEVICE_COSTS[one_of("device", device, DEVICE_COSTS)]
-    if not slot > 0 or not memory > 0:
-        raise ReproError("a slot and its memory must be above 0; give minutes and GB")
+    if not slot >= 0.01 or not memory > 0:
+        raise ReproError("a slot must have 0.01 minutes, and its memory must be above 0; give more")
     for e in runs if device == "cpu" else ():
         if e.precision in OF_GPUS:
             raise ReproError(

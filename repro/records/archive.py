@@ -588,7 +588,7 @@ def omniglot_of(records: Iterable[Record]) -> str:
 
 def read(path: str | Path) -> Record:
     """Read the record in ``path``, and verify its files, fields and numbers."""
-    path = Path(path).resolve()
+    path = Path(os.path.abspath(path))  # a link is not the folder that its record names
     if not (path / "config.json").is_file():
         raise ReproError(
             f"there is no record in {path}; name the folder of one run, results/PROFILE/GROUP/RUN"
@@ -608,6 +608,8 @@ def read(path: str | Path) -> Record:
         fault = f"cannot be read ({in_short(error)})"
     else:
         if not fault:
+            own.keep_text(experiment.method, path / OWN_BOUND)
+            own.keep_text(experiment.model, path / OWN_MODEL)
             return Record(path, experiment, metrics, Provenance(**facts))
         fault = f"is not as it was written ({fault})"
     raise ReproError(f"{path} {fault}; restore it, or {again}")
@@ -707,17 +709,22 @@ def _fault_of_files(path: Path, hashes: dict[str, str]) -> str:
 def _fault_of_curve(path: Path, experiment: Experiment) -> str:
     """Name the first fault of a record's curve: a line for each epoch, every number finite."""
     with open(path / "curve.csv", newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
+        lines = list(table := csv.DictReader(file))
+    names = table.fieldnames or []
+    if len({*names}) < len(names):
+        return "curve.csv has a column twice"
     epochs = experiment.epochs if PROFILES[experiment.profile].trained_here else 0
     if [line["epoch"] for line in lines] != [str(i + 1) for i in range(epochs)]:
         return f"curve.csv does not have {experiment.epochs} epochs"
-    numbers = [line["loss"] for line in lines]
     for line in lines:
-        [float(number) for name in CURVE if (number := line.get(name))]  # whatever is there
+        needed = {"loss"}
         if line["iwae_64"] or is_evaluated(int(line["epoch"])):
-            numbers += [line["iwae_64"], line["iwae_64_se"]]
-    if not all(math.isfinite(float(number)) for number in numbers):
-        return "a number in curve.csv is not finite"
+            needed |= {"iwae_64", "iwae_64_se"}
+        there = {name: float(line[name]) for name in CURVE if line.get(name) or name in needed}
+        if not all(map(math.isfinite, there.values())):
+            return "a number in curve.csv is not finite"
+        if min((n for name, n in there.items() if name.endswith("_se")), default=0) < 0:
+            return "an error in curve.csv is negative"
     return ""
 
 

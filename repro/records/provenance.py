@@ -10,6 +10,7 @@ from pathlib import Path
 from repro import ReproError, __version__, plural
 
 CHANGES = "+changes"  # after a commit's hash: the code held changes that are not in it
+ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")  # of a neighbour
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -45,7 +46,8 @@ def _code_in_git() -> dict:
     if not git_says(PACKAGE, "ls-files", "__init__.py"):  # the git around it is a neighbour's
         return {"commit": None, "dirty": None}
     changes = git_says(PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", ".")
-    added = git_says(PACKAGE, "ls-files", "--others", "--", "*.py", "*.so")  # ignored ones, too
+    modules = ("*.py", "*.so", "*.pyd")
+    added = git_says(PACKAGE, "ls-files", "--others", "--", *modules)  # ignored ones, too
     changed = (changes, added) != ("", "")
     return {"commit": git_says(PACKAGE, "rev-parse", "HEAD"), "dirty": changed}
 
@@ -64,8 +66,10 @@ def git_says(folder: Path, *words: str) -> str | None:
 def ask_git(folder: Path, *words: str) -> tuple[str, str]:
     """The output of a git command in a folder, and in one line why it failed, empty if not."""
     command = ["git", "-C", folder, *words]
+    as_text = {"capture_output": True, "text": True, "errors": "surrogateescape"}
+    here = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape")
+        done = subprocess.run(command, env=here, **as_text)
     except OSError as error:
         return "", f"git cannot be run: {error.strerror}"
     said = done.stderr.strip().splitlines() or [f"git {words[0]} failed"]

@@ -59,6 +59,7 @@ class Fit:
     commits: list[str] = field(default_factory=list)  # of the code that trained, first to last
     engines: list[str] = field(default_factory=list)  # that trained, first to last
     devices: list[str] = field(default_factory=list)  # that trained, first to last
+    hashes: dict[str, str] = field(default_factory=dict)  # of each method's bounds, as they began
     note: str = ""  # on the evaluation in progress, if any
 
     @property
@@ -156,7 +157,8 @@ def _beginning(experiments: Sequence[Experiment], sizes: Sequence[int], *how) ->
     """A Fit before its first step, of programs that train so many runs each."""
     left = iter(experiments)
     programs = [make(list(islice(left, size)), *how) for size in sizes]
-    return Fit(programs, curves=[[] for _ in experiments])
+    hashes = states.hashes_of_bounds(experiments)
+    return Fit(programs, curves=[[] for _ in experiments], hashes=hashes)
 
 
 def _check_together(experiments: Sequence[Experiment], milestones: tuple[str, ...]) -> None:

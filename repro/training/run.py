@@ -4,16 +4,19 @@ A run is one training of one experiment; its record is the folder with its resul
 score of the trained model on the test images.
 """
 
+import contextlib
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from repro import ReproError, datasets, one_of, own, plural, scores
+from repro import ReproError, datasets, first_line, one_of, own, plural, scores
 from repro.datasets import Dataset
 from repro.estimators import holds_q_still
 from repro.models import Autoencoder, StackedModel
@@ -25,6 +28,7 @@ from repro.records.schema import Provenance, is_plain
 from repro.training import forecast, leases, loop, released_files, states
 from repro.training.networks import model_of, new_model
 from repro.training.progress import Progress, duration, interrupts
+from repro.words import experiments
 from repro.words.experiments import ENGINE_CHOICES, OF_GPUS, PROFILES, Experiment, told_apart
 
 LONG = 600.0  # seconds from which on a training is announced as long
@@ -83,14 +87,37 @@ class Order:
     begun: float = field(default_factory=time.monotonic)
 
     def __post_init__(self):
-        if self.time_limit is not None and not self.time_limit >= 0:
-            raise ReproError(f"the time limit is {self.time_limit:g}; give seconds, 0 or more")
+        limit = self.time_limit
+        if limit is not None and not (isinstance(limit, Real) and limit >= 0):
+            raise ReproError(f"the time limit is {limit}; give seconds, 0 or more")
+        if not callable(self.on_epoch):
+            raise ReproError(f"on_epoch is {self.on_epoch!r}; give a function of a dictionary")
 
     def late(self) -> bool:
         """True if the time limit has passed."""
         return self.time_limit is not None and time.monotonic() - self.begun > self.time_limit
 
 
+@contextlib.contextmanager
+def _memory() -> Iterator[None]:
+    """Turn an error that says that memory is too small into one line; a decorator, too."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not re.search("alloc|MemoryError|overflow", f"{error!r}", re.IGNORECASE):
+            raise
+        remedy = "give smaller layers, fewer samples or smaller batches"
+        raise ReproError(f"memory is too small ({first_line(error)}); {remedy}") from None
+
+
+def _runs_in(given: object) -> list[Experiment]:
+    """The runs given, each once; ReproError if they are no list of experiments."""
+    if isinstance(given, list | tuple) and given and all(isinstance(e, Experiment) for e in given):
+        return list(dict.fromkeys(given))
+    raise ReproError("these are no runs to train; give a list of them, as plan(...) does")
+
+
+@_memory()
 def train(  # noqa: PLR0913  (each is a user's choice)
     runs: list[Experiment],
     data: str | Path | None = None,
@@ -98,7 +125,7 @@ def train(  # noqa: PLR0913  (each is a user's choice)
     device: str = "auto",
     time_limit: float | None = None,
     engine: str = "auto",
-    milestones: tuple[str, ...] = ("log-px",),
+    milestones: str | Sequence[str] = ("log-px",),
     fallback: bool = True,
     keep_state: bool = False,
     on_epoch: Callable[[dict], object] = lambda line: None,
@@ -118,10 +145,12 @@ def train(  # noqa: PLR0913  (each is a user's choice)
 
         train(plan("iwae,piwae", profile="smoke"), results="results", on_epoch=print)
     """
+    runs = _runs_in(runs)
     archive = Archive.of(results)
     device = pick_device(device)
     engine = one_of("engine", engine, ENGINE_CHOICES)
-    how = (fallback, milestones, time_limit, keep_state, on_epoch)
+    measured = experiments.measured_at_milestones(milestones)
+    how = (fallback, measured, time_limit, keep_state, on_epoch)
     order = Order(archive, data, device, engine, *how)
     check_precision(runs, archive, device)
     missing = _without_record(runs, archive)
@@ -418,6 +447,7 @@ def write_record(
     print(f"wrote {path}", flush=True)
 
 
+@_memory()
 def evaluate_again(
     record: Record, samples: int | None, data: str | Path | None, device: str
 ) -> Record:

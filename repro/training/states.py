@@ -7,6 +7,7 @@ more epochs.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import inspect
 import json
@@ -17,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from repro import ReproError, first_line
-from repro.bounds import METHODS
+from repro import ReproError, first_line, own
+from repro.bounds import METHODS, Bound
 from repro.records import Archive
 from repro.records.schema import is_count, is_duration, is_plain, mapping, series
 from repro.words.experiments import Experiment, experiment_in, with_epochs
@@ -114,7 +115,7 @@ def save_state(fit, path: Path) -> None:
     state["sizes"] = [len(p.experiments) for p in fit.programs]
     state["device"] = fit.programs[0].device.type
     state["experiments"] = [e.as_dict() for e in fit.experiments]
-    state["bounds"] = {e.method: _hash_of_bounds(e.method) for e in fit.experiments}
+    state["bounds"] = fit.hashes
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     try:
@@ -138,14 +139,24 @@ def what_is_kept(path: Path | None) -> str:
     return "nothing had been saved yet"
 
 
-def _hash_of_bounds(method: str) -> str:
-    """A hash of a method's two bounds as they are written now; empty if they are in no file."""
-    pair = METHODS[method]
+def hashes_of_bounds(experiments: Sequence[Experiment]) -> dict[str, str]:
+    """A hash of each method's bounds; empty for somebody's own, whose name ends in one."""
+    methods = dict.fromkeys(e.method for e in experiments)
+    return {m: "" if own.is_own(m) else _hash_of(METHODS[m].bounds) for m in methods}
+
+
+@functools.cache
+def _hash_of(bounds: tuple[Bound, ...]) -> str:
+    """A hash of bounds as they are in their file at the first call; empty if they are in none."""
     try:
-        source = "".join(map(inspect.getsource, pair.bounds))
+        source = "".join(map(inspect.getsource, bounds))
     except (OSError, TypeError):
         return ""
     return hashlib.sha256(source.encode()).hexdigest()
+
+
+for _pair in METHODS.values():  # now, since their file may change while they train
+    _hash_of(_pair.bounds)
 
 
 def unfinished(path: Path | None, epochs: int) -> Unfinished | None:
@@ -202,8 +213,8 @@ class Unfinished:
                 f"{self.path} was made on {before}; "
                 "go on there, or delete it to train from the start"
             )
-        for method, bounds in self.state["bounds"].items():
-            if bounds != _hash_of_bounds(method):
+        for method, bounds in hashes_of_bounds(self.experiments).items():
+            if not own.is_own(method) and bounds != self.state["bounds"][method]:
                 raise ReproError(
                     f"{self.path} was trained with another bound of '{method}'; "
                     "put that back, or delete it to train from the start"

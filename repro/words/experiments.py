@@ -12,7 +12,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import product
@@ -159,8 +159,8 @@ def _tag(what: str, text) -> str:
 def _number(what: str, text) -> float:
     """A number that names of folders can keep."""
     try:
-        value = float(text)
-    except (TypeError, ValueError, OverflowError):
+        value = float(str(text))  # of neither True nor bytes
+    except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise ReproError(f"{what} is '{str(text)[:40]}'; give a number")
@@ -438,7 +438,7 @@ def _as_text(word: str, value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if word in OWN_FILES and own.is_own(value):
-        return OWN_FILES[word].format(own.without_hash(value).replace("-", "_"))
+        return OWN_FILES[word].format(own.called_in_file(value))
     return str(value)
 
 
@@ -684,14 +684,15 @@ def _check_alpha(method: str, alpha: float | None) -> None:
         raise ReproError(f"alpha is {alpha:g}; give vr-iwae a number from 0 (IWAE) to below 1")
 
 
-def measured_at_milestones(names: str) -> tuple[str, ...]:
-    """Parse the measurements, split by commas, to make where stages of the learning rate end.
+def measured_at_milestones(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Parse the measurements to make where stages of the learning rate end, split by commas.
 
     "none" gives an empty tuple.
     """
-    if names == "none":
+    if names in ("none", (), []):
         return ()
-    return tuple(one_of("measurement", name.strip(), AT_MILESTONES) for name in names.split(","))
+    several = _several("measurement", names)
+    return tuple(one_of("measurement", name, AT_MILESTONES) for name in several)
 
 
 def unbiased_estimators(method: str) -> tuple[str, ...]:

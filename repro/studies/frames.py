@@ -217,7 +217,8 @@ def _link(record: Record, name: str) -> str:
     name = f"{name} {FAMILY_TITLES.get(e.family, e.dataset)}"
     if e.model != "reference":
         name += f", {e.model}"
-    kept = record.path.is_relative_to(records.root() / "results")
-    if not kept or e.profile == "smoke":
+    project = records.root().resolve()
+    path = record.path.resolve()  # a folder of results may be a link to the project's
+    if not path.is_relative_to(project / "results") or e.profile == "smoke":
         return name
-    return f'<a href="../{record.path.relative_to(records.root())}/metrics.json">{name}</a>'
+    return f'<a href="../{path.relative_to(project)}/metrics.json">{name}</a>'

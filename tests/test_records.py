@@ -551,6 +551,13 @@ def test_a_link_counts_no_record_twice(tmp_path, experiment, kind):
     assert record.path == path
 
 
+def test_a_link_to_nothing_beside_a_record_harms_no_record(tmp_path, experiment):
+    path = write_record(tmp_path, experiment)
+    other = write_record(tmp_path, replace(experiment, seed=1))
+    (path / "notes.txt").symlink_to(tmp_path / "nowhere")
+    assert [record.path for record in Archive(tmp_path).records("smoke")] == [path, other]
+
+
 def test_verify_names_a_record_of_an_unknown_commit(project):
     ((record, fault),) = verify.unknown_commits(project, Archive(project / "results"))
     assert record.endswith("vae-M64-K1-seed0")

@@ -316,7 +316,11 @@ class Archive:
 
     def read(self, path: Path) -> Record:
         """Read and verify the record in one of the archive's folders; later calls use a cache."""
-        return _read_once(path, _stamps(path))
+        try:
+            stamps = _stamps(path)
+        except OSError:  # of a dangling link, say, with which the record may still be whole
+            return read(path)
+        return _read_once(path, stamps)
 
     def records(self, profile: str) -> list[Record]:
         """Every record of a profile, in the order of their paths; later calls use a cache.
@@ -625,7 +629,7 @@ def _stamps(path: Path) -> tuple:
     """Names, sizes and times of the files in a folder, which change as they do."""
     if not path.is_dir():
         return ()
-    facts = [(file.name, file.stat()) for file in os.scandir(path)]
+    facts = [(file.name, file.stat()) for file in path.iterdir()]
     return tuple(sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in facts))
 
 
@@ -709,7 +713,8 @@ def _fault_of_files(path: Path, hashes: dict[str, str]) -> str:
 def _fault_of_curve(path: Path, experiment: Experiment) -> str:
     """Name the first fault of a record's curve: a line for each epoch, every number finite."""
     with open(path / "curve.csv", newline="", encoding="utf-8") as file:
-        lines = list(table := csv.DictReader(file))
+        table = csv.DictReader(file)
+        lines = list(table)
     names = table.fieldnames or []
     if len({*names}) < len(names):
         return "curve.csv has a column twice"

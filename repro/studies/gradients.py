@@ -39,7 +39,12 @@ def select(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:
 def ratio(rows: pd.DataFrame, layout: Layout, net: str) -> float:
     """The SNR of the gradient of ``net``: root of mean squared signal over mean squared noise."""
     mine = select(rows, layout)
-    return float(np.sqrt(max(mine[f"{net}_signal"].mean(), 0) / mine[f"{net}_noise"].mean()))
+    return float(_ratio_of(mine[f"{net}_signal"].mean(), mine[f"{net}_noise"].mean()))
+
+
+def _ratio_of(signal: ArrayLike, noise: ArrayLike) -> ArrayLike:
+    """The root of the squared signal over the squared noise; 0 if the former is below 0."""
+    return np.sqrt(np.maximum(signal, 0) / noise)
 
 
 def exponent(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> float:
@@ -73,8 +78,7 @@ def snr_of(rows: pd.DataFrame, layout: Layout, net: str) -> Estimate:
     """The SNR of the gradient of ``net`` in a layout, ``ratio``, with its jackknife error."""
     by_draw = select(rows, layout).groupby("draw")[[f"{net}_signal", f"{net}_noise"]].sum()
     signal, noise = (by_draw.sum() - by_draw).to_numpy().T  # without one draw each
-    without_one = np.sqrt(np.maximum(signal, 0) / noise)
-    return _jackknifed(ratio(rows, layout, net), without_one, digits=3)
+    return _jackknifed(ratio(rows, layout, net), _ratio_of(signal, noise), digits=3)
 
 
 def exponent_of(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> Estimate:

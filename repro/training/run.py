@@ -98,13 +98,16 @@ class Order:
         return self.time_limit is not None and time.monotonic() - self.begun > self.time_limit
 
 
+OUT_OF_MEMORY = re.compile("allocate|out of memory|MemoryError|Storage size calculation overflow")
+
+
 @contextlib.contextmanager
 def _memory() -> Iterator[None]:
     """Turn an error that says that memory is too small into one line; a decorator, too."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not re.search("alloc|MemoryError|overflow", f"{error!r}", re.IGNORECASE):
+        if not OUT_OF_MEMORY.search(repr(error)):
             raise
         remedy = "give smaller layers, fewer samples or smaller batches"
         raise ReproError(f"memory is too small ({first_line(error)}); {remedy}") from None

@@ -30,7 +30,7 @@ book: $(READY)  ## the book alone, from the committed notebooks
 	jupyter-book build book/ -W --keep-going
 
 pdf: $(READY)  ## the book as an article, _build/report.pdf; needs Chromium or Chrome
-	python workflow/paper.py
+	python -m repro.jupyter.article
 
 notebooks: $(READY)  ## execute the committed exhibit notebooks in place, draw the pictures of pages
 	python -m repro figures $(PICTURES) --folder book && rm $(PICTURES:%=book/%.png)

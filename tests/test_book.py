@@ -22,6 +22,7 @@ import yaml
 from pybtex.database import parse_file
 
 from repro.jupyter import sphinx_ext
+from repro.jupyter.article import BROWSER
 from repro.records import Archive
 from repro.studies import captions, claims, gradients
 from repro.studies.prose import Numbers
@@ -29,8 +30,6 @@ from repro.words.exhibits import EXHIBITS
 from tests.helpers import ROOT
 
 BIN = Path(sys.executable).parent
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 ENV = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 PAGES = sorted((ROOT / "book").glob("*.md"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -172,13 +171,11 @@ def test_the_article_is_printed_after_the_report(html, tmp_path):
     """In the folder where this machine's pages are; a stand-in says which page it would print."""
     here = tmp_path / "copy"
     shutil.copytree(html.parents[1], here)
-    (here / "workflow").mkdir()
-    shutil.copy(ROOT / "workflow" / "paper.py", here / "workflow")
     browser = tmp_path / "chromium"
     browser.write_text(PRINTER)
     browser.chmod(0o755)
     env = {**ENV, "PATH": f"{tmp_path}{os.pathsep}{ENV['PATH']}"}
-    words = [sys.executable, "workflow/paper.py"]
+    words = [sys.executable, "-m", "repro.jupyter.article"]
     done = subprocess.run(words, cwd=here, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (here / "book" / "notebooks" / "smoke" / "train.ipynb").exists()

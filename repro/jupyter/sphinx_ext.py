@@ -20,6 +20,7 @@ from pathlib import Path
 import yaml
 from docutils import nodes
 
+from repro.jupyter.article import NO_ARTICLE, link_article
 from repro.ops.export import cited
 from repro.studies.prose import Numbers
 from repro.words.exhibits import EXHIBITS, NOTEBOOKS, STUDIES
@@ -65,17 +66,6 @@ def bring(app, config) -> None:
     contents = Path(config.external_toc_path).absolute()  # it was named from here, not from book/
     config.external_toc_path = str(project / "_build" / contents.name)
     _write_contents(contents, Path(config.external_toc_path), all(found), modules)
-
-
-NO_ARTICLE = "PDF: <code>make pdf</code>"  # on the first page, until there is one
-
-
-def link_article(article: Path, built: Path) -> None:
-    """Copy the printed article beside the ``built`` pages, and link it on the first of them."""
-    _copy(article, built / article.name)
-    first = built / "index.html"
-    link = f'<a href="{article.name}">PDF</a>'
-    _write(first, first.read_text(encoding="utf-8").replace(NO_ARTICLE, link).encode())
 
 
 def _front_matter(project: Path) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""Print the book as an article, _build/report.pdf, with Chromium or Chrome. `make pdf` calls it.
+"""Print the book as an article, ``_build/report.pdf``, with Chromium or Chrome: ``make pdf``.
 
-The contents are those of book/_paper.yml. Code stays folded away, and claims are opened.
+Its contents are those of ``book/_paper.yml``. Code stays folded away, and claims are opened.
 """
 
 import re
@@ -9,33 +9,40 @@ import subprocess
 import sys
 from pathlib import Path
 
-from repro.jupyter.sphinx_ext import link_article
-
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "_build" / "singlehtml" / "abstract.html"
-PDF = ROOT / "_build" / "report.pdf"
-WEB = ROOT / "_build" / "html"
+BUILT = Path("_build").resolve()
+PAGE = BUILT / "singlehtml" / "abstract.html"
+PDF = BUILT / "report.pdf"
+WEB = BUILT / "html"
+NO_ARTICLE = "PDF: <code>make pdf</code>"  # on the first page, until there is one
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 BUILD = "jupyter-book build book/ --toc book/_paper.yml --builder singlehtml -q -W --keep-going"
 PRINT = "--headless --no-sandbox --disable-gpu --virtual-time-budget=30000 --no-pdf-header-footer"
 
 
-def main() -> int:
+def print_article() -> int:
     """Build one long page, make it one for paper, and print it."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
+    if BROWSER is None:
         print("no Chromium or Chrome found; install one, or print _build/html from any browser")
         return 2
     shutil.rmtree(PAGE.parent, ignore_errors=True)
-    subprocess.run(BUILD.split(), cwd=ROOT, check=True)
+    subprocess.run(BUILD.split(), check=True)
     PAGE.write_text(for_paper(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    words = [browser, *PRINT.split(), f"--print-to-pdf={PDF}", PAGE.as_uri()]
+    words = [BROWSER, *PRINT.split(), f"--print-to-pdf={PDF}", PAGE.as_uri()]
     subprocess.run(words, check=True, capture_output=True)
-    if WEB.exists():
+    if (WEB / "index.html").exists():
         link_article(PDF, WEB)
-        PDF.touch()  # newer than the page that now links it
     print(f"the PDF is at {PDF}")
     return 0
+
+
+def link_article(article: Path, pages: Path) -> None:
+    """Copy the printed ``article`` beside the built ``pages``, and link it on the first of them."""
+    shutil.copy(article, pages)
+    first = pages / "index.html"
+    link = f'<a href="{article.name}">PDF</a>'
+    page = first.read_text(encoding="utf-8").replace(NO_ARTICLE, link)
+    first.write_text(page, encoding="utf-8")
 
 
 def for_paper(page: str) -> str:
@@ -47,4 +54,4 @@ def for_paper(page: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(print_article())

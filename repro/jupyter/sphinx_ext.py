@@ -13,6 +13,7 @@ exhibits link to are copied beside the pages.
 import base64
 import html
 import json
+import os
 import re
 from importlib.metadata import files
 from pathlib import Path
@@ -240,6 +241,11 @@ def described(app, pagename, templatename, context, doctree) -> None:
             context["metatags"] += line
 
 
+def write_side_by_side(app, env) -> None:
+    """Let every processor write pages; reading is not safe so with all of the extensions."""
+    app.parallel = os.cpu_count()
+
+
 def take_along(app, error) -> None:
     """Copy MathJax and the files that notebooks link to into the built book."""
     if error or app.builder.format != "html":
@@ -305,6 +311,7 @@ def setup(app):
     """Connect this extension's functions to Sphinx; ``bring`` runs before pages are found."""
     app.connect("config-inited", bring, priority=100)
     app.connect("doctree-read", keep_errors_beside_values)
+    app.connect("env-updated", write_side_by_side)
     app.connect("html-page-context", without_scripts_of_no_use, priority=900)
     app.connect("html-page-context", described)
     app.connect("build-finished", take_along)

@@ -123,6 +123,18 @@ def test_figures_have_the_reports_numbers_a_caption_and_their_origin(html, numbe
     assert f'href="../notebooks/figure{number}.ipynb"' in text
 
 
+@pytest.mark.slow
+def test_every_table_of_the_notebooks_has_one_number(html):
+    found = []
+    for page in (html / "notebooks").glob("*.html"):
+        text = page.read_text()
+        found += re.findall(r'<table id="(\w+)".*?<strong>Table (\d+)\.</strong>', text, re.DOTALL)
+        assert text.count('<table id="') == len(re.findall(r"<strong>Table \d+\.<", text)), page
+    number_of = dict(found)
+    assert {*found} == {*number_of.items()}
+    assert sorted(map(int, number_of.values())) == [*range(1, len(number_of) + 1)]
+
+
 SHOWN = {
     "table1": "MIWAE(8,8); ours; report; paper; −86.11 ± 0.10; profile; commit",
     "audit": "30 of 30; corrected; not IWAE-64; noise about 0; confirmed; −86.14 ± 0.23; commit",

@@ -16,6 +16,7 @@ import json
 import os
 import re
 from importlib.metadata import files
+from itertools import chain
 from pathlib import Path
 
 import yaml
@@ -48,15 +49,7 @@ def bring(app, config) -> None:
     project = Path(app.srcdir).parent
     built = project / "_build" / "notebooks"
     target = project / "book" / "notebooks"
-    records = [*(project / "results").glob("*/*.csv")]  # whose change makes exhibits stale
-    for profile in KEPT_PROFILES:
-        records += (project / "results" / profile).glob("*/*/metrics.json")
-    for name in NOTEBOOKS:
-        committed = project / "notebooks" / f"{name}.ipynb"
-        fresh = built / f"{name}.ipynb"
-        newest = max(path.stat().st_mtime for path in (committed, *records))
-        is_fresh = fresh.exists() and fresh.stat().st_mtime >= newest
-        _copy(fresh if is_fresh else committed, target / f"{name}.ipynb")
+    _bring_notebooks(project, built, target)
     config.myst_substitutions = {"n": Numbers(str(project / "results"))} | _front_matter(project)
     for name in EXHIBITS:
         config.myst_substitutions[name] = _shown_in_chapters(target / f"{name}.ipynb")
@@ -67,6 +60,25 @@ def bring(app, config) -> None:
     contents = Path(config.external_toc_path).absolute()  # it was named from here, not from book/
     config.external_toc_path = str(project / "_build" / contents.name)
     _write_contents(contents, Path(config.external_toc_path), all(found), modules)
+
+
+def _bring_notebooks(project: Path, built: Path, target: Path) -> None:
+    """Write the exhibits' and studies' notebooks into the book, with numbers for their tables."""
+    records = [*(project / "results").glob("*/*.csv")]  # whose change makes exhibits stale
+    for profile in KEPT_PROFILES:
+        records += (project / "results" / profile).glob("*/*/metrics.json")
+    pages = {}
+    for name in NOTEBOOKS:
+        committed = project / "notebooks" / f"{name}.ipynb"
+        fresh = built / f"{name}.ipynb"
+        newest = max(path.stat().st_mtime for path in (committed, *records))
+        is_fresh = fresh.exists() and fresh.stat().st_mtime >= newest
+        source = fresh if is_fresh else committed
+        pages[name] = json.loads(source.read_text(encoding="utf-8"))
+    _number_tables(pages)
+    for name, page in pages.items():
+        written = json.dumps(page, ensure_ascii=False, indent=1)
+        _write(target / f"{name}.ipynb", written.encode())
 
 
 def _front_matter(project: Path) -> dict[str, str]:
@@ -104,6 +116,27 @@ def _shown_in_chapters(path: Path) -> str:
             caption = "".join(outputs[at + 1][1]["text/markdown"])
             return _as_table(table, path.stem, caption)
     raise ValueError(f"{path} shows neither a picture nor a table")
+
+
+def _number_tables(pages: dict[str, dict]) -> None:
+    """Begin each table's caption with its number; a table that is shown twice has one number.
+
+    The first tables of the notebooks table1 and table2 are Tables 1 and 2; the others follow.
+    """
+    found = {name: _tables_in(page) for name, page in pages.items()}
+    tables = [*chain.from_iterable(found.values())]
+    names = [name for name, _ in (found["table1"][0], found["table2"][0], *tables)]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names), 1)}
+    for name, caption in tables:
+        said = "".join(caption["text/markdown"])
+        caption["text/markdown"] = f"**Table {numbers[name]}.** {said}"
+
+
+def _tables_in(page: dict) -> list[tuple[str, dict]]:
+    """The tables of a notebook: their ids, which their contents make, and their captions."""
+    shown = [o.get("data", {}) for cell in page["cells"] for o in cell.get("outputs", [])]
+    ids = [re.search(r'<table id="(\w+)"', "".join(data.get("text/html", ""))) for data in shown]
+    return [(found[1], after) for found, after in zip(ids, shown[1:], strict=False) if found]
 
 
 def _named_pictures(path: Path) -> dict[str, str]:
@@ -152,12 +185,11 @@ def _as_figure(picture: Path, cell: dict) -> str:
 
 
 def _as_table(table: str, name: str, caption: str) -> str:
-    """A table with its number and caption, and a link to where it is made."""
+    """A table with its caption, and a link to where it is made."""
     inside = f'<div class="cell_output"><div class="text_html">{table}</div></div>'
     shown = f"```{{raw}} html\n{inside}\n```"
-    number = name.replace("table", "Table ")
     link = f"{{doc}}`Where these numbers come from <notebooks/{name}>`"
-    return IN_A_CHAPTER.format(shown=shown, caption=f"{number}. {caption}", link=link)
+    return IN_A_CHAPTER.format(shown=shown, caption=caption, link=link)
 
 
 def _bring_smoke(built: Path, target: Path, name: str) -> bool:

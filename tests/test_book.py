@@ -416,7 +416,7 @@ def test_the_address_of_the_sliders_says_where_they_stand(server, tmp_path):
     shown, said = shown_in_browser(f"{server}/explore.html#{there}", tmp_path)
     assert said, "the console was not heard"
     assert "MIWAE(1,1): signal-to-noise ratio" in shown
-    assert "weights in a group" not in shown, "of one weight one counts"
+    assert "size of a group" not in shown, "of one weight one counts"
     assert 'aria-valuetext="M = 1"' in shown
     assert shown.count('<button type="button"') >= 5
 

@@ -40,9 +40,9 @@ def test_a_hypothesis_is_judged_by_where_its_interval_lies(low, high, fate):
 def test_before_the_last_run_no_verdict_no_interval_and_no_time_are_told(tmp_path):
     archive = Archive(tmp_path)
     title, rule, first, *_, gap, left = preregistered.table_of_outcomes(archive).splitlines()
-    assert title == "| statement | outcome | nats ahead of IWAE | above | in |"
+    assert title == "| statement | score | must exceed | nats ahead of IWAE | outcome |"
     assert rule == "|---|---|---|---|---|"
-    assert first == "| MIWAE's gap is smaller than IWAE's |  | not run yet | 0.10 | −KL(Q‖P) |"
+    assert first == "| MIWAE's gap is smaller than IWAE's | −KL(Q‖P) | 0.10 | – | not run yet |"
     assert gap == ""
     assert left == f"100 of 100 runs are still to come: `{preregistered.COMMAND}`"
     assert preregistered.interval_of(archive, "miwae", "minus_kl") == "not run"
@@ -80,7 +80,7 @@ def test_with_every_run_the_differences_are_paired_by_seed(tmp_path):
     interval = family_interval(preregistered.differences(archive, HYPOTHESES[0]))
     _, _, first, *_ = text.splitlines()
     gap = "MIWAE's gap is smaller than IWAE's"
-    assert first == f"| {gap} | **refuted** | {interval} | 0.10 | −KL(Q‖P) |"
+    assert first == f"| {gap} | −KL(Q‖P) | 0.10 | {interval} | **refuted** |"
     assert "**holds**" in lines["PIWAE's IWAE-64 is higher"]
     assert "**refuted**" in lines["MIWAE's IWAE-64 is higher"]
     assert "**holds**" in lines["The VAE's generative network is not worse"]

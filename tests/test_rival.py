@@ -66,7 +66,7 @@ def test_intervals_are_students_of_the_paired_differences_at_their_share_of_the_
 def test_outcomes_are_told_once_all_runs_of_a_part_are_there(encoders, tmp_path):
     outcome = partial(rival.table_of_predictions, encoders, "encoders")
     rows = [[cell.strip() for cell in line.split("|")] for line in outcome().splitlines()[2:]]
-    assert [row[2] for row in rows] == [
+    assert [row[5] for row in rows] == [
         "**undecided**", "**holds**", "**undecided**", "**refuted**", "**refuted**", "**undecided**"
     ]  # fmt: skip
     (e,) = plan("miwae", estimator="rws", **rival.WORDS_ALONE | {"seed": 4})

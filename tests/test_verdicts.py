@@ -107,7 +107,8 @@ def test_cards_show_verdict_claim_evidence_and_where_to_look(monkeypatch):
         ("Table 1, IWAE-64", copy_logs, "no records"),
         ("It brings $q$ closer to the posterior: PIWAE has a smaller gap", copy_logs, "no test"),
         (
-            "At the same $MK$ its remedies give the inference network a clearer gradient",
+            "At the same $MK$ its remedies give the inference network's gradient a higher "
+            "signal-to-noise ratio",
             copy_logs,
             "no records",
         ),

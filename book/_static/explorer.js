@@ -13,11 +13,11 @@ const PHI = { name: "inference network, φ", color: "#D55E00", dash: "6 3" };
 const GREY = { color: "#7a7a7a", dash: "" };
 const BAND = 2; // standard errors to each side
 const LESSONS = [ // what to look for: words, and where the controls go
-  ["IWAE near the optimum", { M: 0, K: 6, offset: 0, estimator: "rep", held: false }],
-  ["64 samples in 8 groups", { M: 3, K: 3, offset: 0, estimator: "rep", held: true }],
-  ["another estimator", { M: 0, K: 6, offset: 0, estimator: "drep", held: false }],
-  ["wake-sleep", { M: 0, K: 6, offset: 0, estimator: "rws", held: false }],
-  ["far from the optimum", { M: 0, K: 6, offset: -1, estimator: "rep", held: false }],
+  ["1 IWAE near the optimum", { M: 0, K: 6, offset: 0, estimator: "rep", held: false }],
+  ["2 64 samples in 8 groups", { M: 3, K: 3, offset: 0, estimator: "rep", held: true }],
+  ["3 drep", { M: 0, K: 6, offset: 0, estimator: "drep", held: false }],
+  ["4 rws", { M: 0, K: 6, offset: 0, estimator: "rws", held: false }],
+  ["5 far from the optimum", { M: 0, K: 6, offset: -1, estimator: "rep", held: false }],
 ];
 const ESTIMATORS = {
   rep: "rep, the usual one",
@@ -60,12 +60,12 @@ function stateOf(controls, data) {
   };
 }
 
-// An average of M independent estimates is clearer by the root of M. IWAE, one group, is a ghost.
+// The ratio of an average of M independent estimates is higher by the root of M. IWAE, one group, is a ghost.
 function curvesOf(state, data) {
   const last = state.held ? data.counts.indexOf(TOTAL) + 1 : data.counts.length;
   const counts = data.counts.slice(0, last);
   const groups = (K) => (state.held ? TOTAL / K : state.M);
-  const clarity = (look, ratios, errors) => {
+  const ofNetwork = (look, ratios, errors) => {
     const known = counts.map((_, i) => i).filter((i) => ratios[i] !== null);
     const times = (values, of) => known.map((i) => [counts[i], values[i] * Math.sqrt(of(counts[i]))]);
     return {
@@ -77,9 +77,9 @@ function curvesOf(state, data) {
   };
   const plain = (values) => ({ ...GREY, points: counts.map((K, i) => [K, values[i]]) });
   return {
-    clarity: [
-      clarity(THETA, data.theta[state.offset], data.errors.theta[state.offset]),
-      clarity(
+    snr: [
+      ofNetwork(THETA, data.theta[state.offset], data.errors.theta[state.offset]),
+      ofNetwork(
         PHI,
         data.phi[state.estimator][state.offset],
         data.errors.phi[state.estimator][state.offset],
@@ -112,8 +112,8 @@ function ticksBetween(low, high) {
 // stays where it is while M and K move.
 function rangeOf(curves) {
   const values = curves.flatMap((curve) => (curve.ghost ?? curve.points).map((point) => point[1]));
-  const clearer = curves[0].ghost ? Math.sqrt(2 ** MOST_GROUPS) : 1;
-  return [Math.min(...values) / 1.3, Math.max(...values) * clearer * 1.3];
+  const groups = curves[0].ghost ? Math.sqrt(2 ** MOST_GROUPS) : 1;
+  return [Math.min(...values) / 1.3, Math.max(...values) * groups * 1.3];
 }
 
 function pathThrough(points, x, y) {
@@ -160,7 +160,7 @@ function drawPanel(svg, title, curves, state) {
     if (curve.ghost) {
       const band = { fill: curve.color, "fill-opacity": 0.2 };
       drawn("path", { ...band, d: `${pathThrough(bandOf(curve, range[0]), x, y)}Z` }, svg);
-      const ghost = { ...line, "stroke-width": 1, "stroke-opacity": 0.5 };
+      const ghost = { ...line, "stroke-width": 1, "stroke-opacity": 0.8 };
       drawn("path", { ...ghost, fill: "none", d: pathThrough(curve.ghost, x, y) }, svg);
     }
     drawn("path", { ...line, fill: "none", d: pathThrough(curve.points, x, y) }, svg);
@@ -236,10 +236,10 @@ function panelIn(parent, label) {
 }
 
 function sentence(state, curves) {
-  const [theta, phi] = curves.clarity.map((curve) => short(valueAt(curve, state.K)));
+  const [theta, phi] = curves.snr.map((curve) => short(valueAt(curve, state.K)));
   const bias = short(valueAt(curves.bias[0], state.K));
   const ess = short(valueAt(curves.ess[0], state.K));
-  const weights = state.K === 1 ? "" : `Of the ${state.K} weights in a group ${ess} count.`;
+  const weights = state.K === 1 ? "" : `The effective sample size of a group is ${ess} of ${state.K}.`;
   return (
     `MIWAE(${state.M},${state.K}): signal-to-noise ratio ${theta} for θ and ${phi} for φ. ` +
     `The bound is ${bias} nats below log p(x). ${weights}`
@@ -253,7 +253,7 @@ function start(explorer) {
   const said = html("p", { class: "explorer-said", "aria-live": "polite" }, explorer);
   legendIn(explorer);
   const row = html("div", { class: "explorer-panels" }, explorer);
-  const clarity = panelIn(row, "Signal-to-noise ratio of both gradients against K");
+  const snr = panelIn(row, "Signal-to-noise ratio of both gradients against K");
   const bias = panelIn(row, "How far the bound is below log p of x, against K");
   const ess = panelIn(row, "Effective sample size of a group, against K");
 
@@ -278,7 +278,7 @@ function start(explorer) {
     window.history.replaceState(null, "", addressOf(controls));
     const curves = curvesOf(state, data);
     said.textContent = sentence(state, curves);
-    drawPanel(clarity, "signal-to-noise ratio", curves.clarity, state);
+    drawPanel(snr, "signal-to-noise ratio", curves.snr, state);
     drawPanel(bias, "log p(x) − bound, nats", curves.bias, state);
     drawPanel(ess, "effective sample size", curves.ess, state);
   }

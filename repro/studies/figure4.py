@@ -39,7 +39,9 @@ def betas(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
     for said, fixed in (("report, text", "fixed"), ("report, caption", "fixed, caption")):
         printed = {"fixed": FIGURE4[fixed], "learned": FIGURE4["learned"], end: ""}
         rows[(said,)] = printed
-    return table_of_ours(rows, ["beta"], selection, f"{OVER_IMAGES}, where not said otherwise")
+    about = "IWAE-64 of CIWAE with a fixed β, and with one that is learned from there."
+    error = f"{OVER_IMAGES}, where not said otherwise"
+    return table_of_ours(rows, ["beta"], selection, about, error)
 
 
 def by_beta(shown: Sequence[Record], method: str) -> dict[float, list[Record]]:

@@ -53,11 +53,11 @@ def _with_seeds_in_label(index: tuple, row: Mapping[str, object]) -> tuple[tuple
     return (*index[:-1], label), shown
 
 
-def table_of_ours(rows: Rows, levels: Sequence[str], selection: Selection, error: str):
-    """``framed`` for a table of our own runs: caption and commands are from their selection."""
+def table_of_ours(rows: Rows, levels: Sequence[str], selection: Selection, about: str, error: str):
+    """``framed`` for a table of our own runs: what it is about, and the runs' conditions."""
     used = selection.used
-    caption = f"Ours: {conditions(used, error)}" if used else conditions(used)
-    return framed(rows, levels, caption, commands(selection.missing))
+    said = f"Ours: {conditions(used, error)}" if used else conditions(used)
+    return framed(rows, levels, f"{about} {said}", commands(selection.missing))
 
 
 def by_method(runs: Sequence[Record], methods: Sequence[str] = TABLE_METHODS) -> dict:

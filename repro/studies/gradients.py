@@ -484,7 +484,8 @@ def _ratios_in(archive: Archive, networks: Iterable[str], methods: Iterable[str]
 PAGE_OF_SLIDERS = """```{{raw}} html
 <div class="explorer" id="explorer">
 <script type="application/json">{data}</script>
-<noscript>The sliders need JavaScript. The figure below shows the same measurements.</noscript>
+<noscript>The sliders need JavaScript.
+<a href="bound_or_estimator.html">A figure</a> shows the same measurements.</noscript>
 </div>
 ```"""
 

@@ -134,16 +134,17 @@ def cost(archive: Archive) -> str:
 def table_of_outcomes(archive: Archive) -> str:
     """The hypotheses, and what became of them once every run has its record."""
     left = missing(archive)
-    lines = ["| statement | outcome | nats ahead of IWAE | above | in |", "|---|---|---|---|---|"]
+    heads = "| statement | score | must exceed | nats ahead of IWAE | outcome |"
+    lines = [heads, "|---|---|---|---|---|"]
     for h in HYPOTHESES:
-        found = "not run yet"
-        fate = ""
+        found = "–"
+        fate = "not run yet"
         if not left:
             interval = family_interval(differences(archive, h))
             found = str(interval)
             fate = f"**{interval.fate(h.margin)}**"
         metric = METRIC_TITLES[h.metric]
-        lines.append(f"| {h.words} | {fate} | {found} | {number(h.margin)} | {metric} |")
+        lines.append(f"| {h.words} | {metric} | {number(h.margin)} | {found} | {fate} |")
     if left:
         lines.append("")
         lines.append(f"{left} of {5 * len(SEEDS)} runs are still to come: `{COMMAND}`")

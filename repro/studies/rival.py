@@ -219,12 +219,7 @@ def pooled_deviation(archive: Archive, part: Part, metric: str) -> tuple[float, 
     return float(np.sqrt(2 * np.square(rest).sum() / freedom)), freedom
 
 
-TITLES_OF_METRICS = {
-    "iwae_64": "IWAE-64",
-    "gap": "the gap",
-    "log_p": "log p(x)",
-    "elbo": "the ELBO",
-}
+TITLES_OF_METRICS = {"iwae_64": "IWAE-64", "gap": "true gap", "log_p": "log p(x)", "elbo": "ELBO"}
 
 
 def table_of_predictions(archive: Archive, name: str) -> str:
@@ -235,13 +230,14 @@ def table_of_predictions(archive: Archive, name: str) -> str:
 def table_of(archive: Archive, part: Part) -> str:
     """The predictions of a part, and what became of them once all of its runs are there."""
     left = lacking(archive, part)
-    lines = ["| prediction | outcome | nats | above | in |", "|---|---|---|---|---|"]
+    lines = ["| prediction | score | must exceed | nats | outcome |", "|---|---|---|---|---|"]
     for p in part.predictions:
-        outcome, nats = "", "not run yet"
+        outcome, nats = "not run yet", "–"
         if not left:
             interval = interval_of_prediction(archive, part, p)
             outcome, nats = f"**{interval.fate(p.margin)}**", str(interval)
-        cells = (p.words, outcome, nats, number(p.margin, 1), TITLES_OF_METRICS[p.metric])
+        score = f"{TITLES_OF_METRICS[p.metric]}, {p.ahead} − {p.behind}"
+        cells = (p.words, score, number(p.margin, 1), nats, outcome)
         lines.append(f"| {' | '.join(cells)} |")
     if left:
         lines += ["", f"Still to come: {plural(len(left), 'run')} of this part."]

@@ -72,7 +72,8 @@ def table2(profile: str = "best", archive: AnyArchive = None) -> pd.DataFrame:
             rows[trained, source] = row_of(runs, partial(ssim_spread, tested=version))
         rows[trained, "report"] = for_methods(printed)
     error = f"SSIM on {version} ± standard deviation over the test images, as the report gives it"
-    return table_of_ours(rows, ["trained on", "source"], selection, error)
+    about = "Structural similarity of Omniglot's images after training on either dataset."
+    return table_of_ours(rows, ["trained on", "source"], selection, about, error)
 
 
 class SsimVerdict(StrEnum):

@@ -1,5 +1,6 @@
 """The cost of our runs, and of stacks, runs trained side by side, beside ``training.costs``."""
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -103,8 +104,9 @@ def compute(archive: Archive) -> str:
     if not ours:
         return "no runs yet"
     hours = sum(map(_hours, ours))
-    devices = "; ".join(sorted({r.provenance.device for r in ours}))
-    return f"{len(ours)} runs, {hours:.1f} hours on {devices}"
+    devices = " and ".join({r.provenance.device for r in ours})
+    processors = set(re.sub(r", \d+ threads?", "", devices).split(" and "))
+    return f"{len(ours)} runs, {hours:.1f} hours on {', '.join(sorted(processors))}"
 
 
 def energy(archive: Archive) -> str:

@@ -7,10 +7,10 @@ import numpy
 import torch
 from torch import Tensor
 
-from repro import Ended, ReproError, in_short
+from repro import Ended, ReproError, in_short, plural
 from repro.bounds import Bound, Objective, T, applied
 from repro.estimators import parameters_behind
-from repro.own_code import time_limit
+from repro.own_code import hashed_modules, time_limit
 
 TRIAL_BATCH = 20  # images, as in training
 TRIAL_K = 4  # unlike M and the batch
@@ -72,7 +72,7 @@ def check(name: str, objective: Objective, M: int | None = None, K: int | None =
     remarks = []
     for network, bound in zip(("generative", "inference"), objective.bounds, strict=False):
         called = f"the {network} network's bound of '{name}'"
-        with time_limit(called, SECONDS):
+        with time_limit(called, SECONDS), hashed_modules(called):
             for layout in dict.fromkeys(layouts):
                 remarks += _Trial(called, bound, *layout).check()
     return list(dict.fromkeys(remarks))
@@ -84,7 +84,7 @@ class _Trial:
     def __init__(self, called: str, bound: Bound, M: int, K: int):
         self.called = called
         self.bound = bound
-        shape = (2, M, K, TRIAL_BATCH)
+        shape = (2, M, K, TRIAL_BATCH)  # two runs
         self.log_w = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
         self.counts = torch.rand(2, TRIAL_BATCH, generator=torch.Generator().manual_seed(1))
         self.beta = torch.tensor([[0.3], [0.7]])
@@ -101,25 +101,27 @@ class _Trial:
         leaf = log_w.clone().requires_grad_()
         given = leaf.clone()  # it may be changed in place, which a leaf may not
         try:
-            value = applied(self.bound, given, self.beta)
+            value = applied(self.bound, given, self.beta[: len(given)])
         except (ReproError, KeyboardInterrupt, Ended):
             raise
         except BaseException as error:
             raise self._fails(f"fails ({in_short(error)}); it must map {self.wanted}") from None
         if not torch.equal(given, log_w):
             raise self._fails("changes log_w in place; make a new tensor instead")
-        self._check_kind(value)
+        self._check_kind(value, runs=len(given))
         try:
             (slope,) = torch.autograd.grad((counts * value).sum(), leaf, allow_unused=True)
         except Exception as error:
             raise self._fails(f"has no gradient that can be computed ({in_short(error)})") from None
         return value.detach(), torch.zeros_like(leaf) if slope is None else slope
 
-    def _check_kind(self, value: object) -> None:
+    def _check_kind(self, value: object, runs: int) -> None:
         if not isinstance(value, Tensor):
             raise self._fails(f"gives {type(value).__name__}; it must map {self.wanted}")
-        if value.shape != (2, TRIAL_BATCH):
-            raise self._fails(f"gives {[*value.shape]}; it must map {self.wanted}")
+        if value.shape != (runs, TRIAL_BATCH):
+            raise self._fails(
+                f"gives {[*value.shape]} for {plural(runs, 'run')}; it must map {self.wanted}"
+            )
         if (value.layout, value.device) != (self.log_w.layout, self.log_w.device):
             raise self._fails(
                 f"gives a {value.layout} tensor on {value.device}; compute from log_w"
@@ -154,6 +156,9 @@ class _Trial:
                 raise self._fails(how)
         for run, image in product(range(2), range(TRIAL_BATCH)):
             self._check_alone(run, image, usual, slope)
+        one_run, _ = self.at(self.log_w[:1], self.counts[:1])
+        if not torch.allclose(one_run, usual[:1]):
+            raise self._fails("gives something else for one run than for two; squeeze nothing")
         return self._check_far(usual)
 
     def _check_alone(self, run: int, image: int, usual: Tensor, usual_slope: Tensor) -> None:

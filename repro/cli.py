@@ -288,8 +288,9 @@ def figures_command(names: tuple[str, ...], profile: str, archive: Archive, fold
     from repro.studies.figures import FIGURES, draw
     from repro.studies.style import save
 
+    wanted = [*FIGURES] if {*names} <= {"all"} else [one_of("figure", n, FIGURES) for n in names]
     folder.mkdir(parents=True, exist_ok=True)
-    for name in names if names not in ((), ("all",)) else FIGURES:
+    for name in wanted:
         figure = draw(name, profile, archive)
         for ending in ("svg", "png"):
             print(save(figure, folder / f"{name}.{ending}"))

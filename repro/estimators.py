@@ -68,12 +68,11 @@ def cotangents(
     """
     objective = METHODS[one_of("method", method, METHODS)] if isinstance(method, str) else method
     one_of("estimator", estimator, ESTIMATORS)
-    if M < 1 or K < 1:
-        raise ReproError(f"M = {M} and K = {K}; both are at least 1")
-    if log_w.dim() < 2 or log_w.shape[-2] != M * K:
-        raise ReproError(f"log_w is {[*log_w.shape]}; it must be [..., M K, batch], M K = {M * K}")
+    _check_samples(log_w, M, K)
     if beta is None and objective.takes_beta:
         raise ReproError("the method has a beta, the weight of the VAE's bound; give it a number")
+    if isinstance(beta, int | float) and not 0 <= beta <= 1:
+        raise ReproError(f"beta is {beta}; it is a weight from 0 to 1")
     log_w = log_w.detach().unflatten(-2, (M, K))
     beta = 0.5 if beta is None else beta
     beta = torch.as_tensor(beta, dtype=log_w.dtype, device=log_w.device).detach()
@@ -88,6 +87,13 @@ def cotangents(
         for_phi = _of_second_order(estimator, for_phi, objective.phi, log_w, of_runs)
     by_sample = (cotangent.flatten(-3, -2) for cotangent in (for_theta, for_phi))
     return Cotangents(*by_sample, for_beta.view_as(beta), -theta.mean(-1))
+
+
+def _check_samples(log_w: Tensor, M: int, K: int) -> None:
+    if M < 1 or K < 1:
+        raise ReproError(f"M = {M} and K = {K}; both are at least 1")
+    if log_w.dim() < 2 or log_w.shape[-2] != M * K:
+        raise ReproError(f"log_w is {[*log_w.shape]}; it must be [..., M K, batch], M K = {M * K}")
 
 
 def _of_phi(

@@ -105,6 +105,7 @@ class OneRun(nn.Module):
                 "record can hold it; register it at its full size in __init__"
             )
         if torch.equal(first[0], second[0]):
+            self._check_draws(x, T)
             return []
         return [
             f"{self.called} gives other numbers the second time (random numbers that are not "
@@ -125,6 +126,24 @@ class OneRun(nn.Module):
             ones = torch.ones_like(log_w)
             _, at_phi = pulled_back(log_w, theta, phi, ones, ones)
         return log_w.detach(), at_phi
+
+    def _check_draws(self, x: Tensor, T: int) -> None:
+        """Raise ReproError if log w does not follow the random stream, or mixes images."""
+        other = torch.cat([x[1:2], x[1:]])
+        with torch.no_grad():
+            usual, _ = self.log_weights(x[None], 1, T, Streams([0], "trial"))
+            redrawn, _ = self.log_weights(x[None], 1, T, Streams([1], "trial"))
+            beside, _ = self.log_weights(other[None], 1, T, Streams([0], "trial"))
+        if torch.equal(usual, redrawn):
+            raise ReproError(
+                f"{self.called}.log_weights gives the same numbers whatever the seed; draw z from "
+                "PyTorch's generator, and do not seed it"
+            )
+        if not torch.allclose(usual[..., 1:], beside[..., 1:], rtol=1e-3, atol=1e-3):
+            raise ReproError(
+                f"{self.called}.log_weights of an image depends on the other images of its batch; "
+                "let each be alone"
+            )
 
     def _check_still(self, x: Tensor, T: int) -> None:
         """Raise ReproError if ``still`` changes log w, or does not change its gradient at phi."""
@@ -167,8 +186,8 @@ class OneRun(nn.Module):
     def means(self, x: Tensor) -> Tensor | None:
         """The mean of q(z|x): x [1, n, ...] -> [1, n, latent]; None if the model has no means."""
         found = None
-        if hasattr(self.model, "means"):
-            with users_code(f"{self.called}.means"), _evaluating(self.model):
+        with users_code(f"{self.called}.means"), _evaluating(self.model):
+            if hasattr(self.model, "means"):
                 found = self.model.means(x[0])
         is_one = isinstance(found, Tensor) and found.dim() == 2 and len(found) == x.shape[1]
         if not is_one and found is not None:
@@ -180,14 +199,15 @@ class OneRun(nn.Module):
     def reconstruct(self, x: Tensor, noise: Streams) -> Tensor | None:
         """Reconstructions of x [1, n, ...], of the same shape; None if the model makes none."""
         found = None
-        if hasattr(self.model, "reconstruct"):
-            with self._scored(noise):
+        with self._scored(noise):
+            if hasattr(self.model, "reconstruct"):
                 found = self.model.reconstruct(x[0])
         is_one = isinstance(found, Tensor) and found.shape == x.shape[1:]
+        is_one = is_one and found.is_floating_point()
         if not is_one and found is not None:
             raise ReproError(
                 f"{self.called}.reconstruct gives {_in_words(found)} of {[*x.shape[1:]]}; they "
-                "must have one shape"
+                "must have one shape, and real numbers"
             )
         return None if found is None else found[None]
 
@@ -216,8 +236,9 @@ class OneRun(nn.Module):
 
 
 def _in_words(found: object) -> str:
-    """The shape of a tensor, or what else it is."""
-    return str([*found.shape]) if isinstance(found, Tensor) else type(found).__name__
+    """The shape and type of a tensor, or what else it is."""
+    is_tensor = isinstance(found, Tensor)
+    return f"{[*found.shape]} of {found.dtype}" if is_tensor else type(found).__name__
 
 
 def _numbers_in(parameters: list[Tensor]) -> int:

@@ -21,6 +21,8 @@ INSTALLED |= {f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("stdlib", "pure
 PATIENCE = 300  # seconds that a file or a trial of a model may take
 _files: set[str] = set()  # that were executed, and those that they import
 _folders: set[str] = set()  # in which they lie
+_helpers: dict[str, set[Path]] = {}  # name of a module beside one of these files -> where it lies
+_late: set[str] = set()  # those names that a file imports only while it is used
 
 
 @contextlib.contextmanager
@@ -118,13 +120,42 @@ def executed(path: Path) -> tuple[types.ModuleType, list[Path]]:
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
     before = {*sys.modules}
-    with _importable(path.parent), _shared_state_kept(path):
+    with _importable(path.parent), shared_state_kept(path.name):
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
     imported = [m for name, m in sys.modules.items() if name not in before and _is_own(m)]
     places = [str(getattr(m, "__file__", "")) for m in imported]
+    _check_helpers([f for f in files[1:] if f.parent == path.parent], {*places})
     files += sorted({Path(place) for place in places if place.endswith(".py")} - {*files})
     _files.update(map(str, files))
     return module, files
+
+
+def _check_helpers(beside: list[Path], imported: set[str]) -> None:
+    """Raise ReproError if a module that is imported late is one of two of the same name."""
+    for file in beside:
+        _helpers.setdefault(file.stem, set()).add(file)
+        if str(file) not in imported:
+            _late.add(file.stem)
+        if file.stem in _late and len(_helpers[file.stem]) > 1:
+            raise ReproError(
+                f"there are two {file.name}, and one is imported inside a function; rename one"
+            )
+
+
+@contextlib.contextmanager
+def hashed_modules(called: str) -> Iterator[None]:
+    """Raise ReproError if ``called`` imports a module of a user's own that no hash covers."""
+    before = {*sys.modules}
+    yield
+    for name in {*sys.modules} - before:
+        module = sys.modules[name]
+        place = getattr(module, "__file__", None)
+        if _is_own(module) and place and place not in _files:
+            del sys.modules[name]
+            raise ReproError(
+                f"{called} imports {name} while it is used, so that its own name does not change "
+                "with that file; import it at the top, by an import statement"
+            )
 
 
 @contextlib.contextmanager
@@ -144,7 +175,8 @@ def _importable(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _shared_state_kept(path: Path) -> Iterator[None]:
+def shared_state_kept(called: str) -> Iterator[None]:
+    """Put back what all code shares, and raise ReproError if it was changed within the context."""
     import torch
 
     methods, parts = METHODS.copy(), vars(bounds).copy()
@@ -153,13 +185,13 @@ def _shared_state_kept(path: Path) -> Iterator[None]:
         yield
         if (methods, parts) != (METHODS, vars(bounds)):
             raise ReproError(
-                f"{path.name} changes METHODS or another part of repro.bounds; leave them as they "
-                f"are, and name what is yours: {path.name}:NAME"
+                f"{called} changes METHODS or another part of repro.bounds; leave them as they "
+                "are, and name what is yours: FILE.py:NAME"
             )
         now = torch.get_default_dtype(), torch.get_default_device(), os.getcwd()
         if now != (dtype, device, folder):
             raise ReproError(
-                f"{path.name} changes the default type or device of tensors, or the folder to work "
+                f"{called} changes the default type or device of tensors, or the folder to work "
                 "in; leave them as they are"
             )
     finally:

@@ -106,6 +106,8 @@ def loss_gradients(
         raise ReproError("the method finds its own beta, for which there is no parameter here")
     theta, phi = parameter_lists(model)
     T = M * K
+    if M < 1 or K < 1:
+        raise ReproError(f"M = {M} and K = {K}; both are at least 1")
     log_w = checked_log_weights(model.log_weights(x, T, still=holds_q_still(estimator)), T, x)
     counts = cotangents(log_w, objective, M, K, estimator, beta)
     one_pass = objective.is_shared and estimator == "rep"
@@ -224,6 +226,8 @@ def ais(model: LatentModel, x: Tensor, temperatures: int = 500, chains: int = 16
     """
     if not (hasattr(model, "draw") and hasattr(model, "log_joint")):
         raise ReproError("ais needs a model with draw(x, T) and log_joint(x, z)")
+    if temperatures < 1 or chains < 1 or not len(x):
+        raise ReproError("ais needs a temperature, a chain and an image at least")
     streams = Streams([int(torch.randint(2**31, ()))], "ais", x.device)
     parts = []
     for some in x.split(IMAGES_AT_A_TIME):

@@ -32,7 +32,8 @@ LIKELIHOODS = "likelihood/*.npz"  # one file for each model
 CLEARLY_POSITIVE = 3.0  # standard errors over the test images, from which on a gap is a fault
 REMEDY = "if the records are right, run: make notebooks"
 TAKE_AGAIN = "take it from the archive again"
-SEALED = ["notebooks/*.ipynb", "book/*"]  # where an export gains no file, and nowhere these:
+# Where an export gains no file, and files of code, which it gains nowhere.
+SEALED = ["notebooks/**/*.ipynb", "book/*", "workflow/**/*", "results/states/*"]
 CODE = {".py", ".pyc", ".pyd", ".so"}
 APART = {"_build", "__pycache__", "results"}  # folders from which no code is imported
 SEALED += [f"results/{profile}/**/*" for profile in KEPT_PROFILES]

@@ -220,7 +220,7 @@ def slope_of(other):
         (both(lambda log_w, alpha: log_w), "fails (TypeError: "),
         (
             both(lambda log_w: log_w),
-            "gives [2, 8, 8, 20]; it must map [..., M, K, batch] to [..., batch], "
+            "gives [2, 8, 8, 20] for 2 runs; it must map [..., M, K, batch] to [..., batch], "
             "here [2, 8, 8, 20] to [2, 20]",
         ),
         (both(lambda log_w: log_w.mean((0, 1))), "gives [8, 20]"),

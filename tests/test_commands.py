@@ -645,6 +645,12 @@ def test_what_is_measured_at_milestones(words, measured, monkeypatch):
     assert measured in asked[0]
 
 
+def test_no_figure_is_drawn_if_one_does_not_exist(here, capsys):
+    assert main(["figures", "bound", "bond", "--folder", str(here / "new")]) == 2
+    assert "unknown figure 'bond'; did you mean 'bound'?" in capsys.readouterr().err
+    assert not (here / "new").exists()
+
+
 @pytest.mark.parametrize("names", [[], ["all"]])
 def test_all_figures_may_be_asked_for_by_that_word(here, monkeypatch, names):
     monkeypatch.setattr(figures, "FIGURES", {"bound": figures.FIGURES["bound"]})

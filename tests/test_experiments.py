@@ -96,7 +96,7 @@ def test_defaults_are_the_papers():
             ["ciwae-chosen-M1-K64-beta0.5-seed0-drep"],
         ),
         ({"method": "vae", "batch_size": "50"}, ["vae-M64-K1-seed0-batch50"]),
-        ({"method": "vae", "tag": 2, "optimizer": "sgd"}, ["vae-M64-K1-seed0-sgd-tag-2"]),
+        ({"method": "vae", "tag": "2", "optimizer": "sgd"}, ["vae-M64-K1-seed0-sgd-tag-2"]),
     ],
 )
 def test_lists_layouts_and_departures_show_in_the_name(words, expected):
@@ -133,6 +133,7 @@ def test_lists_layouts_and_departures_show_in_the_name(words, expected):
         ({"latent": "a\nb"}, r"latent is 'a\\nb'; give a whole number"),
         ({"learning_rate": 10**400}, "learning_rate is '1000.*'; give a number"),
         ({"held_out": 1}, "held_out is '1'; give a whole number from 2 to"),
+        ({"tag": 7}, "tag is 7, which is no text; put it in quotes"),
         ({"tag": "My Tag"}, "tag is 'My Tag'; give lower-case letters, digits and single hyphens"),
         ({"schedule": "cosine"}, "unknown schedule 'cosine'; there are burda, constant"),
         ({"hidden": 0}, "hidden is '0'; give a whole number from 1 to"),

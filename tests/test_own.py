@@ -1,6 +1,7 @@
 """A bound and a dataset in files of one's own: trained, recorded, shown, or refused in one line."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 
@@ -444,6 +445,22 @@ def variance(log_w):
 
 def far(log_w):
     return log_mean_exp(log_w.clamp(min=-520), (-3, -2))
+
+def squeezed(log_w):
+    return iwae(log_w).squeeze()
+
+def twenty(log_w):
+    return iwae(log_w) + (torch.zeros(21) if log_w.min() < -100 else 0)
+
+def moves(log_w):
+    import os
+    os.chdir("/") if log_w.min() < -100 else None
+    return iwae(log_w)
+
+def lazy(log_w):
+    import importlib
+    importlib.import_module("unseen") if log_w.min() < -100 else None
+    return iwae(log_w)
 """
 
 
@@ -459,6 +476,7 @@ def far(log_w):
         ("random", "gives another value each time"),
         ("detached", "has no gradient"),
         ("shape", "gives [2, 20, 1]"),
+        ("squeezed", "gives [20] for 1 run; it must map [..., M, K, batch] to [..., batch]"),
         ("endless", "has not returned after 1 s"),
         ("leaves", "fails (SystemExit: 7)"),
     ],
@@ -488,6 +506,36 @@ def test_a_bound_without_a_gradient_on_the_first_images_is_not_trained(here):
     with pytest.raises(ReproError, match="inference network is zero on the first images under far"):
         run.train(runs, results=here / "results", engine="eager")
     assert not [*(here / "results").rglob("*.*")]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("twenty", "^twenty, with images, fails .RuntimeError: .*, flat.py line"),
+        ("moves", "^moves changes the default type or device of tensors, or the folder to work in"),
+        ("lazy", "^lazy imports unseen while it is used, so that its own name"),
+    ],
+)
+def test_what_a_bound_does_with_real_images_only_is_one_line(here, name, line):
+    (here / "unseen.py").write_text("")
+    text = FLAT.replace("log_w.min() < -100", "log_w.shape[0] == 1 and log_w.shape[-1] == 10")
+    (here / "flat.py").write_text(text)
+    runs = plan(f"flat.py:{name}", "My data.npz", profile="smoke", epochs=1, batch_size=10)
+    with pytest.raises(ReproError, match=line):
+        run.train(runs, results=here / "results", engine="eager")
+    assert os.getcwd() == str(here)
+    assert not [*(here / "results").rglob("*.*")]
+
+
+def test_two_helpers_of_one_name_of_which_one_is_imported_late_are_refused(here):
+    text = "from repro.bounds import iwae\ndef f(log_w):\n    import late\n    return iwae(log_w)\n"
+    for folder in (here / "a", here / "b"):
+        folder.mkdir()
+        (folder / "mine.py").write_text(text)
+        (folder / "late.py").write_text("")
+    method_in("a/mine.py:f")
+    with pytest.raises(ReproError, match="there are two late"):
+        method_in("b/mine.py:f")
 
 
 def test_a_bound_for_theta_alone_is_trained(here):

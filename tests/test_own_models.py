@@ -223,6 +223,16 @@ def test_methods_that_cannot_be_meant_are_refused(model, x):
         repro.ais(Altered(model), x)
 
 
+def test_numbers_that_cannot_be_meant_are_refused(model, x):
+    with pytest.raises(ReproError, match="M = 0 and K = 5"):
+        repro.backward(model, x, "iwae", M=0, K=5)
+    with pytest.raises(ReproError, match="it is a weight from 0 to 1"):
+        repro.backward(model, x, "ciwae", M=1, K=5, beta=2.0)
+    linear = from_distributions(lambda x: Normal(x, 1.0), lambda z: Normal(z, 1.0))
+    with pytest.raises(ReproError, match="ais needs a temperature, a chain and an image at least"):
+        repro.ais(linear, x, temperatures=0)
+
+
 def test_dropout_is_refused_where_q_is_evaluated_twice(x):
     encoder = nn.Sequential(nn.Dropout(0.5), Gaussian(PIXELS, LATENT)).double()
     model = from_distributions(encoder, Gaussian(LATENT, PIXELS).double())

@@ -279,7 +279,13 @@ def trained_linear(here, name="Linear", text=LINEAR, **parts):
         ({"end": "log_w = log_w * float('nan')"}, "log_weights gives numbers that are not finite"),
         ({"end": "log_w = log_w.detach()"}, "log_weights gives numbers without a gradient; detach"),
         ({"end": "log_w = [log_w]"}, "linear.log_weights gives list, no tensor"),
-        ({"more": "def reconstruct(self, x): return x[:, :2]"}, "linear.reconstruct gives [70, 2]"),
+        (
+            {"more": "def reconstruct(self, x): return x[:, :2]"},
+            "linear.reconstruct gives [70, 2] of",
+        ),
+        ({"more": "def reconstruct(self, x): return x > 0"}, "gives [70, 5] of torch.bool of [70"),
+        ({"begin": "torch.manual_seed(5)"}, "gives the same numbers whatever the seed; draw z"),
+        ({"end": "log_w = log_w - log_w.mean(1, keepdim=True)"}, "depends on the other images of"),
         ({"more": "def reconstruct(self, x): 1 / 0"}, "linear fails (ZeroDivisionError: division"),
         ({"name": "kind"}, "kind gives type; it must give an nn.Module"),
         ({"begin": "while True: pass"}, "a trial of linear has not returned after 9 s"),
@@ -297,7 +303,7 @@ def trained_linear(here, name="Linear", text=LINEAR, **parts):
             {"more": "def reconstruct(self, x): return x.numpy()"},
             "reconstruct gives ndarray of [70",
         ),
-        ({"more": "def means(self, x): return x.sum()"}, "linear.means gives []; give a tensor ["),
+        ({"more": "def means(self, x): return x.sum()"}, "linear.means gives [] of torch.float32"),
         ({"more": "def means(self, x): return [x]"}, "linear.means gives list; give a tensor ["),
         (
             {"begin": "x = x + torch.ones(5, requires_grad=True)"},

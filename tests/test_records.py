@@ -108,6 +108,18 @@ def test_a_record_is_on_the_disk_before_it_is_in_its_place(tmp_path, experiment,
     assert synced[-2:] == [f"{path.name}.partial", path.parent.name]
 
 
+def test_a_file_where_a_record_is_made_ready_is_no_obstacle(tmp_path, experiment):
+    path = Archive(tmp_path).path_of(experiment)
+    path.parent.mkdir(parents=True)
+    path.with_name(f"{path.name}.partial").touch()
+    assert write_record(tmp_path, experiment) == path
+
+
+def test_profiles_that_do_not_exist_are_one_line(tmp_path):
+    with pytest.raises(ReproError, match="unknown profile 'shortt'; did you mean 'short'"):
+        Archive(tmp_path).frame("shortt")
+
+
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 

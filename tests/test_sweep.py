@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -92,6 +93,24 @@ def test_a_sweep_s_file_may_have_any_name(tmp_path, name):
     (command,) = [line for line in said.splitlines() if "-m repro sweep" in line]
     assert {name, "my results"} <= {*shlex.split(command)}
     assert not (tmp_path / "X").exists()
+
+
+def test_jobs_of_other_runs_or_of_records_elsewhere_are_not_done_with_these(tmp_path):
+    """As Snakemake names the file that says so."""
+    done = set()
+    for seeds, results in (("0", "a"), ("[0, 1]", "a"), ("0", "b")):
+        (tmp_path / "my.yaml").write_text(f"- {{profile: smoke, method: vae, seed: {seeds}}}")
+        words = ["--config", "sweep=my.yaml", f"results={results}", "-n", "--cores", "1"]
+        words += ["-s", ROOT / "workflow" / "sweep.smk"]
+        found = subprocess.run(
+            [sys.executable, "-m", "snakemake", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        done |= {*re.findall(r"_build/sweeps/my-\w{16}", found.stdout)}
+    assert len(done) == 3
 
 
 def test_a_run_that_two_groups_name_is_listed_once(tmp_path):

@@ -227,7 +227,7 @@ def test_curves_are_on_disk_on_the_way_and_go_on_from_the_epoch_of_the_state(sma
         assert shown.log_px.notna().tolist() == ["log_px" in line for line in curve]
 
 
-TRIED = 172  # times that a bound of both networks is called before any training
+TRIED = 176  # times that a bound of both networks is called before any training
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_and_the_good_state_stays(
@@ -411,6 +411,8 @@ def with_other(**fields):
         with_other(experiments=[{"colour": "red"}]),
         without("sizes"),  # as in an earlier version
         lambda state: state["programs"][0]["tensors"].popitem(),
+        lambda state: state["programs"][0]["tensors"]["index"].fill_(10**6),
+        lambda state: state["programs"][0]["tensors"]["order"].fill_(-5),
     ],
 )
 def test_a_state_with_other_contents_is_one_line(small, tmp_path, change):

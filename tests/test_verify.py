@@ -94,6 +94,13 @@ def test_a_module_that_git_does_not_have_is_a_change(project, monkeypatch, ignor
     assert dirty is True
 
 
+@pytest.mark.parametrize("how", ["--assume-unchanged", "--skip-worktree"])
+def test_a_file_that_git_is_told_not_to_look_at_is_a_change(project, monkeypatch, how):
+    git(project, "update-index", how, "repro/__init__.py")
+    _, dirty = code_in(project, monkeypatch)
+    assert dirty is True
+
+
 def verified(project, monkeypatch, *options):
     monkeypatch.chdir(project)
     monkeypatch.delenv("REPRO_RESULTS_DIR", raising=False)
@@ -275,6 +282,13 @@ def test_a_number_that_others_contradict_is_seen_whatever_the_hashes(
     assert "\n" not in said
 
 
+@pytest.mark.parametrize("lost", ["config.json", "metrics.json", "provenance.json"])
+def test_a_record_that_has_lost_a_file_is_named(tmp_path, lost):
+    (sound_record(tmp_path) / lost).unlink()
+    ((_, said),) = verify.checked_records(Archive(tmp_path))
+    assert f"is not a whole record ({lost} is missing)" in said
+
+
 UNLIKE = {"K": 64, "batch_size": 0, "seed": -3, "tag": "<b>", "estimator": "xyz", "dataset": "mist"}
 
 
@@ -334,6 +348,9 @@ def unpacked(project):
         "repro/more.so",
         "repro/training/more.py",
         "notebooks/more.ipynb",
+        "notebooks/below/more.ipynb",
+        "workflow/more.smk",
+        "results/states/more.pt",
         "book/more.md",
         "results/short/mnist-reference/more/config.json",
         "results/published/more.csv",

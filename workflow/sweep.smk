@@ -3,6 +3,7 @@
 #   snakemake -s workflow/sweep.smk --profile workflow/profiles/local --config sweep=my.yaml -n      what it would take
 # A job that reaches its time limit, is cancelled or loses its machine leaves its state; it is submitted again.
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 from repro.ops import sweep
@@ -13,11 +14,13 @@ SLOT = float(config.get("slot", 60))  # minutes
 MEMORY = float(config.get("memory", 16))  # GB
 LIMIT = float(config.get("limit", max(42 * SLOT, 60 * SLOT - 90)))  # seconds after which a job saves and ends
 RESULTS = config.get("results", "results")
-JOBS = {job.name: job for job in sweep.jobs_of(sweep.listed_runs(FILE), DEVICE, SLOT, MEMORY)}
+RUNS = sweep.listed_runs(FILE)
+JOBS = {job.name: job for job in sweep.jobs_of(RUNS, DEVICE, SLOT, MEMORY)}
 GPU = {"gpu": 1} if DEVICE == "cuda" else {}
 STEM = Path(FILE).stem.replace("{", "(").replace("}", ")")  # braces are Snakemake's wildcards
-DONE = f"_build/sweeps/{STEM}"
 PACKED = f"--device {DEVICE} --slot {SLOT:g} --memory {MEMORY:g}"
+MEANT = sha256(f"{RUNS} {PACKED} {Path(RESULTS).absolute()}".encode()).hexdigest()[:16]
+DONE = f"_build/sweeps/{STEM}-{MEANT}"  # other runs, or records elsewhere, are not done with these
 
 
 def memory_of(job):

@@ -26,7 +26,7 @@ from repro.words import exhibits
 from repro.words.experiments import ENGINE_CHOICES, WORDS, plan, profile_called, words_in
 
 INJECTED = ("inject_paths", "inject_input_path", "inject_output_path")
-NAMES_OF_FOLDERS = ("results", "data")  # whatever they look like
+NAMES = ("results", "data", "tag")  # whatever they look like
 STOPPED = "papermill: stopped; if training had begun, the same command goes on from there"
 
 
@@ -172,7 +172,7 @@ def given_parameters(given: dict) -> dict:
             raise ReproError(f"{what} cannot be read, since they have no names; {how}")
         values |= named
     for name, text in given["parameters"]:
-        values[name] = text if name in NAMES_OF_FOLDERS else _resolve_type(text)
+        values[name] = text if name in NAMES else _resolve_type(text)
     return values | dict(given["parameters_raw"])
 
 

@@ -245,11 +245,12 @@ def _write_contents(contents: Path, target: Path, smoke: bool, modules: list[str
 
 
 def keep_errors_beside_values(app, doctree) -> None:
-    """Replace the spaces around ± in prose, so that a value and its error stay on one line."""
+    """Replace the spaces around ± and before % in prose, so that no line ends in between."""
     for text in list(doctree.findall(nodes.Text)):
         as_it_is = isinstance(text.parent, nodes.FixedTextElement | nodes.literal)
-        if " ± " in text and not as_it_is:
-            text.parent.replace(text, nodes.Text(text.replace(" ± ", "\u00a0±\u00a0")))
+        together = text.replace(" ± ", "\u00a0±\u00a0").replace(" %", "\u00a0%")
+        if together != text and not as_it_is:
+            text.parent.replace(text, nodes.Text(together))
 
 
 def without_scripts_of_no_use(app, pagename, templatename, context, doctree) -> None:

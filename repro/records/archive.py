@@ -33,7 +33,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from repro import ReproError, as_path, first_line, in_short, own, plural
+from repro import ReproError, as_path, first_line, in_short, one_of, own, plural
 from repro.bounds import METHODS
 from repro.catalogue import OMNIGLOT, picture_shape
 from repro.records.schema import (
@@ -340,8 +340,8 @@ class Archive:
 
     def folders(self, profile: str) -> list[Path]:
         """The folders of a profile's records, complete or damaged, in order."""
-        found = sorted((self.folder / profile).glob("*/*/config.json"))
-        return [file.parent for file in found if file.parent.suffix != ".partial"]
+        found = {file.parent for file in (self.folder / profile).glob("*/*/*.json")}
+        return sorted(folder for folder in found if folder.suffix != ".partial")
 
     def frame(self, *profiles: str):
         """A DataFrame with a row for each record of some profiles, or of all; records are verified.
@@ -374,7 +374,8 @@ class Archive:
         return curves_of(self._of_profiles(profiles))
 
     def _of_profiles(self, names: Sequence[str]) -> list[Record]:
-        return [record for name in names or PROFILES for record in self.records(name)]
+        known = [one_of("profile", name, PROFILES) for name in names or PROFILES]
+        return [record for name in known for record in self.records(name)]
 
     def write(
         self,
@@ -593,7 +594,7 @@ def omniglot_of(records: Iterable[Record]) -> str:
 def read(path: str | Path) -> Record:
     """Read the record in ``path``, and verify its files, fields and numbers."""
     path = Path(os.path.abspath(path))  # a link is not the folder that its record names
-    if not (path / "config.json").is_file():
+    if not any((path / name).is_file() for name in ("config.json", "provenance.json")):
         raise ReproError(
             f"there is no record in {path}; name the folder of one run, results/PROFILE/GROUP/RUN"
         )
@@ -741,6 +742,8 @@ def _write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
+        if partial.is_file() or partial.is_symlink():
+            partial.unlink()
         partial.mkdir(parents=True)
         fill(partial)
         for written in (*partial.iterdir(), partial):

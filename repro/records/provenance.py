@@ -48,7 +48,9 @@ def _code_in_git() -> dict:
     changes = git_says(PACKAGE, "status", "--porcelain", "--untracked-files=no", "--", ".")
     modules = ("*.py", "*.so", "*.pyd")
     added = git_says(PACKAGE, "ls-files", "--others", "--", *modules)  # ignored ones, too
-    changed = (changes, added) != ("", "")
+    listed = git_says(PACKAGE, "ls-files", "-v") or "?"  # H: git looks whether it has changed
+    unseen = [line for line in listed.splitlines() if not line.startswith("H ")]
+    changed = (changes, added, unseen) != ("", "", [])
     return {"commit": git_says(PACKAGE, "rev-parse", "HEAD"), "dirty": changed}
 
 

@@ -56,8 +56,8 @@ def _with_seeds_in_label(index: tuple, row: Mapping[str, object]) -> tuple[tuple
 def table_of_ours(rows: Rows, levels: Sequence[str], selection: Selection, about: str, error: str):
     """``framed`` for a table of our own runs: what it is about, and the runs' conditions."""
     used = selection.used
-    said = f"Ours: {conditions(used, error)}" if used else conditions(used)
-    return framed(rows, levels, f"{about} {said}", commands(selection.missing))
+    caption = f"{about} Ours: {conditions(used, error)}" if used else conditions(used)
+    return framed(rows, levels, caption, commands(selection.missing))
 
 
 def by_method(runs: Sequence[Record], methods: Sequence[str] = TABLE_METHODS) -> dict:

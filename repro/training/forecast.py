@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from repro import ReproError, own, scores
+from repro import ReproError, own, own_code, scores
 from repro.bounds import METHODS
 from repro.datasets import Dataset
 from repro.training.costs import log_weights_to_evaluate
@@ -83,8 +83,14 @@ def check_own_bounds(
     """Raise ReproError if a user's own bound or model has no finite gradient on the first batch."""
     own_ones = [e for e in experiments if own.is_own(e.method) or own.is_own(e.model)]
     for e in {(e.method, e.M, e.K): e for e in own_ones}.values():
-        program = make([e], dataset, device, "eager", decoder)
-        found = program.gradients(program.draw_batch())
+        called = own.without_hash(e.method if own.is_own(e.method) else e.model)
+        with (
+            own_code.shared_state_kept(called),
+            own_code.hashed_modules(called),
+            own_code.users_code(f"{called}, with images,"),
+        ):
+            program = make([e], dataset, device, "eager", decoder)
+            found = program.gradients(program.draw_batch())
         parts = ("inference", found.encoder), ("generative", found.decoder)
         for network, gradient in parts[METHODS[e.method].phi is None :]:
             if gradient is None or not gradient.numel():

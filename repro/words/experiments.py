@@ -147,7 +147,9 @@ def _weights(what: str, text) -> str:
 
 
 def _tag(what: str, text) -> str:
-    word = str(text)
+    if not isinstance(text, str):
+        raise ReproError(f"{what} is {text}, which is no text; put it in quotes")
+    word = text
     if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", word) or len(word) > LONGEST_TAG:
         raise ReproError(
             f"{what} is '{word[:40]}'; give lower-case letters, digits and single hyphens, "

@@ -1085,12 +1085,12 @@ def test_what_the_pages_say_is_true_of_the_records(n, page, phrase):
     assert SENTENCES[page][phrase](n)
 
 
-@pytest.mark.parametrize("page", ["protocol", "claims", "preregistered", "mnist", "omniglot"])
+@pytest.mark.parametrize("page", ["findings", "claims", "preregistered", "mnist", "omniglot"])
 def test_the_pages_that_speak_of_log_px_lead_to_how_far_it_depends_on_the_proposal(page):
-    place, said = "(how-sure)=", '{{ n.fact("estimator_runs.log_px_of_one_decoder") }}'
-    _, findings = (ROOT / "book" / "findings.md").read_text().split(place)
-    assert said in findings
-    assert "{ref}`how-sure`" in (ROOT / "book" / f"{page}.md").read_text()
+    place, said = "(the-score-itself)=", '{{ n.fact("estimator_runs.log_px_of_one_decoder") }}'
+    _, explained = (ROOT / "book" / "protocol.md").read_text().split(place)
+    assert said in explained
+    assert "{ref}`how far <the-score-itself>`" in (ROOT / "book" / f"{page}.md").read_text()
 
 
 @pytest.mark.parametrize(

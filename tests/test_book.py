@@ -224,7 +224,7 @@ def test_no_result_is_typed_by_hand_into_the_book(page):
 
     What is in there comes from records.
     """
-    not_prose = r"\{\{.*?\}\}|```.*?```|`[^`]*`|\$[^$]*\$|Python 3[.]\d+[.]\d+"
+    not_prose = r"\{\{.*?\}\}|```.*?```|`[^`]*`|\$[^$]*\$|Python 3[.]\d+[.]\d+|https:\S+"
     prose = re.sub(not_prose, "", page.read_text(), flags=re.S)
     assert not re.findall(TWO_DECIMALS, prose)
     assert not re.findall(r"\d\s*±|±\s*\d", prose)
@@ -416,7 +416,7 @@ def test_the_address_of_the_sliders_says_where_they_stand(server, tmp_path):
     shown, said = shown_in_browser(f"{server}/explore.html#{there}", tmp_path)
     assert said, "the console was not heard"
     assert "MIWAE(1,1): signal-to-noise ratio" in shown
-    assert "size of a group" not in shown, "of one weight one counts"
+    assert "The effective sample size of a group is" not in shown, "of one weight one counts"
     assert 'aria-valuetext="M = 1"' in shown
     assert shown.count('<button type="button"') >= 5
 

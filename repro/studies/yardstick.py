@@ -266,7 +266,11 @@ def what_the_proposal_gave(archive: AnyArchive = None):
 
     found = []
     for m, iwae in beside_iwae(archive):
-        row = {"place": ",\n".join(m.place), "model": _name(m), "method": m.record.experiment.method}
+        row = {
+            "place": ",\n".join(m.place),
+            "model": _name(m),
+            "method": m.record.experiment.method,
+        }
         for name in ("log_px", "ais") if row["method"] in METHOD_TITLES else ():
             nats = lead(m, iwae, name)
             found.append(row | {"open": name == "log_px", "nats": nats, "value": nats.value})

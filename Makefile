@@ -4,6 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 READY := .venv/.ready
+GRAPH := -s workflow/Snakefile --cores all --rerun-triggers mtime input
 PICTURES := corrected bound preregistered headline
 # If another make report is at work in this folder, say so and stop.
 ONE_AT_A_TIME = $(if $(shell command -v flock),exec 9>_build/.lock; flock -n 9 || { echo "make report is at work in this folder already; wait for it"; exit 2; };)
@@ -14,9 +15,10 @@ help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 report: $(READY)  ## train every method on the small digits, make the exhibits, build the book
-	@mkdir -p _build && touch _build/.begun
+	@mkdir -p _build/logs && touch _build/.begun
 	@$(ONE_AT_A_TIME) echo "training on small digits, the exhibits, then the book: some three minutes on two cores"; \
-	snakemake -s workflow/Snakefile --cores all --rerun-triggers mtime input --rerun-incomplete --nolock --quiet all
+	snakemake $(GRAPH) --rerun-incomplete --nolock --quiet all || \
+	{ snakemake $(GRAPH) --dry-run > _build/logs/graph.log 2>&1 || tail -n 8 _build/logs/graph.log; exit 1; }
 	@for part in $$(find _build/times -name '*.tsv' -newer _build/.begun | sort); do \
 	  awk -v part=$$(basename $$part .tsv) 'NR == 2 { printf "%-14s %5.0f s\n", part, $$1 }' $$part; done
 	@echo "the report is at $(CURDIR)/_build/html/index.html"

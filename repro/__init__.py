@@ -52,8 +52,10 @@ class Ended(SystemExit):
     """What a signal from outside raises; code of a user's own raises no such thing."""
 
 
-def one_of(what: str, value: object, known: Iterable[str]) -> str:
+def one_of(what: str, value: object, known: Iterable[str], also: str = "") -> str:
     """Return ``value`` if it is one of ``known``; otherwise raise with the nearest name.
+
+    ``also`` says in the error what else may be given.
 
     >>> one_of("method", "iwae", ["iwae", "vae"])
     'iwae'
@@ -67,7 +69,8 @@ def one_of(what: str, value: object, known: Iterable[str]) -> str:
     in_lower_case = {name.lower(): name for name in known}
     close = difflib.get_close_matches(str(value).lower(), in_lower_case, n=1)
     near = [in_lower_case[name] for name in close]
-    advice = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known) or 'none'}"
+    there = ", ".join([*known, f"or {also}"] if also else known) or "none"
+    advice = f"did you mean '{near[0]}'?" if near else f"there are {there}"
     raise ReproError(f"unknown {what} '{value}'; {advice}")
 
 

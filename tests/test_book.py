@@ -105,6 +105,15 @@ def test_every_link_within_the_book_leads_somewhere(html):
                 assert anchor in named[target], where
 
 
+def test_a_report_that_cannot_begin_says_why(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    words = ["make", "report", "READY=", "GRAPH=-s nowhere/Snakefile --cores 1"]
+    done = subprocess.run(words, cwd=tmp_path, env=ENV, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "nowhere/Snakefile" in done.stdout
+    assert "the report is at" not in done.stdout
+
+
 # Exhibits
 
 

@@ -133,13 +133,18 @@ def _seeds(what: str, text) -> list[int]:
 
 def _dataset(what: str, text) -> str:
     """The dataset named, or the one in the file that is named."""
-    is_file = str(text).lower().endswith(".npz")
-    return own.dataset_in(str(text)) if is_file else one_of(what, text, DATASETS)
+    if str(text).lower().endswith(".npz"):
+        return own.dataset_in(str(text))
+    if own.is_own(str(text)):
+        raise ReproError(f"{text} is somebody's own data; name its file, FILE.npz")
+    return one_of(what, text, DATASETS, also="FILE.npz, with arrays train and test")
 
 
 def _model(what: str, text) -> str:
     """The project's model that is named, or the one in the file that is named."""
-    return own.model_in(str(text)) if ".py:" in str(text) else one_of(what, text, MODELS)
+    if ".py:" in str(text):
+        return own.model_in(str(text))
+    return one_of(what, text, MODELS, also="FILE.py:MODEL")
 
 
 def _weights(what: str, text) -> str:
@@ -559,7 +564,7 @@ def _methods(texts: list[str], protocol: str, alpha: float | None) -> list[str]:
         else:
             names.append(own.method_in(text) if ".py:" in text else text)
     for name in names:
-        objective = METHODS[one_of("method", name, METHODS)]
+        objective = METHODS[one_of("method", name, METHODS, also="FILE.py:BOUND")]
         _check_alpha(name, alpha)
         if objective is not SHIPPED.get(name):
             from repro.bound_trial import check_kind

@@ -200,7 +200,7 @@ def test_the_article_is_printed_after_the_report(html, tmp_path):
     done = subprocess.run(words, cwd=here, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (here / "book" / "notebooks" / "smoke" / "train.ipynb").exists()
-    page = here / "_build" / "singlehtml" / "abstract.html"
+    page = here / "_build" / "article" / "_build" / "singlehtml" / "abstract.html"
     assert (here / "_build" / "report.pdf").read_text().strip() == page.as_uri()
     assert "details open" in page.read_text()
     built = here / "_build" / "html"

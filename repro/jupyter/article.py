@@ -10,13 +10,17 @@ import sys
 from pathlib import Path
 
 BUILT = Path("_build").resolve()
-PAGE = BUILT / "singlehtml" / "abstract.html"
+PLACE = BUILT / "article"  # from the web pages, which may be built at the same time
+PAGE = PLACE / "_build" / "singlehtml" / "abstract.html"
 PDF = BUILT / "report.pdf"
 WEB = BUILT / "html"
 NO_ARTICLE = "PDF: <code>make pdf</code>"  # on the first page, until there is one
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-BUILD = "jupyter-book build book/ --toc book/_paper.yml --builder singlehtml -q -W --keep-going"
+BUILD = (
+    "jupyter-book build book/ --toc book/_paper.yml --builder singlehtml -q -W --keep-going "
+    "--path-output _build/article"
+)
 PRINT = "--headless --no-sandbox --disable-gpu --virtual-time-budget=30000 --no-pdf-header-footer"
 
 

@@ -337,7 +337,9 @@ def _copy(source: Path, target: Path) -> None:
 def _write(target: Path, content: bytes) -> None:
     if not target.exists() or target.read_bytes() != content:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+        whole = target.with_name(f"{target.name}.{os.getpid()}")  # pages and article may both read
+        whole.write_bytes(content)
+        os.replace(whole, target)
 
 
 def setup(app):

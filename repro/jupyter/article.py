@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 BUILT = Path("_build").resolve()
-PLACE = BUILT / "article"  # from the web pages, which may be built at the same time
-PAGE = PLACE / "_build" / "singlehtml" / "abstract.html"
+BUILT_APART = BUILT / "article"  # from the web pages, which may be built at the same time
+PAGE = BUILT_APART / "_build" / "singlehtml" / "abstract.html"
 PDF = BUILT / "report.pdf"
 WEB = BUILT / "html"
 NO_ARTICLE = "PDF: <code>make pdf</code>"  # on the first page, until there is one

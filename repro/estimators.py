@@ -90,10 +90,15 @@ def cotangents(
 
 
 def _check_samples(log_w: Tensor, M: int, K: int) -> None:
-    if M < 1 or K < 1:
-        raise ReproError(f"M = {M} and K = {K}; both are at least 1")
+    check_layout(M, K)
     if log_w.dim() < 2 or log_w.shape[-2] != M * K:
         raise ReproError(f"log_w is {[*log_w.shape]}; it must be [..., M K, batch], M K = {M * K}")
+
+
+def check_layout(M: int, K: int) -> None:
+    """Raise ReproError if there can be no M groups of K samples."""
+    if M < 1 or K < 1:
+        raise ReproError(f"M = {M} and K = {K}; both are at least 1")
 
 
 def _of_phi(

@@ -25,7 +25,7 @@ from torch.distributions import Distribution, Normal
 from repro import ReproError, one_of
 from repro.annealing import Annealed, LogWeight, anneal
 from repro.bounds import METHODS, Objective
-from repro.estimators import cotangents, holds_q_still
+from repro.estimators import check_layout, cotangents, holds_q_still
 from repro.randomness import Streams
 from repro.signal import signal_and_noise
 
@@ -106,8 +106,7 @@ def loss_gradients(
         raise ReproError("the method finds its own beta, for which there is no parameter here")
     theta, phi = parameter_lists(model)
     T = M * K
-    if M < 1 or K < 1:
-        raise ReproError(f"M = {M} and K = {K}; both are at least 1")
+    check_layout(M, K)
     log_w = checked_log_weights(model.log_weights(x, T, still=holds_q_still(estimator)), T, x)
     counts = cotangents(log_w, objective, M, K, estimator, beta)
     one_pass = objective.is_shared and estimator == "rep"

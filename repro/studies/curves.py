@@ -244,13 +244,13 @@ def _draw_differences(ax, archive: Archive, used: Sequence[Record]) -> None:
             method: evidence.difference(archive, runs[method], runs["iwae"], metric, used)
             for method in TABLE_METHODS[1:]
         }
-        known = {method: apart for method, apart in ahead.items() if apart and apart.se is not None}
-        if not known:
-            continue
-        for shift, (method, apart) in zip(np.linspace(-0.27, 0.27, 4), known.items(), strict=False):
-            bar = {"xerr": apart.half_width(CLEAR), "linestyle": "none", "markersize": 4}
-            ax.errorbar(apart.value, len(titles) + shift, **style.look(method), **bar)
-        titles.append(title)
+        known = [method for method, apart in ahead.items() if apart and apart.se is not None]
+        for shift, method in zip(np.linspace(-0.27, 0.27, 4), ahead, strict=True):
+            if method in known:
+                apart = ahead[method]
+                bar = {"xerr": apart.half_width(CLEAR), "linestyle": "none", "markersize": 4}
+                ax.errorbar(apart.value, len(titles) + shift, **style.look(method), **bar)
+        titles += [title] if known else []
     ax.axvline(0, color=style.GREY, linewidth=0.8)
     ax.set_yticks(range(len(titles)), titles)
     ax.set(title="ours: ahead of IWAE after the last epoch", xlabel="nats")

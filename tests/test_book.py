@@ -375,6 +375,33 @@ def test_a_page_has_no_fault_that_axe_finds(html, server, page, tmp_path):
     assert told == "nothing"
 
 
+NARROW = """<body><iframe width="390" height="800"></iframe><script>(async () => {
+  const frame = document.querySelector("iframe");
+  const wide = [];
+  for (const page of PAGES) {
+    await new Promise((loaded) => { frame.onload = loaded; frame.src = page; });
+    await new Promise((later) => setTimeout(later, 40));
+    const { scrollWidth, clientWidth } = frame.contentDocument.documentElement;
+    if (clientWidth > 390 || scrollWidth > clientWidth) wide.push(page);
+  }
+  document.body.dataset.wide = wide.join(" ") || "nothing";
+})();</script></body>"""
+
+
+@pytest.mark.slow
+@in_browser
+def test_no_page_is_wider_than_a_telephone(html, server, tmp_path):
+    """Wide tables and pictures scroll in their own place."""
+    pages = [*html.glob("*.html"), *html.glob("notebooks/*.html"), *html.glob("api/*.html")]
+    assert len(pages) > 60
+    names = [page.relative_to(html).as_posix() for page in pages]
+    (html / "narrow.html").write_text(NARROW.replace("PAGES", json.dumps(names)))
+    shown, _ = shown_in_browser(f"{server}/narrow.html", tmp_path)
+    (html / "narrow.html").unlink()
+    (told,) = re.findall(r'data-wide="([^"]*)"', shown)
+    assert told == "nothing"
+
+
 MOVE = """<script>
 window.addEventListener("load", () => {
   console.log("moving");

@@ -603,6 +603,8 @@ def test_the_page_with_sliders_has_what_it_draws_and_is_small(n):
 # fmt: off
 SENTENCES = {
     "index": {
+        "a better estimator of the gradient repairs about half of the harm":
+            lambda n: n.share("minus_kl").low < 0.5 < n.share("minus_kl").high,
         "The lead shrinks as training goes on": lambda n: 0 < n.left_after_364("piwae") < 0.6,
     },
     "findings": {

@@ -21,7 +21,7 @@ def piwae_beside_iwae(archive: AnyArchive = None):
     evidence = Evidence(str(Archive.of(archive).folder))
     if missing(evidence.archive):
         return style.nothing()
-    figure, ((ax,),) = style.subplots(1, 1, (3.8, 2.1))
+    figure, ((ax,),) = style.subplots(1, 1, (3.7, 2.1))
     look = style.look("piwae") | {"linestyle": "none"}
     of_seeds = differences(evidence.archive, Hypothesis("", "piwae", "iwae_64", 0.0))
     interval = family_interval(of_seeds)

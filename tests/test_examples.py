@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import repro
-from repro import datasets
+from repro import bounds, datasets
 from repro.bounds import METHODS
 from repro.cli import main
 from repro.records import read
@@ -95,6 +95,17 @@ def test_the_recipes_run_as_they_stand_in_the_book(tmp_path, monkeypatch):
     first, second = (names[name].metrics["elbo"]["value"] for name in ("first", "second"))
     assert second > first
     assert names["record"].experiment.method == "renyi"
+
+
+def test_the_readmes_code_runs(monkeypatch):
+    monkeypatch.setitem(METHODS, "renyi", None)
+    model = named_in("own_loop")["convolutional"]()
+    x = datasets.load("digits").test[:2]
+    names = vars(bounds) | {"encoder": model.encoder, "decoder": model.decoder, "x": x}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S):
+        exec(block, names)
+    assert all(parameter.grad.isfinite().all() for parameter in (*model.theta, *model.phi))
+    assert METHODS["renyi"].phi is names["renyi"]
 
 
 NUMBER = r"-?\d[\d,]*\.?\d*"

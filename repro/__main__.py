@@ -1,18 +1,10 @@
-"""``python -m repro``: the command line, and ``train`` for notebooks."""
+"""``python -m repro``: the command line."""
 
 import signal
 import sys
 
 from repro import Ended
 from repro.cli import main
-
-
-def __getattr__(name: str):
-    if name == "train":  # imported when a notebook asks for it, since help needs no torch
-        from repro.training.run import train
-
-        return train
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
 def _end(number, frame):

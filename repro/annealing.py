@@ -17,6 +17,7 @@ That of each image and temperature comes from pilot chains, which are thrown awa
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -111,29 +112,20 @@ def _by_chunks(model, x, seeds, temperatures, chains, z, tell) -> Annealed:
     """Run chains for a few images at a time; upwards from q, or down from z."""
     kind = "up" if z is None else "down"
     streams = Streams(seeds, f"annealing: {kind}", model.device)
+    decoder = [p.detach() for p in model.decoder.parameters()]
+    function = model.prepare(_log_w_and_slope)
     parts = []
     for first in range(0, x.shape[1], AT_A_TIME):
         some = slice(first, first + AT_A_TIME)
         mu, sigma = model.encoder(x[:, some])
-        log_weight = log_weight_of(model, x[:, some], mu, sigma)
+        log_weight = partial(function, decoder, x[:, some], mu, sigma)
         exact = None if z is None else (z[:, some] - mu) / sigma
         parts.append(anneal(log_weight, mu.shape, streams, temperatures, chains, exact))
         tell(min(first + AT_A_TIME, x.shape[1]) / x.shape[1])
     return Annealed(*(torch.cat(values, 1) for values in zip(*parts, strict=True)))
 
 
-def log_weight_of(model: Autoencoder, x: Tensor, mu: Tensor, sigma: Tensor) -> LogWeight:
-    """Return the function u -> log w, and its gradient, of a model at x [run, n, pixels]."""
-    decoder = [p.detach() for p in model.decoder.parameters()]
-    function = model.prepare(_log_w_and_slope)
-
-    def log_weight(u: Tensor) -> tuple[Tensor, Tensor]:
-        return function(x, u, mu, sigma, decoder)
-
-    return log_weight
-
-
-def _log_w_and_slope(x, u, mu, sigma, decoder) -> tuple[Tensor, Tensor]:
+def _log_w_and_slope(decoder, x, mu, sigma, u) -> tuple[Tensor, Tensor]:
     sigma = sigma[:, None]
     z = mu[:, None] + sigma * u
     log_px_z, *layers = likelihood.log_px_z_and_layers(u.dtype, x, z, decoder)

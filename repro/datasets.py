@@ -151,7 +151,7 @@ def _mnist_images(sha256: str, path: Path) -> np.ndarray:
         packed = file.read(2) == GZIP_MAGIC
     with (gzip.open if packed else open)(path, "rb") as file:
         payload = file.read(MNIST_BYTES + 1)  # no more, however large it unpacks
-    _check_hash(hashlib.sha256(payload).hexdigest(), sha256)
+    check_hash(hashlib.sha256(payload).hexdigest(), sha256)
     return np.frombuffer(payload, np.uint8, offset=16).reshape(-1, 784) / np.float32(255)
 
 
@@ -164,7 +164,7 @@ def _omniglot(folder) -> Split:
         from scipy.io import loadmat
 
         raw = path.read_bytes()
-        _check_hash(git_blob(raw), OMNIGLOT_BLOB)
+        check_hash(git_blob(raw), OMNIGLOT_BLOB)
         return burda_images(loadmat(io.BytesIO(raw)))
 
     expected = f"git blob id {OMNIGLOT_BLOB}"
@@ -217,7 +217,7 @@ def _drawings(sha256: str, path: Path) -> list[tuple[int, np.ndarray]]:
             small = ink.resize((28, 28), Image.Resampling.BICUBIC)
             drawer = int(member[-6:-4])
             images.append((drawer, np.asarray(small).clip(0, 1).ravel()))
-    _check_hash(digest.hexdigest(), sha256)
+    check_hash(digest.hexdigest(), sha256)
     return images
 
 
@@ -250,7 +250,8 @@ def git_blob(raw: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(raw) + raw).hexdigest()
 
 
-def _check_hash(found: str, expected: str) -> None:
+def check_hash(found: str, expected: str) -> None:
+    """Raise ValueError if contents do not have the ``expected`` hash."""
     if found != expected:
         raise ValueError(f"its contents have {found}")
 
@@ -274,7 +275,7 @@ def verified_file(
 
     ``read`` verifies the contents and returns them; ``expected`` describes them in messages.
     """
-    given = os.environ.get("REPRO_DATA_DIR") or None if folder is None else folder
+    given = folder if folder is not None else os.environ.get("REPRO_DATA_DIR") or None
     path = (_cache() if given is None else as_path("data", given)) / dataset / name
     by_hand = f"get {url} by hand ({expected}) and put it at {path}"
     if not path.exists():

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from repro import ReproError, one_of
-from repro.bounds import METHODS, Bound, Objective, applied
+from repro.bounds import METHODS, USUAL_BETA, Bound, Objective, applied
 from repro.catalogue import ESTIMATORS, SECOND_ORDER
 
 DIRECTIONS = 64  # Hessian-vector products at once
@@ -69,12 +69,10 @@ def cotangents(
     objective = METHODS[one_of("method", method, METHODS)] if isinstance(method, str) else method
     one_of("estimator", estimator, ESTIMATORS)
     _check_samples(log_w, M, K)
-    if beta is None and objective.takes_beta:
-        raise ReproError("the method has a beta, the weight of the VAE's bound; give it a number")
-    if isinstance(beta, int | float) and not 0 <= beta <= 1:
-        raise ReproError(f"beta is {beta}; it is a weight from 0 to 1")
+    _check_beta(objective, beta)
     log_w = log_w.detach().unflatten(-2, (M, K))
-    beta = 0.5 if beta is None else beta
+    beta = USUAL_BETA if beta is None else beta
+    number = beta if isinstance(beta, int | float) else USUAL_BETA
     beta = torch.as_tensor(beta, dtype=log_w.dtype, device=log_w.device).detach()
     of_runs = beta[:, None] if beta.dim() else beta
     theta, pull_back = torch.func.vjp(partial(applied, objective.theta), log_w, of_runs)
@@ -84,9 +82,18 @@ def cotangents(
     if not objective.is_shared:
         for_phi, for_beta = _of_phi(objective.phi, log_w, of_runs, of_mean)
     if estimator in SECOND_ORDER and objective.phi is not None:
+        if estimator == "rws" and not torch.compiler.is_compiling():
+            check_bent(objective.phi, M, K, number)
         for_phi = _of_second_order(estimator, for_phi, objective.phi, log_w, of_runs)
     by_sample = (cotangent.flatten(-3, -2) for cotangent in (for_theta, for_phi))
     return Cotangents(*by_sample, for_beta.view_as(beta), -theta.mean(-1))
+
+
+def _check_beta(objective: Objective, beta: Tensor | float | None) -> None:
+    if beta is None and objective.takes_beta:
+        raise ReproError("the method has a beta, the weight of the VAE's bound; give it a number")
+    if isinstance(beta, int | float) and not 0 <= beta <= 1:
+        raise ReproError(f"beta is {beta}; it is a weight from 0 to 1")
 
 
 def _check_samples(log_w: Tensor, M: int, K: int) -> None:
@@ -132,15 +139,11 @@ def _of_second_order(
 ) -> Tensor:
     """The factors under ``drep`` or ``rws``, of d(loss)/d(log w), [..., M, K, batch]."""
     bend = _curvature(bound, log_w, beta)
-    if estimator == "drep":
-        return slope - bend
-    if not torch.compiler.is_compiling():
-        check_bent(bound, *log_w.shape[-3:-1])
-    return bend
+    return slope - bend if estimator == "drep" else bend
 
 
 @cache
-def check_bent(bound: Bound, M: int, K: int, beta: float = 0.5) -> None:
+def check_bent(bound: Bound, M: int, K: int, beta: float = USUAL_BETA) -> None:
     """Raise ReproError if ``bound`` is linear in log w: its gradient under ``rws`` would be 0."""
     log_w = torch.randn(M, K, 1, generator=torch.Generator().manual_seed(0)).double()
     if _curvature(bound, log_w, torch.tensor(beta)).abs().max() < 1e-12:

@@ -20,32 +20,6 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return product(x, weight.mT) + bias[:, None]
 
 
-class LogLikelihood(torch.autograd.Function):
-    """log p(x|z) in nats, twice, so that two bounds can share one backward pass.
-
-    The first is differentiable in the decoder's parameters only, the second in z only.
-    """
-
-    @staticmethod
-    def forward(ctx, x, z, *parameters):
-        """log p(x|z) twice, [run, T, batch]: for theta's bound and for phi's.
-
-        x [run, batch, pixels], z [run, T, batch, latent].
-        """
-        log_p, *layers = log_px_z_and_layers(z.dtype, x, z, parameters)
-        ctx.save_for_backward(*layers)
-        return log_p, log_p.clone()
-
-    @staticmethod
-    def backward(ctx, for_theta, for_phi):
-        """Map the cotangents of both outputs to the gradients at z and at each parameter."""
-        layers = ctx.saved_tensors
-        of_each = gradients_of_each(layers)
-        of_z = of_each[-1].view(*for_phi.shape, -1) * for_phi[..., None]
-        of_last = last_layer_gradients(for_theta, layers)
-        return None, of_z, *other_layers_gradients(for_theta, layers, of_each), *of_last
-
-
 def log_px_z_and_layers(dtype, x, z, decoder) -> tuple[Tensor, ...]:
     """log p(x|z) [run, T, batch], and the decoder's activations that the gradients need.
 
@@ -171,9 +145,11 @@ def _tanh(x: Tensor) -> Tensor:
 
 
 def _log_partition(logits: Tensor) -> Tensor:
-    """sum_d log(1 + exp(logits_d)), [run, n]; overwrites the logits unless compiled."""
+    """sum_d log(1 + exp(logits_d)), [run, n]; may overwrite logits that need no gradient."""
     if torch.compiler.is_compiling():
         return _log_partition_and_sigmoid(logits)[0]
+    if logits.requires_grad:
+        return F.softplus(logits).sum(-1)
     return torch.ops.aten.softplus.out(logits, out=logits).sum(-1)
 
 

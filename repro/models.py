@@ -276,8 +276,9 @@ class Autoencoder(nn.Module):
             log_w = self.prepare(_log_w)(self.encoder.positive, x, eps, encoder, decoder)
             return log_w, log_w
         z, log_ratio = sample(self.encoder.positive, x, eps, encoder)
-        log_px_z_theta, log_px_z_phi = likelihood.LogLikelihood.apply(x, z, *decoder)
-        return log_px_z_theta + log_ratio.detach(), log_px_z_phi + log_ratio
+        for_theta = likelihood.log_px_z(x, z.detach(), decoder)
+        for_phi = likelihood.log_px_z(x, z, [p.detach() for p in decoder])
+        return for_theta + log_ratio.detach(), for_phi + log_ratio
 
     def forward_with_layers(self, x: Tensor, eps: Tensor, dtype: torch.dtype | None = None) -> Pass:
         """Compute ``forward`` without autograd, and keep the activations for ``pull_back``.

@@ -129,7 +129,7 @@ class OneRun(nn.Module):
 
     def _check_draws(self, x: Tensor, T: int) -> None:
         """Raise ReproError if log w does not follow the random stream, or mixes images."""
-        other = torch.cat([x[1:2], x[1:]])
+        other = torch.cat([x[-1:], x[1:]])
         with torch.no_grad():
             usual, _ = self.log_weights(x[None], 1, T, Streams([0], "trial"))
             redrawn, _ = self.log_weights(x[None], 1, T, Streams([1], "trial"))

@@ -277,7 +277,8 @@ def snr(
     """Measure the signal-to-noise ratios of both gradients at a fixed batch ``x``.
 
     One ratio for all parameters of a network; ``signal`` has its definition. It is 0 where the
-    unbiased estimate of the squared signal, from ``replicates`` gradients, is negative.
+    unbiased estimate of the squared signal, from ``replicates`` gradients, is negative, and not a
+    number for a network without parameters.
 
     >>> encoder = nn.Linear(3, 2)
     >>> decoder = nn.Linear(2, 3)
@@ -294,14 +295,21 @@ def snr(
     of_theta, of_phi = [], []
     for _ in range(replicates):
         found = loss_gradients(model, x, method, M, K, estimator, beta)
-        of_theta.append(torch.cat([g.flatten() for g in found.theta]))
-        of_phi.append(torch.cat([g.flatten() for g in found.phi]))
+        of_theta.append(_flat(found.theta))
+        of_phi.append(_flat(found.phi))
     return SignalToNoise(*(_ratio(torch.stack(values)) for values in (of_theta, of_phi)))
 
 
 def _ratio(estimates: Tensor) -> float:
     signal, noise = signal_and_noise(estimates)
+    if noise == 0:
+        return math.inf if signal > 0 else math.nan
     return math.sqrt(max(signal, 0.0) / noise)
+
+
+def _flat(gradients: Sequence[Tensor]) -> Tensor:
+    """All numbers of several gradients; a zero if there are none."""
+    return torch.cat([g.flatten() for g in gradients]) if gradients else torch.zeros(1)
 
 
 # Models made of distributions

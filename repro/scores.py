@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from repro.catalogue import CHANNELS, picture_shape
-from repro.models import Autoencoder, StackedModel
+from repro.models import StackedModel
 from repro.randomness import Streams
 
 # One chunk: the log-weights of so many images, with so many samples each.
@@ -128,7 +128,7 @@ def measure(
     ``minus_kl`` = iwae_64 - log_px estimates -KL(Q||P). ``summary`` gives their means and errors.
 
     >>> from repro import datasets
-    >>> from repro.models import Architecture
+    >>> from repro.models import Architecture, Autoencoder
     >>> model = Autoencoder(Architecture(hidden=20, latent=5), [0])
     >>> (values,) = measure(model, datasets.load("digits").test[:7], [0], log_px_samples=100)
     >>> sorted(summary(values, seed=0)["log_px"])
@@ -173,6 +173,7 @@ def log_px_and_ess(
     return log_weight_sums(model, x, K, noise)
 
 
+@torch.no_grad()
 def pareto_shapes(
     model: StackedModel, images: Tensor, seeds: Sequence[int], K: int = 5000, tell: Done = silent
 ) -> np.ndarray:
@@ -187,7 +188,8 @@ def pareto_shapes(
     noise = _noise(model, seeds, "evaluate: log_px")
     shapes: list[float] = []
     for chunk in x.split(SHAPE_IMAGES, 1):
-        log_w = _log_weights_of_chunk(model, chunk, K, noise)
+        of_run = [part[0].cpu() for part in _chunks_of_log_weights(model, chunk, K, noise)]
+        log_w = torch.cat(of_run).numpy()
         _, khat = array_stats.psislw(-log_w.T)  # it takes the logarithm of 1 / w
         shapes.extend(khat)
         tell(len(shapes) / x.shape[1])
@@ -195,13 +197,6 @@ def pareto_shapes(
 
 
 SHAPE_IMAGES = 20  # whose weights are all in memory
-
-
-@torch.no_grad()
-def _log_weights_of_chunk(model: StackedModel, x: Tensor, K: int, noise) -> np.ndarray:
-    """Log-weights of the first run's images [run, n, pixels], in float64: [K, n]."""
-    chunks = _chunks_of_log_weights(model, x, K, noise)
-    return np.concatenate([log_w[0].cpu().numpy() for log_w in chunks])
 
 
 def summary(values: dict[str, np.ndarray], seed: int) -> dict[str, dict[str, float]]:
@@ -225,17 +220,13 @@ def over_images(values: np.ndarray) -> dict[str, float]:
     }
 
 
-def ssim_here(model: Autoencoder, images: Tensor, seeds: Sequence[int]) -> list[dict[str, float]]:
-    """Mean SSIM of each run, on the same binarised images and samples as ``measure``."""
-    return ssim_elsewhere(model, images, seeds, "evaluate")
-
-
-def ssim_elsewhere(
-    model: StackedModel, images: Tensor, seeds: Sequence[int], purpose: str = "other"
+def mean_ssim(
+    model: StackedModel, images: Tensor, seeds: Sequence[int], purpose: str
 ) -> list[dict[str, float]]:
-    """Mean SSIM of each run over images of a dataset that it was not trained on.
+    """Mean SSIM of each run over images; empty if the model makes no reconstructions.
 
-    ``purpose`` names the random streams. The list is empty if the model makes no reconstructions.
+    ``purpose`` names the random streams: "evaluate" has those of ``measure``, and "other" is for a
+    dataset that the run was not trained on.
     """
     x = _binarised(model, images, seeds, f"{purpose}: binarise")
     noise = _noise(model, seeds, f"{purpose}: reconstruct")

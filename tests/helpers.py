@@ -1,7 +1,11 @@
 """What several tests need: small networks and data, planted records, the paper's log-weights."""
 
 import contextlib
+import json
+import os
 import shutil
+import subprocess
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +14,12 @@ import torch
 
 from repro import datasets
 from repro.catalogue import Architecture
+from repro.ops import export
 from repro.records import METRICS, Archive, Record
 from repro.records.schema import Provenance
 from repro.studies.designs import LAYOUTS
 from repro.training import loop
-from repro.words.experiments import PROFILES
+from repro.words.experiments import PROFILES, plan
 
 ROOT = Path(__file__).parents[1]
 SMALL = Architecture(hidden=20, latent=5)
@@ -58,6 +63,51 @@ def write_record(results, experiment, value=-90.0, se=0.1, also=None, weights=No
     samples = PROFILES[experiment.profile].log_px_samples
     provenance = Provenance(**PROVENANCE | {"data": data, "log_px_samples": samples})
     return Archive(results).write(experiment, curve, metrics, grids, images, weights, provenance)
+
+
+SE = 3**-0.5  # of images that are 1 below, at and above their mean
+
+
+def sound_record(results, commit=PROVENANCE["commit"]):
+    """A record whose numbers agree, of code with this commit."""
+    (e,) = plan("vae", profile="short", epochs=1)
+    path = write_record(results, e, se=SE, also={"minus_kl": {"value": 0.0, "se": 0.0}})
+    file = path / "provenance.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"commit": commit}))
+    return path
+
+
+def git(folder, *words):
+    """Let git run in ``folder``, with no settings of this machine."""
+    settings = ("user.name=a", "user.email=b", "init.defaultBranch=main")
+    options = [word for setting in settings for word in ("-c", setting)]
+    env = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    command = ["git", "-C", folder, *options, *words]
+    done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def commit_all(folder):
+    """Commit every file, and return the commit."""
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "all")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def exported(project, target):
+    """Export a project, and unpack the archive in a folder of its name."""
+    export.write_archive(project, target)
+    with zipfile.ZipFile(target) as archive:
+        archive.extractall(target.with_suffix(""))
+    (folder,) = target.with_suffix("").iterdir()
+    return folder
+
+
+class Attack:
+    """An object whose pickle makes the file ``owned`` when it is read."""
+
+    def __reduce__(self):
+        return os.system, ("touch owned",)
 
 
 def record_in_memory(experiment=None, metrics=None, images=None):

@@ -3,14 +3,13 @@
 import hashlib
 import json
 import pickle
-import shutil
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
 
-from repro import ReproError, figures, tables, verify
+from repro import ReproError, figures, tables
 from repro.catalogue import MODELS
 from repro.models import Autoencoder
 from repro.records import Archive
@@ -139,8 +138,9 @@ def test_images_that_are_none_are_one_line(record, write):
 def test_numbers_of_images_that_are_none_are_one_line(record, write):
     write(record / "images.npz")
     with_hashes(record)
-    with pytest.raises(ReproError):
+    with pytest.raises(ReproError, match=r"images.npz (cannot be|does not hold)") as error:
         _ = Archive(record.parents[2]).read(record).images
+    assert "\n" not in str(error.value)
 
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -152,6 +152,8 @@ LONG = "9" * 400
     [
         ("metrics.json", DEEP),
         ("config.json", DEEP),
+        ("provenance.json", DEEP),
+        ("config.json", "{}"),
         ("metrics.json", f'{{"elbo": {{"value": {LONG}, "se": 1}}}}'),
         ("config.json", "3"),
         ("metrics.json", "[]"),
@@ -176,7 +178,8 @@ def test_what_cannot_be_read_is_one_line_and_hides_no_other_record(record, name,
         (record / name).write_text(json.dumps(whole))
     else:
         (record / name).write_text(content)
-    with_hashes(record)
+    if name != "provenance.json":
+        with_hashes(record)
     with pytest.raises(ReproError) as error:
         Archive(results).read(record)
     assert len(str(error.value).splitlines()) == 1
@@ -185,22 +188,3 @@ def test_what_cannot_be_read_is_one_line_and_hides_no_other_record(record, name,
         found = Archive(results).records("smoke")
     assert [r.experiment for r in found] == [other]
     tables.metrics(found)
-
-
-def test_a_provenance_that_is_too_deep_is_one_line(record):
-    (record / "provenance.json").write_text(DEEP)
-    with pytest.raises(ReproError):
-        Archive(record.parents[2]).read(record)
-
-
-def test_verify_goes_on_after_each_of_them(tmp_path):
-    runs = plan("vae,iwae,miwae", dataset="mnist", profile="short", epochs=1)
-    first, second, _ = (write_record(tmp_path, e) for e in runs)
-    (first / "metrics.json").write_text(DEEP)
-    shutil.rmtree(second)
-    second.mkdir()
-    (second / "config.json").write_text("{}")
-    faults = dict(verify.checked_records(Archive(tmp_path)))
-    assert len(faults) == 3
-    assert faults[f"short/mnist-reference/{first.name}"]
-    assert faults[f"short/mnist-reference/{second.name}"]

@@ -102,8 +102,10 @@ def test_the_readmes_code_runs(monkeypatch):
     model = named_in("own_loop")["convolutional"]()
     x = datasets.load("digits").test[:2]
     names = vars(bounds) | {"encoder": model.encoder, "decoder": model.decoder, "x": x}
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    for block in blocks:
         exec(block, names)
+    assert blocks[-1] in (ROOT / "CONTRIBUTING.md").read_text()
     assert all(parameter.grad.isfinite().all() for parameter in (*model.theta, *model.phi))
     assert METHODS["renyi"].phi is names["renyi"]
 

@@ -1,42 +1,13 @@
 """The archive that others check: whole, described, and the same again."""
 
 import json
-import subprocess
-import zipfile
 
 import pytest
 import yaml
 
 from repro import ReproError, verify
 from repro.ops import export
-from repro.words.experiments import plan
-from tests.helpers import ROOT, write_record
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A small project with one record, committed."""
-    project = tmp_path / "project"
-    for folder in ("notebooks", "book"):
-        (project / folder).mkdir(parents=True)
-        (project / folder / "a file").write_text("something")
-    (project / "CITATION.cff").write_bytes((ROOT / "CITATION.cff").read_bytes())
-    write_record(project / "results", *plan("vae", profile="short"))
-    for words in (
-        ["init", "-q"],
-        ["add", "-A"],
-        ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "first"],
-    ):
-        subprocess.run(["git", "-C", project, *words], check=True)
-    return project
-
-
-def exported(project, target):
-    export.write_archive(project, target)
-    with zipfile.ZipFile(target) as archive:
-        archive.extractall(target.with_suffix(""))
-    (folder,) = target.with_suffix("").iterdir()
-    return folder
+from tests.helpers import exported
 
 
 def test_every_committed_file_is_there_with_its_hash_and_the_record_with_its_action(project):
@@ -46,10 +17,10 @@ def test_every_committed_file_is_there_with_its_hash_and_the_record_with_its_act
     files = {i for i, entity in graph.items() if entity["@type"] == "File"}
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     assert files == there - {verify.CRATE}
-    assert "notebooks/a file" in files
+    assert "notebooks/train.ipynb" in files
     (action,) = (e for e in graph.values() if e["@type"] == "CreateAction")
     record = graph[action["result"]["@id"]]
-    assert record["name"] == "short/mnist-reference/vae-M64-K1-seed0"
+    assert record["name"] == "short/mnist-reference/vae-M64-K1-seed0-epochs1"
     assert {part["@id"] for part in record["hasPart"]} <= files
     for reference in (action["instrument"], action["object"], action["agent"]):
         assert reference["@id"] in graph
@@ -59,11 +30,11 @@ def test_every_committed_file_is_there_with_its_hash_and_the_record_with_its_act
 def test_a_change_or_a_loss_in_the_archive_is_seen(project):
     folder = exported(project, project.parent / "a.zip")
     assert list(verify.unlike_crate(folder)) == []
-    (folder / "notebooks" / "a file").write_text("something else")
-    (folder / "book" / "a file").unlink()
+    (folder / "notebooks" / "train.ipynb").write_text("something else")
+    (folder / "book" / "page.md").unlink()
     faults = dict(verify.unlike_crate(folder))
-    assert faults["notebooks/a file"].startswith("is not as it was exported")
-    assert faults["book/a file"].startswith("is missing")
+    assert faults["notebooks/train.ipynb"].startswith("is not as it was exported")
+    assert faults["book/page.md"].startswith("is missing")
 
 
 def test_the_same_commit_is_the_same_archive(project):
@@ -86,7 +57,7 @@ def test_other_descriptions_are_what_their_readers_expect(project):
 
 
 def test_what_is_not_committed_is_not_exported(project):
-    (project / "notebooks" / "a file").write_text("a change")
+    (project / "notebooks" / "train.ipynb").write_text("a change")
     with pytest.raises(ReproError, match="commit them first"):
         export.write_archive(project, project.parent / "a.zip")
     assert not list(project.parent.glob("*.zip*"))

@@ -3,13 +3,12 @@
 import ast
 import csv
 import re
-from pathlib import Path
 
 import pytest
 
 from repro.records import CURVE, METRICS, Archive
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "repro"
 WRAPPERS = {"Collection", "Sequence", "Iterable", "list", "tuple", "None", "Annotated"}
 KINDS = {"O": "str", "U": "str", "i": "int", "f": "float", "b": "bool"}

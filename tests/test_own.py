@@ -216,11 +216,12 @@ def test_the_projects_network_takes_any_number_of_pixels(here):
     g = np.random.default_rng(0)
     np.savez(here / "d.npz", train=g.random((60, 3, 9, 11)), test=g.random((70, 3, 9, 11)))
     words = {"profile": "smoke", "epochs": 1, "hidden": 7, "latent": 3, "batch_size": 13}
+    words["held_out"] = 10
     (e,) = plan("iwae", "d.npz", K=5, learning_rate=3e-4, schedule="constant", **words)
     (record,) = run.train([e], results=here / "results", engine="eager")
     assert record.weights()["decoder.logits.weight"].shape == (297, 7)
     assert record.curve.learning_rate.tolist() == [3e-4]
-    assert record.reconstructions[1].shape == (64, 3, 9, 11)
+    assert record.reconstructions[1].shape == (10, 3, 9, 11)
     assert 0 < record.metrics["ssim"]["value"] < 1
     figures.run_grids([record])
     again = plan("iwae", "d.npz", K=5, weights=str(record.path), **words)

@@ -389,6 +389,10 @@ def test_buffers_of_any_kind_are_kept_and_a_model_without_phi_is_trained(here):
     assert torch.equal(model.encoder(x), repro.load_model(record.path).encoder(x))
 
 
+def test_a_step_may_be_of_one_image(here):
+    assert trained_linear(here, words=["--batch-size", "1"]) == 0
+
+
 def test_two_names_of_a_file_and_two_splits_of_images_have_records_of_their_own(here):
     (here / "two.py").write_text("def Vae():\n    pass\n\n\ndef vae():\n    pass\n")
     assert own.model_in("two.py:Vae") != own.model_in("two.py:vae")

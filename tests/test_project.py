@@ -6,13 +6,12 @@ import doctest
 import importlib
 import re
 import subprocess
-import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
+
 PACKAGE = ROOT / "repro"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Lines of code, without the docstring, above which a function needs a reason.
@@ -168,11 +167,26 @@ def test_every_room_says_what_it_is():
         assert ast.get_docstring(tree_of(PACKAGE / room / "__init__.py"))
 
 
-def test_training_imports_nothing_but_torch_and_numpy():
-    code = "import sys, repro.training.loop; print([m for m in sys.argv[1:] if m in sys.modules])"
-    names = "pooch papermill seaborn matplotlib pandas scipy sklearn skimage IPython click"
-    words = [sys.executable, "-c", code, *names.split(), "safetensors"]
-    assert subprocess.check_output(words, text=True).strip() == "[]"
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_the_plan_of_the_house_names_every_module():
+    (house,) = re.findall(r"```\nrepro/\n(.*?)```", GUIDE, re.DOTALL)
+    modules = {path.stem for path in MODULES if not path.stem.startswith("__")}
+    assert modules - {*re.findall(r"\w+", house)} == set()
+
+
+def test_the_guide_names_only_what_there_is():
+    """Names in code type, of the table of where to find things: the last part of each."""
+    _, after = GUIDE.split("### Where to find things")
+    (table,) = re.findall(r"\|.*\|\n", after.split("###")[0], re.DOTALL)
+    source = "\n".join(path.read_text() for path in MODULES)
+    for name in re.findall(r"`([\w.]+)`", table):
+        *_, last = name.split(".")
+        defined = rf"\b(def|class) {last}\b|^ *{last}\b.*="
+        assert re.search(defined, source, re.MULTILINE), name
+    for path in re.findall(r"`(\w+/[\w.]+)`", table):
+        assert (ROOT / path).exists() or (PACKAGE / path).exists(), path
 
 
 def test_an_install_holds_every_folder_of_the_package():

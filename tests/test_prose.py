@@ -164,9 +164,6 @@ class Told(Numbers):
         """As pages print it."""
         return float(self.fact("figure4.highest_learned_beta", *epoch))
 
-    def minutes(self, exhibit):
-        return float(self.fact("stacks.minutes", exhibit).split()[0])
-
     def runs_of_betas(self):
         return self.archive.select("figure4").used
 
@@ -488,11 +485,6 @@ class Told(Numbers):
 
     def share(self, metric, target="piwae", where="both"):
         return self.share_closed("iwae drep", "iwae rep", f"{target} rep", metric, where)
-
-    def log_px_of_the_reports_decoder(self):
-        """With IWAE's encoder and with MIWAE's, and with the report's own."""
-        alone = [self.trained(f"{m} rep", "log_px", "alone").value for m in ("iwae", "miwae")]
-        return [*alone, self.of_weights("iwae", "log_px")]
 
     def one_decoder(self):
         return self.fact("estimator_runs.log_px_of_one_decoder").replace("−", "-")

@@ -30,7 +30,7 @@ from repro.studies.captions import METRIC_TITLES
 from repro.studies.similarity import SsimVerdict
 from repro.training import released_files
 from repro.words.exhibits import released_runs
-from tests.helpers import copy_logs, record_in_memory
+from tests.helpers import Attack, copy_logs, record_in_memory
 
 HERE = os.environ.get("REPRO_DATA_DIR")
 needs_files = pytest.mark.skipif(
@@ -94,11 +94,6 @@ def hostile(payload):
     """A file that starts like a released one and then names a function."""
     start = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
     return b"".join(pickle.dumps(part, 2) for part in (*start, payload))
-
-
-class Attack:
-    def __reduce__(self):
-        return os.system, ("touch owned",)
 
 
 def test_a_pickle_that_names_anything_else_is_refused_and_not_run(tmp_path, monkeypatch):
@@ -441,7 +436,7 @@ def test_the_best_checkpoint_is_measured_as_the_last_epoch_is(monkeypatch):
     """Of the same weights, SSIM of either is the same to the last bit."""
     model = Autoencoder(MODELS["reference"], [0])
     images = datasets.load("digits").test[:20]
-    (here,) = scores.ssim_here(model, images, [0])
+    (here,) = scores.mean_ssim(model, images, [0], "evaluate")
     (values,) = scores.measure(model, images, [0], log_px_samples=64)
     assert here["value"] == values["ssim"].mean()
 

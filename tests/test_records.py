@@ -24,7 +24,7 @@ from repro.records.schema import Provenance, fault_of_provenance, is_plain
 from repro.studies import captions
 from repro.words import exhibits
 from repro.words.experiments import plan
-from tests.helpers import ROOT, copy_published, write_record
+from tests.helpers import ROOT, commit_all, copy_published, git, write_record
 from tests.test_damage import with_hashes
 
 
@@ -239,9 +239,8 @@ def test_a_change_anywhere_in_the_package_is_one_of_the_code(tmp_path, changed):
     shutil.copytree(
         ROOT / "repro", tmp_path / "repro", ignore=shutil.ignore_patterns("__pycache__")
     )
-    in_git(tmp_path, "init", "-q")
-    in_git(tmp_path, "add", "-A")
-    in_git(tmp_path, "commit", "-q", "-m", "all")
+    git(tmp_path, "init", "-q")
+    commit_all(tmp_path)
 
     def dirty():
         code = "from repro.records.provenance import code_and_date as c; print(c()['dirty'])"
@@ -255,13 +254,6 @@ def test_a_change_anywhere_in_the_package_is_one_of_the_code(tmp_path, changed):
     assert dirty() == "True"
 
 
-def in_git(folder, *words):
-    settings = ("user.name=a", "user.email=b", "init.defaultBranch=main")
-    options = [word for setting in settings for word in ("-c", setting)]
-    env = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    subprocess.run(["git", *options, *words], cwd=folder, env=env, check=True)
-
-
 @pytest.mark.parametrize("protected", [True, False])
 def test_records_are_as_written_in_a_clone_that_changes_line_ends(tmp_path, protected):
     """As Git for Windows clones; without ``.gitattributes`` every record would be broken."""
@@ -273,10 +265,9 @@ def test_records_are_as_written_in_a_clone_that_changes_line_ends(tmp_path, prot
     shutil.copy(ROOT / text, here / text)
     if protected:
         shutil.copy(ROOT / ".gitattributes", here)
-    in_git(here, "init", "-q")
-    in_git(here, "add", "-A")
-    in_git(here, "commit", "-qm", "first")
-    in_git(tmp_path, "clone", "-q", "-c", "core.autocrlf=true", "here", "clone")
+    git(here, "init", "-q")
+    commit_all(here)
+    git(tmp_path, "clone", "-q", "-c", "core.autocrlf=true", "here", "clone")
     clone = tmp_path / "clone"
     assert (b"\r\n" in (clone / text).read_bytes()) != protected
     if protected:
@@ -530,30 +521,6 @@ def test_verify_executes_a_notebook_again_and_sees_a_changed_number(tmp_path):
     assert "the cell 'table' gives something else" in fault
 
 
-@pytest.fixture
-def project(tmp_path):
-    """A small project in git, with one record of a commit that is not there."""
-    write_record(tmp_path / "results", plan("vae", profile="short")[0])
-    for name in ("book", "notebooks"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "page.md").write_text("as it was")
-    for words in ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -qm all"):
-        subprocess.run(["git", "-C", tmp_path, *words.split()], check=True)
-    return tmp_path
-
-
-def test_verify_names_what_is_missing_or_changed_in_git(project):
-    assert dict(verify.unlike_git(project, Archive(project / "results"))) == {}
-    (project / "book" / "page.md").write_text("something else")
-    (curve,) = project.rglob("curve.csv")
-    curve.unlink()
-    faults = dict(verify.unlike_git(project, Archive(project / "results")))
-    assert faults.pop("book/page.md").startswith("is not as it is committed")
-    ((path, fault),) = faults.items()
-    assert path.endswith("curve.csv")
-    assert fault.startswith("is missing")
-
-
 @pytest.mark.parametrize("kind", ["run", "setting"])
 def test_a_link_counts_no_record_twice(tmp_path, experiment, kind):
     path = write_record(tmp_path, experiment)
@@ -568,27 +535,6 @@ def test_a_link_to_nothing_beside_a_record_harms_no_record(tmp_path, experiment)
     other = write_record(tmp_path, replace(experiment, seed=1))
     (path / "notes.txt").symlink_to(tmp_path / "nowhere")
     assert [record.path for record in Archive(tmp_path).records("smoke")] == [path, other]
-
-
-def test_verify_names_a_record_of_an_unknown_commit(project):
-    ((record, fault),) = verify.unknown_commits(project, Archive(project / "results"))
-    assert record.endswith("vae-M64-K1-seed0")
-    assert "is no commit of this repository" in fault
-
-
-@pytest.mark.parametrize(
-    ("name", "values"), [("elbo", np.array([np.nan, 1.0])), ("colour", np.ones(2))]
-)
-def test_verify_sees_images_that_are_not_the_metric(tmp_path, experiment, name, values):
-    whole = Archive(tmp_path / "whole")
-    e = replace(experiment, profile="short")
-    record = whole.read(write_record(whole.folder, e, also={"minus_kl": {"value": 0.0, "se": 1}}))
-    grids = {"inputs": torch.zeros(64, 784), "reconstructions": torch.zeros(64, 784)}
-    other = Archive(tmp_path / "other")
-    curve = record.curve.dropna(axis=1).to_dict("records")
-    other.write(e, curve, record.metrics, grids, {name: values}, None, record.provenance)
-    fault = f"the mean of {name} over images.npz, or its error, is not the metric"
-    assert [said for _, said in verify.checked_records(other)] == [fault]
 
 
 @pytest.mark.parametrize("kind", [CellTimeoutError, DeadKernelError])

@@ -15,15 +15,14 @@ import pytest
 import torch
 
 from repro import ReproError, bounds, datasets
-from repro.__main__ import train
 from repro.records import Archive, provenance
 from repro.training import forecast, leases, loop, run, states
 from repro.training.forecast import engine_for
 from repro.training.program import learning_rate
-from repro.training.run import has_precision
+from repro.training.run import has_precision, train
 from repro.training.states import state_of
 from repro.words import experiments
-from tests.helpers import double_precision, few_digits, in_double, write_record
+from tests.helpers import ROOT, Attack, double_precision, few_digits, in_double, write_record
 
 OWN = "mine-0123456789abcdef"  # as a method from a user's own file is called
 
@@ -187,19 +186,6 @@ def test_training_ascends_the_bound(small):
     assert [line["epoch"] for line in fit.curves[0]] == [1, 2, 3, 4]
 
 
-def test_training_stops_at_a_step_and_the_next_call_goes_on(small, tmp_path):
-    digits = few_digits()
-    whole = loop.fit(runs(), digits)
-    state = tmp_path / "state.pt"
-    fit = loop.fit(runs(), digits, state, stop=lambda: True, commit="one")
-    assert not fit.finished
-    assert fit.step == 1
-    again = loop.fit(runs(), digits, state, commit="two")
-    assert again.finished
-    assert again.commits == ["one", "two"]
-    assert again.curves == whole.curves
-
-
 def test_curves_are_on_disk_on_the_way_and_go_on_from_the_epoch_of_the_state(small, tmp_path):
     """Here the state is of the first epoch, and the third is not told to the end."""
     state = tmp_path / "state.pt"
@@ -273,15 +259,16 @@ def test_a_milestone_evaluation_can_be_stopped_and_goes_on_where_it_was(small, t
     whole = loop.fit(runs(), digits)
     # It stops after ten steps, two evaluations, and log p-hat of the first run, in the second's.
     stops = iter([False] * 13 + [True])
-    fit = loop.fit(runs(), digits, state, stop=lambda: next(stops))
+    fit = loop.fit(runs(), digits, state, stop=lambda: next(stops), commit="one")
     assert (fit.epoch, fit.step) == (1, 0)
     assert ["log_px" in curve[-1] for curve in fit.curves] == [True, False]
     kept = states.unfinished(state, epochs=2)
     assert (kept.experiments, kept.epochs, kept.engine) == (runs(), 1, "eager")
-    assert loop.fit(runs(), digits, state).curves == whole.curves
+    again = loop.fit(runs(), digits, state, commit="two")
+    assert (again.curves, again.commits) == (whole.curves, ["one", "two"])
     assert states.unfinished(state, epochs=2).finished
-    nothing_left = loop.fit(runs(), digits, state, commit="another")
-    assert nothing_left.commits == ["unknown"]
+    nothing_left = loop.fit(runs(), digits, state, commit="three")
+    assert nothing_left.commits == ["one", "two"]
 
 
 def trained_to(epochs, results, **how):
@@ -424,6 +411,15 @@ def test_a_state_with_other_contents_is_one_line(small, tmp_path, change):
     with pytest.raises(ReproError, match="delete it to train from the start") as refused:
         loop.fit(runs("vae", epochs=1), few_digits(), path)
     assert "\n" not in str(refused.value)
+
+
+def test_a_state_runs_nothing_that_is_in_it(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    loop.fit(runs("vae", epochs=1), few_digits(), tmp_path / "state.pt")
+    torch.save(torch.load("state.pt") | {"more": Attack()}, "state.pt")
+    with pytest.raises(ReproError, match="cannot be read"):
+        states.unfinished(tmp_path / "state.pt", epochs=1)
+    assert not (tmp_path / "owned").exists()
 
 
 def test_a_pipe_in_a_state_s_place_does_not_hang(small, tmp_path):
@@ -694,6 +690,10 @@ def test_auto_takes_the_engine_by_the_length_of_training_and_not_by_a_clock():
     for epochs, engine in ((4, "eager"), (40, "eager"), (1000, "compiled")):
         (e,) = experiments.plan("iwae", profile="smoke", epochs=epochs)
         assert engine_for(e, digits, "cpu") == engine
+        assert engine_for(e, digits, "cuda") == "compiled-graph"
+    model = f"{ROOT / 'examples' / 'own_loop.py'}:convolutional"
+    (mine,) = experiments.plan("iwae", model=model, binarise="no", profile="smoke")
+    assert {engine_for(mine, digits, device) for device in ("cpu", "cuda")} == {"eager"}
 
 
 def test_before_training_it_is_said_that_the_code_is_unknown(small, tmp_path, monkeypatch, capsys):

@@ -12,50 +12,9 @@ from repro import ReproError, verify
 from repro.cli import main
 from repro.ops import export
 from repro.records import Archive, provenance
-from repro.words.experiments import experiment_in, plan
-from tests.helpers import ROOT, write_record
+from repro.words.experiments import experiment_in
+from tests.helpers import ROOT, SE, commit_all, exported, git, sound_record
 from tests.test_damage import with_hashes
-
-SE = 3**-0.5  # of images that are 1 below, at and above their mean
-
-
-def git(folder, *words):
-    names = ["-c", "user.name=a", "-c", "user.email=b"]
-    command = ["git", "-C", folder, *names, *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def commit_all(folder):
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", "all")
-    return git(folder, "rev-parse", "HEAD")
-
-
-def sound_record(results, commit="c0ffee" * 6):
-    """A record whose numbers agree, of code with this commit."""
-    (e,) = plan("vae", profile="short", epochs=1)
-    path = write_record(results, e, se=SE, also={"minus_kl": {"value": 0.0, "se": 0.0}})
-    file = path / "provenance.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"commit": commit}))
-    return path
-
-
-@pytest.fixture
-def project(tmp_path):
-    """A project in git, with a sound record of a commit that it has."""
-    folder = tmp_path / "project"
-    (folder / "repro").mkdir(parents=True)
-    (folder / "repro" / "__init__.py").touch()
-    (folder / "notebooks").mkdir()
-    (folder / "notebooks" / "train.ipynb").touch()
-    (folder / "book").mkdir()
-    (folder / "book" / "page.md").touch()
-    (folder / "CITATION.cff").write_bytes((ROOT / "CITATION.cff").read_bytes())
-    git(tmp_path, "init", "-q", folder)
-    sound_record(folder / "results", commit_all(folder))
-    commit_all(folder)
-    return folder
-
 
 # Git
 
@@ -158,15 +117,33 @@ def test_a_shallow_clone_is_told(project, monkeypatch, capsys):
 
 
 def test_an_export_inside_a_neighbours_git_is_checked_by_its_crate(project, monkeypatch, capsys):
-    export.write_archive(project, project / "a.zip")
-    subprocess.run(["python", "-m", "zipfile", "-e", "a.zip", "."], cwd=project, check=True)
-    (folder,) = project.glob("repro-*")
+    folder = exported(project, project / "a.zip")
     assert verified(folder, monkeypatch, "--strict") == 0
     assert capsys.readouterr().err == ""
     for name in verify.MADE_BY_EXPORT:
         (folder / name).unlink()
     assert verified(folder, monkeypatch, "--strict") == 1
     assert "it has no file of" in capsys.readouterr().err
+
+
+def test_verify_names_what_is_missing_or_changed_in_git(project):
+    assert dict(verify.unlike_git(project, Archive(project / "results"))) == {}
+    (project / "book" / "page.md").write_text("something else")
+    (curve,) = project.rglob("curve.csv")
+    curve.unlink()
+    faults = dict(verify.unlike_git(project, Archive(project / "results")))
+    assert faults.pop("book/page.md").startswith("is not as it is committed")
+    ((path, fault),) = faults.items()
+    assert path.endswith("curve.csv")
+    assert fault.startswith("is missing")
+
+
+def test_verify_names_a_record_of_an_unknown_commit(project):
+    (about,) = project.rglob("provenance.json")
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"commit": "c0ffee" * 6}))
+    ((record, fault),) = verify.unknown_commits(project, Archive(project / "results"))
+    assert record.endswith("vae-M64-K1-seed0-epochs1")
+    assert "is no commit of this repository" in fault
 
 
 # Numbers
@@ -199,7 +176,7 @@ def in_images(name):
     def change(path, number):
         with np.load(path / "images.npz") as found:
             values = dict(found)
-        values[name] = number(values[name]).astype(np.float32)
+        values[name] = number(values.get(name)).astype(np.float32)
         np.savez_compressed(path / "images.npz", **values)
 
     return change
@@ -226,6 +203,8 @@ FORGED = [
     (in_json("metrics.json", "minus_kl", "value"), lambda v: v - 0.01, "minus_kl is not"),
     (in_json("metrics.json", "elbo", "value"), more, "the mean of elbo"),
     (in_json("metrics.json", "elbo", "se"), more, "the mean of elbo over images.npz, or its error"),
+    (in_images("elbo"), lambda v: v * np.nan, "the mean of elbo over images.npz, or its error"),
+    (in_images("colour"), lambda v: np.ones(3), "the mean of colour over images.npz, or its error"),
     (in_images("ssim"), more, "the mean of ssim"),
     (in_curve("log_px"), more, "the last log_px"),
     (in_curve("log_px_se"), more, "the last log_px"),
@@ -327,10 +306,7 @@ def test_a_table_without_provenance_is_one_line(tmp_path, about):
 
 @pytest.fixture
 def unpacked(project):
-    export.write_archive(project, project.parent / "a.zip")
-    command = ["python", "-m", "zipfile", "-e", "a.zip", "."]
-    subprocess.run(command, cwd=project.parent, check=True)
-    (folder,) = project.parent.glob("repro-*")
+    folder = exported(project, project.parent / "a.zip")
     assert list(verify.unlike_crate(folder)) == []
     return folder
 

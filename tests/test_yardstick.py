@@ -83,14 +83,19 @@ def planted(tmp_path):
     of_images = g.normal(size=7)
     for method, ais, lacks in (("iwae", -85.0, 1.0), ("piwae", -85.2, 0.25)):
         (e,) = plan(method, profile="full", epochs=2)
-        record = archive.read(write_record(tmp_path, e))
-        values = {"ais": ais + of_images, "log_px": ais + of_images - lacks}
-        values |= {"iwae_64": values["log_px"] - 2, "elbo": values["log_px"] - 9}
-        values |= {name: np.ones(7) for name in ("spread", "ess", "accepted")}
-        tried = [{"temperatures": 5, "width": 0.01, "se": 0.002}]
-        told = {"chains": 16, "temperatures": 5, "sandwiches": tried}
-        archive.write_arrays(yardstick.name_of(record), values, told)
+        measure(archive, e, ais + of_images, lacks)
     return archive
+
+
+def measure(archive, e, ais, lacks=1.0):
+    """A record with the likelihoods ``ais`` of its images."""
+    record = archive.read(write_record(archive.folder, e))
+    values = {"ais": ais, "log_px": ais - lacks}
+    values |= {"iwae_64": values["log_px"] - 2, "elbo": values["log_px"] - 9}
+    values |= {name: np.ones(7) for name in ("spread", "ess", "accepted")}
+    tried = [{"temperatures": 5, "width": 0.01, "se": 0.002}]
+    told = {"chains": 16, "temperatures": 5, "sandwiches": tried}
+    archive.write_arrays(yardstick.name_of(record), values, told)
 
 
 def test_a_lead_in_log_px_is_that_of_the_network_and_that_of_the_proposal(planted):
@@ -109,6 +114,37 @@ def test_tables_say_what_was_measured_and_what_was_expected(planted):
     assert 'PIWAE(8,8)",−0.20 ± 0.00,0.55 ± 0.00,0.75 ± 0.00,−0.25 to 0.36: inside' in leads
     assert "IWAE(64)" not in leads
     assert "5,0.010 ± 0.002,100 %,1.0,1.00" in as_text(yardstick.sandwich_table(planted), "csv")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"method": "u-miwae", "profile": "short"},
+        {"method": "ciwae-learned", "profile": "full", "epochs": 2},
+        {"method": "iwae", "profile": "short", "dataset": "digits"},
+        {"method": "iwae", "profile": "full", "epochs": 2, "init": "burda"},
+        {"method": "iwae", "profile": "full", "epochs": 2, "K": 5},
+        {"method": "iwae", "profile": "full", "epochs": 2, "decoder": "iwae"},
+    ],
+)
+def test_runs_of_another_kind_change_no_table(planted, words):
+    tables = [yardstick.likelihood_table, yardstick.lead_table, yardstick.sandwich_table]
+    before = [as_text(table(planted), "csv") for table in tables]
+    measure(planted, *plan(**words), np.full(7, -70.0))
+    again = Archive(planted.folder)
+    assert [as_text(table(again), "csv") for table in tables] == before
+
+
+def test_runs_that_differ_in_the_seed_or_the_precision_have_rows_of_their_own(planted):
+    for words in ({"seed": 1}, {"precision": "tf32"}):
+        measure(planted, *plan("iwae", profile="full", epochs=2, **words), np.full(7, -70.0))
+    again = Archive(planted.folder)
+    names = [name for _, _, name in yardstick.likelihood_table(again).index]
+    folder = "full/mnist-reference/iwae-M1-K64-seed0-epochs2"
+    expected = [folder, f"{folder}-tf32", "IWAE(64), seed 1", "PIWAE(8,8)"]
+    assert sorted(names) == sorted(expected)
+    ((piwae, iwae),) = yardstick.beside_iwae(again)
+    assert yardstick.lead(piwae, iwae, "ais").value == pytest.approx(-0.2)
 
 
 def test_the_figure_shows_each_lead_by_both_measures(planted):

@@ -357,7 +357,7 @@ class Archive:
         >>> of_vae.iwae_64.round(1).to_dict()
         {'mnist-reference': -89.8, 'omniglot-reference': -111.3}
         """
-        return frame_of(self._of_profiles(profiles))
+        return frame_of(self.of_profiles(*profiles))
 
     def curves(self, *profiles: str):
         """A DataFrame with a row for each epoch of each record of some profiles, or of all.
@@ -371,9 +371,10 @@ class Archive:
         >>> of_vae.set_index("setting").log_px.round(1).to_dict()
         {'mnist-reference': -89.2, 'omniglot-reference': -110.3}
         """
-        return curves_of(self._of_profiles(profiles))
+        return curves_of(self.of_profiles(*profiles))
 
-    def _of_profiles(self, names: Sequence[str]) -> list[Record]:
+    def of_profiles(self, *names: str) -> list[Record]:
+        """Every record of some profiles, or of all."""
         known = [one_of("profile", name, PROFILES) for name in names or PROFILES]
         return [record for name in known for record in self.records(name)]
 
@@ -405,14 +406,10 @@ class Archive:
             _write_json(folder / "provenance.json", facts)
 
         _write_folder(path, fill)
-        self._forget()
-        return path
-
-    def _forget(self) -> None:
-        """Forget what a new record may change."""
         self._listed.clear()
         self._selected.clear()
         self.__dict__.pop("released", None)
+        return path
 
     # Records of exhibits
 

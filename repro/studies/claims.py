@@ -515,7 +515,7 @@ def part_as_k_grows(rows: pd.DataFrame) -> bool:
 def at_the_theorys_rates(rows: pd.DataFrame) -> bool:
     """True if d log SNR / d log K at the last two K is the theory's to 0.05, its error smaller."""
     found = {net: exponent_of(rows, net, COUNTS[-2:]) for net in THEORY}
-    return all(abs(e.value - THEORY[net]) < 0.05 > e.se for net, e in found.items())
+    return all(max(abs(e.value - THEORY[net]), e.se) < 0.05 for net, e in found.items())
 
 
 def clearer(rows: pd.DataFrame, method: str, net: str, times: float = 1.0) -> bool:

@@ -96,11 +96,11 @@ def from_to(values: Collection[float], digits: int = 2) -> str:
 def rounded_up(value: float) -> str:
     """Text of a number, rounded up to one significant digit.
 
-    >>> [rounded_up(value) for value in (0.0123, 0.02, 0.61, 0.91, 1.2)]
-    ['0.02', '0.02', '0.7', '1', '2']
+    >>> [rounded_up(value) for value in (0.0123, 0.07, 0.61, 0.91, 1.2)]
+    ['0.02', '0.07', '0.7', '1', '2']
     """
     digit = 10.0 ** np.floor(np.log10(value))
-    return f"{np.ceil(value / digit) * digit:.1g}"
+    return f"{np.ceil(round(value / digit, 9)) * digit:.1g}"
 
 
 def as_strings(table: pd.DataFrame) -> pd.DataFrame:

@@ -278,10 +278,7 @@ def rate(archive: Archive, net: str, estimator: str, offset: float) -> Estimate:
 def ess_of_most(archive: Archive, offset: float) -> Estimate:
     """The effective sample size of 256 weights in the linear Gaussian model at ``offset``."""
     rows = swept(archive, offset_title(offset), "rep")
-    return with_jackknife(rows, ESS_OF_MOST, digits=1)
-
-
-ESS_OF_MOST = partial(effective_samples, layout=SWEPT[-1])
+    return with_jackknife(rows, partial(effective_samples, layout=SWEPT[-1]), digits=1)
 
 
 @style.styled()

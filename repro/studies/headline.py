@@ -1,5 +1,6 @@
 """The picture on the book's first page: how far PIWAE is ahead of IWAE."""
 
+from repro import plural
 from repro.records import Archive
 from repro.records.estimates import CLEAR
 from repro.studies import style
@@ -28,13 +29,16 @@ def piwae_beside_iwae(archive: AnyArchive = None):
     ax.plot(of_seeds, [0.3] * len(of_seeds), **look, alpha=0.5)
     half = interval.high - interval.mean
     ax.errorbar(interval.mean, 0, xerr=half, **look, markersize=8)
+    there = [
+        s for s in LONGER if evidence.runs(s, "piwae", "ours") and evidence.runs(s, "iwae", "ours")
+    ]
     titles = [f"MNIST, 40 epochs,\n{len(of_seeds)} trainings each"]
-    for place, setting in enumerate(LONGER, 1):
+    for place, setting in enumerate(there, 1):
         (run, *others) = evidence.runs(setting, "piwae", "ours")
         apart = evidence.apart(setting, "piwae", "iwae", "iwae_64", "ours")
         ax.errorbar(apart.value, place, xerr=apart.half_width(CLEAR), **look, markersize=8)
-        title = FAMILY_TITLES[setting.split("-")[0]]
-        titles.append(f"{title}, {run.experiment.epochs} epochs,\n{1 + len(others)} training each")
+        title = f"{FAMILY_TITLES[setting.split('-')[0]]}, {run.experiment.epochs} epochs"
+        titles.append(f"{title},\n{plural(1 + len(others), 'training')} each")
     ax.axvline(0, color=style.INK)
     ax.set(xlabel="PIWAE ahead of IWAE, nats", xlim=(-0.2, None), ylim=(2.5, -0.5))
     ax.set_yticks(range(len(titles)), titles)

@@ -13,7 +13,7 @@ from scipy.stats import linregress
 
 from repro import ReproError, datasets, scores
 from repro.catalogue import OMNIGLOT
-from repro.datasets import verified_file
+from repro.datasets import check_hash, verified_file
 from repro.models import Autoencoder
 from repro.records import Archive, Record
 from repro.records.provenance import code_and_date, device_name
@@ -215,9 +215,9 @@ def ssim_of_best(e: Experiment, data: str | Path | None, device: str) -> Iterato
     last = released_files.released_weights(e, data)
     model = model_of(e, best)
     images = datasets.load(e.dataset, data).test
-    (here,) = scores.ssim_here(model.to(device), images, [e.seed])
+    (here,) = scores.mean_ssim(model.to(device), images, [e.seed], "evaluate")
     other = datasets.load_other(e.dataset, data)
-    (elsewhere,) = scores.ssim_elsewhere(model, other.test, [e.seed])
+    (elsewhere,) = scores.mean_ssim(model, other.test, [e.seed], "other")
     yield {
         "setting": e.setting,
         "method": e.method,
@@ -267,9 +267,7 @@ def figure4_parabolas(folder: str | Path | None = None) -> pd.DataFrame:
 
     def points(path: Path) -> pd.DataFrame:
         raw = path.read_bytes()
-        found = hashlib.sha256(raw).hexdigest()
-        if found != FIGURE4_SHA256:
-            raise ValueError(f"its contents have {found}")
+        check_hash(hashlib.sha256(raw).hexdigest(), FIGURE4_SHA256)
         return pd.read_csv(io.BytesIO(raw), index_col="beta")
 
     expected = f"SHA-256 {FIGURE4_SHA256}"

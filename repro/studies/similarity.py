@@ -235,8 +235,9 @@ def _row_of_checkpoint(record: Record, archive: Archive) -> dict[str, object]:
 
 def _rows(name: str, profile: str, archive: Archive) -> dict[str, list[Record]]:
     """The records of each row of a figure: the report's weights, and ours of one seed."""
-    by_seed = sorted(archive.select(name, profile).used, key=lambda r: -r.experiment.seed)
-    ours = {(r.experiment.dataset, r.experiment.method): r for r in by_seed}
+    ours: dict[tuple[str, str], Record] = {}
+    for r in sorted(archive.select(name, profile).used, key=lambda r: r.experiment.seed):
+        ours.setdefault((r.experiment.dataset, r.experiment.method), r)
     rows = {"the report's weights": archive.released_in(name), "ours": [*ours.values()]}
     return {whose: runs for whose, runs in rows.items() if runs}
 
@@ -314,7 +315,8 @@ def _draw_grids(
         if images is None:
             ax.set_aspect("equal")
         else:
-            shape = (SIDE, SIDE, *images.shape[1:])
-            tiles = np.asarray(images[: SIDE * SIDE], np.float32).reshape(shape)
+            tiles = np.zeros((SIDE * SIDE, *images.shape[1:]), np.float32)
+            tiles[: len(images)] = images[: len(tiles)]
+            tiles = tiles.reshape(SIDE, SIDE, *images.shape[1:])
             ax.imshow(tiled(tiles), cmap="gray_r", vmin=0, vmax=1, interpolation="none")
     return with_conditions(figure, ours, SPREAD)

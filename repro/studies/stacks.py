@@ -10,7 +10,7 @@ from repro.records.estimates import number
 from repro.studies.estimator_runs import USUAL_LAYOUTS
 from repro.studies.frames import from_to
 from repro.training.costs import DEVICE_COSTS
-from repro.words.experiments import TABLE_METHODS, TRAINED_PROFILES, plan
+from repro.words.experiments import TABLE_METHODS, plan
 
 SEEDS_AT_A_TIME = 5  # of the test that was fixed in advance
 LEAST_SECONDS = 60.0  # of a stack that is compared: a record gives a run's seconds to a tenth
@@ -31,10 +31,9 @@ def stacks_on_gpu(archive: Archive) -> list[Stack]:
     in their code and in what stacked runs share.
     """
     found: dict[tuple, list[Record]] = {}
-    for profile in TRAINED_PROFILES:
-        for record in archive.records(profile):
-            if record.experiment.precision == "tf32":
-                found.setdefault(_stack_of(record), []).append(record)
+    for record in archive.of_profiles("short", "full"):
+        if record.experiment.precision == "tf32":
+            found.setdefault(_stack_of(record), []).append(record)
     stacks = []
     for records in found.values():
         seconds = len(records) * records[0].provenance.seconds["training"]
@@ -100,7 +99,7 @@ def minutes_without_gpu(archive: Archive, part: str) -> str:
 
 def compute(archive: Archive) -> str:
     """Text on the hours of training and evaluation of all our records, and on the devices."""
-    ours = _our_records(archive)
+    ours = archive.of_profiles("short", "full")
     if not ours:
         return "no runs yet"
     hours = sum(map(_hours, ours))
@@ -112,15 +111,10 @@ def compute(archive: Archive) -> str:
 def energy(archive: Archive) -> str:
     """An upper bound of the energy that all our records took, in kWh."""
     watt_hours = 0
-    for record in _our_records(archive):
+    for record in archive.of_profiles("short", "full"):
         kind = "cuda" if "NVIDIA" in record.provenance.device else "cpu"
         watt_hours += DEVICE_COSTS[kind].watts * _hours(record)
     return f"{watt_hours / 1000:.1f} kWh"
-
-
-def _our_records(archive: Archive) -> list[Record]:
-    profiles = [profile for profile in TRAINED_PROFILES if profile != "smoke"]
-    return [record for profile in profiles for record in archive.records(profile)]
 
 
 def _hours(record: Record) -> float:

@@ -147,10 +147,8 @@ def metrics(shown: Sequence[Record]) -> pd.DataFrame:
     columns = {}
     for name, record in zip(labels(shown), shown, strict=True):
         there = [k for k in titles if k in record.metrics]
-        column = {titles[k]: estimate_of(record.metrics[k]) for k in there}
-        if "ssim" in there:
-            column["SSIM"] = column["SSIM"].shown_with(3)
-        columns[name] = column
+        found = {k: estimate_of(record.metrics[k]) for k in there}
+        columns[name] = {titles[k]: e.shown_with(3 if k == "ssim" else 2) for k, e in found.items()}
     return as_strings(pd.DataFrame(columns).fillna("–"))
 
 

@@ -12,7 +12,8 @@ log p-hat. PIWAE should be within a quarter of a nat of IWAE in our trainings on
 more than two nats behind but for the larger model.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from repro.records.schema import WEIGHTS
 from repro.studies import style
 from repro.studies.captions import METHOD_TITLES, label
 from repro.studies.frames import AnyArchive, framed, from_to
-from repro.words.experiments import TABLE_METHODS
+from repro.words.experiments import TABLE_METHODS, Experiment
 
 EXPECTED = Path(__file__).with_name("expected_likelihoods.csv")
 SETTING_TITLES = {
@@ -53,9 +54,19 @@ def measurable(archive: Archive) -> list[Record]:
 
 
 def with_weights(archive: Archive, profile: str, names: Container[str]) -> list[Record]:
-    """The records with weights of a profile, of the project's data and of a model in ``names``."""
+    """The records with weights of a profile, of the project's data and of a model in ``names``.
+
+    Encoders alone are left out, since their decoder was trained elsewhere.
+    """
     found = [r for r in archive.records(profile) if (r.path / WEIGHTS).exists()]
-    return [r for r in found if r.experiment.model in names and r.experiment.dataset in DATASETS]
+    runs = [r for r in found if r.experiment.model in names and r.experiment.decoder == "own"]
+    return [r for r in runs if r.experiment.dataset in DATASETS]
+
+
+def is_compared(e: Experiment) -> bool:
+    """True if a run's likelihood is shown in the tables: a method of Table 1, trained as usual."""
+    is_usual = e.departs_only_in("epochs", "precision", "estimator")
+    return is_usual and e.method in TABLE_METHODS and e.setting in SETTING_TITLES
 
 
 class Measured(NamedTuple):
@@ -86,9 +97,9 @@ class Measured(NamedTuple):
 
 
 def measured(archive: AnyArchive) -> list[Measured]:
-    """The models with measured likelihoods, in the order of Table 1 within each source."""
+    """The compared models with measured likelihoods, in the order of Table 1 within a source."""
     archive = Archive.of(archive)
-    found = measured_of(archive, measurable(archive))
+    found = measured_of(archive, _compared(archive))
     places = list(dict.fromkeys(m.place for m in found))
 
     def order(m: Measured) -> tuple:
@@ -96,6 +107,10 @@ def measured(archive: AnyArchive) -> list[Measured]:
         return places.index(m.place), TABLE_METHODS.index(e.method), e.estimator != "rep", e.seed
 
     return sorted(found, key=order)
+
+
+def _compared(archive: Archive) -> list[Record]:
+    return [r for r in measurable(archive) if is_compared(r.experiment)]
 
 
 def measured_of(archive: Archive, runs: Iterable[Record]) -> list[Measured]:
@@ -124,15 +139,23 @@ def _ais_by_seed(archive: Archive, runs: Sequence[Record]) -> dict[int, np.ndarr
 
 
 def beside_iwae(archive: AnyArchive) -> list[tuple[Measured, Measured]]:
-    """Pairs of a model and the IWAE, under ``rep``, of the same setting, source and seed."""
+    """Pairs of a model and the IWAE, under ``rep``, of the same setting, source and seed.
+
+    They are of one version of the dataset and one precision, too.
+    """
     found = measured(archive)
     usual = {}
     for m in found:
         e = m.record.experiment
         if (e.method, e.estimator) == ("iwae", "rep"):
-            usual[m.place, e.seed] = m
-    pairs = [(m, usual.get((m.place, m.record.experiment.seed))) for m in found]
+            usual[_beside(m)] = m
+    pairs = [(m, usual.get(_beside(m))) for m in found]
     return [(m, iwae) for m, iwae in pairs if iwae is not None and m is not iwae]
+
+
+def _beside(m: Measured) -> tuple:
+    e = m.record.experiment
+    return m.place, e.seed, e.dataset, e.precision
 
 
 def lead(a: Measured, b: Measured, name: str, minus: str = "") -> Estimate:
@@ -153,8 +176,8 @@ def likelihood_table(archive: AnyArchive = None) -> pd.DataFrame:
     −83.74 ± 0.70
     """
     rows = {}
-    for m in measured(archive):
-        rows[*m.place, _name(m)] = {
+    for key, m in _keyed(measured(archive)):
+        rows[key] = {
             "log p(x)": m.mean("ais"),
             "log p̂ − log p": m.mean("log_px", "ais"),
             "IWAE-64 − log p": m.mean("iwae_64", "ais"),
@@ -171,7 +194,8 @@ def lead_table(archive: AnyArchive = None) -> pd.DataFrame:
     """
     expected = pd.read_csv(EXPECTED).set_index(["source", "setting", "method", "estimator"])
     rows = {}
-    for m, iwae in beside_iwae(archive):
+    pairs = beside_iwae(archive)
+    for (key, m), (_, iwae) in zip(_keyed([m for m, _ in pairs]), pairs, strict=True):
         e = m.record.experiment
         by_ais = lead(m, iwae, "ais")
         row = {
@@ -180,12 +204,12 @@ def lead_table(archive: AnyArchive = None) -> pd.DataFrame:
             "the proposal's": lead(m, iwae, "log_px", "ais"),
         }
         source = m.source.split(",")[0]
-        key = (source, e.setting, e.method, e.estimator)
-        if key in expected.index and e.profile != "short":
-            low, high = expected.loc[key, ["low", "high"]]
+        of_plan = (source, e.setting, e.method, e.estimator)
+        if of_plan in expected.index and e.profile != "short":
+            low, high = expected.loc[of_plan, ["low", "high"]]
             inside = "inside" if low <= by_ais.value <= high else "outside"
             row["expected"] = f"{number(low)} to {number(high)}: {inside}"
-        rows[*m.place, _name(m)] = row | {"expected": row.get("expected", "")}
+        rows[key] = row | {"expected": row.get("expected", "")}
     return _table(rows, archive, "Leads over IWAE")
 
 
@@ -196,10 +220,10 @@ def sandwich_table(archive: AnyArchive = None) -> pd.DataFrame:
     200
     """
     rows = {}
-    for m in measured(archive):
+    for key, m in _keyed(measured(archive)):
         last = m.provenance["sandwiches"][-1]
         width = Estimate(last["width"], last["se"], error_of=ErrorOf.IMAGES, digits=3)
-        rows[*m.place, _name(m)] = {
+        rows[key] = {
             "temperatures": str(m.provenance["temperatures"]),
             "upper − lower bound": width,
             "accepted": f"{number(100 * m.values['accepted'].mean(), 0)} %",
@@ -212,7 +236,15 @@ def sandwich_table(archive: AnyArchive = None) -> pd.DataFrame:
 def _name(m: Measured) -> str:
     e = m.record.experiment
     name = label(e)
-    return name if e.profile != "short" else f"{name}, seed {e.seed}"
+    return f"{name}, seed {e.seed}" if e.profile == "short" or e.seed else name
+
+
+def _keyed(found: Sequence[Measured]) -> Iterator[tuple[tuple[str, str, str], Measured]]:
+    """Each model with the key of its row; where two have the same, their folders are the names."""
+    keys = [(*m.place, _name(m)) for m in found]
+    counts = Counter(keys)
+    for m, key in zip(found, keys, strict=True):
+        yield (key if counts[key] == 1 else (*m.place, m.record.experiment.folder)), m
 
 
 def _table(rows: dict, archive: AnyArchive, what: str) -> pd.DataFrame:
@@ -220,7 +252,7 @@ def _table(rows: dict, archive: AnyArchive, what: str) -> pd.DataFrame:
     provenance = found[0].provenance if found else {"chains": 0}
     images = len(found[0].values["ais"]) if found else 0
     caption = CAPTION.format(what=what, images=f"{images:,}", chains=provenance["chains"])
-    missing = len(measurable(Archive.of(archive))) - len(found)
+    missing = len(_compared(Archive.of(archive))) - len(found)
     needed = ["python -m repro likelihood"] if missing else []
     return framed(rows, ["setting", "source", "method"], caption, needed)
 

@@ -5,6 +5,7 @@ A cluster's scheduler needs to know them before a job begins.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from repro import own
@@ -34,8 +35,13 @@ def _size(e: Experiment) -> float:
     """A model's parameters, as a multiple of the reference model's."""
     reference = MODELS["reference"].parameters
     if own.is_own(e.model):
-        return sum(p.numel() for p in own.made(e.model).parameters()) / reference
+        return _own_parameters(e.model) / reference
     return e.architecture.parameters / reference
+
+
+@cache
+def _own_parameters(model: str) -> int:
+    return sum(p.numel() for p in own.made(model).parameters())
 
 
 def log_weights_to_evaluate(

@@ -26,10 +26,10 @@ def engine_for(e: Experiment, dataset: Dataset, device: str) -> str:
     On the CPU it depends on the length of the training alone, so that the same command takes the
     same engine however busy the machine is.
     """
-    if device != "cpu":
-        return "compiled-graph"
     if own.is_own(e.model):
         return "eager"
+    if device != "cpu":
+        return "compiled-graph"
     steps = e.epochs * (len(dataset.train) // e.batch_size)
     worth = steps * e.architecture.parameters > WORTH_COMPILING
     return "compiled" if worth else "eager"
@@ -91,8 +91,10 @@ def check_own_bounds(
         ):
             program = make([e], dataset, device, "eager", decoder)
             found = program.gradients(program.draw_batch())
-        parts = ("inference", found.encoder), ("generative", found.decoder)
-        for network, gradient in parts[METHODS[e.method].phi is None :]:
+        parts = {"inference": found.encoder, "generative": found.decoder}
+        if METHODS[e.method].phi is None:
+            del parts["inference"]
+        for network, gradient in parts.items():
             if gradient is None or not gradient.numel():
                 continue
             what = "" if gradient.any() else "zero"

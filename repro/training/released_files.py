@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repro.datasets import git_blob, verified_file
+from repro.datasets import check_hash, git_blob, verified_file
 from repro.words.experiments import Experiment
 
 URL = "https://raw.githubusercontent.com/madhubabuv/TightIWAE/a03f441/plotting_utils/"
@@ -66,9 +66,7 @@ def verified(
 
     def checked(path: Path):
         raw = path.read_bytes()
-        found = git_blob(raw)
-        if found != blob:
-            raise ValueError(f"its contents have {found}")
+        check_hash(git_blob(raw), blob)
         return parse(raw)
 
     url = f"{URL}{model_folder}/logs/{file}"

@@ -349,7 +349,7 @@ def assess(
     elsewhere: list[dict] = [{} for _ in seeds]
     if other and grids:
         name = f"ssim_on_{other.name}"
-        similarities = scores.ssim_elsewhere(model, other.test, seeds)
+        similarities = scores.mean_ssim(model, other.test, seeds, "other")
         elsewhere = [{name: similarity} for similarity in similarities]
         grids |= _grids(model, other, seeds, "_elsewhere")
     found = []

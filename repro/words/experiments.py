@@ -735,22 +735,24 @@ def _layout(method: str, M: int | None, K: int | None) -> tuple[int, int]:
         return tuple(usual)
     if objective.M == 1 or objective.K == 1:
         samples = (M or 1) * (K or 1)
-        found = (1, samples) if objective.M == 1 else (samples, 1)
-        if M and K and found != (M, K):
-            print(f"{method} takes {samples} samples as M = {found[0]}, K = {found[1]}", flush=True)
-        return found
-    given = {"M": M or objective.M, "K": K or objective.K}
-    for name, other in (("M", "K"), ("K", "M")):
-        if given[name] is None:
-            if T % given[other]:
-                raise ReproError(
-                    f"{other} = {given[other]} does not divide {T} samples; say {name}, too"
-                )
-            given[name] = T // given[other]
-    for name, fixed in (("M", objective.M), ("K", objective.K)):
-        if fixed not in (None, given[name]):
+        layout = (1, samples) if objective.M == 1 else (samples, 1)
+        if M and K and layout != (M, K):
+            taken = f"M = {layout[0]}, K = {layout[1]}"
+            print(f"{method} takes {samples} samples as {taken}", flush=True)
+    else:
+        layout = _divided(M or objective.M, K or objective.K)
+    for name, fixed, found in zip("MK", (objective.M, objective.K), layout, strict=True):
+        if fixed not in (None, found):
             raise ReproError(f"{method} has {name} = {fixed}; leave {name} out")
-    return given["M"], given["K"]
+    return layout
+
+
+def _divided(M: int | None, K: int | None) -> tuple[int, int]:
+    """(M, K), of which one that is None leaves 64 samples."""
+    for given, name, other in ((M, "M", "K"), (K, "K", "M")):
+        if given and None in (M, K) and T % given:
+            raise ReproError(f"{name} = {given} does not divide {T} samples; say {other}, too")
+    return M or T // K, K or T // M
 
 
 def _layout_as_released(method: str, M: int | None, K: int | None) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from repro import Ended, ReproError, in_short, plural
 from repro.bounds import Bound, Objective, T, applied
 from repro.estimators import parameters_behind
-from repro.own_code import hashed_modules, time_limit
+from repro.own_code import hashed_modules, time_limit, users_code
 
 TRIAL_BATCH = 20  # images, as in training
 TRIAL_K = 4  # unlike M and the batch
@@ -194,19 +194,30 @@ def _at_every_image(slope: Tensor) -> bool:
     return bool(slope.flatten(1, 2).any(1).all())
 
 
-def check_smooth(name: str, bound: Bound) -> None:
-    """Check that ``bound`` is twice differentiable in log w, as ``drep`` and ``rws`` need it.
+def check_smooth(name: str, objective: Objective) -> None:
+    """Check that phi's bound is twice differentiable in log w, as ``drep`` and ``rws`` need it.
 
     On a segment from u to v, the integral of the gradient is the bound's difference and that of
     the Hessian the gradient's. Raises ReproError, one line, if one is not: the bound then has a
     jump or a kink, as with max or clamp, or hides something from differentiation, as with detach.
     """
+    with users_code(f"the second derivative of the inference network's bound of '{name}'"):
+        smooth = _is_smooth(objective)
+    if not smooth:
+        raise ReproError(
+            f"the inference network's bound of '{name}' is not twice differentiable "
+            "(is there a max, a clamp or a detach?), which drep and rws need; take rep"
+        )
+
+
+def _is_smooth(objective: Objective) -> bool:
     g = torch.Generator().manual_seed(1)
-    shape = (16, T // 16, TRIAL_BATCH)
+    M = objective.M or T // (objective.K or 4)
+    shape = (M, objective.K or T // M, TRIAL_BATCH)
     u, v = (2 * torch.randn(*shape, generator=g, dtype=torch.float64) for _ in range(2))
 
     def value(log_w: Tensor) -> Tensor:
-        return applied(bound, log_w, 0.3).sum()
+        return applied(objective.phi, log_w, 0.3).sum()
 
     slope = torch.func.grad(value)
     nodes, weights = numpy.polynomial.legendre.leggauss(NODES)
@@ -218,8 +229,4 @@ def check_smooth(name: str, bound: Bound) -> None:
         rise += weight / 2 * (gradient * (v - u)).sum()
         bend += weight / 2 * change
     whole = torch.allclose(rise, value(v) - value(u), rtol=1e-6)
-    if not (whole and torch.allclose(bend, slope(v) - slope(u), rtol=1e-4, atol=1e-6)):
-        raise ReproError(
-            f"the inference network's bound of '{name}' is not twice differentiable "
-            "(is there a max, a clamp or a detach?), which drep and rws need; take rep"
-        )
+    return whole and torch.allclose(bend, slope(v) - slope(u), rtol=1e-4, atol=1e-6)

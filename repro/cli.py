@@ -11,7 +11,7 @@ import click
 from repro import ReproError, __version__, as_path, one_of, open_streams, plural, records, training
 from repro.catalogue import DATASETS, OMNIGLOT
 from repro.ops import sweep
-from repro.records import Archive
+from repro.records import Archive, omniglot_of
 from repro.records.archive import pairs_in, records_below
 from repro.records.estimates import agrees, apart, digits_of, estimate_of, over_seeds
 from repro.training import costs
@@ -170,7 +170,10 @@ def status_command(profile: str, archive: Archive, every: bool) -> None:
     for name in exhibits.IN_SMOKE if names == ["smoke"] else exhibits.EXHIBITS:
         used, lacking = archive.select(name, profile)
         if profile != "best":
-            lacking = [e for e in exhibits.runs_of(name, names[0]) if not archive.holds(e)]
+            precision = used[0].experiment.precision if used else "float32"
+            whole = exhibits.runs_of(name, names[0], omniglot_of(used))
+            whole = [replace(e, precision=precision) for e in whole]
+            lacking = [e for e in whole if not archive.holds(e)]
         epochs = " and ".join(dict.fromkeys(str(r.experiment.epochs) for r in used)) or "no"
         print(f"{name:10}  {plural(len(used), 'run')}, {epochs} epochs; {len(lacking)} missing")
         missing += lacking
@@ -181,7 +184,7 @@ def status_command(profile: str, archive: Archive, every: bool) -> None:
     for e in dict.fromkeys(missing) if every else ():
         print(f"missing  {e.folder}")
     for command in experiments.commands(missing):
-        print(f"to make  {command}")
+        print(f"to make  {command}{archive.said}")
 
 
 @repro_command.command("show")
@@ -234,8 +237,9 @@ def _of_one_length(pairs: list, every: list) -> tuple[list, list]:
         return pairs, every
     epoch = max(filter(experiments.is_evaluated, range(1, min(lengths) + 1)))
     print(f"after {plural(epoch, 'epoch')}, the last that all have")
-    long_enough = [record.as_of(epoch) for record in every if len(record.curve) >= epoch]
-    return [(x.as_of(epoch), y.as_of(epoch)) for x, y in pairs], long_enough
+    then = [record.as_of(epoch) for record in every if len(record.curve) >= epoch]
+    once = {(record.path.parents[2], record.experiment): record for record in then}
+    return [(x.as_of(epoch), y.as_of(epoch)) for x, y in pairs], [*once.values()]
 
 
 def _print_apart(heading: tuple, pairs: list, among=()) -> int:
@@ -437,12 +441,21 @@ def likelihood_command(model: str | None, data, archive: Archive, device: str) -
         )
         models = [record for records in of_profiles for record in records]
     if not models:
-        raise ReproError(f"there are no such models with weights in {archive.folder}; train some")
+        raise ReproError(
+            f"there are no such models with weights in {archive.folder}, trained on the project's "
+            "data; train some"
+        )
     todo = [r for r in models if not archive.arrays_path(yardstick.name_of(r)).exists()]
     print(f"{len(todo)} of {len(models)} models to measure", flush=True)
+    failed = []
     for number, record in enumerate(todo, 1):
-        path = likelihood_runs.measure_likelihoods(record, archive, data, device)
-        print(f"wrote {path} ({number} of {len(todo)})", flush=True)
+        try:
+            path = likelihood_runs.measure_likelihoods(record, archive, data, device)
+            print(f"wrote {path} ({number} of {len(todo)})", flush=True)
+        except ReproError as error:
+            failed.append(f"{record.path}: {error}")
+    if failed:
+        raise ReproError(f"{len(failed)} of {len(todo)} could not be measured; {failed[0]}")
 
 
 @repro_command.command("pictures")
@@ -468,7 +481,9 @@ def verify_command(archive: Archive, notebooks: bool, strict: bool) -> int:
 
     checked = dict(verify.checked_records(archive))
     if not checked:
-        raise ReproError(f"there are no records in {archive.folder}")
+        raise ReproError(
+            f"there are no records in {archive.folder}; those of the smoke profile are not verified"
+        )
     faults = [f"{name}: {fault}" for name, fault in checked.items() if fault]
     whole = len(checked) - len(faults)
     print(f"{whole} of {len(checked)} records are as they were written", flush=True)

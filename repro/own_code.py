@@ -18,6 +18,7 @@ from repro.bounds import METHODS
 
 INSTALLED = {os.path.join(os.path.dirname(bounds.__file__), "")}  # folders, each with its slash
 INSTALLED |= {f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("stdlib", "purelib", "platlib")}
+INSTALLED |= {f"{p}{os.sep}" for p in sys.path if p.endswith(("site-packages", "dist-packages"))}
 PATIENCE = 300  # seconds that a file or a trial of a model may take
 _files: set[str] = set()  # that were executed, and those that they import
 _folders: set[str] = set()  # in which they lie
@@ -181,6 +182,7 @@ def shared_state_kept(called: str) -> Iterator[None]:
 
     methods, parts = METHODS.copy(), vars(bounds).copy()
     dtype, device, folder = torch.get_default_dtype(), torch.get_default_device(), os.getcwd()
+    precision = torch.get_float32_matmul_precision()
     try:
         yield
         if (methods, parts) != (METHODS, vars(bounds)):
@@ -189,15 +191,16 @@ def shared_state_kept(called: str) -> Iterator[None]:
                 "are, and name what is yours: FILE.py:NAME"
             )
         now = torch.get_default_dtype(), torch.get_default_device(), os.getcwd()
-        if now != (dtype, device, folder):
+        if (*now, torch.get_float32_matmul_precision()) != (dtype, device, folder, precision):
             raise ReproError(
-                f"{called} changes the default type or device of tensors, or the folder to work "
-                "in; leave them as they are"
+                f"{called} changes the default type or device of tensors, the precision of their "
+                "products, or the folder to work in; leave them as they are"
             )
     finally:
         vars(bounds).update(parts)
         METHODS.clear()
         METHODS.update(methods)
+        torch.set_float32_matmul_precision(precision)
         torch.set_default_dtype(dtype)
         torch.set_default_device(None if device.type == "cpu" else device)
         os.chdir(folder)

@@ -240,13 +240,13 @@ def _target(model: LatentModel, x: Tensor) -> tuple[LogWeight, tuple[int, int, i
     with torch.no_grad():
         z = model.draw(x, DRAWN_FOR_MOMENTS)
         sigma, mu = torch.std_mean(z, 0)
-    log_sigma = sigma.log().flatten(1).sum(1)
+    log_sigma = sigma.log().view(len(x), -1).sum(1)
     constant = log_sigma + mu[0].numel() * math.log(2 * math.pi) / 2
 
     @torch.enable_grad()
     def log_weight(u: Tensor) -> tuple[Tensor, Tensor]:
         u = u.detach().requires_grad_()
-        z = mu + sigma * u[0].unflatten(-1, mu.shape[1:])
+        z = mu + sigma * u[0].view(-1, *mu.shape)
         log_w = model.log_joint(x, z) + u[0].square().sum(-1) / 2 + constant
         (slope,) = torch.autograd.grad(log_w.sum(), u)
         return log_w[None].detach(), slope
@@ -342,7 +342,7 @@ class DistributionModel(nn.Module):
     def means(self, x: Tensor) -> Tensor | None:
         """The mean of q(z|x), [batch, latent]; None if it is not known."""
         try:
-            return self._posterior(x).mean.flatten(1)
+            return self._posterior(x).mean.reshape(len(x), -1)
         except NotImplementedError:
             return None
 

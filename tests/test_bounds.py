@@ -303,7 +303,7 @@ def test_both_networks_get_the_bound_and_its_options():
 @pytest.mark.parametrize("method", METHODS)
 def test_every_bound_of_the_project_stands_its_trial_and_is_smooth_enough_for_drep(method):
     check(method, METHODS[method])
-    check_smooth(method, METHODS[method].phi)
+    check_smooth(method, METHODS[method])
 
 
 @pytest.mark.parametrize("name", ["mine", "iwae"])
@@ -329,11 +329,21 @@ def test_what_is_not_the_project_s_is_tried_before_it_is_planned(monkeypatch, na
 )
 def test_a_bound_with_a_kink_or_a_jump_or_something_hidden_is_not(bound):
     with pytest.raises(ReproError) as error:
-        check_smooth("mine", bound)
+        check_smooth("mine", both(bound))
     assert str(error.value) == (
         "the inference network's bound of 'mine' is not twice differentiable "
         "(is there a max, a clamp or a detach?), which drep and rws need; take rep"
     )
+
+
+def test_a_bound_is_tried_to_be_smooth_in_its_own_layout_and_its_errors_are_one_line():
+    def one_group(log_w):
+        (only,) = log_w.unbind(-3)
+        return log_mean_exp(only, -2)
+
+    check_smooth("mine", both(one_group, M=1))
+    with pytest.raises(ReproError, match=r"bound of 'mine' fails \(ValueError: too many values"):
+        check_smooth("mine", both(one_group))
 
 
 def test_a_bound_is_tried_with_another_layout_than_the_one_asked_for_too(monkeypatch):

@@ -167,8 +167,9 @@ def test_time_that_is_up_between_training_and_evaluation_loses_nothing(
     """At least one record is written in each call."""
     fit = lab_run.loop.fit
 
-    def fit_to_the_end(runs, dataset, state, device, stop, *rest, **how):
-        return fit(runs, dataset, state, device, lambda: False, *rest, **how)
+    def fit_to_the_end(runs, dataset, state, device, stop, late, *rest, **how):
+        never = (lambda: False, lambda: False)
+        return fit(runs, dataset, state, device, *never, *rest, **how)
 
     runs = plan("iwae,vae", profile="smoke", epochs=1)
     monkeypatch.setattr(lab_run.loop, "fit", fit_to_the_end)

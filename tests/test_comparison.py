@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from repro import ReproError, records
+from repro import ReproError, cli, records
 from repro.cli import main
 from repro.records.archive import pairs_in
 from repro.records.estimates import ErrorOf, agrees, apart
@@ -102,6 +102,14 @@ def test_runs_of_unequal_length_are_compared_where_both_have_their_bound(tmp_pat
     assert records.read(long).as_of(2).experiment == records.read(short).experiment
 
 
+def test_one_training_at_two_lengths_counts_once(tmp_path):
+    paths = [p for epochs in (2, 3) for p in planted(tmp_path, [-90.0, -91.0], epochs=epochs)]
+    every = [records.read(path) for path in paths]
+    pairs, beside = cli._of_one_length([(every[0], every[2])], every)
+    assert [r.experiment.seed for r in beside] == [0, 1]
+    assert pairs[0][0].experiment == pairs[0][1].experiment
+
+
 @pytest.mark.parametrize(
     ("other", "line"),
     [
@@ -157,6 +165,8 @@ def test_status_says_first_what_each_exhibit_has_and_lacks(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"there    {path.relative_to(tmp_path)}  (3 epochs" in said
     assert "missing  smoke/digits-reference/piwae-M8-K8-seed0\n" in said
+    to_make = [line for line in said.splitlines() if line.startswith("to make")]
+    assert all(line.endswith(f" --results {tmp_path}") for line in to_make)
 
 
 def test_the_check_in_the_book_contradicts_a_wrong_number(tmp_path, monkeypatch, capsys):

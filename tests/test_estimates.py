@@ -59,6 +59,7 @@ def of_method(shown, method):
         (0.125, 2, "0.13"),
         (-0.125, 2, "−0.13"),
         (math.nan, 2, "nan"),
+        (-1e29, 1, f"−1{29 * '0'}.0"),
     ],
 )
 def test_a_number_has_a_true_minus_and_halves_are_rounded_away_from_0(value, digits, text):

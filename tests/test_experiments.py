@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -34,6 +35,7 @@ from repro.words.experiments import (
     plan,
     profile_called,
     told_apart,
+    with_images,
     words_in,
 )
 from tests.helpers import ROOT
@@ -150,6 +152,10 @@ def test_lists_layouts_and_departures_show_in_the_name(words, expected):
         ({"seed": "9" * 300}, "seed is '9999"),
         ({"method": "PIWAE"}, "unknown method 'PIWAE'; did you mean 'piwae'?"),
         ({"method": "ciwae", "beta": 0.1234561}, "give at most six digits"),
+        (
+            {"method": "ciwae", "beta": "learned", "estimator": "stl"},
+            "with estimator drep; leave stl",
+        ),
         ({"epochs": 2.5}, "epochs is '2.5'; give a whole number"),
         ({"seed": -1}, "seed is '-1'"),
         ({"seed": "zero"}, "seed is 'zero'"),
@@ -159,6 +165,11 @@ def test_what_is_wrong_is_one_line(words, line):
     with pytest.raises(ReproError, match=line) as error:
         plan(profile="smoke", **words)
     assert "\n" not in str(error.value)
+
+
+def test_other_images_are_the_test_images_of_a_dataset():
+    (e,) = plan("vae", profile="smoke", held_out=5)
+    assert with_images(e, "digits") == replace(e, held_out=None)
 
 
 def test_what_a_bound_of_ones_own_leaves_no_choice_of_is_refused(monkeypatch):

@@ -513,7 +513,7 @@ def test_a_bound_without_a_gradient_on_the_first_images_is_not_trained(here):
     ("name", "line"),
     [
         ("twenty", "^twenty, with images, fails .RuntimeError: .*, flat.py line"),
-        ("moves", "^moves changes the default type or device of tensors, or the folder to work in"),
+        ("moves", "^moves changes the default type or device of tensors, the precision of their"),
         ("lazy", "^lazy imports unseen while it is used, so that its own name"),
     ],
 )

@@ -121,6 +121,17 @@ def test_snr_is_that_of_the_gradients(model, x):
     assert found.phi == pytest.approx(math.sqrt(max(signal, 0) / noise))
 
 
+def test_a_latent_variable_may_be_one_number():
+    """z ~ N(0, 1) and x ~ N(z, 1), so that x ~ N(0, 2)."""
+    one = repro.from_distributions(
+        lambda x: Normal(x[:, 0] / 2, 0.6), lambda z: Normal(z[..., None], 1.0)
+    )
+    x = torch.tensor([[0.5], [-1.0]])
+    exact = Normal(0.0, 2**0.5).log_prob(x).sum(1)
+    assert (repro.ais(one, x, temperatures=50).log_px - exact).abs().max() < 0.2
+    assert one.means(x).shape == (2, 1)
+
+
 def test_the_ratio_of_a_network_without_parameters_is_no_number(model, x):
     found = repro.snr(Altered(model, theta=[]), x, "miwae", M, K, replicates=3)
     assert math.isnan(found.theta)

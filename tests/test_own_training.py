@@ -389,6 +389,13 @@ def test_buffers_of_any_kind_are_kept_and_a_model_without_phi_is_trained(here):
     assert torch.equal(model.encoder(x), repro.load_model(record.path).encoder(x))
 
 
+def test_a_module_that_a_model_imports_late_is_refused(here, capsys):
+    (here / "late_part.py").write_text("number = 0.0\n")
+    late = "import importlib; x = x + importlib.import_module('late_part').number"
+    assert trained_linear(here, begin=late) == 2
+    assert "imports late_part while it is used" in capsys.readouterr().err
+
+
 def test_a_step_may_be_of_one_image(here):
     assert trained_linear(here, words=["--batch-size", "1"]) == 0
 

@@ -95,6 +95,13 @@ def test_the_share_is_of_the_way_to_miwae(tmp_path):
             write_record(tmp_path, e, value=mean + more)
     assert rival.share_of_the_way(Archive(tmp_path)) == pytest.approx((0.25, 0.25, 0.25))
     assert rival.what_the_share_says(Archive(tmp_path)).startswith("not known yet; 20 runs of")
+    for arm in rival.ARMS.keys() - means:
+        for e in runs_of_arm(arm):
+            write_record(tmp_path, e, value=-87.6)
+    said = rival.what_the_share_says(Archive(tmp_path))
+    assert said.endswith(
+        ": it says nothing of the reason, since MIWAE gains as much from more images"
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,4 +115,5 @@ def test_the_share_is_of_the_way_to_miwae(tmp_path):
     ],
 )
 def test_shares_are_judged_as_the_plan_says(found, said):
-    assert rival.verdict_of_share(Share(*found)) == said
+    assert rival.verdict_of_share(Share(*found), more_to_miwae=-0.11) == said
+    assert "says nothing" in rival.verdict_of_share(Share(*found), more_to_miwae=-0.1)

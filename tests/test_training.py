@@ -8,13 +8,14 @@ import importlib
 import math
 import operator
 import os
+import signal
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from repro import ReproError, bounds, datasets
+from repro import ReproError, bounds, datasets, scores
 from repro.records import Archive, provenance
 from repro.training import forecast, leases, loop, run, states
 from repro.training.forecast import engine_for
@@ -251,6 +252,43 @@ def test_a_weight_that_is_not_finite_never_reaches_the_state(small, tmp_path, mo
     with pytest.raises(ReproError, match=line):
         loop.fit(runs("broken"), few_digits(), tmp_path / "state.pt", stop=lambda: True)
     assert not (tmp_path / "state.pt").exists()
+
+
+def test_a_score_that_is_not_finite_has_no_record_and_blocks_none(small, tmp_path, monkeypatch):
+    asked = runs("vae", epochs=1)
+    with monkeypatch.context() as patched:
+        sound = scores.summary
+        broken = {"value": math.nan, "se": 1.0, "sd": 1.0}
+        patched.setattr(scores, "summary", lambda *of: sound(*of) | {"elbo": broken})
+        with pytest.raises(ReproError, match=r"a score of vae-.* is not finite"):
+            train(asked, results=tmp_path)
+    assert list(tmp_path.rglob("unfinished-*.pt"))
+    assert len(train(asked, results=tmp_path)) == 1
+    monkeypatch.setattr(loop, "iwae_bound", lambda *how: torch.full((1, 9), -math.inf))
+    with pytest.raises(ReproError, match=r"IWAE-64 of vae-.* is -inf after epoch 1; "):
+        train(runs("vae", seed=1), results=tmp_path)
+
+
+def test_a_time_limit_that_is_shorter_than_an_evaluation_gets_on(small, tmp_path):
+    state = tmp_path / "state.pt"
+    loop.fit(runs("vae", epochs=1), few_digits(), state)
+    fit = loop.fit(runs("vae"), few_digits(), state, late=lambda: True)
+    assert (fit.epoch, fit.step) == (1, 1)
+    assert "log_px" in fit.curves[0][-1]
+
+
+def test_an_interruption_of_the_last_evaluation_leaves_the_state(small, tmp_path, monkeypatch):
+    measure = scores.measure
+
+    def interrupted(*how):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return measure(*how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scores, "measure", interrupted)
+        assert train(runs("vae", epochs=1), results=tmp_path) == []
+    assert list(tmp_path.rglob("unfinished-*.pt"))
+    assert len(train(runs("vae", epochs=1), results=tmp_path)) == 1
 
 
 def test_a_milestone_evaluation_can_be_stopped_and_goes_on_where_it_was(small, tmp_path):

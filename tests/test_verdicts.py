@@ -603,7 +603,8 @@ def test_a_larger_model_is_compared_with_the_distances_between_methods(larger, o
         if outcome is Outcome.HOLDS_IN_PART:
             assert verdict.evidence == (
                 f"in the released weights, one training each, {called} gains 1.50 to 2.00 nats; "
-                "IWAE, PIWAE and MIWAE differ by 1.00, all five by 3.00"
+                "IWAE, PIWAE and MIWAE differ by 1.00, all five by 3.00; these are compared "
+                "without their errors"
                 f"{CAUTION if metric == 'log_px' else ''}"
             )
     del values["mnist-reference"]["vae"]
@@ -807,8 +808,7 @@ def test_a_gradient_is_clearer_only_beyond_three_standard_errors():
     assert not claims.clearer(rows, "miwae", "phi")
     of_miwae = rows.method == "miwae"
     rows.loc[of_miwae, "phi_signal"] *= 4
-    assert claims.clearer(rows, "miwae", "phi", times=1.9)
-    assert not claims.clearer(rows, "miwae", "phi", times=2.1)
+    assert claims.clearer(rows, "miwae", "phi")
     rows.loc[of_miwae & (rows.draw > 4), "phi_signal"] /= 30
     assert not claims.clearer(rows, "miwae", "phi")
 
@@ -829,6 +829,8 @@ def test_groups_do_not_matter_to_a_tenth(times, level):
     rows = planted_gradients({"theta": 0.0, "phi": 0.0})
     rows.loc[rows.method == "miwae", "theta_signal"] *= times**2
     assert claims.groups_do_not_matter(rows) is level
+    rows.loc[(rows.method == "miwae") & (rows.draw > 4), "theta_signal"] /= 30
+    assert not claims.groups_do_not_matter(rows)  # lower on average, and not clearly
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -289,6 +290,12 @@ class Archive:
         """Return an archive as it is, or open the one in a folder; None is the project's own."""
         return given if isinstance(given, Archive) else cls(given)
 
+    @property
+    def said(self) -> str:
+        """The end of a command that is to write here: nothing if it would anyway."""
+        usual = self.folder.resolve() == results_folder().resolve()
+        return "" if usual else f" --results {shlex.quote(str(self.folder))}"
+
     # Records
 
     def path_of(self, experiment: Experiment) -> Path:
@@ -311,7 +318,7 @@ class Archive:
         """Read an experiment's record; without one, ReproError names the command that makes it."""
         path = self.path_of(experiment)
         if not self.holds(experiment):
-            raise ReproError(f"no record of {path}; make it with: {experiment.command}")
+            raise ReproError(f"no record of {path}; make it with: {experiment.command}{self.said}")
         return self.read(path)
 
     def read(self, path: Path) -> Record:
@@ -397,6 +404,9 @@ class Archive:
         path = self.path_of(experiment)
         if self.holds(experiment):
             raise _exists(path)
+        numbers = [number for metric in metrics.values() for number in metric.values()]
+        if not all(map(math.isfinite, numbers)):
+            raise ReproError(f"a score of {experiment.name} is not finite, so it has no record")
 
         def fill(folder: Path) -> None:
             _write_texts(folder, experiment, metrics, curve)

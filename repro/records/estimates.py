@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 from enum import Enum
 from typing import NamedTuple
 
@@ -138,8 +138,9 @@ def number(value: float, digits: int = 2) -> str:
     """Text of ``value`` with ``digits`` decimals and a true minus sign, never "−0"."""
     if not math.isfinite(value):
         return str(value)
-    exact = Decimal(repr(float(value)))
-    text = str(exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+    with localcontext(prec=400):  # the largest number has 309 digits
+        exact = Decimal(repr(float(value)))
+        text = str(exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 

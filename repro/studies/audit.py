@@ -477,7 +477,7 @@ def _of_ssim(archive: Archive) -> list[str]:
     return [
         f"Of {len(verdicts)} printed SSIM values of Figures 5 and 6 **{confirmed}** are the "
         f"released weights', and **{fit}** fit the checkpoint that the released code calls its "
-        "best, by an estimate from its place in the log."
+        "best, measured on its weights."
     ]
 
 

@@ -83,13 +83,15 @@ def for_methods(cells: Mapping[str, object]) -> dict[str, object]:
 
 
 def from_to(values: Collection[float], digits: int = 2) -> str:
-    """The lowest and the highest of several values: "1.00 to 2.50".
+    """The lowest and the highest of several values, "1.00 to 2.50", or the only one.
 
     >>> from_to([2.5, 1.0, 2.0])
     '1.00 to 2.50'
     """
     if not len(values):
         return str(NOT_RUN)
+    if len(values) == 1:
+        return number(*values, digits)
     return f"{number(min(values), digits)} to {number(max(values), digits)}"
 
 

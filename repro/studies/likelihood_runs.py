@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from repro import annealing, own_models, scores
+from repro import annealing, own_code, own_models, scores
 from repro.models import Autoencoder, StackedModel
 from repro.randomness import Streams
 from repro.records import Archive, Record
@@ -135,6 +135,7 @@ def _chains(
 ) -> annealing.Annealed:
     if isinstance(model, Autoencoder):
         return annealing.ais_lower_bound(model, x, STREAM, temperatures, CHAINS, tell)
-    with Streams(STREAM, "likelihood: chains", model.device).as_ambient():
+    random = Streams(STREAM, "likelihood: chains", model.device).as_ambient()
+    with own_code.users_code(f"ais of {model.called}"), random:
         found = own_models.ais(model.model.eval(), x[0], temperatures, CHAINS)
     return annealing.Annealed(*(values[None] for values in found))

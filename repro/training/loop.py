@@ -7,6 +7,7 @@ same kernels.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from repro.training.engines import ENGINES
 from repro.training.fused_program import FusedProgram
 from repro.training.networks import model_of
 from repro.training.own_program import OwnProgram
-from repro.training.program import Program, learning_rate
+from repro.training.program import Program, learning_rate, matmul_precision
 from repro.words.experiments import (
     IMAGES_AT_MILESTONES,
     MILESTONES,
@@ -114,6 +115,7 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     state_file: str | Path | None = None,
     device: str | torch.device = "cpu",
     stop: Callable[[], bool] = lambda: False,
+    late: Callable[[], bool] = lambda: False,
     progress: Callable[[Fit], None] = lambda fit: None,
     commit: str = "unknown",
     engine: str = "eager",
@@ -127,13 +129,14 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     All of them make one program on an accelerator; on the CPU, where a stack is no faster, each is
     its own. Training goes on from the ``kept`` state, else from the one in ``state_file`` if that
     exists; the file is kept up to date. Training stops with its state saved if ``stop()`` is true,
-    at a step or between two chunks of an evaluation. ``progress`` is called about once a second.
-    ``commit`` names the code; ``engine`` is a name in ``engines.ENGINES``. ``milestones`` names
-    what is measured at the end of each stage of the learning rate: "log-px", and "gradients",
-    whose signal and noise go into the curve's line under this name. ``decoder`` holds the fixed
-    decoder's parameters if encoders alone are trained. ``on_epoch`` gets a dictionary of each run's
-    epoch, and a file beside the state its line. Raises ReproError, with epoch and step, if a loss
-    is not finite; the last good state is then kept.
+    at a step or between two chunks of an evaluation; if ``late()`` is, it first finishes an
+    evaluation with which it began, so that a short limit gets on, too. ``progress`` is called about
+    once a second. ``commit`` names the code; ``engine`` is a name in ``engines.ENGINES``.
+    ``milestones`` names what is measured at the end of each stage of the learning rate: "log-px",
+    and "gradients", whose signal and noise go into the curve's line under this name. ``decoder``
+    holds the fixed decoder's parameters if encoders alone are trained. ``on_epoch`` gets a
+    dictionary of each run's epoch, and a file beside the state its line. Raises ReproError, with
+    epoch and step, if a loss is not finite; the last good state is then kept.
     """
     begun = time.monotonic()
     _check_together(experiments, milestones)
@@ -143,22 +146,25 @@ def fit(  # noqa: PLR0913  (what to train, and every way to watch it)
     if kept:
         kept.check_is_of(experiments, device)
         experiments, sizes = kept.experiments, kept.sizes
-    fitted = _beginning(experiments, sizes, dataset, device, engine, decoder)
-    if kept:
-        kept.load_into(fitted)
+    fitted = _beginning(kept, experiments, sizes, dataset, device, engine, decoder)
     if not fitted.finished:
         fitted.goes_on(commit, engine, device_name(device))
-    how = (stop, progress, on_epoch, milestones, begun - fitted.seconds)
+    how = (stop, late, progress, on_epoch, milestones, begun - fitted.seconds)
     _Loop(fitted, dataset, path, *how).go_on()
     return fitted
 
 
-def _beginning(experiments: Sequence[Experiment], sizes: Sequence[int], *how) -> Fit:
-    """A Fit before its first step, of programs that train so many runs each."""
+def _beginning(
+    kept: states.Unfinished | None, experiments: Sequence[Experiment], sizes: Sequence[int], *how
+) -> Fit:
+    """A Fit before its first step, or as it was kept, of programs that train so many runs each."""
     left = iter(experiments)
     programs = [make(list(islice(left, size)), *how) for size in sizes]
     hashes = states.hashes_of_bounds(experiments)
-    return Fit(programs, curves=[[] for _ in experiments], hashes=hashes)
+    fitted = Fit(programs, curves=[[] for _ in experiments], hashes=hashes)
+    if kept:
+        kept.load_into(fitted)
+    return fitted
 
 
 def _check_together(experiments: Sequence[Experiment], milestones: tuple[str, ...]) -> None:
@@ -182,8 +188,8 @@ def _check_together(experiments: Sequence[Experiment], milestones: tuple[str, ..
         )
 
 
-class _Halt(Exception):  # noqa: N818
-    """Training is to stop here, with its state saved."""
+class Halt(Exception):  # noqa: N818
+    """Training, or an evaluation, is to stop here; a training's state is saved."""
 
 
 @dataclass
@@ -194,10 +200,12 @@ class _Loop:
     dataset: Dataset
     state_file: Path | None
     stop: Callable[[], bool]
+    late: Callable[[], bool]
     progress: Callable[[Fit], None]
     on_epoch: Callable[[dict], object]
     milestones: tuple[str, ...]
     begun: float  # as if training had never been interrupted
+    got_on: bool = False  # a step or an evaluation was done
     saved: float = field(default_factory=time.monotonic)  # when its state was
     looked: float = field(default_factory=time.monotonic)  # when its losses were looked at
 
@@ -215,7 +223,7 @@ class _Loop:
                 self._measure_milestone()
                 self._write_curves("w" if fit.epoch in MILESTONES else "a")
                 self._save(now=fit.finished)
-        except _Halt:
+        except Halt:
             self._save()
 
     def _steps_of_epoch(self) -> None:
@@ -230,8 +238,9 @@ class _Loop:
                 self.progress(fit)
                 self.looked = time.monotonic()
             self._save(now=False)
-            if self.stop():
-                raise _Halt
+            self.got_on = True
+            if self.stop() or self.late():
+                raise Halt
 
     def _advance(self, program: Program, most: int) -> int:
         """``Program.advance``; an error of somebody's own model gets its place in training."""
@@ -249,6 +258,12 @@ class _Loop:
         lines = []
         for program in fit.programs:
             lines += measure_epoch(program, fit.epoch, self.dataset, self._tell(program))
+        for e, line in zip(fit.experiments, lines, strict=True):
+            if not math.isfinite(line.get("iwae_64", 0.0)):
+                raise ReproError(
+                    f"IWAE-64 of {e.name} is {line['iwae_64']} after epoch {fit.epoch + 1}; "
+                    f"{self._advice}"
+                )
         for e, curve, line in zip(fit.experiments, fit.curves, lines, strict=True):
             curve.append(line)
             self.on_epoch({"run": e.folder} | {k: v for k, v in line.items() if v is not None})
@@ -275,6 +290,7 @@ class _Loop:
                 self._save()
             if "log-px" in lacking:
                 _add_log_px(lines, program, self.dataset, self._tell(program))
+                self.got_on = True
                 self._save()
             if "gradients" in lacking:
                 _add_gradients(lines, program, self.dataset)
@@ -299,8 +315,8 @@ class _Loop:
         def tell(done: float) -> None:
             self.fit.note = f"evaluating {names}: {done:.0%}"
             self.progress(self.fit)
-            if self.stop():
-                raise _Halt
+            if self.stop() or (self.got_on and self.late()):
+                raise Halt
 
         return tell
 
@@ -312,16 +328,19 @@ class _Loop:
                 states.save_state(self.fit, self.state_file)
             self.saved = time.monotonic()
 
+    @property
+    def _advice(self) -> str:
+        return f"{states.what_is_kept(self.state_file)}: try another seed, init or bound"
+
     def _check_finite(self) -> None:
         """Raise if a loss of this epoch or a weight is not finite."""
         fit = self.fit
-        advice = f"{states.what_is_kept(self.state_file)}: try another seed, init or bound"
         bad = (~fit.losses.isfinite()).nonzero()
         if len(bad):
             step, which = bad[0].tolist()
             raise ReproError(
                 f"the loss of {fit.experiments[which].name} is {fit.losses[step, which].item()} "
-                f"at epoch {fit.epoch + 1}, step {step + 1}; {advice}"
+                f"at epoch {fit.epoch + 1}, step {step + 1}; {self._advice}"
             )
         for program in fit.programs:
             tensors = (*program.parameters, program.beta_parameter)
@@ -329,7 +348,7 @@ class _Loop:
                 names = ", ".join(e.name for e in program.experiments)
                 raise ReproError(
                     f"a weight of {names} is not finite after epoch {fit.epoch + 1}, "
-                    f"step {fit.step}; {advice}"
+                    f"step {fit.step}; {self._advice}"
                 )
 
 
@@ -376,7 +395,8 @@ def _add_bound(
 ) -> None:
     """Add IWAE-K of test images and its standard error to each run's line."""
     purpose = f"epoch {lines[0]['epoch'] - 1}"
-    values = iwae_bound(program.model, images, program.seeds, purpose, K, tell)
+    with matmul_precision("float32"):
+        values = iwae_bound(program.model, images, program.seeds, purpose, K, tell)
     means = values.mean(1).tolist()
     errors = (values.std(1) / values.shape[1] ** 0.5).tolist()
     for line, mean, error in zip(lines, means, errors, strict=True):

@@ -445,17 +445,20 @@ class Program:
 
 @contextlib.contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
-    """Multiply matrices within the context as ``precision`` asks.
+    """Multiply matrices, and convolve, within the context as ``precision`` asks.
 
     Those of float32 are rounded to TensorFloat-32 if it is one ``OF_GPUS``; sums of products of
     float16 are float32.
     """
     of_half = torch.backends.cuda.matmul
     before = torch.get_float32_matmul_precision(), of_half.allow_fp16_reduced_precision_reduction
+    of_convolutions = torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if precision in OF_GPUS else "highest")
+    torch.backends.cudnn.allow_tf32 = precision in OF_GPUS
     of_half.allow_fp16_reduced_precision_reduction = False
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before[0])
         of_half.allow_fp16_reduced_precision_reduction = before[1]
+        torch.backends.cudnn.allow_tf32 = of_convolutions

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
@@ -20,13 +21,14 @@ from repro import ReproError, datasets, first_line, one_of, own, plural, scores
 from repro.datasets import Dataset
 from repro.estimators import holds_q_still
 from repro.models import Autoencoder, StackedModel
-from repro.own_code import time_limit
+from repro.own_code import hashed_modules, time_limit
 from repro.randomness import generator
 from repro.records import Archive, Record
 from repro.records.provenance import code_and_date, code_of, device_name
 from repro.records.schema import Provenance, is_plain
 from repro.training import forecast, leases, loop, released_files, states
 from repro.training.networks import model_of, new_model
+from repro.training.program import matmul_precision
 from repro.training.progress import Progress, duration, interrupts
 from repro.words import experiments
 from repro.words.experiments import ENGINE_CHOICES, OF_GPUS, PROFILES, Experiment, told_apart
@@ -201,21 +203,26 @@ def _train_missing(
     forecast.check_own_bounds(runs, dataset, order.device, decoder)
     trial = _try_engine(order, runs, dataset, kept)
     print(f"the curves so far are in {state.with_suffix('.csv')}", flush=True)
-    with interrupts() as interrupted, Progress(runs[0].epochs) as bar:
+    commit = code_of(code["commit"], code["dirty"])
+    how = {"commit": commit, "engine": trial.engine, "milestones": order.milestones}
+    how["on_epoch"] = order.on_epoch
+    where = (dataset, state, order.device)
+    whole = False
+    with interrupts() as interrupted:
 
         def stop() -> bool:
-            return interrupted() or order.late() or lost()
+            return interrupted() or lost()
 
-        commit = code_of(code["commit"], code["dirty"])
-        how = {"commit": commit, "engine": trial.engine, "milestones": order.milestones}
-        how["on_epoch"] = order.on_epoch
-        where = (dataset, state, order.device)
-        fit = loop.fit(runs, *where, stop, bar.training, decoder=decoder, kept=kept, **how)
+        with Progress(runs[0].epochs) as bar:
+            watched = (stop, order.late, bar.training)
+            fit = loop.fit(runs, *where, *watched, decoder=decoder, kept=kept, **how)
         trained_now = not (kept and kept.finished)
-        put_off = trained_now and stop()
+        if fit.finished and not (trained_now and (stop() or order.late())):
+            with contextlib.suppress(loop.Halt):
+                whole = write_records(order, fit, dataset, other, code, stop)
     if not fit.finished:
         ending = f"stopped at epoch {fit.epoch + 1}, step {fit.step}; {GOES_ON}"
-    elif put_off or not write_records(order, fit, dataset, other, code, lost):
+    elif not whole:
         ending = f"trained, and stopped before all was evaluated; {GOES_ON}"
     else:
         states.put_away(asked, order.archive, order.keep_state)
@@ -274,16 +281,21 @@ def _remarks(e: Experiment, dataset: Dataset) -> list[str]:
     if own.is_own(e.dataset):
         remarks += own.images_in(e.dataset).remarks
     if own.is_own(e.model):
-        model = new_model([e], dataset.train.mean(0))
-        parts = dataset.train[: e.batch_size], dataset.test[:1000]
-        if model.binarises:
-            g = generator(0, "trial")
-            parts = [part.bernoulli(generator=g) for part in parts]
-        x, scored = (part.clone() for part in parts)
-        with time_limit(f"a trial of {model.called}"):
-            tried = model.tried(x, scored, e.M * e.K, holds_q_still(e.estimator))
-        remarks += [model.size, *model.remarks, *tried]
+        with hashed_modules(own.without_hash(e.model)):
+            remarks += _remarks_on_model(e, dataset)
     return remarks
+
+
+def _remarks_on_model(e: Experiment, dataset: Dataset) -> list[str]:
+    model = new_model([e], dataset.train.mean(0))
+    parts = dataset.train[: e.batch_size], dataset.test[:1000]
+    if model.binarises:
+        g = generator(0, "trial")
+        parts = [part.bernoulli(generator=g) for part in parts]
+    x, scored = (part.clone() for part in parts)
+    with time_limit(f"a trial of {model.called}"):
+        tried = model.tried(x, scored, e.M * e.K, holds_q_still(e.estimator))
+    return [model.size, *model.remarks, *tried]
 
 
 def say_if_code_is_unknown(code: dict) -> None:
@@ -338,13 +350,16 @@ def assess(
     seeds: list[int],
     samples: int,
     title: str,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[Assessment]:
     """Measure the scores of each stacked run, with SSIM and pictures of the ``other`` dataset, too.
 
-    ``samples`` is K of log p-hat; ``title`` names the runs beside the progress bar.
+    ``samples`` is K of log p-hat; ``title`` names the runs beside the progress bar. Raises Halt on
+    the way if ``stop()`` is true.
     """
-    with Progress(1, f"log p-hat of {title}") as bar:
-        values = scores.measure(model, dataset.test, seeds, samples, bar.fraction)
+    with matmul_precision("float32"), Progress(1, f"log p-hat of {title}") as bar:
+        tell = partial(_tell, bar, stop)
+        values = scores.measure(model, dataset.test, seeds, samples, tell)
     grids = _grids(model, dataset, seeds)
     elsewhere: list[dict] = [{} for _ in seeds]
     if other and grids:
@@ -359,6 +374,13 @@ def assess(
         images = {name: values[run][name] for name in KEPT_FOR_IMAGES if name in values[run]}
         found.append(Assessment(metrics, grids_of_run, images))
     return found
+
+
+def _tell(bar: Progress, stop: Callable[[], bool], done: float) -> None:
+    """Show how far an evaluation is, and halt it if ``stop()`` says so."""
+    bar.fraction(done)
+    if stop():
+        raise loop.Halt
 
 
 def _grids(
@@ -380,12 +402,12 @@ def write_records(
     dataset: Dataset,
     other: Dataset | None,
     code: dict,
-    lost: Callable[[], bool],
+    stop: Callable[[], bool],
 ) -> bool:
     """Evaluate each trained run that has no record yet, and write one.
 
-    Returns False if the time limit passed after at least one record was written, or if the lease on
-    a run is ``lost``, so that another process writes its record.
+    Returns False if the time limit passed after at least one record was written. If ``stop()`` is
+    true, since it was interrupted or another process writes a record, it raises Halt.
     """
     provenance = _provenance_of(order, fit, dataset, code)
     archive = order.archive
@@ -399,9 +421,9 @@ def write_records(
         begun = time.monotonic()
         title = ", ".join(called[e] for e in stack.experiments)
         samples = provenance.log_px_samples
-        found = assess(stack.model, dataset, other, stack.seeds, samples, title)
-        if lost():
-            return False
+        found = assess(stack.model, dataset, other, stack.seeds, samples, title, stop)
+        if stop():
+            raise loop.Halt
         of_each = round((time.monotonic() - begun) / len(stack.seeds), 1)
         provenance = replace(provenance, seconds={"training": of_training, "evaluation": of_each})
         for run, e in enumerate(stack.experiments):

@@ -517,9 +517,16 @@ def plan(*in_order, device: str = "auto", **by_name) -> list[Experiment]:
             run = Experiment(method, seed=seed, **of_method, **words)
             _check_wake(run)
             _try(method, METHODS[method].with_alpha(run.alpha), run.M, run.K)
-            runs.append(replace(run, estimator="drep") if METHODS[method].chooses_beta else run)
+            runs.append(_with_drep(run) if METHODS[method].chooses_beta else run)
     _check_samples(runs)
     return runs
+
+
+def _with_drep(e: Experiment) -> Experiment:
+    """Run ``e`` of a method that chooses its beta, which needs ``drep``."""
+    if e.estimator not in (WORDS["estimator"].usual, "drep"):
+        raise ReproError(f"beta is chosen with estimator drep; leave {e.estimator} out")
+    return replace(e, estimator="drep")
 
 
 def _check_samples(runs: list[Experiment]) -> None:
@@ -589,7 +596,7 @@ def _try_smooth(method: str, objective: Objective) -> None:
     if objective is not SHIPPED.get(method) and objective.phi is not None:
         from repro import bound_trial
 
-        bound_trial.check_smooth(method, objective.phi)
+        bound_trial.check_smooth(method, objective)
 
 
 def _check_together(words: Mapping[str, str], methods: list[str]) -> None:
@@ -673,10 +680,10 @@ def _check_images(words: Mapping[str, str]) -> None:
 def with_images(e: Experiment, dataset: str) -> Experiment:
     """Run ``e`` with other images, which its model can score: a dataset's name, or FILE.npz."""
     name = WORDS["dataset"].read("dataset", dataset)
+    other = replace(e, dataset=name, held_out=None)
     if name != e.dataset:
-        e = replace(e, dataset=name, held_out=None)
-        _check_images(asdict(e))
-    return e
+        _check_images(asdict(other))
+    return other
 
 
 def check_own_files(e: Experiment, **files: str | None) -> None:

@@ -1,6 +1,7 @@
 """The plan that was written before its runs, and what its analysis makes of planted ones."""
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -75,6 +76,17 @@ def test_outcomes_are_told_once_all_runs_of_a_part_are_there(encoders, tmp_path)
     said = rival.table_of_predictions(encoders, "encoders")
     assert said.endswith("Still to come: 1 run of this part.")
     assert "**" not in said
+
+
+def test_scores_by_estimator_and_number_of_samples_are_means_over_seeds(tmp_path):
+    assert rival.table_of_samples(Archive(tmp_path)) == ""
+    for estimator, K in product(rival.ENCODERS["iwae"], (8, 64, 256)):
+        runs = runs_of_side(f"iwae {estimator} at {K}", rival.WORDS_ALONE)
+        for e, value in zip(runs, AROUND - K, strict=True):
+            write_record(tmp_path, e, value=value)
+    *_, of_rws = rival.table_of_samples(Archive(tmp_path)).splitlines()
+    means = " | ".join(f"−{K}.00 ± 0.09" for K in (8, 64, 256))
+    assert of_rws == f"| `rws` | {means} | {means} |"
 
 
 def test_gaps_are_of_the_images_whose_likelihood_was_measured(tmp_path):

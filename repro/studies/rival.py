@@ -46,6 +46,7 @@ What earlier runs have shown is what is written here beside a number; none had `
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +54,7 @@ from scipy import stats
 
 from repro import plural
 from repro.records import Archive
-from repro.records.estimates import Share, number, share_of
+from repro.records.estimates import Share, number, over_seeds, share_of
 from repro.studies.preregistered import LEVEL, Interval
 from repro.studies.yardstick import measured_of
 from repro.words.experiments import Experiment, plan
@@ -242,6 +243,23 @@ def table_of(archive: Archive, part: Part) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     if left:
         lines += ["", f"Still to come: {plural(len(left), 'run')} of this part."]
+    return "\n".join(lines)
+
+
+def table_of_samples(archive: Archive) -> str:
+    """The scores of encoders on IWAE's bound by estimator and K, once all runs are there."""
+    if lacking(archive, PARTS_OF_PLAN["samples"]):
+        return ""
+    columns = [(metric, K) for metric in ("iwae_64", "elbo") for K in (8, 64, 256)]
+    titles = [f"{TITLES_OF_METRICS[metric]}, K = {K}" for metric, K in columns]
+    lines = [f"| | {' | '.join(titles)} |", f"|---{6 * '|---'}|"]
+    for estimator in ENCODERS["iwae"]:
+        cells = []
+        for metric, K in columns:
+            runs = runs_of_side(f"iwae {estimator} at {K}", WORDS_ALONE)
+            found = over_seeds([archive.get(e) for e in runs], metric)
+            cells.append(str(replace(found, seeds=1)))
+        lines.append(f"| `{estimator}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

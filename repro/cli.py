@@ -184,7 +184,7 @@ def status_command(profile: str, archive: Archive, every: bool) -> None:
     for e in dict.fromkeys(missing) if every else ():
         print(f"missing  {e.folder}")
     for command in experiments.commands(missing):
-        print(f"to make  {command}{archive.said}")
+        print(f"to make  {command}{archive.as_option}")
 
 
 @repro_command.command("show")

@@ -72,7 +72,7 @@ def cotangents(
     _check_beta(objective, beta)
     log_w = log_w.detach().unflatten(-2, (M, K))
     beta = USUAL_BETA if beta is None else beta
-    number = beta if isinstance(beta, int | float) else USUAL_BETA
+    number = float(beta) if isinstance(beta, int | float) else USUAL_BETA
     beta = torch.as_tensor(beta, dtype=log_w.dtype, device=log_w.device).detach()
     of_runs = beta[:, None] if beta.dim() else beta
     theta, pull_back = torch.func.vjp(partial(applied, objective.theta), log_w, of_runs)

@@ -240,13 +240,13 @@ def _target(model: LatentModel, x: Tensor) -> tuple[LogWeight, tuple[int, int, i
     with torch.no_grad():
         z = model.draw(x, DRAWN_FOR_MOMENTS)
         sigma, mu = torch.std_mean(z, 0)
-    log_sigma = sigma.log().view(len(x), -1).sum(1)
+    log_sigma = sigma.log().reshape(len(x), -1).sum(1)
     constant = log_sigma + mu[0].numel() * math.log(2 * math.pi) / 2
 
     @torch.enable_grad()
     def log_weight(u: Tensor) -> tuple[Tensor, Tensor]:
         u = u.detach().requires_grad_()
-        z = mu + sigma * u[0].view(-1, *mu.shape)
+        z = mu + sigma * u[0].reshape(-1, *mu.shape)
         log_w = model.log_joint(x, z) + u[0].square().sum(-1) / 2 + constant
         (slope,) = torch.autograd.grad(log_w.sum(), u)
         return log_w[None].detach(), slope

@@ -291,7 +291,7 @@ class Archive:
         return given if isinstance(given, Archive) else cls(given)
 
     @property
-    def said(self) -> str:
+    def as_option(self) -> str:
         """The end of a command that is to write here: nothing if it would anyway."""
         usual = self.folder.resolve() == results_folder().resolve()
         return "" if usual else f" --results {shlex.quote(str(self.folder))}"
@@ -318,7 +318,9 @@ class Archive:
         """Read an experiment's record; without one, ReproError names the command that makes it."""
         path = self.path_of(experiment)
         if not self.holds(experiment):
-            raise ReproError(f"no record of {path}; make it with: {experiment.command}{self.said}")
+            raise ReproError(
+                f"no record of {path}; make it with: {experiment.command}{self.as_option}"
+            )
         return self.read(path)
 
     def read(self, path: Path) -> Record:

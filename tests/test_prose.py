@@ -227,6 +227,11 @@ class Told(Numbers):
         in_iwae_64, of_it = self.ours(OMNIGLOT, method, "iwae_64 log_p").values
         return of_it / in_iwae_64
 
+    def told_of_expectations(self):
+        """The number of leads that were expected, and of those that came out otherwise."""
+        told = yardstick.lead_table(self.archive)["expected"]
+        return (told != "").sum(), told.str.endswith("outside").sum()
+
     def lags_that_shrank(self):
         """The proposal's part of lags behind IWAE that are no larger by AIS than by log p-hat."""
         rows = yardstick.lead_table(self.archive)
@@ -454,6 +459,10 @@ class Told(Numbers):
         places = [(where, e) for where in NETWORKS_OF_ESTIMATORS for e in ("rep", "drep")]
         return [gradients.ratios_by_count(self.archive, *place, method) for place in places]
 
+    def kept_with_samples(self, method):
+        """Of the ratio at one sample, at 256, in each network under either estimator."""
+        return [ratios[256] / ratios[1] for ratios in self.swept(method)]
+
     def loss_with_samples(self, estimator):
         """IWAE's ratio at 256 samples over that at one, in each network."""
         found = []
@@ -623,6 +632,8 @@ SENTENCES = {
         "The lead shrinks as training goes on": lambda n: 0 < n.left_after_364("piwae") < 0.6,
     },
     "findings": {
+        r"and by … in $\log p_\theta(x)$ ({doc}`bound_or_estimator`)":
+            lambda n: n.between("iwae drep - piwae rep", "log_px log_p", "longer").level,
         "So whether the gap stays smaller is not clear":
             lambda n: n.outcome("PIWAE has a smaller gap") is Outcome.NOT_CLEAR,
         "In the longer trainings the lead in IWAE-64 is clear in both":
@@ -652,9 +663,9 @@ SENTENCES = {
             lambda n: n.theirs(MNIST, "piwae miwae", "log_p").level,
         "Each method was trained for the first six of the eight stages":
             lambda n: n.lengths(MNIST) == {(MILESTONES[5], 0)},
-        "All four gaps are clearly smaller, as those of PIWAE, MIWAE and CIWAE were":
+        "All four gaps are clearly smaller, as after 40 epochs":
             lambda n: n.ours(MNIST, OTHERS, "minus_kl").ahead
-            and n.beside_iwae("piwae miwae ciwae", "minus_kl").ahead,
+            and n.beside_iwae(OTHERS, "minus_kl").ahead,
         "In IWAE-64 PIWAE and MIWAE are clearly ahead of IWAE":
             lambda n: n.ours(MNIST, "piwae miwae", "iwae_64").ahead,
         "CIWAE's lead is not clear": lambda n: n.ours(MNIST, "ciwae", "iwae_64").level,
@@ -664,7 +675,7 @@ SENTENCES = {
             lambda n: not falls(n.units(MNIST, "iwae piwae")),
         r"The means of $\log \hat p(x)$ have the order of the paper's Table 1":
             lambda n: in_order(n.means(MNIST, "log_px")) == in_order(printed_by_the_paper()),
-        "No cost shows in PIWAE's generative network, and MIWAE's pays":
+        "PIWAE's generative network shows no cost, and MIWAE's is worse":
             lambda n: n.ours(MNIST, "piwae", "log_px log_p").nominally_ahead
             and n.ours(MNIST, "miwae", "log_p").behind,
         "That is a little over half of its lead in the paper":
@@ -718,7 +729,7 @@ SENTENCES = {
         r"$\log \hat p(x)$ shows about half of that or less":
             lambda n: max(n.seen_by_log_px(OMNIGLOT, bound, "released")
                           for bound in ("MIWAE(8,8)", "PIWAE(8,8)")) < 0.55,
-        r"its inference network, with a smaller $\mathrm{KL}(q \,\|\, p)$, may be the reason":
+        r"Its inference network, with a smaller $\mathrm{KL}(q \,\|\, p)$, may be why":
             lambda n: n.likelihood(OMNIGLOT, "PIWAE(8,8)", "KL(q‖p)").value
             < n.likelihood(OMNIGLOT, "IWAE(64)", "KL(q‖p)").value - 1,
         "for as long as the student report trained them":
@@ -734,7 +745,7 @@ SENTENCES = {
             lambda n: max(n.theirs(OMNIGLOT, "piwae", "log_px").values) < 0,
         "Ours is clearly ahead of IWAE in IWAE-64 (…)":
             lambda n: n.ours(OMNIGLOT, "piwae", "iwae_64 log_px log_p").ahead,
-        "Most of its lead in IWAE-64 is a lead of its generative network":
+        "Most of its lead in IWAE-64 comes from its generative network":
             lambda n: 0.5 < n.in_log_p("piwae") < 1,
         "have the smallest gaps and the lowest likelihoods":
             lambda n: max(n.ours(OMNIGLOT, "ciwae vae", SCORES).values) < 0
@@ -750,7 +761,7 @@ SENTENCES = {
         "it uses as many units as IWAE":
             lambda n: abs(np.subtract(*n.units(OMNIGLOT, "piwae iwae"))) <= 1,
         "Its gap is smaller by …, which is not clear":
-            lambda n: n.ours(OMNIGLOT, "piwae", "minus_kl").level,
+            lambda n: n.ours(OMNIGLOT, "piwae", "minus_kl gap").level,
     },
     "reconstructions": {
         r"the best $\log \hat p(x)$ goes with the lowest SSIM":
@@ -793,7 +804,7 @@ SENTENCES = {
         "The curves of the student report's Figure 4 are parabolas through three round values":
             lambda n: n.curves_of_figure_4().furthest.max() < 2e-4
             and np.allclose(n.nodes_of_figure_4(), n.nodes_of_figure_4().round(1), 0, 2e-4),
-        r"A $\beta$ that is chosen by another criterion scored like the best of five":
+        r"A $\beta$ that is chosen by another criterion, with a better estimator, scored like":
             lambda n: abs(n.chosen().value - max(n.of_fixed_betas())) < 2 * n.noise("ciwae")
             and BETAS[np.argmax(n.of_fixed_betas())] == 0.5,
         "the score that its caption prints":
@@ -805,7 +816,7 @@ SENTENCES = {
             lambda n: n.curves_of_figure_4()["at_0.5"].min() > best_log_px_of_the_report(),
         "above everything that the logs of CIWAE and the VAE on MNIST ever reach":
             lambda n: max(n.highest_logged(score) for score in SCORES.split())
-            < min(score.value for score in FIGURE4.values()),
+            < n.nodes_of_figure_4().min(),
         "Our trainings for Figure 4 have this length": Told.figure_4_is_whole,
         r"With $\beta$ = 0.1, 0.3, 0.5, 0.7 and 0.9 IWAE-64 ends at":
             lambda n: [*figure4.by_beta(n.runs_of_betas(), "ciwae")] == [0.1, 0.3, 0.5, 0.7, 0.9],
@@ -857,13 +868,14 @@ SENTENCES = {
         "There, between $K = 64$ and 256, the exponents of $K$ in the ratio are":
             lambda n: np.allclose(n.rates(0.01), [0.5, -0.5, 0.5], rtol=0, atol=0.05),
         "The rates are gone": lambda n: np.abs(n.rates(0.1)).max() < 0.15,
-        "and under `drep`, too, the ratio falls with more samples": lambda n: n.rates(0.1)[2] < 0,
+        "and under `drep`, too, the ratio no longer rises with more samples":
+            lambda n: n.rates(0.1)[2] < 0,
         "So in networks the better estimator makes the loss smaller":
             lambda n: (n.loss_with_samples("rep") < n.loss_with_samples("drep")).all(),
         "at 256 samples none has gained more than a few hundredths":
             lambda n: n.loss_with_samples("drep").max() < 1.1,
         "With more samples MIWAE loses as much as IWAE, from a higher start":
-            lambda n: all(ratios[256] < 1.1 * ratios[1] for ratios in n.swept("miwae")),
+            lambda n: np.allclose(*map(n.kept_with_samples, ("miwae", "iwae")), rtol=0, atol=0.07),
         "CIWAE(0.5) does not lose at all":
             lambda n: all(ratios.is_monotonic_increasing for ratios in n.swept("ciwae")),
         "What `drep` leaves out has a ratio that grows":
@@ -879,7 +891,7 @@ SENTENCES = {
         "PIWAE's gain, …, is not clear":
             lambda n: n.gains("piwae", "iwae_64").level
             and n.gains("piwae", "iwae_64")[0].beyond(2),
-        "nor is any change of the VAE": lambda n: n.gains("vae", "iwae_64").nominally_behind,
+        "nor is any change of the VAE": lambda n: n.gains("vae", ALL).level,
         "is still larger than PIWAE's under `rep` by":
             lambda n: n.between("piwae rep - iwae drep", "minus_kl iwae_64").ahead,
         "So the shares of bound and estimator do not differ clearly":
@@ -914,8 +926,8 @@ SENTENCES = {
             lambda n: n.between("iwae drep - piwae drep", "log_px", "longer").level,
         "Its gap is still larger than MIWAE's":
             lambda n: n.between("miwae rep - iwae drep", "minus_kl", "longer").ahead,
-        "Its distance to PIWAE's gap, …, is not clear":
-            lambda n: n.between("piwae rep - iwae drep", "minus_kl", "longer").level,
+        "Its distance to PIWAE's gap, …, is not clear, and by annealed importance sampling it is":
+            lambda n: n.between("piwae rep - iwae drep", "minus_kl gap log_p", "longer").level,
         "After 364 epochs it had gained nothing clear from `drep`":
             lambda n: n.gains("piwae", ALL, "longer").level,
         "Every looser bound gives the encoder clearly more than IWAE's does":
@@ -946,7 +958,7 @@ SENTENCES = {
         "Its generative network, by annealed importance sampling, is clearly better on Omniglot":
             lambda n: n.ours(OMNIGLOT, "piwae", "log_p").ahead,
         "and on MNIST no cost shows": lambda n: n.ours(MNIST, "piwae", "log_p").nominally_ahead,
-        "about half of MIWAE's price or less":
+        "shows less than half of MIWAE's loss":
             lambda n: max(n.seen_by_log_px(setting, "MIWAE(8,8)") for setting in UNSEEN) < 0.5,
         "Elsewhere half of MIWAE's gain or more is lower noise":
             lambda n: max(n.shares_of_signal(near=False)) < 0.51,
@@ -971,8 +983,11 @@ SENTENCES = {
             lambda n: max(lead.iloc[-1] / lead.iloc[0] for lead in n.leads().values()) < 0.2,
     },
     "protocol": {
-        "depends on who trained, whichever spread is larger":
+        "is taken from the same trainers, even if the other is larger":
             lambda n: [n.borrowed_is_larger(m) for m in ALL.split()] == [False, True, True],
+        "After 40 epochs on Omniglot two trainings of each method suggest more":
+            lambda n: curves.change_by_tf32(n.archive, "deviation").value
+            > max(n.noise(m) for m in ("piwae", "miwae", "ciwae")),
         "For our own trainings it is the spread of our twenty pairs":
             lambda n: all(n.borrows(metric, "ours", 19) for metric in ALL.split()),
         "For the released weights it is the spread of the paper's four trainings":
@@ -1001,12 +1016,12 @@ SENTENCES = {
             and n.ours(OMNIGLOT, "miwae", "iwae_64").values[0] > 0,
     },
     "claims": {
-        "of the clear comparisons would be expected to be false":
+        "of those that are clear are expected to be false":
             lambda n: claims.correction(n).percent_false <= float(n.correction("percent_false"))
             and claims.correction(n).percent_false < 5,
         "verdicts on methods … are clear":
             lambda n: claims.correction(n).tests > int(n.correction("clear")) > 10,
-        "verdicts would be expected to be wrong":
+        "fewer than … would be expected to be clear":
             lambda n: claims.correction(n).expected <= float(n.correction("expected")) <= 0.1,
     },
     "notebooks/audit": {
@@ -1070,6 +1085,8 @@ SENTENCES = {
             lambda n: np.ptp([float(end) for end in n.one_decoder().split(" to ")]) > 1,
     },
     "notebooks/likelihood": {
+        "Four of the 22 values lie outside what was expected":
+            lambda n: [*n.told_of_expectations()] == [22, 4],
         "All lags grew": lambda n: not n.lags_that_shrank(),
         "the lead of IWAE under `drep` shrank":
             lambda n: n.likelihood(MNIST, "IWAE(64) drep", "by AIS").value > 0
@@ -1081,14 +1098,20 @@ SENTENCES = {
             lambda n: n.gap_below_iwaes(MNIST, "PIWAE(8,8)").ahead
             and n.gap_below_iwaes(OMNIGLOT, "PIWAE(8,8)").level,
     },
+    "lecture": {
+        "After 40 epochs on MNIST a third of the lead is left":
+            lambda n: abs(n.share("iwae_64").value - 2 / 3) < 0.02,
+    },
     "wake_sleep": {
+        "Under wake-sleep they do in IWAE-64, and not clearly in the ELBO":
+            lambda n: n.fates("samples")[3::2] == [Fate.HOLDS, Fate.UNDECIDED],
         "the ratio of the paper's gradient, `rep`, falls in each place":
             lambda n: (n.from_four_samples("rep") < 1).all(),
         "Under `drep` the ratio rises near the optimum of the linear Gaussian model, and stays":
             lambda n: [*(n.from_four_samples("drep") > 1)] == [True] + 6 * [False],
         "Under `rws` it rises in each place":
             lambda n: (n.from_four_samples("rws") > 1).all(),
-        "Wake-sleep gives IWAE a better inference network, but none as good as MIWAE's":
+        "wake-sleep gives IWAE a better inference network, but none as good as MIWAE's":
             lambda n: n.fates("encoders")[:3:2] == [Fate.HOLDS, Fate.REFUTED],
         "stays ahead in both scores":
             lambda n: n.fates("encoders")[2::3] == [Fate.REFUTED, Fate.HOLDS],
@@ -1159,7 +1182,7 @@ def test_the_pages_that_speak_of_log_px_lead_to_how_far_it_depends_on_the_propos
 def test_two_verdicts_depend_on_whose_trainings_noise_is_borrowed(
     n, monkeypatch, by_the_paper, otherwise
 ):
-    """The protocol says which, and that MIWAE's log p-hat put together does not."""
+    """The protocol says which."""
     assert "Two verdicts depend on this choice" in as_read("protocol")
     before = {claim.text: claim.check(n).outcome for claim in CLAIMS}
 
@@ -1172,4 +1195,3 @@ def test_two_verdicts_depend_on_whose_trainings_noise_is_borrowed(
     assert len(changed) == len(otherwise)
     for text, expected in otherwise.items():
         assert [found for name, found in changed.items() if text in name] == [expected]
-    assert n.together("log_px").behind

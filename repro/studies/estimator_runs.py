@@ -29,6 +29,7 @@ from repro.studies.captions import BOUND_TITLES, COUNTING_TRAINING, METRIC_TITLE
 from repro.studies.designs import AT_T, OF_ESTIMATORS
 from repro.studies.frames import AnyArchive, Rows, framed, from_to
 from repro.studies.gradients import LINES, PLACE, at_t, snr_at_t, with_jackknife
+from repro.studies.yardstick import BY_AIS
 from repro.words.experiments import Experiment
 
 USUAL = "rep"
@@ -173,8 +174,12 @@ class EstimatorRuns:
     def apart(self, a: str, b: str, metric: str):
         """The metric of bound ``a`` minus that of ``b``, as of independent trainings.
 
-        If the standard deviation between seeds is unknown, see ``evidence.difference``.
+        If the standard deviation between seeds is unknown, see ``evidence.difference``, and for
+        metrics by annealed importance sampling, too.
         """
+        if metric in BY_AIS:
+            ended = (self.ended.get(bound, []) for bound in (a, b))
+            return evidence.difference(self.archive, *ended, metric)
         first = self.value(a, metric)
         second = self.value(b, metric)
         if NOT_RUN in (first, second):

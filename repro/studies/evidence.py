@@ -23,6 +23,7 @@ from repro.words.exhibits import CURVES_OF
 from repro.words.experiments import PRECISIONS, PROFILES, plan
 
 LOG_P = "log_p"  # log p(x) by annealed importance sampling
+BORROWED = {LOG_P: "log_px", "gap": "minus_kl"}  # metric of ``BY_AIS`` -> the one like it
 
 
 class Deviation(NamedTuple):
@@ -41,11 +42,11 @@ def difference(
 ):
     """The paired difference of ``metric`` in runs ``a`` minus ``b``, its error between trainings.
 
-    ``LOG_P``, log p(x) by AIS, is compared where it was measured; its standard deviation between
-    trainings is taken to be that of log p-hat. ``among`` is as in ``paired_difference``.
+    A metric of ``yardstick.BY_AIS`` is compared where it was measured; its standard deviation
+    between trainings is taken to be that of ``BORROWED``. ``among`` is as in ``paired_difference``.
     """
-    if metric == LOG_P:
-        apart, metric = yardstick.networks_apart(archive, a, b), "log_px"
+    if metric in yardstick.BY_AIS:
+        apart, metric = yardstick.apart_by_ais(archive, a, b, metric), BORROWED[metric]
     else:
         apart = paired_difference(a, b, metric, among)
     if not apart:

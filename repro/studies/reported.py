@@ -79,7 +79,7 @@ OTHERS = {  # log p-hat of a method, for comparison with the paper's method of t
         "2a782b9e87671f13778c8728d827a46fe5ceea4c/examples/scripts/reproducibility/README.md), "
         "commit 2a782b9",
         "Burda's initialisation and Adam's ε = 1e-4; the steps of the learning rate at other "
-        "epochs; M and K swapped, which 8 × 8 does not show",
+        "epochs; M and K swapped, which 8 × 8 does not show; PIWAE's encoder follows both bounds",
     ): {"PIWAE(8,8)": -84.58, "MIWAE(8,8)": -85.09, "CIWAE(0.05)": -84.74},
     Publication(
         "yoonholee/pytorch-vae",

@@ -57,7 +57,7 @@ from repro import plural
 from repro.records import Archive
 from repro.records.estimates import Share, number, over_seeds, share_of
 from repro.studies.preregistered import LEVEL, Interval
-from repro.studies.yardstick import measured_of
+from repro.studies.yardstick import BY_AIS, measured_of
 from repro.words.experiments import Experiment, plan
 
 SEEDS_OF_RIVAL = (2, 3, 4, 5, 6)
@@ -146,7 +146,6 @@ ARMS = {  # of the reason -> the words of their runs
     for method in ("iwae", "miwae")
     for images, epochs in ((5, 1), (20, 4), (260, 52))
 } | {"iwae, 13 sets of samples": {"method": "miwae", "M": 13, "K": 64, "epochs": 4}}
-BY_AIS = {"log_p": ("ais",), "gap": ("iwae_64", "ais")}  # metric -> values, the second subtracted
 
 
 def runs_of_side(side: str, words: Mapping[str, object]) -> list[Experiment]:

@@ -29,6 +29,7 @@ from repro.studies.captions import METHOD_TITLES, label
 from repro.studies.frames import AnyArchive, framed, from_to
 from repro.words.experiments import TABLE_METHODS, Experiment
 
+BY_AIS = {"log_p": ("ais",), "gap": ("iwae_64", "ais")}  # metric -> values, the second subtracted
 EXPECTED = Path(__file__).with_name("expected_likelihoods.csv")
 SETTING_TITLES = {
     "mnist-reference": "MNIST",
@@ -122,20 +123,21 @@ def measured_of(archive: Archive, runs: Iterable[Record]) -> list[Measured]:
     return found
 
 
-def networks_apart(archive: Archive, a: Sequence[Record], b: Sequence[Record]):
-    """The mean difference in log p(x) of runs ``a`` minus ``b``, over the seeds measured in both.
+def apart_by_ais(archive: Archive, a: Sequence[Record], b: Sequence[Record], metric: str):
+    """The mean difference in ``metric`` of runs ``a`` minus ``b``, over the seeds measured in both.
 
-    The standard error is over images; NOT_RUN if there are no such seeds.
+    ``metric`` is one of ``BY_AIS``. The standard error is over images; NOT_RUN without such seeds.
     """
-    first, second = _ais_by_seed(archive, a), _ais_by_seed(archive, b)
+    first, second = (_by_seed(archive, runs, metric) for runs in (a, b))
     differences = [first[seed] - second[seed] for seed in first if seed in second]
     if not differences:
         return NOT_RUN
     return Estimate.mean_of(np.mean(differences, axis=0), ErrorOf.IMAGES, len(differences))
 
 
-def _ais_by_seed(archive: Archive, runs: Sequence[Record]) -> dict[int, np.ndarray]:
-    return {m.record.experiment.seed: m.values["ais"] for m in measured_of(archive, runs)}
+def _by_seed(archive: Archive, runs: Sequence[Record], metric: str) -> dict[int, np.ndarray]:
+    measured_runs = measured_of(archive, runs)
+    return {m.record.experiment.seed: m.of_images(*BY_AIS[metric]) for m in measured_runs}
 
 
 def beside_iwae(archive: AnyArchive) -> list[tuple[Measured, Measured]]:

@@ -1,6 +1,7 @@
 """What several tests need: small networks and data, planted records, the paper's log-weights."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -35,6 +36,7 @@ PROVENANCE = {
 }
 
 
+@functools.cache
 def few_digits(images=200, tests=20):
     """The first of the small digits."""
     digits = datasets.load("digits")

@@ -145,12 +145,6 @@ def test_identities_at_one_group_and_one_sample():
         assert_equal(bound(single), single[:, 0, 0])
 
 
-def test_log_mean_exp_neither_overflows_nor_mixes_images():
-    log_w = torch.full((M, K, BATCH), 1e4) + torch.arange(BATCH)
-    torch.testing.assert_close(iwae(log_w), 1e4 + torch.arange(BATCH, dtype=torch.float32))
-    assert torch.equal(log_mean_exp(torch.zeros(M, K, BATCH), (0, 1)), torch.zeros(BATCH))
-
-
 def test_beta_is_a_number_to_a_bound_whatever_else_is_trained():
     """An author may multiply it with log_w or with the result.
 
@@ -306,12 +300,10 @@ def test_every_bound_of_the_project_stands_its_trial_and_is_smooth_enough_for_dr
     check_smooth(method, METHODS[method])
 
 
-@pytest.mark.parametrize("name", ["mine", "iwae"])
-def test_what_is_not_the_project_s_is_tried_before_it_is_planned(monkeypatch, name):
-    """A bound under a new name, and another under a name that the project has."""
-    monkeypatch.setitem(METHODS, name, both(lambda log_w: log_w))
-    with pytest.raises(ReproError, match=f"bound of '{name}' gives "):
-        experiments.plan(name, profile="smoke")
+def test_another_bound_under_a_name_of_the_project_is_tried_before_it_is_planned(monkeypatch):
+    monkeypatch.setitem(METHODS, "iwae", both(lambda log_w: log_w))
+    with pytest.raises(ReproError, match="bound of 'iwae' gives "):
+        experiments.plan("iwae", profile="smoke")
 
 
 @pytest.mark.parametrize(

@@ -165,8 +165,9 @@ def test_status_says_first_what_each_exhibit_has_and_lacks(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"there    {path.relative_to(tmp_path)}  (3 epochs" in said
     assert "missing  smoke/digits-reference/piwae-M8-K8-seed0\n" in said
-    to_make = [line for line in said.splitlines() if line.startswith("to make")]
-    assert all(line.endswith(f" --results {tmp_path}") for line in to_make)
+    words = "--method piwae,miwae,ciwae,vae,ciwae-learned --beta 0.5,0.1,0.3,0.7,0.9"
+    assert f"to make  python -m repro audit --results {tmp_path}\n" in said
+    assert f"to make  python -m repro train {words} --profile smoke --results {tmp_path}\n" in said
 
 
 def test_the_check_in_the_book_contradicts_a_wrong_number(tmp_path, monkeypatch, capsys):

@@ -65,6 +65,8 @@ def test_defaults_are_the_papers():
         "ciwae-M1-K64-beta0.5-seed0",
         "vae-M64-K1-seed0",
     ]
+    assert len(names(method="all,ciwae-learned,vae")) == 6
+    assert plan("vae", init="burda", profile="short")[0].setting_folder == "mnist-reference-burda"
     (e,) = plan("piwae", profile="full")
     assert (e.dataset, e.model) == ("mnist", "reference")
     assert (e.M, e.K) == (8, 8)
@@ -103,8 +105,6 @@ def test_defaults_are_the_papers():
 )
 def test_lists_layouts_and_departures_show_in_the_name(words, expected):
     assert names(**words) == expected
-    assert len(names(method="all,ciwae-learned,vae")) == 6
-    assert plan("vae", init="burda", profile="short")[0].setting_folder == "mnist-reference-burda"
 
 
 @pytest.mark.parametrize(

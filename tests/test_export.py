@@ -1,6 +1,7 @@
 """The archive that others check: whole, described, and the same again."""
 
 import json
+import os
 
 import pytest
 import yaml
@@ -37,10 +38,13 @@ def test_a_change_or_a_loss_in_the_archive_is_seen(project):
     assert faults["book/page.md"].startswith("is missing")
 
 
-def test_the_same_commit_is_the_same_archive(project):
-    exported(project, project.parent / "a.zip")
-    exported(project, project.parent / "b.zip")
+def test_the_same_commit_is_the_same_archive(project, monkeypatch):
+    """At another time, and of a checkout that was made at another time."""
     first, second = (project.parent / name for name in ("a.zip", "b.zip"))
+    export.write_archive(project, first)
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    os.utime(project / "book" / "page.md", (1e9, 1e9))
+    export.write_archive(project, second)
     assert first.read_bytes() == second.read_bytes()
 
 

@@ -75,7 +75,6 @@ PRINTED_AS = {
     "image/png": {"fmt": "png", "base64": True},
     "image/svg+xml": {"fmt": "svg", "metadata": {"Date": None, "Creator": None}},
 }
-BOTH_KINDS = pytest.mark.parametrize("mime", PRINTED_AS)
 
 
 def curves(ax):
@@ -125,7 +124,7 @@ def change_a_digit(figure):
     title.set_text(title.get_text().replace("0.816", "0.826"))
 
 
-@BOTH_KINDS
+@pytest.mark.parametrize("mime", PRINTED_AS)
 @pytest.mark.parametrize(
     ("name", "change"), [("figure1", move_a_star), ("figure5", change_a_digit)]
 )

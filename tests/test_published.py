@@ -432,7 +432,7 @@ def test_the_best_checkpoint_is_the_last_epochs_just_where_training_was_continue
     assert (best.is_the_last == chosen.continued.loc[best.index]).all()
 
 
-def test_the_best_checkpoint_is_measured_as_the_last_epoch_is(monkeypatch):
+def test_the_best_checkpoint_is_measured_as_the_last_epoch_is():
     """Of the same weights, SSIM of either is the same to the last bit."""
     model = Autoencoder(MODELS["reference"], [0])
     images = datasets.load("digits").test[:20]

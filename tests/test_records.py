@@ -5,8 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -232,26 +230,6 @@ def test_nobody_is_told_to_remove_a_record():
         if re.search(r"(remove|delete) it\b", path.read_text()):
             told.append(path.name)
     assert sorted(told) == ["datasets.py", "states.py"]
-
-
-@pytest.mark.parametrize("changed", ["repro/bounds.py", "repro/training/loop.py"])
-def test_a_change_anywhere_in_the_package_is_one_of_the_code(tmp_path, changed):
-    shutil.copytree(
-        ROOT / "repro", tmp_path / "repro", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    git(tmp_path, "init", "-q")
-    commit_all(tmp_path)
-
-    def dirty():
-        code = "from repro.records.provenance import code_and_date as c; print(c()['dirty'])"
-        words = [sys.executable, "-B", "-c", code]
-        env = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        return subprocess.check_output(words, cwd=tmp_path, env=env, text=True).strip()
-
-    assert dirty() == "False"
-    with (tmp_path / changed).open("a") as file:
-        file.write("# changed\n")
-    assert dirty() == "True"
 
 
 @pytest.mark.parametrize("protected", [True, False])

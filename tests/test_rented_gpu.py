@@ -20,10 +20,14 @@ from tests.helpers import ROOT
 SCRIPT = ROOT / "workflow" / "rented_gpu.py"
 
 
-def rented(*words):
+STATE = random.Random(0).randbytes(3500)
+
+
+def rented(*words, status=0):
+    """What the script prints; of a failure, what it complains of."""
     done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == status, done.stderr
+    return done.stderr if status else done.stdout
 
 
 @pytest.mark.slow
@@ -55,35 +59,28 @@ def rented_gpu(monkeypatch):
     return rented_gpu
 
 
-def test_no_piece_is_too_large_and_the_pieces_make_the_whole(tmp_path, rented_gpu):
-    results = tmp_path / "results" / "full" / "a-run"
-    results.mkdir(parents=True)
-    content = random.Random(0).randbytes(3500)
-    (results / "weights").write_bytes(content)
-    (results / "unfinished.lock").write_text("")
-    out = tmp_path / "out"
-    out.mkdir()
-    *pieces, _ = rented_gpu.pack(tmp_path / "results", out)
-    assert [p.stat().st_size for p in pieces[:-1]] == [1000] * (len(pieces) - 1)
-    home = tmp_path / "home"
-    home.mkdir()
-    rented("unpack", out, "--results", home)
-    assert (home / "full" / "a-run" / "weights").read_bytes() == content
-    assert not list(home.rglob("*.lock"))
-    assert sorted(out.glob("*.[0-9][0-9]")) == pieces
-
-
 @pytest.fixture
 def packed(tmp_path, rented_gpu):
     """OUT with the pieces of one state, and an empty home."""
-    (tmp_path / "results" / "full").mkdir(parents=True)
-    state = random.Random(0).randbytes(3500)
-    (tmp_path / "results" / "full" / "unfinished-a.pt").write_bytes(state)
-    out = tmp_path / "out"
-    out.mkdir()
-    rented_gpu.pack(tmp_path / "results", out)
-    (tmp_path / "home").mkdir()
-    return out, tmp_path / "home"
+    results = tmp_path / "results" / "full"
+    results.mkdir(parents=True)
+    (results / "unfinished-a.pt").write_bytes(STATE)
+    (results / "unfinished-a.lock").touch()
+    for name in ("out", "home"):
+        (tmp_path / name).mkdir()
+    made = rented_gpu.pack(tmp_path / "results", tmp_path / "out")
+    assert sorted(made) == sorted((tmp_path / "out").iterdir())
+    return tmp_path / "out", tmp_path / "home"
+
+
+def test_no_piece_is_too_large_and_the_pieces_make_the_whole(packed):
+    out, home = packed
+    pieces = sorted(out.glob("*.[0-9][0-9]"))
+    assert [p.stat().st_size for p in pieces[:-1]] == [1000] * (len(pieces) - 1)
+    assert len(pieces) == 4
+    rented("unpack", out, "--results", home)
+    assert (home / "full" / "unfinished-a.pt").read_bytes() == STATE
+    assert not list(home.rglob("*.lock"))
 
 
 def damaged(out, how):
@@ -124,11 +121,9 @@ def hostile_tar():
 def test_what_did_not_come_home_whole_is_refused_and_leaves_nothing(packed, how, said):
     out, home = packed
     damaged(out, how)
-    words = [sys.executable, SCRIPT, "unpack", out, "--results", home]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert done.stderr.count("\n") == 1
+    said_there = rented("unpack", out, "--results", home, status=2)
+    assert said in said_there
+    assert said_there.count("\n") == 1
     assert [*home.iterdir()] == []
     assert not (home.parent / "elsewhere").exists()
 
@@ -157,10 +152,8 @@ def test_a_state_that_went_on_elsewhere_is_not_left_behind_in_silence(packed):
     older = home / "full" / "unfinished-a.pt"
     older.parent.mkdir()
     older.write_bytes(b"where it was before")
-    words = [sys.executable, SCRIPT, "unpack", out, "--results", home]
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "is there already, and differs; move it away" in done.stderr
+    said = rented("unpack", out, "--results", home, status=2)
+    assert "is there already, and differs; move it away" in said
     older.unlink()
     rented("unpack", out, "--results", home)
     assert older.stat().st_size == 3500

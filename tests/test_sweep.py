@@ -21,8 +21,6 @@ from repro.training.costs import DEVICE_COSTS, log_weights_to_evaluate
 from repro.words.experiments import PROFILES, plan
 from tests.helpers import ROOT, write_record
 
-SMOKE = ROOT / "workflow" / "sweeps" / "smoke.yaml"
-
 
 def listed(tmp_path, text):
     file = tmp_path / "runs.yaml"
@@ -74,22 +72,21 @@ def test_the_plan_names_methods_and_seeds(tmp_path):
     assert "40 from 100 to 139" in sweep.jobs_as_text(sweep.jobs_of(many), "cpu", 60)
 
 
+def dry_run(folder, *config):
+    """What Snakemake says that it would do, and by which commands."""
+    words = ["-s", ROOT / "workflow" / "sweep.smk", "-n", "-p", "--cores", "1", "--config", *config]
+    command = [sys.executable, "-m", "snakemake", *words]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("name", ["my runs.yaml", "$(touch X).yaml", "it's {mine}.yaml"])
 def test_a_sweep_s_file_may_have_any_name(tmp_path, name):
     """As Snakemake's dry run prints them, its commands are those that a shell carries out."""
-    file = tmp_path / name
-    file.write_text("- {profile: smoke, method: vae, epochs: 1}")
-    words = ["--config", f"sweep={name}", "results=my results", "-n", "-p", "--cores", "1"]
-    snakefile = ROOT / "workflow" / "sweep.smk"
-    found = subprocess.run(
-        [sys.executable, "-m", "snakemake", "-s", snakefile, *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    said = found.stdout + found.stderr
-    assert found.returncode == 0, said
+    (tmp_path / name).write_text("- {profile: smoke, method: vae, epochs: 1}")
+    said = dry_run(tmp_path, f"sweep={name}", "results=my results")
     (command,) = [line for line in said.splitlines() if "-m repro sweep" in line]
     assert {name, "my results"} <= {*shlex.split(command)}
     assert not (tmp_path / "X").exists()
@@ -100,16 +97,8 @@ def test_jobs_of_other_runs_or_of_records_elsewhere_are_not_done_with_these(tmp_
     done = set()
     for seeds, results in (("0", "a"), ("[0, 1]", "a"), ("0", "b")):
         (tmp_path / "my.yaml").write_text(f"- {{profile: smoke, method: vae, seed: {seeds}}}")
-        words = ["--config", "sweep=my.yaml", f"results={results}", "-n", "--cores", "1"]
-        words += ["-s", ROOT / "workflow" / "sweep.smk"]
-        found = subprocess.run(
-            [sys.executable, "-m", "snakemake", *words],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )
-        done |= {*re.findall(r"_build/sweeps/my-\w{16}", found.stdout)}
+        said = dry_run(tmp_path, "sweep=my.yaml", f"results={results}")
+        done |= {*re.findall(r"_build/sweeps/my-\w{16}", said)}
     assert len(done) == 3
 
 
@@ -152,7 +141,6 @@ def test_a_file_that_is_not_there_is_one_line(capsys):
 
 def test_every_run_is_in_one_job_with_runs_that_share_its_stack():
     runs = plan("all", "mnist", seed="0,1,2", profile="short")
-    assert sweep.jobs_of(runs, slot=1) == sweep.jobs_of(list(runs), slot=1)
     runs += [replace(e, epochs=4) for e in runs] + plan("all", model="larger", profile="short")
     for device in costs.DEVICE_COSTS:
         jobs = sweep.jobs_of(runs, device, slot=60)
@@ -188,7 +176,7 @@ def test_without_room_for_one_run_there_is_one_line():
             sweep.jobs_of(plan("vae", profile="short"), slot=slot)
 
 
-def test_the_command_prints_the_jobs_and_trains_one(tmp_path, capsys):
+def test_the_command_prints_the_jobs_and_trains_one(tmp_path, capsys, small):
     file = listed(tmp_path, "- {profile: smoke, method: vae, epochs: 1}\n")
     assert main(["sweep", str(file)]) == 0
     said = capsys.readouterr().out

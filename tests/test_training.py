@@ -161,8 +161,8 @@ def test_a_runs_numbers_do_not_change_with_its_companions():
 
     So are the weights, because each run is a program of its own on the CPU.
     """
-    digits = few_digits(1000)
-    alone = weights(loop.fit(runs("piwae", seed=1), digits))  # 2 epochs of 50 steps
+    digits = few_digits(200)
+    alone = weights(loop.fit(runs("piwae", seed=1), digits))  # 2 epochs of 10 steps
     company = weights(loop.fit(runs("iwae,piwae", seed="0,1"), digits))
     ((name, mine),) = alone.items()
     for parameter, value in mine.items():
@@ -704,7 +704,7 @@ def test_runs_of_different_kinds_are_not_trained_together():
 
 
 def test_a_record_holds_every_image_and_the_dataset_it_was_not_trained_on(
-    small, tmp_path, monkeypatch, capsys
+    small, tmp_path, monkeypatch
 ):
     few = few_digits()
     monkeypatch.setattr(datasets, "load", lambda name, folder=None: few)
@@ -741,7 +741,7 @@ def test_before_training_it_is_said_that_the_code_is_unknown(small, tmp_path, mo
     assert "the code's commit is not known here" in capsys.readouterr().out
 
 
-def test_a_batch_may_have_any_size_up_to_all_images(tmp_path, capsys):
+def test_a_batch_may_have_any_size_up_to_all_images(small, tmp_path, capsys):
     images = np.random.default_rng(0).random((90, 784))
     np.savez(tmp_path / "few.npz", train=images, test=images)
     words = {"dataset": str(tmp_path / "few.npz"), "profile": "smoke", "epochs": 1}

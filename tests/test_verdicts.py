@@ -152,33 +152,28 @@ def test_a_verdict_is_the_sum_of_its_outcomes(tests, holds, confirmed):
 # Comparisons are weighed
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.1])
 @pytest.mark.parametrize(
-    ("values", "margin", "outcome"),
+    ("above", "outcome"),
     [
-        ([0.31], 0.0, Outcome.HOLDS),
-        ([0.29], 0.0, Outcome.NOT_CLEAR),
-        ([-0.29], 0.0, Outcome.NOT_CLEAR),
-        ([-0.31], 0.0, Outcome.FAILS),
-        ([1.0, 2.0], 0.0, Outcome.HOLDS),
-        ([1.0, 0.1], 0.0, Outcome.HOLDS_IN_PART),
-        ([1.0, -1.0], 0.0, Outcome.HOLDS_IN_PART),
-        ([0.1, -0.1], 0.0, Outcome.NOT_CLEAR),
-        ([-1.0, 0.1], 0.0, Outcome.FAILS),
-        ([0.21], 0.1, Outcome.HOLDS),
-        ([0.19], 0.1, Outcome.NOT_CLEAR),
-        ([-0.39], 0.1, Outcome.NOT_CLEAR),
-        ([-0.41], 0.1, Outcome.FAILS),
-        ([0.21, 1.0], 0.1, Outcome.HOLDS),
-        ([0.19, 1.0], 0.1, Outcome.HOLDS_IN_PART),
-        ([-1.0, 0.3], 0.1, Outcome.HOLDS_IN_PART),
+        ([0.31], Outcome.HOLDS),
+        ([0.29], Outcome.NOT_CLEAR),
+        ([-0.29], Outcome.NOT_CLEAR),
+        ([-0.31], Outcome.FAILS),
+        ([1.0, 2.0], Outcome.HOLDS),
+        ([1.0, 0.1], Outcome.HOLDS_IN_PART),
+        ([1.0, -1.0], Outcome.HOLDS_IN_PART),
+        ([0.1, -0.1], Outcome.NOT_CLEAR),
+        ([-1.0, 0.1], Outcome.FAILS),
     ],
 )
-def test_comparisons_are_weighed_beyond_three_standard_errors(values, margin, outcome):
+def test_comparisons_are_weighed_beyond_three_standard_errors(above, outcome, margin):
     """Each of another kind: the released model of one size, and that of the other."""
     found = []
-    for setting, value in zip(("mnist-reference", "mnist-larger"), values, strict=False):
+    for setting, value in zip(("mnist-reference", "mnist-larger"), above, strict=False):
         source = Source(None, whole=True)
-        found.append(Difference(source, setting, "miwae", Estimate(value, 0.1), "log_px"))
+        estimate = Estimate(value - margin, 0.1)
+        found.append(Difference(source, setting, "miwae", estimate, "log_px"))
     assert claims.weighed(found, margin) is outcome
     if not margin:
         assert claims.weighed(found) is outcome

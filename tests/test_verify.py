@@ -53,6 +53,17 @@ def test_a_module_that_git_does_not_have_is_a_change(project, monkeypatch, ignor
     assert dirty is True
 
 
+def test_a_change_anywhere_in_the_package_is_one_of_the_code(project, monkeypatch):
+    assert provenance.PACKAGE == ROOT / "repro"
+    deep = project / "repro" / "training" / "loop.py"
+    deep.parent.mkdir()
+    deep.touch()
+    commit = commit_all(project)
+    assert code_in(project, monkeypatch) == (commit, False)
+    deep.write_text("# changed\n")
+    assert code_in(project, monkeypatch) == (commit, True)
+
+
 @pytest.mark.parametrize("how", ["--assume-unchanged", "--skip-worktree"])
 def test_a_file_that_git_is_told_not_to_look_at_is_a_change(project, monkeypatch, how):
     git(project, "update-index", how, "repro/__init__.py")

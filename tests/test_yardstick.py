@@ -156,8 +156,11 @@ def test_the_figure_shows_each_lead_by_both_measures(planted):
 
 
 def test_without_measurements_tables_and_figure_say_so(tmp_path):
-    assert len(yardstick.likelihood_table(tmp_path)) == 0
-    assert yardstick.what_the_proposal_gave(tmp_path).axes
+    write_record(tmp_path, *plan("vae", profile="full", epochs=2))
+    table = yardstick.likelihood_table(tmp_path)
+    assert (len(table), table.attrs["missing"]) == (0, ["python -m repro likelihood"])
+    (ax,) = yardstick.what_the_proposal_gave(tmp_path).axes
+    assert ax.texts[0].get_text() == "nothing of this has been run yet"
 
 
 def test_what_is_committed_was_measured_as_the_rule_says():

@@ -1036,7 +1036,7 @@ SENTENCES = {
         "its gap is smaller by almost half a nat": lambda n: 0.4 < n.cost(metric="−KL(Q‖P)") < 0.5,
         r"Its $\log \hat p$ is lower by a quarter to half a nat":
             lambda n: 0.25 < min(n.losses_of_piwae()) < max(n.losses_of_piwae()) < 0.6,
-        "depending on which of five seeds": lambda n: len(n.losses_of_piwae()) == 5,
+        "depending on the seed it is compared with": lambda n: len(n.losses_of_piwae()) >= 5,
         "The two effects nearly cancel in IWAE-64": lambda n: abs(n.cost(metric="IWAE-64")) < 0.2,
         "is about as far as the released PIWAE is behind IWAE":
             lambda n: abs(n.theirs(MNIST, "piwae", "log_px").values - n.cost()) < 0.1,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 PIXELS = 784  # of the project's own images, which are rows of them
 CHANNELS = (1, 3)  # numbers of a pixel in a picture
@@ -52,14 +53,9 @@ class Architecture:
     @property
     def parameters(self) -> int:
         """Number of weights and biases in both networks."""
-        affine_maps = (
-            (self.pixels, self.hidden),
-            (self.hidden, self.hidden),
-            (self.hidden, 2 * self.latent),
-            (self.latent, self.hidden),
-            (self.hidden, self.hidden),
-            (self.hidden, self.pixels),
-        )
+        of_encoder = (self.pixels, self.hidden, self.hidden, 2 * self.latent)
+        of_decoder = (self.latent, self.hidden, self.hidden, self.pixels)
+        affine_maps = [*pairwise(of_encoder), *pairwise(of_decoder)]
         return sum((fan_in + 1) * fan_out for fan_in, fan_out in affine_maps)
 
 

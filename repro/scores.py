@@ -86,12 +86,12 @@ def iwae_bound(
     tell: Done = silent,
 ) -> Tensor:
     """IWAE-K of each image, [run, n]; ``purpose`` names its streams of random numbers."""
-    x = _binarised(model, images, seeds, f"{purpose}: binarise")
-    noise = _noise(model, seeds, f"{purpose}: IWAE-{K}")
+    x = binarised(model, images, seeds, f"{purpose}: binarise")
+    noise = noise_of(model, seeds, f"{purpose}: IWAE-{K}")
     return log_weight_sums(model, x, K, noise, tell)["iwae"].cpu()
 
 
-def _binarised(model: StackedModel, images: Tensor, seeds: Sequence[int], purpose: str) -> Tensor:
+def binarised(model: StackedModel, images: Tensor, seeds: Sequence[int], purpose: str) -> Tensor:
     """Images [n, ...] binarised for each run, where the model is: [run, n, ...].
 
     They stay as they are if the model takes them so.
@@ -101,7 +101,7 @@ def _binarised(model: StackedModel, images: Tensor, seeds: Sequence[int], purpos
     return streams.binarise(images) if model.binarises else streams.runs(images)
 
 
-def _noise(model: StackedModel, seeds: Sequence[int], purpose: str):
+def noise_of(model: StackedModel, seeds: Sequence[int], purpose: str):
     """Random numbers for a model's methods, where it is."""
     return model.noise(Streams(seeds, purpose, model.device))
 
@@ -135,8 +135,8 @@ def measure(
     ['monte_carlo_se', 'sd', 'se', 'value']
     """
 
-    noise = partial(_noise, model, seeds)
-    x = _binarised(model, images, seeds, "evaluate: binarise")
+    noise = partial(noise_of, model, seeds)
+    x = binarised(model, images, seeds, "evaluate: binarise")
     few = log_weight_sums(model, x, 64, noise("evaluate: IWAE-64"))
     many = log_weight_sums(model, x, log_px_samples, noise("evaluate: log_px"), tell)
     similarity = ssim_of_reconstructions(model, x, noise("evaluate: reconstruct"))
@@ -168,8 +168,8 @@ def log_px_and_ess(
     model: StackedModel, images: Tensor, seeds: Sequence[int], K: int
 ) -> dict[str, Tensor]:
     """Binarise images and estimate log p(x) and the ESS with K samples: ``log_weight_sums``."""
-    x = _binarised(model, images, seeds, "evaluate: binarise")
-    noise = _noise(model, seeds, f"evaluate: log_px of {K}")
+    x = binarised(model, images, seeds, "evaluate: binarise")
+    noise = noise_of(model, seeds, f"evaluate: log_px of {K}")
     return log_weight_sums(model, x, K, noise)
 
 
@@ -184,8 +184,8 @@ def pareto_shapes(
     """
     from arviz_stats.base import array_stats
 
-    x = _binarised(model, images, seeds, "evaluate: binarise")
-    noise = _noise(model, seeds, "evaluate: log_px")
+    x = binarised(model, images, seeds, "evaluate: binarise")
+    noise = noise_of(model, seeds, "evaluate: log_px")
     shapes: list[float] = []
     for chunk in x.split(SHAPE_IMAGES, 1):
         of_run = [part[0].cpu() for part in _chunks_of_log_weights(model, chunk, K, noise)]
@@ -228,8 +228,8 @@ def mean_ssim(
     ``purpose`` names the random streams: "evaluate" has those of ``measure``, and "other" is for a
     dataset that the run was not trained on.
     """
-    x = _binarised(model, images, seeds, f"{purpose}: binarise")
-    noise = _noise(model, seeds, f"{purpose}: reconstruct")
+    x = binarised(model, images, seeds, f"{purpose}: binarise")
+    noise = noise_of(model, seeds, f"{purpose}: reconstruct")
     similarities = ssim_of_reconstructions(model, x, noise)
     return [] if similarities is None else [over_images(values) for values in similarities]
 
@@ -258,8 +258,8 @@ def other_binarisations(
     for i in range(count):
         purpose = f"binarisation {i}"
         means["iwae_64"].append(iwae_bound(model, images, seeds, purpose).mean(1).numpy())
-        x = _binarised(model, images, seeds, f"{purpose}: SSIM")
-        noise = _noise(model, seeds, f"{purpose}: reconstruct")
+        x = binarised(model, images, seeds, f"{purpose}: SSIM")
+        noise = noise_of(model, seeds, f"{purpose}: reconstruct")
         means["ssim"].append(ssim_of_reconstructions(model, x, noise).mean(1))
     spread = {name: np.std(values, axis=0, ddof=1).tolist() for name, values in means.items()}
     return _by_run(spread, len(seeds))
@@ -346,8 +346,8 @@ def reconstruction_grids(
     if picture_shape(images.shape[1:]) is None:
         return None
     same_for_all = [0] * len(seeds)
-    x = _binarised(model, images[:count], same_for_all, "grid: binarise")
-    noise = _noise(model, seeds, "grid: noise")
+    x = binarised(model, images[:count], same_for_all, "grid: binarise")
+    noise = noise_of(model, seeds, "grid: noise")
     with torch.no_grad():
         again = model.reconstruct(x, noise)
     known = again is not None and bool(again.isfinite().all())

@@ -128,7 +128,7 @@ def test_figures_have_the_reports_numbers_a_caption_and_their_origin(html, numbe
     released = archive.released_in(f"figure{number}")
     for used in (ours, released):
         if used:
-            assert captions.origin(used, None) in text
+            assert captions.origin(used) in text
     assert f'href="../notebooks/figure{number}.ipynb"' in text
 
 

@@ -66,7 +66,8 @@ def test_a_record_that_was_changed_is_in_no_frame(archive):
 
 
 @pytest.mark.parametrize(
-    "maker", [figures.leads, figures.signal_to_noise, figures.by_groups, tables.table2]
+    "maker",
+    [figures.leads, figures.signal_to_noise, figures.by_groups, tables.table1, tables.table2],
 )
 def test_the_source_that_is_shown_makes_the_same_when_copied(maker, tmp_path):
     """As a reader would copy it: after the import of the module's names."""
@@ -75,7 +76,7 @@ def test_the_source_that_is_shown_makes_the_same_when_copied(maker, tmp_path):
     for part in with_helpers(maker):
         exec(inspect.getsource(part), copied)
     found = [made() for made in (copied[maker.__name__], maker)]
-    if maker is tables.table2:
+    if maker in (tables.table1, tables.table2):
         texts = [tables.as_text(table, "csv") for table in found]
     else:
         texts = [figures.save(figure, tmp_path / "f.svg").read_text() for figure in found]

@@ -154,8 +154,14 @@ class Told(Numbers):
         of_each = [self.between(f"{m} drep - {m} rep", metrics, where) for m in methods.split()]
         return Differences(chain(*of_each))
 
-    def likelihood(self, *asked):
-        return self.fact("yardstick.cell", *asked)
+    def likelihood(self, setting, method, column, whose="ours"):
+        """The cell of ``likelihood_table`` or ``lead_table``."""
+        title = yardstick.SETTING_TITLES[setting]
+        for table in (yardstick.likelihood_table(self.archive), yardstick.lead_table(self.archive)):
+            for (where, source, name), row in table.iterrows():
+                if (where, name) == (title, method) and source.startswith(whose) and column in row:
+                    return row[column]
+        raise KeyError(column)
 
     def hypotheses(self):
         return self.fact("preregistered.table_of_outcomes")
@@ -165,7 +171,8 @@ class Told(Numbers):
         return self.fact("curves.logged_lead", *asked).value
 
     def highest_logged(self, score):
-        return self.fact("similarity.highest_logged", score).value
+        """Of CIWAE and the VAE on MNIST, whose checkpoints were chosen by one batch."""
+        return self.by_one_batch("mnist")[f"highest_{score}"].max()
 
     def highest_learned(self, *epoch):
         """As pages print it."""

@@ -25,7 +25,6 @@ from repro.studies.designs import (
     NETWORKS_OF_ESTIMATORS,
     OF_ESTIMATORS,
     OFFSETS,
-    PLACES,
     Layout,
 )
 from repro.studies.gradients import exponent, ratio, select, with_jackknife
@@ -36,6 +35,7 @@ from tests.helpers import planted_gradients, write_record
 
 NEAR, FAR = (offset for offset, _ in LINEAR_GAUSSIAN.values())
 ONE_SAMPLE = Layout("iwae", 1, 1)
+PLACES = (*LINEAR_GAUSSIAN, *NETWORKS)
 
 
 def test_estimates_of_the_elbo_have_the_closed_forms_mean_and_variance():

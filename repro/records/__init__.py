@@ -14,8 +14,3 @@ from repro.records.archive import (
     results_folder,
     root,
 )
-
-__all__ = [
-    "CURVE", "METRICS", "Archive", "Record", "Selection", "curves_of", "frame_of", "omniglot_of",
-    "read", "records_of_any_seed", "results_folder", "root",
-]  # fmt: skip

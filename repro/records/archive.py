@@ -28,7 +28,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property, partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -486,7 +486,9 @@ class Archive:
                 wanted = [replace(e, precision=precision) for e in runs if e.setting == setting]
                 if exhibit != "figure4":
                     wanted = with_epochs(wanted, _length(wanted, found))
-                candidates.append(_selected(wanted, found))
+                of_each = [records_of_any_seed(e, found) for e in wanted]
+                missing = [e for e, runs in zip(wanted, of_each, strict=True) if not runs]
+                candidates.append(Selection([*chain.from_iterable(of_each)], missing))
 
         def merit(candidate: Selection) -> tuple[int, bool]:
             of_last = bool(candidate.used) and candidate.profile == names[-1]
@@ -557,17 +559,6 @@ def _verified_provenance(path: Path, name: str) -> dict:
     raise ReproError(
         f"{path} is not as it was written; restore it, or run: {command} --results ELSEWHERE"
     )
-
-
-def _selected(wanted: list[Experiment], found: list[Record]) -> Selection:
-    """Select the records of the wanted runs, of any seed."""
-    selection = Selection([], [])
-    for e in wanted:
-        of_run = records_of_any_seed(e, found)
-        selection.used.extend(of_run)
-        if not of_run:
-            selection.missing.append(e)
-    return selection
 
 
 def _in_use(known: Iterable[str], found: Sequence[str]) -> list[str]:
@@ -839,9 +830,8 @@ def _write_arrays(folder: Path, grids: Mapping, images: dict | None, weights: di
         grey[name] = np.round(grid.numpy() * steps).astype(np.uint8)
     np.savez_compressed(folder / "reconstructions.npz", **grey)
     if weights:
-        (folder / WEIGHTS).write_bytes(
-            save(weights)
-        )  # save_file makes it readable to one user only
+        # save_file would make it readable to one user only
+        (folder / WEIGHTS).write_bytes(save(weights))
     if images:
         single = {name: values.astype(np.float32) for name, values in images.items()}
         np.savez_compressed(folder / IMAGES, **single)

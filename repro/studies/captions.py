@@ -68,13 +68,11 @@ def length_of_ours(wanted: Iterable[Experiment]) -> str:
     return "ours, " + " and ".join(dict.fromkeys(str(e.epochs) for e in wanted)) + " epochs"
 
 
-def origin(used: Sequence[Record], error: str | None = OVER_IMAGES) -> str:
-    """Caption text: ``conditions`` of the records ``used``, with commits, dates and devices."""
-    if not used:
-        return conditions(used)
+def origin(used: Sequence[Record]) -> str:
+    """Caption text: ``conditions`` of some records, with commits, dates and devices."""
     dates = sorted({r.provenance.date for r in used})
     commits = dict.fromkeys(commit for r in used for commit in _commits(r))
-    said = [conditions(used, error).removesuffix(".")]
+    said = [conditions(used, None).removesuffix(".")]
     said.append("commit " + ", ".join(commits))
     said.append(" to ".join(dict.fromkeys((dates[0], dates[-1]))))
     said.append(", ".join(sorted({r.provenance.device for r in used})))

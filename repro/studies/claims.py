@@ -24,7 +24,6 @@ from repro.catalogue import MODELS
 from repro.records.estimates import CLEAR, ErrorOf, Estimate, number, pooled
 from repro.studies import audit, figure4, gradients, similarity
 from repro.studies.audit import CellVerdict
-from repro.studies.captions import FAMILY_TITLES
 from repro.studies.designs import AT_T, COUNTS, THEORY, Layout
 from repro.studies.estimator_runs import (
     BOTH_EARLIER,
@@ -41,6 +40,7 @@ from repro.studies.frames import from_to
 from repro.studies.gradients import exponent_of, ratio, with_jackknife
 from repro.studies.reported import FIGURE4, TABLE1
 from repro.studies.similarity import SsimVerdict
+from repro.studies.yardstick import SETTING_TITLES
 from repro.words.exhibits import KINDS_OF_BETA, SETTINGS
 from repro.words.experiments import LAYOUTS_AS_RELEASED, TABLE_METHODS
 
@@ -285,15 +285,8 @@ def _by_sources_listed(differences: Iterable[Difference], metric: str) -> str:
 
 def _where(d: Difference, metric: str) -> str:
     """A difference's method and setting, as PIWAE, MNIST."""
-    where = f"{d.method.upper()}, {_title(d.setting)}"
+    where = f"{d.method.upper()}, {SETTING_TITLES[d.setting]}"
     return where if d.metric == metric else f"{where}, {CALLED[d.metric]}"
-
-
-def _title(setting: str) -> str:
-    """A setting as MNIST, Omniglot, or MNIST, larger."""
-    family, model = setting.split("-")
-    title = FAMILY_TITLES[family]
-    return title if model == "reference" else f"{title}, {model}"
 
 
 def _short_leads(
@@ -348,7 +341,7 @@ def comparable_ssim(evidence: Evidence) -> Verdict:
         apart = bool(evidence.apart(setting, highest, lowest, "ssim").beyond(CLEAR))
         tests += [spread < between_images, not apart]
         clear += apart
-        said.append(f"{_title(setting)}: {spread:.3f} beside {between_images:.3f}")
+        said.append(f"{SETTING_TITLES[setting]}: {spread:.3f} beside {between_images:.3f}")
     if not said:
         return NO_RECORDS
     return Verdict(
@@ -519,11 +512,6 @@ def at_the_theorys_rates(rows: pd.DataFrame) -> bool:
     return all(max(abs(e.value - THEORY[net]), e.se) < 0.05 for net, e in found.items())
 
 
-def clearer(rows: pd.DataFrame, method: str, net: str) -> bool:
-    """True if a method's SNR for ``net`` at T = 64 is clearly above that of IWAE."""
-    return bool(_beyond_iwaes(rows, method, net, 1.0).beyond(CLEAR))
-
-
 def _beyond_iwaes(rows: pd.DataFrame, method: str, net: str, times: float) -> Estimate:
     """A method's SNR over that of IWAE, minus ``times``."""
     layouts = {layout.method: layout for layout in AT_T}
@@ -536,7 +524,8 @@ def _beyond_iwaes(rows: pd.DataFrame, method: str, net: str, times: float) -> Es
 
 def remedies_are_clearer(rows: pd.DataFrame) -> bool:
     """True if PIWAE, MIWAE and CIWAE each clearly raise the SNR of phi's gradient above IWAE's."""
-    return all(clearer(rows, m, "phi") for m in ("piwae", "miwae", "ciwae"))
+    remedies = ("piwae", "miwae", "ciwae")
+    return all(_beyond_iwaes(rows, m, "phi", 1.0).beyond(CLEAR) for m in remedies)
 
 
 def groups_do_not_matter(rows: pd.DataFrame) -> bool:

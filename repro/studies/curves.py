@@ -31,11 +31,6 @@ def last_block(blocks: pd.DataFrame, setting: str, method: str) -> pd.Series:
     return mine.loc[mine.last_epoch.idxmax()]
 
 
-def logged(block: pd.Series, metric: str) -> float:
-    """The mean of ``metric``, as the log calls it, in a block of 20 epochs."""
-    return block["gap_mean" if metric == "minus_kl" else f"{metric}_mean"]
-
-
 def leads_in_logs(archive: Archive) -> pd.DataFrame:
     """PIWAE's and MIWAE's logged log p-hat minus IWAE's, by setting and last epoch of a block."""
     blocks = blocks_of_logs(archive)
@@ -234,7 +229,7 @@ def _draw_ours(ax, selection: Selection, window: int) -> None:
     averaged = f", rolling mean of {window}" if window > 1 else ""
     ax.set_title(f"ours: (a) IWAE-64{averaged}")
     without_the_first_tenth(ax, curves, "iwae_64")
-    say_what_is_missing([ax], selection.missing)
+    say_what_is_missing(ax, selection.missing)
 
 
 COMPARED = METRIC_TITLES | {evidence.LOG_P: "log p(x) by AIS"}
@@ -293,10 +288,10 @@ def with_log_px_of_same_images(curves: pd.DataFrame) -> pd.DataFrame:
     return curves.assign(log_px=curves.log_px.where(images == usual))
 
 
-def say_what_is_missing(axes, missing: Sequence[Experiment]) -> None:
+def say_what_is_missing(ax, missing: Sequence[Experiment]) -> None:
     """Write the names of the ``missing`` runs on the axes."""
     names = list(dict.fromkeys(label(e) for e in missing))
-    for ax in axes if names else ():
+    if names:
         said = "not run: " + textwrap.fill(", ".join(names), 40)
         ax.text(0.98, 0.03, said, transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
 

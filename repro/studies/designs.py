@@ -38,7 +38,6 @@ NETWORKS_OF_ESTIMATORS = NETWORKS | {
     "MNIST, the report's VAE": Weights("mnist", "report", "vae"),
     "Omniglot, our IWAE": Weights(OMNIGLOT, "ours"),
 }
-PLACES = (*LINEAR_GAUSSIAN, *NETWORKS)
 PROBLEMS = 10  # in the linear Gaussian model
 
 GRADIENT_BATCHES = 5  # in networks

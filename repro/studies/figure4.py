@@ -137,7 +137,7 @@ def beta_curves(name: str = "figure4", profile: str = "best", archive: AnyArchiv
         of_kind = curves[curves.method == m]
         style.lines(of_kind, "epoch", "iwae_64", ax, errorbar="se", **_shades(selection, m))
         ax.set(title=f"IWAE-64, β {kind}", xlabel="epoch", ylabel="nats")
-        say_what_is_missing([ax], [e for e in selection.missing if e.method == m])
+        say_what_is_missing(ax, [e for e in selection.missing if e.method == m])
     learns = curves[curves.method == "ciwae-learned"]
     first = _from_the_start(learns[learns.seed == learns.groupby("beta").seed.transform("min")])
     style.lines(first, "epoch", "beta_now", values, **_shades(selection, "ciwae-learned"))

@@ -24,15 +24,6 @@ from repro.studies.similarity import grids_elsewhere, method_grids, run_grids
 from repro.studies.style import as_vectors, save
 from repro.studies.yardstick import what_the_proposal_gave
 
-__all__ = [
-    "FIGURES", "IN_PAGES", "along_a_unit", "as_vectors", "bounds_and_estimators", "by_groups",
-    "chosen_beta", "draw", "drawn_samples", "leads", "logged_gaps", "logged_log_px", "posteriors",
-    "printed_and_corrected", "reported_betas", "run_curves", "run_grids", "samples_and_clarity",
-    "save", "signal_to_noise", "snr_in_training", "wake_sleep_and_clarity",
-    "what_the_proposal_gave",
-]  # fmt: skip
-
-
 FIGURES = {
     "figure1": training_curves,
     "figure2": training_curves,

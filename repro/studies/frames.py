@@ -60,9 +60,9 @@ def table_of_ours(rows: Rows, levels: Sequence[str], selection: Selection, about
     return framed(rows, levels, caption, commands(selection.missing))
 
 
-def by_method(runs: Sequence[Record], methods: Sequence[str] = TABLE_METHODS) -> dict:
+def by_method(runs: Sequence[Record]) -> dict:
     """Group records by method, in the order of Table 1; a method may have none."""
-    found: dict[str, list[Record]] = {method: [] for method in methods}
+    found: dict[str, list[Record]] = {method: [] for method in TABLE_METHODS}
     for record in runs:
         if record.experiment.method in found:
             found[record.experiment.method].append(record)
@@ -107,15 +107,11 @@ def rounded_up(value: float) -> str:
 
 def as_strings(table: pd.DataFrame) -> pd.DataFrame:
     """The same table with every cell as text."""
-    shown = table.map(str)
-    shown.attrs = table.attrs
-    return shown
+    return table.map(str)
 
 
 def as_text(table: pd.DataFrame, form: str = "text", name: str = "repro") -> str:
     """The table with its caption, as text, csv, markdown or latex (booktabs)."""
-    from tabulate import tabulate
-
     caption = table.attrs["caption"]
     flat = as_strings(table).reset_index()
     if form == "csv":
@@ -123,7 +119,7 @@ def as_text(table: pd.DataFrame, form: str = "text", name: str = "repro") -> str
     if form == "latex":
         return _as_latex(flat, caption, name)
     grid = {"text": "presto", "markdown": "pipe"}[form]
-    lines = tabulate(flat, headers="keys", tablefmt=grid, showindex=False, disable_numparse=True)
+    lines = flat.to_markdown(index=False, tablefmt=grid, disable_numparse=True)
     needed = [f"missing; make it with: {command}" for command in table.attrs["missing"]]
     return "\n".join([lines, "", caption, *needed])
 
@@ -178,7 +174,7 @@ def show_origins(notebook: str, runs_by_name: Mapping[str, Sequence[Record]]) ->
     said = []
     for whose, runs in runs_by_name.items():
         if runs:
-            text = html.escape(origin(runs, None), quote=False)
+            text = html.escape(origin(runs), quote=False)
             links = ", ".join(map(_link, runs, labels(runs)))
             said.append(f"<p><b>{whose}</b>: {text} Records: {links}.</p>")
     link = f'<a href="../notebooks/{notebook}.ipynb">notebooks/{notebook}.ipynb</a>'

@@ -12,7 +12,6 @@ from itertools import pairwise, product
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from repro.records import Archive, Record
 from repro.records.estimates import ErrorOf, Estimate, number
@@ -37,14 +36,13 @@ def select(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:
 
 
 def ratio(rows: pd.DataFrame, layout: Layout, net: str) -> float:
-    """The SNR of the gradient of ``net``: root of mean squared signal over mean squared noise."""
+    """The SNR of the gradient of ``net``: root of mean squared signal over mean squared noise.
+
+    It is 0 if the former is negative.
+    """
     mine = select(rows, layout)
-    return float(_ratio_of(mine[f"{net}_signal"].mean(), mine[f"{net}_noise"].mean()))
-
-
-def _ratio_of(signal: ArrayLike, noise: ArrayLike) -> ArrayLike:
-    """The root of the squared signal over the squared noise; 0 if the former is below 0."""
-    return np.sqrt(np.maximum(signal, 0) / noise)
+    signal, noise = mine[f"{net}_signal"].mean(), mine[f"{net}_noise"].mean()
+    return float(np.sqrt(np.maximum(signal, 0) / noise))
 
 
 def exponent(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> float:
@@ -64,21 +62,14 @@ def with_jackknife(
 ) -> Estimate:
     """A statistic of rows and its jackknife error, leaving out one draw (problem or batch)."""
     without_one = [statistic(rows[rows.draw != d]) for d in rows.draw.unique()]
-    return _jackknifed(statistic(rows), without_one, digits)
-
-
-def _jackknifed(value: float, without_one: ArrayLike, digits: int) -> Estimate:
-    """A value with its jackknife error, from the values without one draw each."""
     dof = len(without_one) - 1
     se = float(np.sqrt(dof * np.var(without_one)))
-    return Estimate(value, se, dof, error_of=ErrorOf.DRAWS, digits=digits)
+    return Estimate(statistic(rows), se, dof, error_of=ErrorOf.DRAWS, digits=digits)
 
 
 def snr_of(rows: pd.DataFrame, layout: Layout, net: str) -> Estimate:
     """The SNR of the gradient of ``net`` in a layout, ``ratio``, with its jackknife error."""
-    by_draw = select(rows, layout).groupby("draw")[[f"{net}_signal", f"{net}_noise"]].sum()
-    signal, noise = (by_draw.sum() - by_draw).to_numpy().T  # without one draw each
-    return _jackknifed(ratio(rows, layout, net), _ratio_of(signal, noise), digits=3)
+    return with_jackknife(select(rows, layout), partial(ratio, layout=layout, net=net))
 
 
 def exponent_of(rows: pd.DataFrame, net: str, counts: Sequence[int]) -> Estimate:
@@ -241,17 +232,15 @@ def snr_at_t(rows: pd.DataFrame, bound: str) -> float:
     return ratio(rows[rows.estimator == estimator], layout, "phi")
 
 
-def snr_in_network(archive: Archive, where: str, bound: str):
+def snr_in_network(archive: Archive, where: str, bound: str) -> float:
     """The SNR of phi's gradient in the network ``where`` for a bound such as "iwae drep".
 
-    It has T = 64 samples; "iwae drep 256" has K = 256, and "iwae drep K" gives a Series over all
-    K. In the latter two, MIWAE has K samples in each of eight groups.
+    It has T = 64 samples; "iwae drep 256" has K = 256, and then MIWAE has eight groups of K.
     """
     method, estimator, *count = bound.split()
     if not count:
         return snr_at_t(at_t(archive, where), bound)
-    by_count = ratios_by_count(archive, where, estimator, method)
-    return by_count if count == ["K"] else by_count[int(count[0])]
+    return ratios_by_count(archive, where, estimator, method)[int(count[0])]
 
 
 def times_clearer(archive: Archive, a: str, b: str, where: str = "") -> str:
@@ -266,7 +255,7 @@ def times_clearer(archive: Archive, a: str, b: str, where: str = "") -> str:
     for network in [where] if where else designs.NETWORKS_OF_ESTIMATORS:
         first, second = (snr_in_network(archive, network, bound) for bound in (a, b))
         found.append(first / second)
-    return from_to(np.hstack(found))
+    return from_to(found)
 
 
 def rate(archive: Archive, net: str, estimator: str, offset: float) -> Estimate:
@@ -388,7 +377,9 @@ def _ratios_along(record: Record) -> list[dict]:
 
 def _draw_rates(ax, archive: Archive) -> None:
     """Exponents of the linear Gaussian model at all offsets, against the effective sample size."""
-    offsets = style.by_degree(OFFSETS)
+    import seaborn as sns
+
+    offsets = dict(zip(OFFSETS, sns.color_palette("flare", len(OFFSETS)), strict=True))
     looks = style.each_in_its("gradient", dict(RATES.values()))
     looks |= {"hue": "offset", "palette": offsets}
     thin = {"linewidth": 0.7, "err_kws": {"elinewidth": 0.7, "capsize": 0}}

@@ -7,6 +7,7 @@ a user's own model there are fewer images, and no upper bound beside the lower o
 
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,15 +109,10 @@ def likelihoods(
     model: StackedModel, images: Tensor, temperatures: int, tell: scores.Done = scores.silent
 ) -> dict[str, np.ndarray]:
     """Measure AIS's log p(x), log p-hat, IWAE-64 and the ELBO of each image: [n] by name, nats."""
-
-    def noise(what: str):
-        return model.noise(Streams(STREAM, f"likelihood: {what}", model.device))
-
-    x = images.to(model.device)[None]
-    if model.binarises:
-        x = Streams(STREAM, "likelihood: binarise", model.device).binarise(x)
-    few = scores.log_weight_sums(model, x, 64, noise("IWAE-64"))
-    many = scores.log_weight_sums(model, x, WEIGHTS_OF_EACH, noise("log_px"))
+    noise = partial(scores.noise_of, model, STREAM)
+    x = scores.binarised(model, images, STREAM, "likelihood: binarise")
+    few = scores.log_weight_sums(model, x, 64, noise("likelihood: IWAE-64"))
+    many = scores.log_weight_sums(model, x, WEIGHTS_OF_EACH, noise("likelihood: log_px"))
     chains = _chains(model, x, temperatures, tell)
     values = {
         "ais": chains.log_px,

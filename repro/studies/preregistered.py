@@ -23,11 +23,7 @@ from repro.words.experiments import Experiment, plan
 SEEDS = tuple(range(10, 30))
 PARTS = ("training", "evaluation")  # of the time that a record tells
 LEVEL = 0.95  # of all intervals together
-RUNS = {  # the words of ``plan``
-    "dataset": "mnist",
-    "profile": "short",
-    "precision": "tf32",
-}
+RUNS = {"dataset": "mnist", "profile": "short", "precision": "tf32"}  # the words of ``plan``
 COMMAND = (
     "python -m repro train --profile short --dataset mnist --precision tf32 --no-milestones "
     f"--seed {','.join(map(str, SEEDS))}"

@@ -151,19 +151,6 @@ def furthest_ssim_of_best(archive: Archive) -> str:
     return rounded_up(np.abs(apart).max())
 
 
-def highest_logged(archive: Archive, score: str) -> Estimate:
-    """The highest logged ``iwae_64`` or ``log_px`` of CIWAE and the VAE on MNIST.
-
-    They are those whose best checkpoint was chosen by one batch of 20 images.
-
-    >>> print(highest_logged(Archive(), "iwae_64"))
-    −83.17
-    """
-    found = archive.table("checkpoints")[0]
-    of_one_batch = (found.batches == 1) & found.setting.str.startswith("mnist")
-    return Estimate(found[of_one_batch][f"highest_{score}"].max())
-
-
 def verdicts(archive: Archive, title_prefix: str) -> list[SsimVerdict]:
     """The verdicts on printed SSIM in tables and figures whose title has the ``title_prefix``."""
     return [c.verdict for c in compared(archive, title_prefix) if c.verdict]

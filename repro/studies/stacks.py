@@ -75,16 +75,6 @@ def largest_error(archive: Archive) -> str:
     return f"{np.ceil(100 * max(errors)):.0f} %"
 
 
-def minutes(archive: Archive, exhibit: str) -> str:
-    """The total time that the runs of a table or figure took to train, as text.
-
-    >>> minutes(Archive(), "figure2")
-    '6.5 minutes'
-    """
-    seconds = sum(r.provenance.seconds["training"] for r in archive.select(exhibit).used)
-    return f"{seconds / 60:.1f} minutes" if seconds else "no time yet"
-
-
 def minutes_without_gpu(archive: Archive, part: str) -> str:
     """The range of minutes that IWAE on MNIST took on processors, as text.
 

@@ -140,13 +140,6 @@ def each_in_its(column: str, looks: Mapping[str, dict]) -> dict:
     }
 
 
-def by_degree(values: Sequence[float]) -> dict[float, tuple]:
-    """A colour for each of some ordered values, from light to dark."""
-    import seaborn as sns
-
-    return dict(zip(values, sns.color_palette("flare", len(values)), strict=True))
-
-
 def look(method: str) -> dict:
     """The colour and the marker of a method."""
     return {"color": COLOURS.get(method, GREY), "marker": MARKERS.get(method, ".")}

@@ -48,14 +48,6 @@ from repro.studies.similarity import table2
 from repro.studies.yardstick import lead_table, likelihood_table, sandwich_table
 from repro.words.experiments import commands
 
-__all__ = [
-    "TABLES", "as_strings", "as_text", "betas", "differences_in_table1", "encoders_alone",
-    "lead_table", "likelihood_table", "metrics", "paired_differences", "sandwich_table", "show",
-    "show_source", "snr_by_count", "snr_estimators", "snr_exponents",
-    "snr_ratios", "sources", "table1", "table2", "trained_estimators",
-    "trained_estimators_earlier", "trained_estimators_longer", "trained_groups",
-]  # fmt: skip
-
 PAIRS = (("piwae", "iwae"), ("miwae", "iwae"), ("ciwae", "iwae"), ("vae", "iwae"), ("ciwae", "vae"))
 
 

@@ -26,7 +26,7 @@ from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, number
 from repro.records.schema import WEIGHTS
 from repro.studies import style
 from repro.studies.captions import METHOD_TITLES, label
-from repro.studies.frames import AnyArchive, framed, from_to
+from repro.studies.frames import AnyArchive, framed
 from repro.words.experiments import TABLE_METHODS, Experiment
 
 BY_AIS = {"log_p": ("ais",), "gap": ("iwae_64", "ais")}  # metric -> values, the second subtracted
@@ -260,28 +260,6 @@ def _table(rows: dict, archive: AnyArchive, what: str) -> pd.DataFrame:
 
 
 # Facts for the book's pages
-
-
-def cell(archive: Archive, setting: str, method: str, column: str, whose: str = "ours"):
-    """The cell of ``likelihood_table`` or ``lead_table`` for a setting, method, column and source.
-
-    ``whose`` is "ours" or "released"; the result is NOT_RUN if the model was not measured.
-
-    >>> print(cell(Archive(), "mnist-larger", "VAE", "by AIS", "released"))
-    −1.73 ± 0.11
-    """
-    title = SETTING_TITLES[setting]
-    for table in (likelihood_table(archive), lead_table(archive)):
-        for (where, source, name), row in table.iterrows():
-            if (where, name) == (title, method) and source.startswith(whose) and column in row:
-                return row[column]
-    return NOT_RUN
-
-
-def slack(archive: Archive, family: str) -> str:
-    """The range, over a dataset's models, of mean log p(x) by AIS minus log p-hat."""
-    mine = [m for m in measured(archive) if m.record.experiment.family == family]
-    return from_to([m.mean("ais", "log_px").value for m in mine])
 
 
 def widest_sandwich(archive: Archive) -> str:

@@ -29,11 +29,9 @@ def interrupts() -> Iterator[Callable[[], bool]]:
     """Catch Ctrl-C and SIGTERM; yield a function that returns True once one has come."""
     came: list[int] = []
     before = {}
-    try:
+    with contextlib.suppress(ValueError):  # not the main thread
         for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.signal(number, lambda received, frame: came.append(received))
-    except ValueError:  # not the main thread
-        before = {}
     try:
         yield lambda: bool(came)
     finally:

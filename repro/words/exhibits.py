@@ -20,13 +20,7 @@ EXHIBITS = {  # the report's tables and figures -> settings of the runs that eac
     "figure6": ("omniglot-reference",),
     "figure7": ("mnist-reference", "omniglot-reference"),
 }
-STUDIES = (
-    "snr",
-    "estimators",
-    "audit",
-    "likelihood",
-    "pictures",
-)  # notebooks besides the report's exhibits
+STUDIES = ("snr", "estimators", "audit", "likelihood", "pictures")  # notebooks of no exhibit
 NOTEBOOKS = (*EXHIBITS, *STUDIES)
 IN_SMOKE = ("table1", "figure1", "figure4", "figure5")
 

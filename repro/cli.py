@@ -278,6 +278,7 @@ def tables_command(name: str, profile: str, archive: Archive, form: str) -> None
     from repro.studies.tables import TABLES
 
     table = TABLES[one_of("table", name, TABLES)](profile, archive)
+    table.attrs["missing"] = [f"{line}{archive.as_option}" for line in table.attrs["missing"]]
     print(as_text(table, form, name))
 
 

@@ -13,8 +13,18 @@ from repro import ReproError, plural
 from repro.estimators import parameters_behind
 from repro.models import Preparation, eager, set_tensors
 from repro.own_code import users_code
-from repro.own_models import checked_log_weights, parameter_lists, pulled_back
+from repro.own_models import (
+    checked_log_weights,
+    evaluating,
+    gradients_of,
+    parameter_lists,
+    pulled_back,
+)
 from repro.randomness import Streams
+
+
+class NoPathError(ReproError):
+    """An error of a model whose z was drawn without its gradient."""
 
 
 class OneRun(nn.Module):
@@ -87,11 +97,18 @@ class OneRun(nn.Module):
 
         It is used as training and scores use it. Raises ReproError, one line, if it fails.
         """
-        before = {name: tensor.shape for name, tensor in self._tensors.items()}
+        state = self.run_state(0)
         kept = x.clone()
-        first, second = (self._tried_log_weights(x, T, still) for _ in range(2))
+        found = []
+        for _ in range(2):
+            self._check_shapes(state)
+            self.load_run_state(0, state)
+            log_w, _ = self._tried_log_weights(x, T, still)
+            found.append(log_w)
         if still:
             self._check_still(x, T)
+        else:
+            self._check_path(x, T)
         with torch.no_grad():
             for images in (scored, scored[:1]):
                 self.means(images[None])
@@ -99,18 +116,32 @@ class OneRun(nn.Module):
             self.log_weights(x[None], 1, T, Streams([0], "trial"))
         if not torch.equal(x, kept):
             raise ReproError(f"{self.called} changes x in place; make a new tensor instead")
-        if before != {name: tensor.shape for name, tensor in self._tensors.items()}:
-            raise ReproError(
-                f"{self.called} makes a buffer or changes its shape while it is used, so that no "
-                "record can hold it; register it at its full size in __init__"
-            )
-        if torch.equal(first[0], second[0]):
+        self._check_shapes(state)
+        if torch.equal(*found):
             self._check_draws(x, T)
             return []
         return [
             f"{self.called} gives other numbers the second time (random numbers that are not "
             "PyTorch's?): a training that is stopped will not go on to the same end"
         ]
+
+    def _check_shapes(self, state: dict[str, Tensor]) -> None:
+        """Raise ReproError if parameters and buffers have other names or shapes than ``state``."""
+        now = {name: tensor.shape for name, tensor in self._tensors.items()}
+        if now != {name: tensor.shape for name, tensor in state.items()}:
+            raise ReproError(
+                f"{self.called} makes a buffer or changes its shape while it is used, so that no "
+                "record can hold it; register it at its full size in __init__"
+            )
+
+    def _check_path(self, x: Tensor, T: int) -> None:
+        """Raise NoPathError if phi does not act through z; no matter if q cannot be held still."""
+        try:
+            self._tried_log_weights(x, T, still=True)
+        except NoPathError:
+            raise
+        except ReproError:
+            return
 
     def _tried_log_weights(self, x: Tensor, T: int, still: bool) -> tuple[Tensor, list[Tensor]]:
         """Log w at the trial's random numbers, and the gradient of its sum at phi."""
@@ -124,6 +155,11 @@ class OneRun(nn.Module):
             )
         with users_code(f"the gradient of {self.called}.log_weights"):
             ones = torch.ones_like(log_w)
+            if still and phi and log_w.requires_grad:
+                paths = gradients_of(log_w, phi, ones)
+                if all(path is None for path in paths):
+                    said = f"z of {self.called} does not depend on phi; draw it with rsample"
+                    raise NoPathError(said)
             _, at_phi = pulled_back(log_w, theta, phi, ones, ones)
         return log_w.detach(), at_phi
 
@@ -186,7 +222,7 @@ class OneRun(nn.Module):
     def means(self, x: Tensor) -> Tensor | None:
         """The mean of q(z|x): x [1, n, ...] -> [1, n, latent]; None if the model has no means."""
         found = None
-        with users_code(f"{self.called}.means"), _evaluating(self.model):
+        with users_code(f"{self.called}.means"), evaluating(self.model):
             if hasattr(self.model, "means"):
                 found = self.model.means(x[0])
         is_one = isinstance(found, Tensor) and found.dim() == 2 and len(found) == x.shape[1]
@@ -214,7 +250,7 @@ class OneRun(nn.Module):
     @contextlib.contextmanager
     def _scored(self, noise: Streams) -> Iterator[None]:
         """Evaluate with a stream's random numbers."""
-        with users_code(self.called), _evaluating(self.model), noise.as_ambient():
+        with users_code(self.called), evaluating(self.model), noise.as_ambient():
             yield
 
     @property
@@ -243,15 +279,3 @@ def _in_words(found: object) -> str:
 
 def _numbers_in(parameters: list[Tensor]) -> int:
     return sum(p.numel() for p in parameters)
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Let every part of a model be in its mode for evaluation, and put it back afterwards."""
-    modes = {part: part.training for part in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode

@@ -186,6 +186,8 @@ def dataset_in(file: str) -> str:
     as_bytes = any(map(_are_bytes, parts.values()))
     images = Images(*(_checked(name, file, array, as_bytes) for name, array in parts.items()))
     remarks = [f"{name} in {file} is ignored" for name in names if name not in LEAST]
+    if as_bytes and max(images.train.max(), images.test.max()) > 1:
+        raise ReproError(f"{file} has bytes in one array and larger numbers than 1 in the other")
     if as_bytes:
         remarks.append(f"the bytes in {file} are taken as k/255")
     images = images._replace(remarks=(*remarks, *_doubts(images, file)))

@@ -16,6 +16,7 @@ from pathlib import Path
 from repro import Ended, ReproError, bounds, in_short
 from repro.bounds import METHODS
 
+MAIN = ("__main__", "__mp_main__")  # modules of the process itself
 INSTALLED = {os.path.join(os.path.dirname(bounds.__file__), "")}  # folders, each with its slash
 INSTALLED |= {f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("stdlib", "purelib", "platlib")}
 INSTALLED |= {f"{p}{os.sep}" for p in sys.path if p.endswith(("site-packages", "dist-packages"))}
@@ -115,12 +116,13 @@ def executed(path: Path) -> tuple[types.ModuleType, list[Path]]:
     files = local_files(path)
     _files.update(map(str, files))
     for name, known in [*sys.modules.items()]:  # another folder may hold one of the same name
-        if _is_own(known) and getattr(known, "__file__", None) in {*_files, None}:
+        is_known = getattr(known, "__file__", None) in {*_files, None}
+        if name not in MAIN and _is_own(known) and is_known:
             del sys.modules[name]
     module = types.ModuleType(f"own_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
-    before = {*sys.modules}
+    before = {*sys.modules, *MAIN}
     with _importable(path.parent), shared_state_kept(path.name):
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
     imported = [m for name, m in sys.modules.items() if name not in before and _is_own(m)]

@@ -14,13 +14,14 @@ A training step is then ::
 All numbers are drawn from PyTorch's own generator.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Normal
+from torch.distributions import Distribution, Normal, OneHotCategorical
 
 from repro import ReproError, one_of
 from repro.annealing import Annealed, LogWeight, anneal
@@ -183,11 +184,26 @@ def checked_log_weights(log_w: Tensor, T: int, x: Tensor) -> Tensor:
 # Scores
 
 
+@contextlib.contextmanager
+def evaluating(model: LatentModel) -> Iterator[None]:
+    """Let every module of a model be in its mode for evaluation, and put it back afterwards."""
+    parts = [*model.modules()] if isinstance(model, nn.Module) else []
+    modes = {part: part.training for part in parts}
+    for part in parts:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
 @torch.no_grad()
 def log_px(model: LatentModel, x: Tensor, K: int = 5000) -> Tensor:
     """log (1/K) sum w of each of ``x``, [batch], float64, in nats: log p-hat, Burda et al., eq. 8.
 
-    A lower bound of log p(x) in expectation, which depends on q. Memory does not grow with K.
+    A lower bound of log p(x) in expectation, which depends on q. Memory does not grow with K. The
+    model's modules are in their mode for evaluation meanwhile.
 
     >>> model = from_distributions(lambda x: Normal(x / 2, 0.5**0.5), lambda z: Normal(z, 1.0))
     >>> x = torch.zeros(1, 2)  # q is the posterior, and so every weight is p(x) = N(x; 0, 2 I)
@@ -197,7 +213,8 @@ def log_px(model: LatentModel, x: Tensor, K: int = 5000) -> Tensor:
     """
     if K < 1:
         raise ReproError(f"K = {K}; give at least one sample")
-    sums = [log_w.logsumexp(0) for log_w in _chunks(model, x, K)]
+    with evaluating(model):
+        sums = [log_w.logsumexp(0) for log_w in _chunks(model, x, K)]
     return torch.stack(sums).logsumexp(0) - math.log(K)
 
 
@@ -214,7 +231,9 @@ def ais(model: LatentModel, x: Tensor, temperatures: int = 500, chains: int = 16
     ``annealing`` has the method and its sources. The fields of the result are [batch].
     Chains begin at a normal distribution with the moments of q. Besides log-weights the model gives
     ``draw(x, T)``, samples z [T, batch, ...] of q, and ``log_joint(x, z)``, log p(x, z) [T, batch],
-    which is differentiable in z; ReproError if it does not.
+    which is differentiable in z. z ranges over all real numbers: a prior of fewer has to be
+    transformed. Modules are in their mode for evaluation meanwhile. Raises ReproError if the model
+    lacks one of the two, or if the result is not finite.
 
     >>> model = from_distributions(lambda x: Normal(0 * x, 1.0), lambda z: Normal(z, 1.0))
     >>> x = torch.ones(1, 2)
@@ -229,10 +248,14 @@ def ais(model: LatentModel, x: Tensor, temperatures: int = 500, chains: int = 16
         raise ReproError("ais needs a temperature, a chain and an image at least")
     streams = Streams([int(torch.randint(2**31, ()))], "ais", x.device)
     parts = []
-    for some in x.split(IMAGES_AT_A_TIME):
-        found = anneal(*_target(model, some), streams, temperatures, chains)
-        parts.append(Annealed(*(values[0] for values in found)))
-    return Annealed(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    with evaluating(model):
+        for some in x.split(IMAGES_AT_A_TIME):
+            found = anneal(*_target(model, some), streams, temperatures, chains)
+            parts.append(Annealed(*(values[0] for values in found)))
+    whole = Annealed(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    if not whole.log_px.isfinite().all():
+        raise ReproError("ais is not finite; has z a density at all real numbers?")
+    return whole
 
 
 def _target(model: LatentModel, x: Tensor) -> tuple[LogWeight, tuple[int, int, int]]:
@@ -355,7 +378,7 @@ class DistributionModel(nn.Module):
 
     def _posterior(self, x: Tensor) -> Distribution:
         q = self.encoder(x)
-        if not q.has_rsample:
+        if not q.has_rsample or isinstance(q, OneHotCategorical):
             raise ReproError(f"q is {type(q).__name__}, which has no rsample; take another q")
         return q
 
@@ -392,6 +415,12 @@ class DistributionModel(nn.Module):
             )
         log_px_z = p.log_prob(repeated).reshape(*z.shape[:2], -1).sum(-1)
         prior = self.prior() if callable(self.prior) else self.prior
+        of_prior = prior.batch_shape + prior.event_shape
+        sizes = zip(of_prior[::-1], z.shape[::-1], strict=False)
+        if len(of_prior) > z.dim() or any(ours not in (1, theirs) for ours, theirs in sizes):
+            raise ReproError(
+                f"p(z) is of {[*of_prior]}, and z of {[*z.shape[2:]]}; they must have one shape"
+            )
         return log_px_z + _sums(prior.log_prob(z))
 
 

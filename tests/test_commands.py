@@ -514,7 +514,8 @@ def test_papermill_checks_what_an_exhibit_needs(here):
 def test_what_an_exhibit_finds_out_later_is_one_line_too(here):
     done = run(PAPERMILL, "notebooks/audit.ipynb", "-p", "results", here / "nowhere", cwd=here)
     assert done.returncode == 2
-    line = f"papermill: there is no {here}/nowhere/published/logs.csv; make it with"
+    line = f"papermill: there is no {here}/nowhere/published/logs.csv; make it with: python -m "
+    line += f"repro audit --results {here}/nowhere"
     assert done.stderr.splitlines()[-1].startswith(line)
     # Nothing else of it is there. On a slow machine zmq may add a line of its own.
     assert "ReproError" not in done.stderr

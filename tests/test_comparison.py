@@ -167,6 +167,8 @@ def test_status_says_first_what_each_exhibit_has_and_lacks(tmp_path, capsys):
     assert "missing  smoke/digits-reference/piwae-M8-K8-seed0\n" in said
     words = "--method piwae,miwae,ciwae,vae,ciwae-learned --beta 0.5,0.1,0.3,0.7,0.9"
     assert f"to make  python -m repro audit --results {tmp_path}\n" in said
+    assert main(["tables", "--profile", "smoke", "--results", str(tmp_path)]) == 0
+    assert f"--profile smoke --results {tmp_path}\n" in capsys.readouterr().out
     assert f"to make  python -m repro train {words} --profile smoke --results {tmp_path}\n" in said
 
 

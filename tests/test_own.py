@@ -1,6 +1,7 @@
 """A bound and a dataset in files of one's own: trained, recorded, shown, or refused in one line."""
 
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from unittest import mock
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from repro import ReproError, figures, tables
-from repro.bounds import METHODS
+from repro.bounds import METHODS, both, log_mean_exp
 from repro.own import dataset_in, images_in, is_own, method_in, text_of, without_hash
 from repro.records import Archive
 from repro.studies import captions
@@ -90,6 +91,27 @@ def test_another_content_is_another_name(here):
     assert is_own(data)
 
 
+def test_a_script_stays_what_it_is_and_is_no_part_of_a_bound(here):
+    """Of a script in the bound's folder, whose classes must still be found by pickle."""
+    script = (
+        "import pickle\nfrom repro.words.experiments import plan\nclass Mine: pass\n"
+        "for _ in range(2):\n    print(plan('my_bounds.py:renyi', profile='smoke')[0].method)\n"
+        "pickle.dumps(Mine())\n"
+    )
+    (here / "script.py").write_text(script)
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {*done.stdout.split()} == {method_in("my_bounds.py:renyi")}
+
+
+def test_a_bound_of_this_process_finds_no_record_of_another(here):
+    METHODS["mine"] = both(lambda log_w: log_mean_exp(log_w, (-3, -2)))
+    runs = plan("mine", "My data.npz", profile="smoke", epochs=1)
+    run.train(runs, results=here / "results", engine="eager")
+    with pytest.raises(ReproError, match="may be of another bound of this name; give a tag"):
+        run.train(runs, results=here / "results", engine="eager")
+
+
 def test_somebodys_mnist_is_not_taken_for_mnist(here):
     (here / "My data.npz").rename(here / "mnist.npz")
     (e,) = plan("iwae", "mnist.npz", profile="short")
@@ -145,6 +167,7 @@ BYTES = (GOOD * 250).astype(np.uint8)
         ({"train": GOOD + 1e-6, "test": GOOD}, "1.00000"),
         ({"train": GOOD * np.nan, "test": GOOD}, "train in d.npz has values that are not finite"),
         ({"train": GOOD * 0, "test": GOOD * 0}, "d.npz: every value is 0"),
+        ({"train": BYTES, "test": 254 * GOOD}, "d.npz has bytes in one array and larger numbers"),
         ({"train": GOOD.astype(str), "test": GOOD}, "it must be of numbers"),
         ({"train": np.array([{}], object), "test": GOOD}, "d.npz cannot be read"),
         (b"not an archive", "d.npz cannot be read"),

@@ -7,7 +7,14 @@ import pytest
 import torch
 import zuko
 from torch import nn
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import (
+    Categorical,
+    Gamma,
+    Independent,
+    MixtureSameFamily,
+    Normal,
+    OneHotCategoricalStraightThrough,
+)
 
 import repro
 from repro import ReproError
@@ -229,10 +236,38 @@ def test_dropout_is_refused_where_q_is_evaluated_twice(x):
         repro.backward(model, x, method="iwae", M=M, K=K, estimator="stl")
 
 
-def test_a_q_without_reparameterised_samples_is_refused(x):
-    model = from_distributions(lambda x: Categorical(logits=x), lambda z: Normal(z, 1.0))
-    with pytest.raises(ReproError, match="Categorical, which has no rsample"):
+@pytest.mark.parametrize("q", [Categorical, OneHotCategoricalStraightThrough])
+def test_a_q_without_reparameterised_samples_is_refused(x, q):
+    model = from_distributions(lambda x: q(logits=x), lambda z: Normal(z, 1.0))
+    with pytest.raises(ReproError, match=r"Categorical.*, which has no rsample"):
         model.log_weights(x, M)
+
+
+def test_a_prior_that_would_be_broadcast_is_refused():
+    asked = {"encoder": lambda x: Normal(x, 1.0), "decoder": lambda z: Normal(z, 1.0)}
+    for size in (5, 2):
+        model = from_distributions(**asked, prior=Normal(torch.zeros(size), 1.0))
+        with pytest.raises(ReproError, match=rf"p\(z\) is of \[{size}\], and z of \[1\]"):
+            model.log_weights(torch.zeros(BATCH, 1), M)
+    wider = from_distributions(**asked, prior=Normal(torch.zeros(1), 1.0))
+    assert wider.log_weights(torch.zeros(BATCH, LATENT), M).shape == (M, BATCH)
+
+
+def test_scores_are_of_evaluation_mode_and_leave_the_model_as_it_was(x):
+    norm = nn.BatchNorm1d(PIXELS)
+    encoder = nn.Sequential(norm, Gaussian(PIXELS, LATENT)).double()
+    model = from_distributions(encoder, Gaussian(LATENT, PIXELS).double())
+    repro.log_px(model, x, K=3)
+    repro.ais(model, x, temperatures=2, chains=1)
+    assert not norm.running_mean.any()
+    assert norm.training
+
+
+def test_a_latent_variable_that_is_never_negative_has_no_ais():
+    prior = Gamma(2.0, 1.0, validate_args=False)
+    model = from_distributions(lambda x: Gamma(x, 1.0), lambda z: Normal(z, 1.0), prior)
+    with pytest.raises(ReproError, match="ais is not finite; has z a density at all real numbers"):
+        repro.ais(model, torch.ones(BATCH, 1), temperatures=5)
 
 
 def test_pixels_that_would_be_broadcast_are_refused(x):

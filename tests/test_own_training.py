@@ -234,6 +234,14 @@ number = 3
 """
 
 
+UNDRAWN = LINEAR.replace("rsample", "sample")
+COUNTING = {  # a buffer that changes in training
+    "init": "self.register_buffer('steps', torch.zeros(()))",
+    "begin": "self.steps += self.training",
+    "end": "log_w = log_w + self.steps",
+}
+
+
 def trained_linear(here, name="Linear", text=LINEAR, **parts):
     """The exit status of training a model whose text has these parts."""
     for part in ("init", "begin", "end", "more"):
@@ -287,6 +295,9 @@ def trained_linear(here, name="Linear", text=LINEAR, **parts):
             "linear.reconstruct gives [70, 2] of",
         ),
         ({"more": "def reconstruct(self, x): return x > 0"}, "gives [70, 5] of torch.bool of [70"),
+        ({"text": UNDRAWN}, "z of linear does not depend on phi; draw it with rsample"),
+        ({"text": UNDRAWN, "words": ["--estimator", "drep"]}, "not depend on phi; draw it with"),
+        (COUNTING | {"end": "log_w = log_w - log_w.mean(1, keepdim=True)"}, "depends on the other"),
         ({"begin": "torch.manual_seed(5)"}, "gives the same numbers whatever the seed; draw z"),
         ({"end": "log_w = log_w - log_w.mean(1, keepdim=True)"}, "depends on the other images of"),
         ({"more": "def reconstruct(self, x): 1 / 0"}, "linear fails (ZeroDivisionError: division"),
@@ -347,6 +358,11 @@ def test_a_model_that_is_none_is_one_line_before_anything_is_trained(
     assert line in said
     assert len(said.splitlines()) == 1
     assert not list((here / "results").rglob("*.json"))
+
+
+def test_a_buffer_that_changes_in_training_brings_no_remark(here, capsys):
+    assert trained_linear(here, **COUNTING) == 0
+    assert "the second time" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -548,8 +548,8 @@ def test_comparable_ssim_counts_both_spreads_and_clear_differences():
         Outcome.HOLDS_IN_PART,
         "the range of the five methods beside the standard deviation between images, in the "
         "released weights, one training each: MNIST: 0.040 beside 0.050; MNIST, larger model: "
-        "0.090 beside 0.100; Omniglot: 0.100 beside 0.200. The highest is clearly above the lowest in "
-        "1 of 3 settings",
+        "0.090 beside 0.100; Omniglot: 0.100 beside 0.200. The highest is clearly above the "
+        "lowest in 1 of 3 settings",
     )
     first, second, *_, last = TABLE_METHODS
     assert planted.compared == [

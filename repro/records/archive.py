@@ -517,7 +517,7 @@ class Archive:
         import pandas as pd
 
         path = self.table_path(name)
-        provenance = _verified_provenance(path, name)
+        provenance = self._verified_provenance(path, name)
         return pd.read_csv(path).rename(columns={SETTING_COLUMN: "setting"}), provenance
 
     def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray], provenance: dict) -> Path:
@@ -528,8 +528,24 @@ class Archive:
     def arrays(self, name: str) -> tuple[dict[str, np.ndarray], dict]:
         """Read the arrays of ``write_arrays`` and their provenance, and verify them."""
         path = self.arrays_path(name)
-        provenance = _verified_provenance(path, name)
+        provenance = self._verified_provenance(path, name)
         return _arrays_in(path), provenance
+
+    def _verified_provenance(self, path: Path, name: str) -> dict:
+        """Read the provenance of a table or arrays, as they were written, or ReproError."""
+        study = name.split("/")[0]
+        command = f"python -m repro {MADE_BY.get(study, study)}"
+        if not path.exists():
+            raise ReproError(f"there is no {path}; make it with: {command}{self.as_option}")
+        try:
+            provenance = _read_json(path.with_suffix(".json"))
+            if provenance["files"][path.name] == _sha256(path):
+                return provenance
+        except Exception:  # whatever a file may raise that is not as this project writes it
+            pass
+        raise ReproError(
+            f"{path} is not as it was written; restore it, or run: {command} --results ELSEWHERE"
+        )
 
 
 def _write_beside(path: Path, write: Callable[[IO[bytes]], None], provenance: dict) -> Path:
@@ -542,23 +558,6 @@ def _write_beside(path: Path, write: Callable[[IO[bytes]], None], provenance: di
     _write_json(path.with_suffix(".json"), provenance | {"files": files})
     os.replace(unfinished, path)
     return path
-
-
-def _verified_provenance(path: Path, name: str) -> dict:
-    """Read the provenance of a table or arrays, which are as they were written, or ReproError."""
-    study = name.split("/")[0]
-    command = f"python -m repro {MADE_BY.get(study, study)}"
-    if not path.exists():
-        raise ReproError(f"there is no {path}; make it with: {command}")
-    try:
-        provenance = _read_json(path.with_suffix(".json"))
-        if provenance["files"][path.name] == _sha256(path):
-            return provenance
-    except Exception:  # whatever a file may raise that is not as this project writes it
-        pass
-    raise ReproError(
-        f"{path} is not as it was written; restore it, or run: {command} --results ELSEWHERE"
-    )
 
 
 def _in_use(known: Iterable[str], found: Sequence[str]) -> list[str]:

@@ -111,9 +111,9 @@ def likelihoods(
     """Measure AIS's log p(x), log p-hat, IWAE-64 and the ELBO of each image: [n] by name, nats."""
     noise = partial(scores.noise_of, model, STREAM)
     x = scores.binarised(model, images, STREAM, "likelihood: binarise")
+    chains = _chains(model, x, temperatures, tell)  # first: not every model can have them
     few = scores.log_weight_sums(model, x, 64, noise("likelihood: IWAE-64"))
     many = scores.log_weight_sums(model, x, WEIGHTS_OF_EACH, noise("likelihood: log_px"))
-    chains = _chains(model, x, temperatures, tell)
     values = {
         "ais": chains.log_px,
         "log_px": many["iwae"],

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 
 from repro import ReproError, datasets, first_line, one_of, own, plural, scores
+from repro.bounds import METHODS, is_of_this_process
 from repro.datasets import Dataset
 from repro.estimators import holds_q_still
 from repro.models import Autoencoder, StackedModel
@@ -176,6 +177,11 @@ def _without_record(runs: list[Experiment], archive: Archive) -> list[Experiment
     for e in runs:
         if archive.holds(e):
             place = archive.path_of(e)
+            if not own.is_own(e.method) and is_of_this_process(METHODS[e.method]):
+                raise ReproError(
+                    f"{place} may be of another bound of this name; give a tag, or keep the bound "
+                    "in a file, FILE.py:NAME"
+                )
             print(f"{place} is there already; make it again with --results ELSEWHERE", flush=True)
         else:
             archive.check_place(e)

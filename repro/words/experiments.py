@@ -667,7 +667,7 @@ def _check_images(words: Mapping[str, str]) -> None:
     mend = "divide by 255" if low >= 0 and high == 255 else "bring them from 0 to 1"
     if words["binarise"] != "no" and outside:
         raise ReproError(
-            f"{values}, and pixels are binarised from 0 to 1; {mend}, or say binarise no"
+            f"{values}, and pixels are binarised from 0 to 1; {mend}, or train with binarise no"
         )
     if words["binarise"] == "no" and not own.is_own(words["model"]):
         mend = mend if outside else "leave binarise out"
@@ -690,7 +690,10 @@ def check_own_files(e: Experiment, **files: str | None) -> None:
     """Load a user's model or data from ``files``; ReproError if one is not that of run ``e``."""
     for word, file in files.items():
         if file is not None and WORDS[word].read(word, file) != getattr(e, word):
-            raise ReproError(f"{file} is not the {word} of {e.name}, {getattr(e, word)}")
+            raise ReproError(
+                f"{file} is not the {word} of {e.name}, {getattr(e, word)}, or has changed since; "
+                "a record keeps its model.py"
+            )
 
 
 def _check_alpha(method: str, alpha: float | None) -> None:

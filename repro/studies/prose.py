@@ -172,7 +172,7 @@ class Numbers(Evidence):
         return str(DEVICE_COSTS[kind].watts)
 
     def length(self, exhibit: str) -> str:
-        """The profile, epochs and number of seeds of our runs in a table or figure, in words."""
+        """The epochs and number of our trainings in a table or figure, in words."""
         selection = self.archive.select(exhibit)
         used, missing = selection
         if not used:
@@ -180,8 +180,8 @@ class Numbers(Evidence):
         epochs = " and ".join(dict.fromkeys(str(r.experiment.epochs) for r in used))
         seeds = Counter(replace(r.experiment, seed=0) for r in used).values()
         counts = " or ".join(map(str, sorted(set(seeds))))
-        noun = "seed" if max(seeds) == 1 else "seeds"
-        said = f"{selection.profile} profile, {epochs} epochs, {counts} {noun}"
+        trainings = "one training" if counts == "1" else f"{counts} trainings"
+        said = f"{epochs} epochs, {trainings} each"
         return f"{said}, with {plural(len(missing), 'run')} still to come" if missing else said
 
     def pooled(self, method: str, metric: str, whole: bool = True):

@@ -217,11 +217,6 @@ def both(bound: Bound, M: int | None = None, **rest) -> Objective:
     return Objective(theta=bound, phi=bound, M=M, **rest)
 
 
-def is_of_this_process(objective: Objective) -> bool:
-    """True if a bound is not of this file: of a notebook, so that no record can tell which."""
-    return any(getattr(b, "__module__", None) != __name__ for b in objective.bounds)
-
-
 def has_number(bound: Bound, name: str) -> bool:
     """True if ``bound`` has a parameter called ``name``: beta or alpha."""
     return name in _parameters_of(bound)

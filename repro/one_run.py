@@ -101,14 +101,12 @@ class OneRun(nn.Module):
         kept = x.clone()
         found = []
         for _ in range(2):
-            self._check_shapes(state)
-            self.load_run_state(0, state)
-            log_w, _ = self._tried_log_weights(x, T, still)
+            log_w, _ = self._tried_log_weights(x, T, still, state)
             found.append(log_w)
         if still:
-            self._check_still(x, T)
+            self._check_still(x, T, state)
         else:
-            self._check_path(x, T)
+            self._check_path(x, T, state)
         with torch.no_grad():
             for images in (scored, scored[:1]):
                 self.means(images[None])
@@ -134,17 +132,22 @@ class OneRun(nn.Module):
                 "record can hold it; register it at its full size in __init__"
             )
 
-    def _check_path(self, x: Tensor, T: int) -> None:
+    def _check_path(self, x: Tensor, T: int, state: dict[str, Tensor]) -> None:
         """Raise NoPathError if phi does not act through z; no matter if q cannot be held still."""
         try:
-            self._tried_log_weights(x, T, still=True)
+            self._tried_log_weights(x, T, True, state)
         except NoPathError:
             raise
         except ReproError:
             return
 
-    def _tried_log_weights(self, x: Tensor, T: int, still: bool) -> tuple[Tensor, list[Tensor]]:
-        """Log w at the trial's random numbers, and the gradient of its sum at phi."""
+    def _tried_log_weights(
+        self, x: Tensor, T: int, still: bool, state: dict[str, Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Log w at the trial's random numbers and ``state``, and its sum's gradient at phi."""
+        self._check_shapes(state)
+        with users_code(f"setting the tensors of {self.called}"):
+            self.load_run_state(0, state)
         theta, phi = parameter_lists(self.model)
         log_w = self.differentiable_log_weights(x, T, still, Streams([0], "trial"))
         mine = {id(p) for p in self.model.parameters()}
@@ -158,8 +161,10 @@ class OneRun(nn.Module):
             if still and phi and log_w.requires_grad:
                 paths = gradients_of(log_w, phi, ones)
                 if all(path is None for path in paths):
-                    said = f"z of {self.called} does not depend on phi; draw it with rsample"
-                    raise NoPathError(said)
+                    raise NoPathError(
+                        f"with still, z of {self.called} does not depend on phi; draw it with "
+                        "rsample, and hold q still in log q alone"
+                    )
             _, at_phi = pulled_back(log_w, theta, phi, ones, ones)
         return log_w.detach(), at_phi
 
@@ -181,10 +186,10 @@ class OneRun(nn.Module):
                 "let each be alone"
             )
 
-    def _check_still(self, x: Tensor, T: int) -> None:
+    def _check_still(self, x: Tensor, T: int, state: dict[str, Tensor]) -> None:
         """Raise ReproError if ``still`` changes log w, or does not change its gradient at phi."""
-        free, at_free = self._tried_log_weights(x, T, still=False)
-        held, at_held = self._tried_log_weights(x, T, still=True)
+        free, at_free = self._tried_log_weights(x, T, False, state)
+        held, at_held = self._tried_log_weights(x, T, True, state)
         if not torch.allclose(free, held, rtol=1e-3, atol=1e-3):
             raise ReproError(
                 f"{self.called}.log_weights gives other numbers with still (dropout?), so that the "

@@ -116,8 +116,9 @@ def executed(path: Path) -> tuple[types.ModuleType, list[Path]]:
     files = local_files(path)
     _files.update(map(str, files))
     for name, known in [*sys.modules.items()]:  # another folder may hold one of the same name
-        is_known = getattr(known, "__file__", None) in {*_files, None}
-        if name not in MAIN and _is_own(known) and is_known:
+        if name in MAIN or not _is_own(known):
+            continue
+        if getattr(known, "__file__", None) in {*_files, None}:
             del sys.modules[name]
     module = types.ModuleType(f"own_{path.stem}")
     module.__file__ = str(path)

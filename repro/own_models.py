@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal, OneHotCategorical
 
-from repro import ReproError, one_of
+from repro import ReproError, first_line, one_of
 from repro.annealing import Annealed, LogWeight, anneal
 from repro.bounds import METHODS, Objective
 from repro.estimators import check_layout, cotangents, holds_q_still
@@ -202,8 +202,8 @@ def evaluating(model: LatentModel) -> Iterator[None]:
 def log_px(model: LatentModel, x: Tensor, K: int = 5000) -> Tensor:
     """log (1/K) sum w of each of ``x``, [batch], float64, in nats: log p-hat, Burda et al., eq. 8.
 
-    A lower bound of log p(x) in expectation, which depends on q. Memory does not grow with K. The
-    model's modules are in their mode for evaluation meanwhile.
+    A lower bound of log p(x) in expectation, which depends on q. Memory does not grow with K.
+    Modules that the model holds are in their mode for evaluation meanwhile.
 
     >>> model = from_distributions(lambda x: Normal(x / 2, 0.5**0.5), lambda z: Normal(z, 1.0))
     >>> x = torch.zeros(1, 2)  # q is the posterior, and so every weight is p(x) = N(x; 0, 2 I)
@@ -232,8 +232,8 @@ def ais(model: LatentModel, x: Tensor, temperatures: int = 500, chains: int = 16
     Chains begin at a normal distribution with the moments of q. Besides log-weights the model gives
     ``draw(x, T)``, samples z [T, batch, ...] of q, and ``log_joint(x, z)``, log p(x, z) [T, batch],
     which is differentiable in z. z ranges over all real numbers: a prior of fewer has to be
-    transformed. Modules are in their mode for evaluation meanwhile. Raises ReproError if the model
-    lacks one of the two, or if the result is not finite.
+    transformed. Modules that the model holds are in their mode for evaluation meanwhile. Raises
+    ReproError if the model lacks one of the two, or has no finite density where chains go.
 
     >>> model = from_distributions(lambda x: Normal(0 * x, 1.0), lambda z: Normal(z, 1.0))
     >>> x = torch.ones(1, 2)
@@ -248,10 +248,14 @@ def ais(model: LatentModel, x: Tensor, temperatures: int = 500, chains: int = 16
         raise ReproError("ais needs a temperature, a chain and an image at least")
     streams = Streams([int(torch.randint(2**31, ()))], "ais", x.device)
     parts = []
-    with evaluating(model):
-        for some in x.split(IMAGES_AT_A_TIME):
-            found = anneal(*_target(model, some), streams, temperatures, chains)
-            parts.append(Annealed(*(values[0] for values in found)))
+    try:
+        with evaluating(model):
+            for some in x.split(IMAGES_AT_A_TIME):
+                found = anneal(*_target(model, some), streams, temperatures, chains)
+                parts.append(Annealed(*(values[0] for values in found)))
+    except ValueError as error:  # a distribution's, of a value outside its support
+        said = f"ais fails ({first_line(error)}); has z a density at all real numbers?"
+        raise ReproError(said) from None
     whole = Annealed(*(torch.cat(values) for values in zip(*parts, strict=True)))
     if not whole.log_px.isfinite().all():
         raise ReproError("ais is not finite; has z a density at all real numbers?")
@@ -378,8 +382,12 @@ class DistributionModel(nn.Module):
 
     def _posterior(self, x: Tensor) -> Distribution:
         q = self.encoder(x)
-        if not q.has_rsample or isinstance(q, OneHotCategorical):
-            raise ReproError(f"q is {type(q).__name__}, which has no rsample; take another q")
+        innermost = q
+        while hasattr(innermost, "base_dist"):
+            innermost = innermost.base_dist
+        if not q.has_rsample or isinstance(innermost, OneHotCategorical):
+            said = f"q is {type(innermost).__name__}, which has no reparameterised samples"
+            raise ReproError(f"{said}; take another q")
         return q
 
     def _log_q_held_still(self, q: Distribution, x: Tensor, z: Tensor) -> Tensor:
@@ -415,13 +423,21 @@ class DistributionModel(nn.Module):
             )
         log_px_z = p.log_prob(repeated).reshape(*z.shape[:2], -1).sum(-1)
         prior = self.prior() if callable(self.prior) else self.prior
-        of_prior = prior.batch_shape + prior.event_shape
+        of_prior = getattr(prior, "batch_shape", ()) + getattr(prior, "event_shape", ())
         sizes = zip(of_prior[::-1], z.shape[::-1], strict=False)
         if len(of_prior) > z.dim() or any(ours not in (1, theirs) for ours, theirs in sizes):
             raise ReproError(
                 f"p(z) is of {[*of_prior]}, and z of {[*z.shape[2:]]}; they must have one shape"
             )
-        return log_px_z + _sums(prior.log_prob(z))
+        return log_px_z + _sums(_log_prior(prior, z))
+
+
+def _log_prior(prior: Distribution, z: Tensor) -> Tensor:
+    """log p(z), -inf outside of the prior's support, which distributions may leave unchecked."""
+    log_p = prior.log_prob(z)
+    with contextlib.suppress(NotImplementedError, AttributeError):
+        log_p = log_p.masked_fill(~prior.support.check(z), -math.inf)
+    return log_p
 
 
 def _sums(log_p: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import zuko
 from torch import nn
 from torch.distributions import (
     Categorical,
-    Gamma,
+    Exponential,
     Independent,
     MixtureSameFamily,
     Normal,
@@ -236,10 +236,14 @@ def test_dropout_is_refused_where_q_is_evaluated_twice(x):
         repro.backward(model, x, method="iwae", M=M, K=K, estimator="stl")
 
 
-@pytest.mark.parametrize("q", [Categorical, OneHotCategoricalStraightThrough])
+def several_straight_through(logits):
+    return Independent(OneHotCategoricalStraightThrough(logits=logits[:, None]), 1)
+
+
+@pytest.mark.parametrize("q", [Categorical, several_straight_through])
 def test_a_q_without_reparameterised_samples_is_refused(x, q):
     model = from_distributions(lambda x: q(logits=x), lambda z: Normal(z, 1.0))
-    with pytest.raises(ReproError, match=r"Categorical.*, which has no rsample"):
+    with pytest.raises(ReproError, match=r"Categorical.*, which has no reparameterised samples"):
         model.log_weights(x, M)
 
 
@@ -263,11 +267,18 @@ def test_scores_are_of_evaluation_mode_and_leave_the_model_as_it_was(x):
     assert norm.training
 
 
-def test_a_latent_variable_that_is_never_negative_has_no_ais():
-    prior = Gamma(2.0, 1.0, validate_args=False)
-    model = from_distributions(lambda x: Gamma(x, 1.0), lambda z: Normal(z, 1.0), prior)
-    with pytest.raises(ReproError, match="ais is not finite; has z a density at all real numbers"):
-        repro.ais(model, torch.ones(BATCH, 1), temperatures=5)
+def test_ais_of_a_latent_variable_that_is_never_negative_is_refused_or_right():
+    """Where distributions check their values, and where they do not."""
+    model = from_distributions(lambda x: Normal(0 * x + 0.5, 0.5), lambda z: Normal(z, 1.0))
+    x = torch.tensor([[-1.0]])
+    model.prior = Exponential(1.0, validate_args=True)
+    with pytest.raises(ReproError, match=r"ais fails .*; has z a density at all real numbers\?"):
+        repro.ais(model, x, temperatures=5)
+    model.prior = Exponential(1.0, validate_args=False)
+    torch.manual_seed(8)
+    z = torch.linspace(0, 20, 20_001)
+    exact = torch.trapezoid((Normal(z, 1.0).log_prob(x) - z).exp(), z).log()
+    assert (repro.ais(model, x, temperatures=200).log_px - exact).abs() < 0.3
 
 
 def test_pixels_that_would_be_broadcast_are_refused(x):

@@ -644,7 +644,7 @@ SENTENCES = {
     "findings": {
         r"and by … in $\log p_\theta(x)$ ({doc}`bound_or_estimator`)":
             lambda n: n.between("iwae drep - piwae rep", "log_px log_p", "longer").level,
-        "So whole trainings, of which only Omniglot's are, leave the gap undecided":
+        "so the gap after whole trainings is undecided":
             lambda n: n.outcome("PIWAE has a smaller gap") is Outcome.NOT_CLEAR,
         "After 364 epochs on MNIST the leads in IWAE-64 and in the gap are clear":
             lambda n: n.ours(MNIST, "piwae", "iwae_64 minus_kl").ahead
@@ -934,7 +934,7 @@ SENTENCES = {
             lambda n: n.between("iwae drep - piwae drep", "log_px", "longer").level,
         "Its gap is still larger than MIWAE's":
             lambda n: n.between("miwae rep - iwae drep", "minus_kl", "longer").ahead,
-        "Its distance to PIWAE's gap, …, is not clear, and by annealed importance sampling it is":
+        "Its distance to PIWAE's gap, …, is not clear; by annealed importance sampling it is":
             lambda n: n.between("piwae rep - iwae drep", "minus_kl gap log_p", "longer").level,
         "After 364 epochs it had gained nothing clear from `drep`":
             lambda n: n.gains("piwae", ALL, "longer").level,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 
 from repro import ReproError, datasets, first_line, one_of, own, plural, scores
-from repro.bounds import METHODS, is_of_this_process
+from repro.bounds import METHODS, SHIPPED
 from repro.datasets import Dataset
 from repro.estimators import holds_q_still
 from repro.models import Autoencoder, StackedModel
@@ -176,13 +176,10 @@ def _without_record(runs: list[Experiment], archive: Archive) -> list[Experiment
     missing = []
     for e in runs:
         if archive.holds(e):
-            place = archive.path_of(e)
-            if not own.is_own(e.method) and is_of_this_process(METHODS[e.method]):
-                raise ReproError(
-                    f"{place} may be of another bound of this name; give a tag, or keep the bound "
-                    "in a file, FILE.py:NAME"
-                )
-            print(f"{place} is there already; make it again with --results ELSEWHERE", flush=True)
+            again = "make it again with --results ELSEWHERE"
+            if not own.is_own(e.method) and METHODS.get(e.method) is not SHIPPED.get(e.method):
+                again = f"if {e.method} has changed since, give it another name or a tag"
+            print(f"{archive.path_of(e)} is there already; {again}", flush=True)
         else:
             archive.check_place(e)
             missing.append(e)

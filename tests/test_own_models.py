@@ -262,7 +262,7 @@ def test_scores_are_of_evaluation_mode_and_leave_the_model_as_it_was(x):
     encoder = nn.Sequential(norm, Gaussian(PIXELS, LATENT)).double()
     model = from_distributions(encoder, Gaussian(LATENT, PIXELS).double())
     repro.log_px(model, x, K=3)
-    repro.ais(model, x, temperatures=2, chains=1)
+    repro.ais(model, x, temperatures=2, chains=2)
     assert not norm.running_mean.any()
     assert norm.training
 

@@ -99,12 +99,9 @@ class OneRun(nn.Module):
         """
         state = self.run_state(0)
         kept = x.clone()
-        found = []
-        for _ in range(2):
-            log_w, _ = self._tried_log_weights(x, T, still, state)
-            found.append(log_w)
+        first, second = (self._tried_log_weights(x, T, still, state) for _ in range(2))
         if still:
-            self._check_still(x, T, state)
+            self._check_still(self._tried_log_weights(x, T, False, state), first)
         else:
             self._check_path(x, T, state)
         with torch.no_grad():
@@ -115,7 +112,7 @@ class OneRun(nn.Module):
         if not torch.equal(x, kept):
             raise ReproError(f"{self.called} changes x in place; make a new tensor instead")
         self._check_shapes(state)
-        if torch.equal(*found):
+        if torch.equal(first[0], second[0]):
             self._check_draws(x, T)
             return []
         return [
@@ -186,11 +183,12 @@ class OneRun(nn.Module):
                 "let each be alone"
             )
 
-    def _check_still(self, x: Tensor, T: int, state: dict[str, Tensor]) -> None:
+    def _check_still(
+        self, free: tuple[Tensor, list[Tensor]], held: tuple[Tensor, list[Tensor]]
+    ) -> None:
         """Raise ReproError if ``still`` changes log w, or does not change its gradient at phi."""
-        free, at_free = self._tried_log_weights(x, T, False, state)
-        held, at_held = self._tried_log_weights(x, T, True, state)
-        if not torch.allclose(free, held, rtol=1e-3, atol=1e-3):
+        at_free, at_held = free[1], held[1]
+        if not torch.allclose(free[0], held[0], rtol=1e-3, atol=1e-3):
             raise ReproError(
                 f"{self.called}.log_weights gives other numbers with still (dropout?), so that the "
                 "estimator would be wrong; take rep"

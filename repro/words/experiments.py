@@ -692,7 +692,7 @@ def check_own_files(e: Experiment, **files: str | None) -> None:
         if file is not None and WORDS[word].read(word, file) != getattr(e, word):
             raise ReproError(
                 f"{file} is not the {word} of {e.name}, {getattr(e, word)}, or has changed since; "
-                "a record keeps its model.py"
+                "of a model the record keeps the text, model.py"
             )
 
 

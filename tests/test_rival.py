@@ -100,20 +100,57 @@ def test_gaps_are_of_the_images_whose_likelihood_was_measured(tmp_path):
     assert e not in rival.lacking(archive, PARTS_OF_PLAN["rival"])
 
 
-def test_the_share_is_of_the_way_to_miwae(tmp_path):
-    means = {"iwae, 20 images": -90, "iwae, 260 images": -89.5, "miwae, 20 images": -88}
-    for arm, mean in means.items():
-        for e, more in zip(runs_of_arm(arm), AROUND / 10, strict=True):
-            write_record(tmp_path, e, value=mean + more)
-    assert rival.share_of_the_way(Archive(tmp_path)) == pytest.approx((0.25, 0.25, 0.25))
+SCORES_OF_ARMS = {"iwae, 20 images": -90, "iwae, 260 images": -89.5, "miwae, 20 images": -88}
+
+
+def write_arms(tmp_path, runs, arms, others=-87.9):
+    for arm in arms:
+        for e, more in zip(runs[arm], AROUND / 10, strict=True):
+            write_record(tmp_path, e, value=SCORES_OF_ARMS.get(arm, others) + more)
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        (-87.9, "the target differs, and not the ratio"),
+        (-87.5, "it says nothing of the reason, since MIWAE gains as much from more images"),
+    ],
+)
+def test_the_share_is_of_the_way_to_miwae(tmp_path, others, said):
+    runs = rival.runs_of_arms(Archive(tmp_path), "adam")
+    write_arms(tmp_path, runs, SCORES_OF_ARMS)
     assert rival.what_the_share_says(Archive(tmp_path)).startswith("not known yet; 20 runs of")
-    for arm in rival.ARMS.keys() - means:
-        for e in runs_of_arm(arm):
-            write_record(tmp_path, e, value=-87.6)
-    said = rival.what_the_share_says(Archive(tmp_path))
-    assert said.endswith(
-        ": it says nothing of the reason, since MIWAE gains as much from more images"
-    )
+    write_arms(tmp_path, runs, rival.ARMS.keys() - SCORES_OF_ARMS, others)
+    assert rival.what_the_share_says(Archive(tmp_path)) == f"25 % (25 to 25): {said}"
+
+
+def test_gradient_descent_takes_the_best_rate_of_each_arm_among_those_that_did_not_diverge(
+    tmp_path,
+):
+    of_sgd = partial(rival.what_the_share_says, optimizer="sgd")
+    for arm in rival.ARMS_OF["sgd"]:
+        assert of_sgd(Archive(tmp_path)).endswith("still to be chosen")
+        search = rival.runs_of_search(arm)
+        for rate, score in {0.003: -95, 0.01: -93, 0.03: -94}.items():
+            write_record(tmp_path, search[rate], value=score)
+    write_record(tmp_path, rival.runs_of_search("iwae, 260 images")[0.1], value=-92)
+    archive = Archive(tmp_path)
+    rates = {arm: rival.chosen_rate(archive, arm) for arm in rival.ARMS_OF["sgd"]}
+    assert rates == {arm: 0.1 if arm == "iwae, 260 images" else 0.01 for arm in rates}
+    runs = rival.runs_of_arms(archive, "sgd")
+    assert {(e.optimizer, e.learning_rate) for e in runs["iwae, 260 images"]} == {("sgd", 0.1)}
+    write_arms(tmp_path, runs, runs)
+    assert of_sgd(Archive(tmp_path)) == rival.what_the_share_says(archive, "sgd")
+    assert of_sgd(Archive(tmp_path)).endswith("the target differs, and not the ratio")
+
+
+@pytest.mark.parametrize("arm", rival.ARMS_OF["sgd"])
+def test_a_search_has_a_quarter_of_the_updates_and_keeps_its_images_apart(arm):
+    of_arm = runs_of_arm(arm, 0.1)
+    for rate, e in rival.runs_of_search(arm).items():
+        assert (e.seed, e.held_out, e.optimizer, e.learning_rate) == (0, 5000, "sgd", rate)
+        assert 4 * e.epochs == of_arm[0].epochs
+        assert e not in of_arm
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,14 @@ def test_outcomes_are_told_once_all_runs_of_a_part_are_there(encoders, tmp_path)
     assert "**" not in said
 
 
+def test_the_share_of_piwaes_lead_is_of_trainings_with_the_same_seeds(tmp_path):
+    for side, mean in {"iwae rep": -92, "iwae rws": -90.5, "piwae rep": -90}.items():
+        for e, more in zip(runs_of_side(side, rival.WORDS_OF_BOTH), AROUND, strict=True):
+            write_record(tmp_path, e, value=mean + more)
+    found = rival.share_of_lead(Archive(tmp_path), "iwae rws", "iwae_64")
+    assert found == pytest.approx((0.75, 0.75, 0.75))
+
+
 def test_scores_by_estimator_and_number_of_samples_are_means_over_seeds(tmp_path):
     assert rival.table_of_samples(Archive(tmp_path)) == ""
     for estimator, K in product(rival.ENCODERS["iwae"], (8, 64, 256)):

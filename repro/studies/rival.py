@@ -272,6 +272,14 @@ def table_of(archive: Archive, part: Part) -> str:
     return "\n".join(lines)
 
 
+def share_of_lead(archive: Archive, side: str, metric: str) -> Share:
+    """The share of PIWAE's lead over IWAE, both networks trained, that another side has, too."""
+    sides = ("iwae rep", side, "piwae rep")
+    runs = (runs_of_side(each, WORDS_OF_BOTH) for each in sides)
+    start, reached, end = (_values(archive, of_side, metric) for of_side in runs)
+    return share_of(reached - start, end - start)
+
+
 def table_of_samples(archive: Archive) -> str:
     """The scores of encoders on IWAE's bound by estimator and K, once all runs are there."""
     if lacking(archive, PARTS_OF_PLAN["samples"]):

@@ -150,7 +150,7 @@ ARMS_OF = {  # an optimizer
     "adam": tuple(ARMS),
     "sgd": tuple(arm for arm in ARMS if arm.endswith((" 20 images", " 260 images"))),
 }
-RATES = (0.003, 0.01, 0.03, 0.1, 0.3)  # of gradient descent, of which each arm has its best
+SGD_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)  # of gradient descent, of which each arm has its best
 
 
 def runs_of_side(side: str, words: Mapping[str, object]) -> list[Experiment]:
@@ -171,13 +171,13 @@ def runs_of_arm(arm: str, rate: float | None = None) -> list[Experiment]:
 
 
 def runs_of_search(arm: str) -> dict[float, Experiment]:
-    """The shorter run at each of ``RATES``, among which an arm's rate is chosen.
+    """The shorter run at each of ``SGD_RATES``, among which an arm's rate is chosen.
 
     >>> {e.epochs for e in runs_of_search("iwae, 260 images").values()}
     {13}
     """
     found = {}
-    for rate in RATES:
+    for rate in SGD_RATES:
         e, *_ = runs_of_arm(arm, rate)
         found[rate] = replace(e, epochs=e.epochs // 4, seed=0, held_out=5000)
     return found

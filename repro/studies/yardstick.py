@@ -14,6 +14,7 @@ more than two nats behind but for the larger model.
 
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ SETTING_TITLES = {
 }
 CAPTION = (
     "{what}, of {images} test images in nats, the same binarised images for all models of a "
-    "dataset; {chains} chains; ± standard error over the images."
+    "dataset; {chains} chains; ± standard error over the images. Several trainings are averaged."
 )
 
 
@@ -76,6 +77,7 @@ class Measured(NamedTuple):
     record: Record
     values: dict[str, np.ndarray]
     provenance: dict
+    count: int = 1  # of the trainings over which the values are means
 
     @property
     def source(self) -> str:
@@ -141,7 +143,7 @@ def _by_seed(archive: Archive, runs: Sequence[Record], metric: str) -> dict[int,
 
 
 def beside_iwae(archive: AnyArchive) -> list[tuple[Measured, Measured]]:
-    """Pairs of a model and the IWAE, under ``rep``, of the same setting, source and seed.
+    """Pairs of a model and the IWAE, under ``rep``, of the same setting, source and seeds.
 
     They are of one version of the dataset and one precision, too.
     """
@@ -151,13 +153,38 @@ def beside_iwae(archive: AnyArchive) -> list[tuple[Measured, Measured]]:
         e = m.record.experiment
         if (e.method, e.estimator) == ("iwae", "rep"):
             usual[_beside(m)] = m
-    pairs = [(m, usual.get(_beside(m))) for m in found]
-    return [(m, iwae) for m, iwae in pairs if iwae is not None and m is not iwae]
+    with_usual = [m for m in found if usual.get(_beside(m), m) is not m]
+    pairs = []
+    for several in _by_experiment(with_usual):
+        pairs.append((_mean_of(several), _mean_of([usual[_beside(m)] for m in several])))
+    return pairs
 
 
 def _beside(m: Measured) -> tuple:
     e = m.record.experiment
     return m.place, e.seed, e.dataset, e.precision
+
+
+def averaged(found: Iterable[Measured]) -> list[Measured]:
+    """One of each experiment, averaged over its trainings with several seeds."""
+    return [_mean_of(several) for several in _by_experiment(found)]
+
+
+def _by_experiment(found: Iterable[Measured]) -> Iterable[list[Measured]]:
+    groups: dict[Experiment, list[Measured]] = {}
+    for m in found:
+        groups.setdefault(replace(m.record.experiment, seed=0), []).append(m)
+    return groups.values()
+
+
+def _mean_of(several: Sequence[Measured]) -> Measured:
+    """Trainings of one experiment as one, with the provenance of the least certain bounds."""
+    widest = max(several, key=lambda m: m.provenance["sandwiches"][-1]["width"])
+    values = {}
+    for name in widest.values:
+        of_each = [m.values[name] for m in several]
+        values[name] = np.mean(of_each, axis=0)
+    return widest._replace(values=values, count=len(several))
 
 
 def lead(a: Measured, b: Measured, name: str, minus: str = "") -> Estimate:
@@ -178,7 +205,7 @@ def likelihood_table(archive: AnyArchive = None) -> pd.DataFrame:
     −83.74 ± 0.70
     """
     rows = {}
-    for key, m in _keyed(measured(archive)):
+    for key, m in _keyed(averaged(measured(archive))):
         rows[key] = {
             "log p(x)": m.mean("ais"),
             "log p̂ − log p": m.mean("log_px", "ais"),
@@ -222,7 +249,7 @@ def sandwich_table(archive: AnyArchive = None) -> pd.DataFrame:
     200
     """
     rows = {}
-    for key, m in _keyed(measured(archive)):
+    for key, m in _keyed(averaged(measured(archive))):
         last = m.provenance["sandwiches"][-1]
         width = Estimate(last["width"], last["se"], error_of=ErrorOf.IMAGES, digits=3)
         rows[key] = {
@@ -232,21 +259,24 @@ def sandwich_table(archive: AnyArchive = None) -> pd.DataFrame:
             "effective chains": number(m.values["ess"].mean(), 1),
             "spread": number(m.values["spread"].mean()),
         }
-    return _table(rows, archive, "Bounds on simulated images, and the chains")
-
-
-def _name(m: Measured) -> str:
-    e = m.record.experiment
-    name = label(e)
-    return f"{name}, seed {e.seed}" if e.profile == "short" or e.seed else name
+    return _table(
+        rows,
+        archive,
+        "Bounds on simulated images, the widest of a method's trainings, and the chains",
+    )
 
 
 def _keyed(found: Sequence[Measured]) -> Iterator[tuple[tuple[str, str, str], Measured]]:
     """Each model with the key of its row; where two have the same, their folders are the names."""
-    keys = [(*m.place, _name(m)) for m in found]
+    keys = [(*m.place, label(m.record.experiment)) for m in found]
     counts = Counter(keys)
     for m, key in zip(found, keys, strict=True):
-        yield (key if counts[key] == 1 else (*m.place, m.record.experiment.folder)), m
+        *place, name = key
+        if counts[key] > 1:
+            name = m.record.experiment.folder
+        elif m.count > 1:
+            name = f"{name}, {m.count} trainings"
+        yield (*place, name), m
 
 
 def _table(rows: dict, archive: AnyArchive, what: str) -> pd.DataFrame:
@@ -280,7 +310,7 @@ def what_the_proposal_gave(archive: AnyArchive = None):
     for m, iwae in beside_iwae(archive):
         row = {
             "place": ",\n".join(m.place),
-            "model": _name(m),
+            "model": label(m.record.experiment),
             "method": m.record.experiment.method,
         }
         for name in ("log_px", "ais") if row["method"] in METHOD_TITLES else ():

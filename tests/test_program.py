@@ -308,9 +308,8 @@ def test_an_engine_that_cannot_be_had_falls_back_with_its_reason(small, monkeypa
     assert trial.why == cause
     assert trial.remark == ""
     assert trial.seconds > 0
-    with pytest.raises(ReproError, match="compiled engine is not available here") as error:
+    with pytest.raises(ReproError, match="compiled engine is not available here"):
         try_engines(plan("vae"), few_digits(500), engine="compiled", fallback=False)
-    assert len(str(error.value).splitlines()) == 1
     with pytest.raises(ReproError, match="unknown engine 'compield'; did you mean 'compiled'"):
         try_engines(plan("vae"), few_digits(500), engine="compield")
 

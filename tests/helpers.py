@@ -145,10 +145,11 @@ def planted_gradients(power, draws=10):
     return pd.DataFrame(rows)
 
 
-def paper_log_w(model, run, x, eps):
+def paper_log_w(model, run, x, eps, still=False):
     """log p(x|z) + log p(z) - log q(z|x) of one run, by torch.distributions.
 
-    x [batch, pixels], eps [T, batch, latent] -> [T, batch].
+    x [batch, pixels], eps [T, batch, latent] -> [T, batch]. With ``still``, q's density depends on
+    the encoder through z alone.
     """
     from torch.distributions import Bernoulli, Normal
 
@@ -163,6 +164,8 @@ def paper_log_w(model, run, x, eps):
     z = q.loc + q.scale * eps
     h = torch.tanh(layer("decoder.hidden2", torch.tanh(layer("decoder.hidden1", z))))
     log_px_z = Bernoulli(logits=layer("decoder.logits", h)).log_prob(x).sum(-1)
+    if still:
+        q = Normal(q.loc.detach(), q.scale.detach())
     return log_px_z + Normal(0.0, 1.0).log_prob(z).sum(-1) - q.log_prob(z).sum(-1)
 
 

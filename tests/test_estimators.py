@@ -15,7 +15,7 @@ from repro.models import Autoencoder
 from repro.studies.captions import label
 from repro.training.program import Program
 from repro.words.experiments import ESTIMATORS, plan
-from tests.helpers import SMALL, few_digits
+from tests.helpers import SMALL, few_digits, paper_log_w
 
 M, K, BATCH = 3, 5, 7
 BETA = 0.3
@@ -131,33 +131,14 @@ def test_gradients_of_networks_are_the_estimators_sums(method, estimator):
     forward = model.forward_with_layers(x, eps)
     counts = of_bounds(method, estimator, forward.log_w)
     of_encoder, of_decoder = model.pull_back(forward, *counts, path)
-    log_w, log_w_by_path = two_log_weights(model, x, eps)
-    coefficients = counted(method, estimator, log_w.detach())
-    of_phi = (coefficients * (log_w if estimator == "rep" else log_w_by_path)).sum()
+    log_w = paper_log_w(model, 0, x[0], eps[0], still=estimator != "rep")
+    of_phi = (counted(method, estimator, log_w.detach()) * log_w).sum()
     expected = flat(torch.autograd.grad(of_phi, [*model.encoder.parameters()], retain_graph=True))
     assert (of_encoder - expected).norm() <= 1e-10 * expected.norm()
     theta = METHODS[method].theta
     value = theta(log_w.view(M, K, BATCH), *[BETA] * METHODS[method].takes_beta).sum()
     expected = flat(torch.autograd.grad(value, [*model.decoder.parameters()]))
     assert (of_decoder - expected).norm() <= 1e-10 * expected.norm()
-
-
-def two_log_weights(model, x, eps):
-    """log w [T, batch] of one run; in the second, q's density holds its mu and sigma still."""
-    mu, sigma = (moment[:, None] for moment in model.encoder(x))
-    z = mu + sigma * eps
-    log_px_z = -torch.nn.functional.binary_cross_entropy_with_logits(
-        model.decoder(z.flatten(1, 2)).view(1, T, BATCH, -1),
-        x[:, None].expand(-1, T, -1, -1),
-        reduction="none",
-    ).sum(-1)
-
-    def log_w(mu, sigma):
-        log_q = torch.distributions.Normal(mu, sigma).log_prob(z).sum(-1)
-        log_p = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1)
-        return (log_px_z + log_p - log_q)[0]
-
-    return log_w(mu, sigma), log_w(mu.detach(), sigma.detach())
 
 
 def flat(gradients):

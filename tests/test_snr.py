@@ -31,7 +31,7 @@ from repro.studies.gradients import exponent, ratio, select, with_jackknife
 from repro.training import released_files
 from repro.words.exhibits import released_runs
 from repro.words.experiments import ESTIMATORS, plan
-from tests.helpers import planted_gradients, write_record
+from tests.helpers import paper_log_w, planted_gradients, write_record
 
 NEAR, FAR = (offset for offset, _ in LINEAR_GAUSSIAN.values())
 ONE_SAMPLE = Layout("iwae", 1, 1)
@@ -204,19 +204,12 @@ def tiny():
 
 
 def test_gradients_in_a_network_are_those_of_the_density(tiny):
-    from torch.distributions import Bernoulli, Normal
-
     def noise(shape):
         return Streams([1], "test", "cpu").normal(shape).double()
 
     x = torch.rand(1, 7, 6, dtype=torch.float64).round()
     *ours, ess = snr.network_gradients(tiny, x, Layout("piwae", 3, 5), noise)
-    mu, sigma = (s[:, None] for s in tiny.encoder(x))
-    z = mu + sigma * noise((15, 7, 2))
-    logits = tiny.decoder(z.flatten(1, 2)).view(1, 15, 7, 6)
-    log_px_z = Bernoulli(logits=logits).log_prob(x[:, None]).sum(-1)
-    log_w = (Normal(0, 1).log_prob(z) - Normal(mu, sigma).log_prob(z)).sum(-1) + log_px_z
-    w = log_w.exp().view(3, 5, 7)
+    w = paper_log_w(tiny, 0, x[0], noise((15, 7, 2))[0]).exp().view(3, 5, 7)
     iwae = w.mean((0, 1)).log()
     miwae = w.mean(1).log().mean(0)
     for found, bound, net in zip(ours, (iwae, miwae), (tiny.decoder, tiny.encoder), strict=True):

@@ -287,12 +287,6 @@ def test_a_method_s_name_is_that_of_a_folder(name):
     )
 
 
-def test_both_networks_get_the_bound_and_its_options():
-    objective = both(ciwae, M=4, learns_beta=True)
-    assert (objective.theta, objective.phi) == (ciwae, ciwae)
-    assert (objective.M, objective.learns_beta, objective.chooses_beta) == (4, True, False)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_every_bound_of_the_project_stands_its_trial_and_is_smooth_enough_for_drep(method):
     check(method, METHODS[method])

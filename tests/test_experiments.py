@@ -152,10 +152,7 @@ def test_lists_layouts_and_departures_show_in_the_name(words, expected):
         ({"seed": "9" * 300}, "seed is '9999"),
         ({"method": "PIWAE"}, "unknown method 'PIWAE'; did you mean 'piwae'?"),
         ({"method": "ciwae", "beta": 0.1234561}, "give at most six digits"),
-        (
-            {"method": "ciwae", "beta": "learned", "estimator": "stl"},
-            "with estimator drep; leave stl",
-        ),
+        ({"method": "ciwae", "beta": "learned", "estimator": "stl"}, "with estimator drep;"),
         ({"epochs": 2.5}, "epochs is '2.5'; give a whole number"),
         ({"seed": -1}, "seed is '-1'"),
         ({"seed": "zero"}, "seed is 'zero'"),

@@ -290,10 +290,7 @@ def trained_linear(here, name="Linear", text=LINEAR, **parts):
         ({"end": "log_w = log_w * float('nan')"}, "log_weights gives numbers that are not finite"),
         ({"end": "log_w = log_w.detach()"}, "log_weights gives numbers without a gradient; detach"),
         ({"end": "log_w = [log_w]"}, "linear.log_weights gives list, no tensor"),
-        (
-            {"more": "def reconstruct(self, x): return x[:, :2]"},
-            "linear.reconstruct gives [70, 2] of",
-        ),
+        ({"more": "def reconstruct(self, x): return x[:, :2]"}, "reconstruct gives [70, 2] of"),
         ({"more": "def reconstruct(self, x): return x > 0"}, "gives [70, 5] of torch.bool of [70"),
         ({"text": UNDRAWN}, "z of linear does not depend on phi; draw it with rsample, and hold"),
         ({"text": UNDRAWN, "words": ["--estimator", "drep"]}, "not depend on phi; draw it with"),
@@ -305,19 +302,10 @@ def trained_linear(here, name="Linear", text=LINEAR, **parts):
         ({"name": "kind"}, "kind gives type; it must give an nn.Module"),
         ({"begin": "while True: pass"}, "a trial of linear has not returned after 2 s"),
         ({"init": "while made: pass"}, "the model linear has not returned after 2 s"),
-        (
-            {"end": "log_w = log_w.to(torch.complex64)"},
-            "log_weights gives torch.complex64; it must",
-        ),
-        (
-            {"end": "log_w = log_w.detach() + 0 * log_w"},
-            "inference network is zero on the first im",
-        ),
+        ({"end": "log_w = log_w.to(torch.complex64)"}, "log_weights gives torch.complex64"),
+        ({"end": "log_w = log_w.detach() + 0 * log_w"}, "network is zero on the first images"),
         ({"more": "def means(self, x): return x.numpy()"}, "linear.means gives ndarray; give a"),
-        (
-            {"more": "def reconstruct(self, x): return x.numpy()"},
-            "reconstruct gives ndarray of [70",
-        ),
+        ({"more": "def reconstruct(self, x): return x.numpy()"}, "reconstruct gives ndarray"),
         ({"more": "def means(self, x): return x.sum()"}, "linear.means gives [] of torch.float32"),
         ({"more": "def means(self, x): return [x]"}, "linear.means gives list; give a tensor ["),
         (
@@ -326,14 +314,8 @@ def trained_linear(here, name="Linear", text=LINEAR, **parts):
         ),
         ({"begin": "x -= 0.5"}, "linear changes x in place; make a new tensor instead"),
         ({"init": "self.more = nn.LazyLinear(2)"}, "linear has lazy layers (more.weight); give"),
-        (
-            {"begin": "self.register_buffer('ema', x.mean())"},
-            "linear makes a buffer or changes its shape while it is used",
-        ),
-        (
-            {"begin": "still = False", "words": ["--estimator", "drep"]},
-            "linear.log_weights takes no notice of still; hold q's own parameters still",
-        ),
+        ({"begin": "self.register_buffer('ema', x.mean())"}, "makes a buffer or changes its shape"),
+        ({"begin": "still = False", "words": ["--estimator", "drep"]}, "takes no notice of still"),
         (
             {"end": "log_w = log_w + 100 * still", "words": ["--estimator", "stl"]},
             "linear.log_weights gives other numbers with still (dropout?)",

@@ -205,10 +205,7 @@ def test_an_archive_reads_anew_what_it_writes(tmp_path, experiment):
         (lambda p: edit(p / "provenance.json", "files", {}), "a file has no hash"),
         (lambda p: (p / "gradients.csv").write_text("a\n1\n"), "a file has no hash"),
         (lambda p: edit(p / "config.json", "profile", "tiny"), "cannot be read .KeyError: 'tiny'"),
-        (
-            lambda p: edit(p / "config.json", "colour", "red"),
-            "unexpected keyword argument 'colour'",
-        ),
+        (lambda p: edit(p / "config.json", "colour", "red"), "unexpected keyword .* 'colour'"),
         (
             lambda p: edit(p / "config.json", "seed", 5),
             "it is the record of smoke/digits-reference/piwae-M8-K8-seed5",

@@ -37,6 +37,12 @@ def stack_all(monkeypatch):
     monkeypatch.setattr(loop, "alone", lambda experiments, device: False)
 
 
+@pytest.fixture
+def state(small, tmp_path):
+    """Where the state of a training with small networks is kept."""
+    return tmp_path / "state.pt"
+
+
 def weights(fit):
     found = {}
     for program in fit.programs:
@@ -69,8 +75,7 @@ def test_gradients_of_bounds_that_are_not_trained_are_refused(small):
         loop.fit(es, few_digits(), milestones=("gradients",))
 
 
-def test_the_state_of_other_runs_is_called_that(small, tmp_path):
-    state = tmp_path / "state.pt"
+def test_the_state_of_other_runs_is_called_that(state):
     loop.fit(runs("vae", epochs=1), few_digits(), state)
     for others in (runs("vae,iwae", epochs=1), runs("iwae,vae", epochs=2)):
         with pytest.raises(ReproError, match="is the state of other runs"):
@@ -187,13 +192,12 @@ def test_training_ascends_the_bound(small):
     assert [line["epoch"] for line in fit.curves[0]] == [1, 2, 3, 4]
 
 
-def test_curves_are_on_disk_on_the_way_and_go_on_from_the_epoch_of_the_state(small, tmp_path):
+def test_curves_are_on_disk_on_the_way_and_go_on_from_the_epoch_of_the_state(state):
     """Here the state is of the first epoch, and the third is not told to the end."""
-    state = tmp_path / "state.pt"
     told = []
 
     def on_epoch(line):
-        told.append((line["epoch"], pd.read_csv(tmp_path / "state.csv").epoch.tolist()))
+        told.append((line["epoch"], pd.read_csv(state.with_suffix(".csv")).epoch.tolist()))
         assert {*line} >= {"run", "loss", "learning_rate", "iwae_64", "iwae_64_se"}
         assert None not in line.values()
         if len(told) == 5:
@@ -206,7 +210,7 @@ def test_curves_are_on_disk_on_the_way_and_go_on_from_the_epoch_of_the_state(sma
     told += ["again"] * 5
     fit = loop.fit(runs(epochs=3), few_digits(), state, on_epoch=on_epoch)
     assert told[5:] == [(2, [1, 1]), (2, [1, 1]), (3, [1, 1, 2, 2]), (3, [1, 1, 2, 2])]
-    whole = pd.read_csv(tmp_path / "state.csv")
+    whole = pd.read_csv(state.with_suffix(".csv"))
     assert whole.run.unique().tolist() == [e.folder for e in runs(epochs=3)]
     for (_, shown), curve in zip(whole.groupby("run", sort=False), fit.curves, strict=True):
         for name in ("epoch", "loss", "iwae_64"):
@@ -218,7 +222,7 @@ TRIED = 176  # times that a bound of both networks is called before any training
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_and_the_good_state_stays(
-    small, tmp_path, monkeypatch
+    state, monkeypatch
 ):
     monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
     tried = [1.0] * TRIED  # calls of the bound before any training
@@ -228,13 +232,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step_and_the_good_state_
     monkeypatch.setitem(bounds.METHODS, "broken", broken)
     line = r"the loss of broken-\S+ is nan at epoch 1, step 5; the last good state is kept"
     with pytest.raises(ReproError, match=line):
-        loop.fit(runs("broken"), few_digits(), tmp_path / "state.pt")
-    state = torch.load(tmp_path / "state.pt")
-    assert state["step"] == 4
-    assert all(p.isfinite().all() for p in state["programs"][0]["tensors"].values())
+        loop.fit(runs("broken"), few_digits(), state)
+    kept = torch.load(state)
+    assert kept["step"] == 4
+    assert all(p.isfinite().all() for p in kept["programs"][0]["tensors"].values())
 
 
-def test_a_weight_that_is_not_finite_never_reaches_the_state(small, tmp_path, monkeypatch):
+def test_a_weight_that_is_not_finite_never_reaches_the_state(state, monkeypatch):
     """The loss is finite here. Its gradient is not: it is that of the square root at zero."""
     calls = iter(range(10**6))
 
@@ -250,8 +254,8 @@ def test_a_weight_that_is_not_finite_never_reaches_the_state(small, tmp_path, mo
         "nothing had been saved yet"
     )
     with pytest.raises(ReproError, match=line):
-        loop.fit(runs("broken"), few_digits(), tmp_path / "state.pt", stop=lambda: True)
-    assert not (tmp_path / "state.pt").exists()
+        loop.fit(runs("broken"), few_digits(), state, stop=lambda: True)
+    assert not state.exists()
 
 
 def test_a_score_that_is_not_finite_has_no_record_and_blocks_none(small, tmp_path, monkeypatch):
@@ -269,8 +273,7 @@ def test_a_score_that_is_not_finite_has_no_record_and_blocks_none(small, tmp_pat
         train(runs("vae", seed=1), results=tmp_path)
 
 
-def test_a_time_limit_that_is_shorter_than_an_evaluation_gets_on(small, tmp_path):
-    state = tmp_path / "state.pt"
+def test_a_time_limit_that_is_shorter_than_an_evaluation_gets_on(state):
     loop.fit(runs("vae", epochs=1), few_digits(), state)
     fit = loop.fit(runs("vae"), few_digits(), state, late=lambda: True)
     assert (fit.epoch, fit.step) == (1, 1)
@@ -291,9 +294,8 @@ def test_an_interruption_of_the_last_evaluation_leaves_the_state(small, tmp_path
     assert len(train(runs("vae", epochs=1), results=tmp_path)) == 1
 
 
-def test_a_milestone_evaluation_can_be_stopped_and_goes_on_where_it_was(small, tmp_path):
+def test_a_milestone_evaluation_can_be_stopped_and_goes_on_where_it_was(state):
     digits = few_digits()
-    state = tmp_path / "state.pt"
     whole = loop.fit(runs(), digits)
     # It stops after ten steps, two evaluations, and log p-hat of the first run, in the second's.
     stops = iter([False] * 13 + [True])
@@ -440,29 +442,28 @@ def with_other(**fields):
         lambda state: state["programs"][0]["tensors"]["order"].fill_(-5),
     ],
 )
-def test_a_state_with_other_contents_is_one_line(small, tmp_path, change):
-    path = tmp_path / "state.pt"
-    loop.fit(runs("vae", epochs=1), few_digits(), path)
-    state = torch.load(path, weights_only=True)
-    change(state)
-    torch.save(state, path)
+def test_a_state_with_other_contents_is_one_line(state, change):
+    loop.fit(runs("vae", epochs=1), few_digits(), state)
+    content = torch.load(state, weights_only=True)
+    change(content)
+    torch.save(content, state)
     with pytest.raises(ReproError, match="delete it to train from the start"):
-        loop.fit(runs("vae", epochs=1), few_digits(), path)
+        loop.fit(runs("vae", epochs=1), few_digits(), state)
 
 
-def test_a_state_runs_nothing_that_is_in_it(small, tmp_path, monkeypatch):
+def test_a_state_runs_nothing_that_is_in_it(state, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    loop.fit(runs("vae", epochs=1), few_digits(), tmp_path / "state.pt")
+    loop.fit(runs("vae", epochs=1), few_digits(), state)
     torch.save(torch.load("state.pt") | {"more": Attack()}, "state.pt")
     with pytest.raises(ReproError, match="cannot be read"):
-        states.unfinished(tmp_path / "state.pt", epochs=1)
+        states.unfinished(state, epochs=1)
     assert not (tmp_path / "owned").exists()
 
 
-def test_a_pipe_in_a_state_s_place_does_not_hang(small, tmp_path):
-    os.mkfifo(tmp_path / "state.pt")
+def test_a_pipe_in_a_state_s_place_does_not_hang(state):
+    os.mkfifo(state)
     with pytest.raises(ReproError, match=r"it is no file.; delete it to train from the start"):
-        loop.fit(runs("vae", epochs=1), few_digits(), tmp_path / "state.pt")
+        loop.fit(runs("vae", epochs=1), few_digits(), state)
 
 
 def places_in(value, path=()):
@@ -481,42 +482,39 @@ def kind_of(value):
     return (value.dtype, value.shape) if isinstance(value, torch.Tensor) else type(value)
 
 
-def test_a_state_with_a_value_of_another_type_anywhere_is_one_line(small, tmp_path):
+def test_a_state_with_a_value_of_another_type_anywhere_is_one_line(state):
     """Each value is replaced by two of others, of types that it cannot have."""
-    path = tmp_path / "state.pt"
     asked = runs("vae", epochs=2)
     ticks = iter([False] * 12 + [True])
-    loop.fit(asked, few_digits(), path, stop=lambda: next(ticks))
-    whole = torch.load(path, weights_only=True)
+    loop.fit(asked, few_digits(), state, stop=lambda: next(ticks))
+    whole = torch.load(state, weights_only=True)
     others = (None, True, 0.5, "text", [], {}, [[1]], torch.zeros(2, dtype=torch.complex64))
     for number, place in enumerate(list(places_in(whole))[1:]):
         value = functools.reduce(operator.getitem, place, whole)
         for other in (others[number % 8], others[(number + 3) % 8]):
             if kind_of(other) == kind_of(value) or {type(value), type(other)} <= NUMBERS:
                 continue
-            state = copy.deepcopy(whole)
-            functools.reduce(operator.getitem, place[:-1], state)[place[-1]] = other
-            torch.save(state, path)
+            content = copy.deepcopy(whole)
+            functools.reduce(operator.getitem, place[:-1], content)[place[-1]] = other
+            torch.save(content, state)
             with pytest.raises(ReproError):
-                loop.fit(asked, few_digits(), path, stop=lambda: True)
+                loop.fit(asked, few_digits(), state, stop=lambda: True)
 
 
-def test_a_state_without_its_random_numbers_is_one_line(small, tmp_path):
-    path = tmp_path / "state.pt"
-    loop.fit(runs("vae"), few_digits(), path, stop=lambda: True)
-    state = torch.load(path, weights_only=True)
-    state["programs"][0]["streams"] = {}
-    torch.save(state, path)
+def test_a_state_without_its_random_numbers_is_one_line(state):
+    loop.fit(runs("vae"), few_digits(), state, stop=lambda: True)
+    content = torch.load(state, weights_only=True)
+    content["programs"][0]["streams"] = {}
+    torch.save(content, state)
     with pytest.raises(ReproError, match="delete it to train from the start"):
-        loop.fit(runs("vae"), few_digits(), path)
+        loop.fit(runs("vae"), few_digits(), state)
 
 
 NUMBERS = {int, float, type(None)}  # where one may be, another may
 
 
 @pytest.mark.parametrize("how", ["no state", "cut", "changed"])
-def test_a_damaged_state_is_refused_wherever_it_is_read(small, tmp_path, how):
-    state = tmp_path / "state.pt"
+def test_a_damaged_state_is_refused_wherever_it_is_read(state, how):
     loop.fit(runs(), few_digits(), state, stop=lambda: True)
     whole = state.read_bytes()
     middle = len(whole) // 2
@@ -541,8 +539,7 @@ def test_a_state_trains_nothing_that_was_not_asked_for(small, tmp_path, field, v
     assert not [*tmp_path.rglob("config.json")]
 
 
-def test_a_training_goes_on_in_the_stacks_in_which_it_began(small, tmp_path, monkeypatch):
-    state = tmp_path / "state.pt"
+def test_a_training_goes_on_in_the_stacks_in_which_it_began(state, monkeypatch):
     with monkeypatch.context() as patched:
         stack_all(patched)
         loop.fit(runs(), few_digits(), state, stop=lambda: True)
@@ -550,17 +547,15 @@ def test_a_training_goes_on_in_the_stacks_in_which_it_began(small, tmp_path, mon
     assert program.experiments == runs()
 
 
-def test_a_training_goes_on_on_the_kind_of_device_on_which_it_began(small, tmp_path):
-    state = tmp_path / "state.pt"
+def test_a_training_goes_on_on_the_kind_of_device_on_which_it_began(state):
     loop.fit(runs(), few_digits(), state, stop=lambda: True)
     torch.save(torch.load(state) | {"device": "cuda"}, state)
     with pytest.raises(ReproError, match="was made on cuda; go on there, or delete it"):
         loop.fit(runs(), few_digits(), state)
 
 
-def test_a_finished_state_is_evaluated_on_any_device(small, tmp_path, monkeypatch):
+def test_a_finished_state_is_evaluated_on_any_device(state, monkeypatch):
     """What a state made elsewhere has of its own is its stacks and its generators."""
-    state = tmp_path / "state.pt"
     with monkeypatch.context() as patched:
         stack_all(patched)
         trained = loop.fit(runs(), few_digits(), state)
@@ -608,7 +603,7 @@ def test_only_gpus_since_ampere_have_tf32(monkeypatch):
         assert has_precision("bf16", "cpu")
 
 
-def test_a_bound_that_was_changed_does_not_go_on(small, tmp_path, monkeypatch):
+def test_a_bound_that_was_changed_does_not_go_on(state, monkeypatch):
     def old(log_w):
         return log_w.mean((-3, -2))
 
@@ -616,15 +611,15 @@ def test_a_bound_that_was_changed_does_not_go_on(small, tmp_path, monkeypatch):
         return log_w.logsumexp((-3, -2))
 
     monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(old))
-    loop.fit(runs("mine"), few_digits(), tmp_path / "state.pt", stop=lambda: True)
+    loop.fit(runs("mine"), few_digits(), state, stop=lambda: True)
     monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(new))
     line = "was trained with another bound of 'mine'; put that back, or delete it"
     with pytest.raises(ReproError, match=line):
-        loop.fit(runs("mine"), few_digits(), tmp_path / "state.pt")
+        loop.fit(runs("mine"), few_digits(), state)
 
 
 def test_a_state_is_of_the_bound_that_trained_whatever_its_file_says_now(
-    small, tmp_path, monkeypatch
+    state, tmp_path, monkeypatch
 ):
     file = tmp_path / "written.py"
     source = "def mine(log_w):\n    return log_w.mean((-3, -2))\n"
@@ -638,7 +633,6 @@ def test_a_state_is_of_the_bound_that_trained_whatever_its_file_says_now(
         file.write_text("def mine(log_w):\n    return log_w.amax((-3, -2))\n")
         return True
 
-    state = tmp_path / "state.pt"
     loop.fit(runs(f"mine,{OWN}"), few_digits(), state, stop=rewritten)
     kept = states.Unfinished(state, 2).state["bounds"]
     assert kept == {"mine": hashlib.sha256(2 * source.encode()).hexdigest(), OWN: ""}
@@ -675,11 +669,11 @@ def test_a_run_that_is_given_twice_is_trained_once(small, tmp_path):
     assert record.experiment == e
 
 
-def test_a_bound_that_is_in_no_file_goes_on(small, tmp_path, monkeypatch):
+def test_a_bound_that_is_in_no_file_goes_on(state, monkeypatch):
     bound = eval("lambda log_w: log_w.mean((-3, -2))")
     monkeypatch.setitem(bounds.METHODS, "mine", bounds.both(bound))
-    loop.fit(runs("mine"), few_digits(), tmp_path / "state.pt", stop=lambda: True)
-    assert loop.fit(runs("mine"), few_digits(), tmp_path / "state.pt").finished
+    loop.fit(runs("mine"), few_digits(), state, stop=lambda: True)
+    assert loop.fit(runs("mine"), few_digits(), state).finished
 
 
 def test_runs_are_trained_by_one_process_at_a_time(tmp_path):

@@ -99,36 +99,6 @@ def test_learned_beta_receives_the_difference_of_the_bounds():
     assert gradient < 0  # it keeps one sign, so ascent of the mixture takes beta to 0
 
 
-def linear_gaussian(sigma_scale, samples, g):
-    """log w for z ~ N(0, 1) and x | z ~ N(a z, s^2), and log p(x).
-
-    q is the posterior with its scale multiplied by ``sigma_scale``.
-    """
-    from torch.distributions import Normal
-
-    zero, one, a, s = (torch.tensor(v, dtype=torch.float64) for v in (0.0, 1.0, 1.7, 0.6))
-    x = torch.tensor([-0.4, 0.0, 2.5], dtype=torch.float64)
-    precision = 1 + a * a / s**2
-    q = Normal(a * x / s**2 / precision, sigma_scale * precision**-0.5)
-    z = q.loc + q.scale * torch.randn(*samples, len(x), generator=g, dtype=torch.float64)
-    log_w = Normal(zero, one).log_prob(z) + Normal(a * z, s).log_prob(x) - q.log_prob(z)
-    return log_w, Normal(zero, (a * a + s * s).sqrt()).log_prob(x)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_all_bounds_equal_log_px_when_q_is_the_posterior(method):
-    log_w, log_px = linear_gaussian(1.0, (M, K), torch.Generator().manual_seed(0))
-    for value in METHODS[method](log_w, log_w, 0.3):
-        torch.testing.assert_close(value, log_px, rtol=0, atol=1e-10)
-
-
-def test_the_highest_of_the_bounds_is_below_log_px_in_expectation():
-    log_w, log_px = linear_gaussian(1.6, (20_000, M, K), torch.Generator().manual_seed(0))
-    values = iwae(log_w)
-    error = values.std(0) / len(log_w) ** 0.5
-    assert (values.mean(0) < log_px + 3 * error).all()
-
-
 def test_identities_at_one_group_and_one_sample():
     def assert_equal(a, b):
         torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)

@@ -224,22 +224,6 @@ def test_what_is_put_together_is_of_one_method_trained_as_it_says_in_one_model()
     }
 
 
-@pytest.mark.parametrize("dof", [15, 1000])
-def test_a_method_that_is_behind_by_the_margin_is_called_as_good_in_one_case_of_740(dof):
-    """The size of the test, at a margin of 0.1 nats and an error that is known with ``dof``."""
-    rng = np.random.default_rng(0)
-    trials = 100_000
-    values = rng.normal(-0.1, 0.1, trials)
-    errors = 0.1 * (rng.chisquare(dof, trials) / dof) ** 0.5
-    factor = stats.t.isf(stats.norm.sf(3.0), dof)
-    called = np.mean(values + 0.1 > factor * errors)
-    assert called == pytest.approx(stats.norm.sf(3.0), abs=0.0005)
-    for value, error in zip(values[:200], errors[:200], strict=True):
-        found = reference(value)[0]._replace(estimate=Estimate(value, error, dof))
-        good = claims.weighed([found], 0.1) is Outcome.HOLDS
-        assert good == (value + 0.1 > factor * error)
-
-
 def test_the_margins_are_those_that_were_fixed_in_advance():
     with claims.TABLE.open(newline="", encoding="utf-8") as file:
         margins = {float(row["margin"]) for row in csv.DictReader(file) if row["margin"]}

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from repro import datasets
 from repro.catalogue import Architecture
+from repro.models import Autoencoder
 from repro.ops import export
 from repro.records import METRICS, Archive, Record
 from repro.records.schema import Provenance
@@ -24,6 +26,8 @@ from repro.words.experiments import PROFILES, plan
 
 ROOT = Path(__file__).parents[1]
 SMALL = Architecture(hidden=20, latent=5)
+M, K, BATCH = 3, 5, 7  # of oracles
+needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler here")
 PROVENANCE = {
     "commit": "c0ffee" * 6,
     "dirty": False,
@@ -143,6 +147,22 @@ def planted_gradients(power, draws=10):
             row |= {f"{net}_noise": 1.0 for net in power}
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def random_log_w(*shape, seed=0):
+    """Standard normal log-weights in float64, the same ones for a seed."""
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, dtype=torch.float64, generator=g)
+
+
+def tiny_problem(runs, pixels=13, init="default"):
+    """A model in float64, with x [run, batch, pixels] and eps [run, T, batch, latent]."""
+    g = torch.Generator().manual_seed(1)
+    shape = Architecture(hidden=11, latent=2, pixels=pixels)
+    mean_image = torch.rand(pixels, generator=g)
+    model = Autoencoder(shape, [*range(runs)], init, mean_image).double()
+    x = torch.rand(runs, BATCH, pixels, generator=g, dtype=torch.float64).round()
+    return model, x, torch.randn(runs, M * K, BATCH, 2, generator=g, dtype=torch.float64)
 
 
 def paper_log_w(model, run, x, eps, still=False):

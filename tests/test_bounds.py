@@ -7,12 +7,10 @@ import torch
 from repro import ReproError
 from repro.bound_trial import check, check_smooth
 from repro.bounds import METHODS, Objective, both, ciwae, iwae, log_mean_exp, miwae, vae
-from repro.catalogue import Architecture
-from repro.models import Autoencoder
 from repro.words import experiments
-from tests.helpers import paper_log_w
+from tests.helpers import BATCH, K, M, paper_log_w, random_log_w, tiny_problem
 
-M, K, BATCH, RUNS = 3, 5, 7, 2
+RUNS = 2
 
 # The bounds of theta and phi: Rainforth et al., section 5; the report, eq. 5 to 15.
 PAPER = {
@@ -54,24 +52,9 @@ def gradients_by_name(model, value):
     return dict(zip(names, gradients, strict=True))
 
 
-def random_log_w(*shape):
-    """Standard normal log-weights in float64, always the same ones."""
-    g = torch.Generator().manual_seed(0)
-    return torch.randn(*shape, dtype=torch.float64, generator=g)
-
-
-@pytest.fixture
-def problem():
-    g = torch.Generator().manual_seed(1)
-    model = Autoencoder(Architecture(hidden=11, latent=2, pixels=13), seeds=[1, 2]).double()
-    x = torch.rand(RUNS, BATCH, 13, generator=g, dtype=torch.float64).round()
-    eps = torch.randn(RUNS, M * K, BATCH, 2, generator=g, dtype=torch.float64)
-    return model, x, eps
-
-
 @pytest.mark.parametrize("method", PAPER)
-def test_gradients_are_the_papers(problem, method):
-    model, x, eps = problem
+def test_gradients_are_the_papers(method):
+    model, x, eps = tiny_problem(RUNS)
     beta = torch.tensor([0.3, 0.8], dtype=torch.float64, requires_grad=True)
     log_w = model.log_weights(x, M, K, lambda shape: eps)
     theta, phi = METHODS[method](*log_w, beta[:, None])

@@ -9,15 +9,12 @@ import torch
 
 from repro import ReproError, bounds
 from repro.bounds import METHODS, Objective, both, log_mean_exp
-from repro.catalogue import MODELS, Architecture
 from repro.estimators import cotangents
-from repro.models import Autoencoder
 from repro.studies.captions import label
 from repro.training.program import Program
 from repro.words.experiments import ESTIMATORS, plan
-from tests.helpers import SMALL, few_digits, paper_log_w
+from tests.helpers import BATCH, K, M, few_digits, paper_log_w, random_log_w, tiny_problem
 
-M, K, BATCH = 3, 5, 7
 BETA = 0.3
 ALPHA = 0.5  # of VR-IWAE
 T = M * K
@@ -76,8 +73,7 @@ def test_cotangents_that_there_are_not_are_refused(words, said):
 
 @pytest.mark.parametrize(("method", "estimator"), COMBINED)
 def test_each_estimator_counts_samples_as_the_table_says(method, estimator):
-    g = torch.Generator().manual_seed(0)
-    log_w = 3 * torch.randn(T, BATCH, generator=g, dtype=torch.float64)
+    log_w = 3 * random_log_w(T, BATCH)
     _, ours = of_bounds(method, estimator, log_w)
     expected = counted(method, estimator, log_w)
     assert (ours - expected).norm() <= 1e-12 * expected.norm()
@@ -103,8 +99,7 @@ BENT |= {f"random {seed}": random_bound(seed) for seed in range(5)}
 @pytest.mark.parametrize("name", BENT)
 def test_what_drep_subtracts_and_rws_keeps_is_the_diagonal_of_the_hessian_of_each_image(name):
     """So stl - drep - rws is zero; by automatic differentiation of one image at a time."""
-    g = torch.Generator().manual_seed(3)
-    log_w = 2 * torch.randn(T, BATCH, generator=g, dtype=torch.float64)
+    log_w = 2 * random_log_w(T, BATCH, seed=3)
     objective = BENT[name]
     stl, drep, rws = (of_bounds(objective, e, log_w)[1] for e in ("stl", "drep", "rws"))
 
@@ -122,11 +117,7 @@ def test_what_drep_subtracts_and_rws_keeps_is_the_diagonal_of_the_hessian_of_eac
 @pytest.mark.parametrize(("method", "estimator"), COMBINED)
 def test_gradients_of_networks_are_the_estimators_sums(method, estimator):
     """sum_k c_k (d log w_k / d phi), or through z alone, by automatic differentiation."""
-    g = torch.Generator().manual_seed(1)
-    shape = Architecture(hidden=11, latent=2, pixels=13)
-    model = Autoencoder(shape, [0]).double()
-    x = torch.rand(1, BATCH, 13, generator=g, dtype=torch.float64).round()
-    eps = torch.randn(1, T, BATCH, 2, generator=g, dtype=torch.float64)
+    model, x, eps = tiny_problem(runs=1)
     path = None if estimator == "rep" else torch.ones(1, 1, 1, 1, dtype=torch.bool)
     forward = model.forward_with_layers(x, eps)
     counts = of_bounds(method, estimator, forward.log_w)
@@ -246,9 +237,8 @@ def test_rws_refuses_a_bound_of_ones_own_only_if_it_is_linear(monkeypatch):
     assert plan("all-of-them", M=64, K=1, profile="smoke", estimator="rws")
 
 
-def test_runs_of_different_estimators_can_be_stacked(monkeypatch):
+def test_runs_of_different_estimators_can_be_stacked(small):
     """In a stack each run goes where it goes alone; theta's first step is the same for all."""
-    monkeypatch.setitem(MODELS, "reference", SMALL)
     runs = [e for name in ESTIMATORS for e in plan("iwae", profile="smoke", estimator=name)]
     stacked = Program(runs, few_digits())
     stacked.step()
@@ -277,7 +267,7 @@ def test_every_two_samples_share_a_group_of_the_affine_plane_once():
 
 
 def test_u_miwae_is_the_mean_of_miwae_over_partitions():
-    log_w = torch.randn(2, M, K, BATCH, generator=torch.Generator().manual_seed(0)).double()
+    log_w = random_log_w(2, M, K, BATCH)
     flat_w = log_w.flatten(1, 2)
     partitions = torch.tensor(bounds.partitions_of(M, K))
     assert partitions.shape == (9, M, K)
@@ -286,7 +276,7 @@ def test_u_miwae_is_the_mean_of_miwae_over_partitions():
 
 
 def test_vr_iwae_leads_from_iwae_to_the_vae():
-    log_w = torch.randn(M, K, BATCH, generator=torch.Generator().manual_seed(0)).double()
+    log_w = random_log_w(M, K, BATCH)
     torch.testing.assert_close(bounds.vr_iwae(log_w, 0.0), bounds.iwae(log_w))
     almost = bounds.vr_iwae(log_w, 1 - 1e-9)
     torch.testing.assert_close(almost, bounds.vae(log_w), rtol=1e-5, atol=1e-5)

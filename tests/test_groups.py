@@ -1,6 +1,5 @@
 """The cotangents of all runs as one function, plain and compiled."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -11,9 +10,8 @@ from repro.catalogue import SECOND_ORDER
 from repro.training import engines
 from repro.training.bundles import bundles_of, cotangents_of, side_by_side
 from repro.words.experiments import TABLE_METHODS, Experiment
+from tests.helpers import BATCH, K, M, needs_compiler
 
-M, K, BATCH = 3, 5, 7
-needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler here")
 COMPILED_KERNELS = 40  # at most, for the five methods and a learned beta
 
 

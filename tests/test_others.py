@@ -6,6 +6,7 @@ import torch
 from repro.bounds import METHODS
 from repro.records import Archive
 from repro.studies import reported
+from tests.helpers import random_log_w
 
 BATCH = 5
 
@@ -36,15 +37,10 @@ def bound_of(method):
     return loss
 
 
-def log_weights(M, K):
-    g = torch.Generator().manual_seed(0)
-    return 3 * torch.randn(BATCH, M, K, generator=g, dtype=torch.float64)
-
-
 @pytest.mark.parametrize(("M", "K"), [(8, 8), (3, 5), (1, 64), (64, 1)])
 def test_the_swapped_loss_is_miwaes_with_m_and_k_exchanged(M, K):
     """With 8 x 8 independent samples, which group a sample is in does not matter."""
-    log_w = log_weights(M, K)
+    log_w = 3 * random_log_w(BATCH, M, K)
     found = gradient(swapped_loss, log_w)
     torch.testing.assert_close(found, gradient(bound_of("miwae"), log_w.mT).mT)
     if M == 1:  # a VAE instead of an IWAE

@@ -1,6 +1,7 @@
 """A model of somebody's own, trained by the commands: as the project's is, to the last number."""
 
 from itertools import product
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -101,16 +102,14 @@ def tempered(log_w, alpha=0.25):
 def here(tmp_path, monkeypatch):
     """A folder with a user's files, from which they work."""
     monkeypatch.chdir(tmp_path)
-    before = dict(METHODS)
     (tmp_path / "again.py").write_text(PROJECTS)
     (tmp_path / "conv.py").write_text(CONVOLUTIONS)
     (tmp_path / "bound.py").write_text(BOUND)
     g = np.random.default_rng(0)
     images = g.normal(size=(130, 3, 12, 10))
     np.savez("colours.npz", train=images[:60], test=images[60:], labels=np.zeros(60))
-    yield tmp_path
-    METHODS.clear()
-    METHODS.update(before)
+    with mock.patch.dict(METHODS):
+        yield tmp_path
 
 
 FAST = [("piwae", "drep"), ("ciwae-learned", "stl"), ("ciwae-chosen", "rep")]

@@ -1,7 +1,6 @@
 """One step of stacked runs: its gradient, its engines and its precisions."""
 
 import contextlib
-import shutil
 import types
 from dataclasses import replace
 from itertools import product
@@ -12,7 +11,7 @@ import torch
 from benchmarks import peers
 from repro import ReproError, likelihood
 from repro.bounds import METHODS, usual_layout
-from repro.catalogue import MODELS, Architecture
+from repro.catalogue import MODELS
 from repro.estimators import cotangents
 from repro.models import ADAM_EPS, Autoencoder
 from repro.randomness import generator
@@ -22,23 +21,23 @@ from repro.training.forecast import try_engines
 from repro.training.program import Program, adam, plain_step
 from repro.words import experiments
 from repro.words.experiments import TABLE_METHODS
-from tests.helpers import SMALL, double_precision, few_digits, in_double, twin_draws
+from tests.helpers import (
+    SMALL,
+    K,
+    M,
+    double_precision,
+    few_digits,
+    in_double,
+    needs_compiler,
+    tiny_problem,
+    twin_draws,
+)
 
-M, K, BATCH, RUNS = 3, 5, 7, 2
-needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler here")
+RUNS = 2
 
 
 def plan(method, seed="0", **words):
     return experiments.plan(method, profile="smoke", seed=seed, **words)
-
-
-def problem(pixels, runs=RUNS, init="default"):
-    g = torch.Generator().manual_seed(1)
-    shape = Architecture(hidden=11, latent=2, pixels=pixels)
-    mean_image = torch.rand(pixels, generator=g)
-    model = Autoencoder(shape, [*range(runs)], init, mean_image).double()
-    x = torch.rand(runs, BATCH, pixels, generator=g, dtype=torch.float64).round()
-    return model, x, torch.randn(runs, M * K, BATCH, 2, generator=g, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("pixels", [13, pytest.param(48, marks=pytest.mark.slow)])
@@ -48,7 +47,7 @@ def problem(pixels, runs=RUNS, init="default"):
     [engines.eager, pytest.param(engines.compiled, marks=[pytest.mark.slow, needs_compiler])],
 )
 def test_gradients_without_autograd_are_those_with_it(prepare, init, pixels):
-    model, x, eps = problem(pixels, init=init)
+    model, x, eps = tiny_problem(RUNS, pixels, init)
     model.prepare = prepare
     beta = torch.full((RUNS, 1), 0.3, dtype=x.dtype)
     for objective in METHODS.values():

@@ -695,10 +695,8 @@ def test_runs_of_different_kinds_are_not_trained_together():
 
 
 def test_a_record_holds_every_image_and_the_dataset_it_was_not_trained_on(
-    small, tmp_path, monkeypatch
+    few_at_milestones, tmp_path, monkeypatch
 ):
-    few = few_digits()
-    monkeypatch.setattr(datasets, "load", lambda name, folder=None: few)
     monkeypatch.setitem(datasets.OTHER_DATASET, "digits", "digits")
     (record,) = train(experiments.plan("vae", profile="smoke", epochs=1), results=tmp_path)
     for name, values in record.images.items():

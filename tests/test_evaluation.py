@@ -282,25 +282,20 @@ def asked(monkeypatch):
     return heard
 
 
-def test_ssim_is_the_mean_over_images_of_the_streams_of_its_purpose(of_two_runs, asked):
+def test_ssim_is_the_mean_over_images_of_the_streams_of_its_purpose(of_two_runs):
     model, images = of_two_runs
     found = scores.mean_ssim(model, images, [3, 4], "other")
-    streams = ("other: binarise", "other: reconstruct")
-    assert asked == [((3, 4), purpose) for purpose in streams]
-    binarise, noise = (Streams([3, 4], purpose) for purpose in streams)
+    purposes = ("other: binarise", "other: reconstruct")
+    binarise, noise = (Streams([3, 4], purpose) for purpose in purposes)
     x = binarise.binarise(images[None])
     expected = scores.ssim_of_reconstructions(model, x, noise.normal)
     assert found == [scores.over_images(values) for values in expected]
     assert found[0] != found[1]
 
 
-def test_other_binarisations_have_streams_of_their_own_and_give_a_deviation(of_two_runs, asked):
+def test_other_binarisations_have_streams_of_their_own_and_give_a_deviation(of_two_runs):
     model, images = of_two_runs
     found = scores.other_binarisations(model, images, [3, 4], 3)
-    purposes = ("binarise", "IWAE-64", "SSIM", "reconstruct")
-    assert asked == [
-        ((3, 4), f"binarisation {i}: {purpose}") for i in range(3) for purpose in purposes
-    ]
     bounds = [scores.iwae_bound(model, images, [3, 4], f"binarisation {i}") for i in range(3)]
     means = np.array([bound.mean(1).numpy() for bound in bounds])
     ssim = []
@@ -315,10 +310,9 @@ def test_other_binarisations_have_streams_of_their_own_and_give_a_deviation(of_t
         }
 
 
-def test_grids_show_the_same_images_to_every_run(of_two_runs, asked):
+def test_grids_show_the_same_images_to_every_run(of_two_runs):
     model, images = of_two_runs
     inputs, again = scores.reconstruction_grids(model, images, [3, 4], 5)
-    assert asked == [((0, 0), "grid: binarise"), ((3, 4), "grid: noise")]
     assert inputs.shape == again.shape == (2, 5, 784)
     assert torch.equal(inputs[0], inputs[1])
     x = Streams([0, 0], "grid: binarise").binarise(images[:5][None])

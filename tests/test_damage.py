@@ -36,40 +36,27 @@ def with_hashes(path):
     (path / "provenance.json").write_text(json.dumps(provenance))
 
 
-def weights_with(change):
-    state = Autoencoder(MODELS["reference"], [0]).run_state(0)
-    change(state)
-    return save(state)
+BIAS = "decoder.logits.bias"
 
 
-def transposed(state):
-    state["encoder.hidden2.weight"] = state["encoder.hidden1.weight"].mT.contiguous()
-
-
-def not_a_number(state):
-    state["decoder.logits.bias"][3] = float("nan")
-
-
-def broadcast(state):
-    state["decoder.logits.bias"] = torch.zeros(1)
-
-
-def whole_numbers(state):
-    state["decoder.logits.bias"] = torch.zeros(784, dtype=torch.int8)
+def weights_with(name, value):
+    """Weights of which one is another; ``None`` leaves it out."""
+    state = Autoencoder(MODELS["reference"], [0]).run_state(0) | {name: value}
+    return save({part: tensor for part, tensor in state.items() if tensor is not None})
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        weights_with(transposed),
-        weights_with(not_a_number),
-        weights_with(broadcast),
-        weights_with(whole_numbers),
-        weights_with(lambda state: state.pop("decoder.logits.bias")),
-        weights_with(lambda state: state.update(more=torch.zeros(1))),
+        weights_with("encoder.hidden2.weight", torch.zeros(784, 200)),
+        weights_with(BIAS, torch.zeros(784).index_fill(0, torch.tensor(3), float("nan"))),
+        weights_with(BIAS, torch.zeros(1)),  # which would be broadcast
+        weights_with(BIAS, torch.zeros(784, dtype=torch.int8)),
+        weights_with(BIAS, None),
+        weights_with("more", torch.zeros(1)),
         b"",
         b"not weights",
-        pickle.dumps({"decoder.logits.bias": [0.0]}),
+        pickle.dumps({BIAS: [0.0]}),
     ],
 )
 def test_weights_that_are_none_are_one_line(record, content):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Normal
 
 from repro import ReproError
 from repro.bound_trial import check, check_smooth
@@ -80,6 +81,20 @@ def test_learned_beta_receives_the_difference_of_the_bounds():
     (gradient,) = torch.autograd.grad((theta + phi).sum(), beta)
     torch.testing.assert_close(gradient, (vae(log_w) - iwae(log_w)).sum())
     assert gradient < 0  # it keeps one sign, so ascent of the mixture takes beta to 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_all_bounds_equal_log_px_when_q_is_the_posterior(method):
+    """Of z ~ N(0, 1) and x | z ~ N(a z, s^2)."""
+    zero, one, a, s = torch.tensor([0.0, 1.0, 1.7, 0.6], dtype=torch.float64)
+    x = torch.tensor([-0.4, 0.0, 2.5], dtype=torch.float64)
+    variance = 1 / (1 + a**2 / s**2)
+    q = Normal(variance * a * x / s**2, variance**0.5)
+    z = q.loc + q.scale * random_log_w(M, K, len(x))
+    log_w = Normal(zero, one).log_prob(z) + Normal(a * z, s).log_prob(x) - q.log_prob(z)
+    log_px = Normal(zero, (a**2 + s**2) ** 0.5).log_prob(x)
+    for value in METHODS[method](log_w, log_w, 0.3):
+        torch.testing.assert_close(value, log_px, rtol=0, atol=1e-10)
 
 
 def test_identities_at_one_group_and_one_sample():

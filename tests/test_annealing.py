@@ -147,6 +147,8 @@ def test_a_runs_numbers_depend_on_its_seed_and_not_on_its_companions(model):
     found = ais_lower_bound(alone, x[1:], [1], temperatures=4, chains=3)
     both = ais_lower_bound(model, x, [0, 1], temperatures=4, chains=3)
     torch.testing.assert_close(both.log_px[1:], found.log_px, atol=1e-4, rtol=0)
+    other = ais_lower_bound(alone, x[1:], [2], temperatures=4, chains=3)
+    assert (other.log_px != found.log_px).all()
 
 
 def test_images_are_taken_a_few_at_a_time(model, monkeypatch):

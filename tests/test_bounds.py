@@ -280,7 +280,7 @@ def test_another_bound_under_a_name_of_the_project_is_tried_before_it_is_planned
         lambda log_w: iwae(log_w) + 0.01 * log_w.detach().square().mean((-3, -2)),
     ],
 )
-def test_a_bound_with_a_kink_or_a_jump_or_something_hidden_is_not(bound):
+def test_drep_refuses_a_bound_with_a_kink_or_a_jump_or_something_hidden(bound):
     with pytest.raises(ReproError) as error:
         check_smooth("mine", both(bound))
     assert str(error.value) == (

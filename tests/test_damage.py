@@ -1,6 +1,5 @@
 """Files that are damaged and carry the right hashes all the same, as somebody else's may."""
 
-import hashlib
 import json
 import pickle
 
@@ -15,7 +14,7 @@ from repro.models import Autoencoder
 from repro.records import Archive
 from repro.training import run
 from repro.words.experiments import plan
-from tests.helpers import write_record
+from tests.helpers import with_hashes, write_record
 
 
 @pytest.fixture
@@ -24,16 +23,6 @@ def record(tmp_path):
     (e,) = plan("vae", profile="smoke")
     model = Autoencoder(MODELS["reference"], [0])
     return write_record(tmp_path, e, weights=model.run_state(0))
-
-
-def with_hashes(path):
-    """Write the provenance again, as if the files had always been as they are now."""
-    provenance = json.loads((path / "provenance.json").read_text())
-    files = provenance["files"]
-    there = [name for name in files if (path / name).is_file()]
-    digests = [hashlib.sha256((path / name).read_bytes()).hexdigest() for name in there]
-    provenance["files"] = dict(zip(there, digests, strict=True))
-    (path / "provenance.json").write_text(json.dumps(provenance))
 
 
 BIAS = "decoder.logits.bias"

@@ -22,8 +22,7 @@ from repro.records.schema import Provenance, fault_of_provenance, is_plain
 from repro.studies import captions
 from repro.words import exhibits
 from repro.words.experiments import plan
-from tests.helpers import ROOT, commit_all, copy_published, git, write_record
-from tests.test_damage import with_hashes
+from tests.helpers import ROOT, commit_all, copy_published, git, with_hashes, write_record
 
 
 @pytest.fixture

@@ -482,6 +482,9 @@ def kind_of(value):
     return (value.dtype, value.shape) if isinstance(value, torch.Tensor) else type(value)
 
 
+NUMBERS = {int, float, type(None)}  # where one may be, another may
+
+
 def test_a_state_with_a_value_of_another_type_anywhere_is_one_line(state):
     """Each value is replaced by two of others, of types that it cannot have."""
     asked = runs("vae", epochs=2)
@@ -508,9 +511,6 @@ def test_a_state_without_its_random_numbers_is_one_line(state):
     torch.save(content, state)
     with pytest.raises(ReproError, match="delete it to train from the start"):
         loop.fit(runs("vae"), few_digits(), state)
-
-
-NUMBERS = {int, float, type(None)}  # where one may be, another may
 
 
 @pytest.mark.parametrize("how", ["no state", "cut", "changed"])

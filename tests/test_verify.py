@@ -13,8 +13,7 @@ from repro.cli import main
 from repro.ops import export
 from repro.records import Archive, provenance
 from repro.words.experiments import experiment_in
-from tests.helpers import ROOT, SE, commit_all, exported, git, sound_record
-from tests.test_damage import with_hashes
+from tests.helpers import ROOT, SE, commit_all, exported, git, sound_record, with_hashes
 
 # Git
 

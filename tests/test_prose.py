@@ -620,10 +620,9 @@ def test_the_page_with_sliders_has_what_it_draws_and_is_small(n):
 # fmt: off
 SENTENCES = {
     "index": {
-        "other gradients of the same samples repair from half of the harm to all of it":
+        "other gradients of the same samples repair half of the harm or more":
             lambda n: n.share("minus_kl").low < 0.5 < n.share("minus_kl").high
-            and rival.share_of_lead(n.archive, "iwae rws", "iwae_64").low < 1
-            < rival.share_of_lead(n.archive, "iwae rws", "iwae_64").high,
+            and rival.share_of_lead(n.archive, "iwae rws", "iwae_64").low > 0.5,
         "in one training each, IWAE with DReG and PIWAE do not differ clearly":
             lambda n: n.between("iwae drep - piwae rep", f"{ALL} gap log_p", "longer").level,
         "The lead shrinks as training goes on": lambda n: 0 < n.left_after_364("piwae") < 0.6,
@@ -939,8 +938,10 @@ SENTENCES = {
         "Its gap is smaller than PIWAE's, and its generative network is worse":
             lambda n: n.gaps_fall_after_40("miwae piwae")
             and all(n.ours(setting, "miwae", "log_p").behind for setting in UNSEEN),
-        "In short trainings `rws` and `stl` were as good as PIWAE, to within what":
-            lambda n: n.fates("rival")[3::4] == 2 * [Fate.UNDECIDED],
+        "In short trainings `rws` and `stl` made up more of PIWAE's lead":
+            lambda n: n.share("iwae_64").high
+            < min(rival.share_of_lead(n.archive, f"iwae {e}", "iwae_64").low
+                  for e in ("rws", "stl")),
         "CIWAE's gap is smaller still": lambda n: n.gaps_fall_after_40("ciwae miwae"),
         "but its encoder was worse for one decoder":
             lambda n: n.between("miwae rep - ciwae rep", "iwae_64", "alone").ahead,
@@ -1096,14 +1097,13 @@ SENTENCES = {
             lambda n: abs(n.share("iwae_64").value - 2 / 3) < 0.02,
     },
     "wake_sleep": {
-        "Here both end alike after 40 epochs, as far as five trainings tell, well ahead of IWAE":
-            lambda n: n.fates("rival")[1:4:2] == [Fate.HOLDS, Fate.UNDECIDED],
+        "After 40 epochs it is well ahead of IWAE, and behind PIWAE in the ELBO alone":
+            lambda n: n.fates("rival")[1:4:2] == [Fate.HOLDS, Fate.UNDECIDED]
+            and rival.share_of_lead(n.archive, "iwae rws", "elbo").high < 1,
         "Wake-sleep is clearly ahead of IWAE in every score":
             lambda n: [n.fates("rival")[i] for i in (0, 1, 5)] == 3 * [Fate.HOLDS],
-        "Its differences from PIWAE are all undecided":
+        "The three predictions about PIWAE are undecided":
             lambda n: n.fates("rival")[2:5] == 3 * [Fate.UNDECIDED],
-        "with both networks, above, it did not":
-            lambda n: n.fates("rival")[3] is Fate.UNDECIDED,
         "Under wake-sleep they do in IWAE-64, and not clearly in the ELBO":
             lambda n: n.fates("samples")[3::2] == [Fate.HOLDS, Fate.UNDECIDED],
         "the ratio of the paper's gradient, `rep`, falls in each place":
@@ -1120,7 +1120,7 @@ SENTENCES = {
             lambda n: 0.8 < float(n.fact("gradients.times_clearer", "iwae rws", "miwae rep",
                                          "MNIST, the report's IWAE")) < 1.25,
         "is ahead of `drep`": lambda n: n.fates("encoders")[3] is Fate.HOLDS,
-        "More samples make IWAE's worse under the usual gradient, and better under":
+        "More samples make IWAE's worse under the usual gradient, and better, in IWAE-64, under":
             lambda n: n.fates("samples")[:4:3] == [Fate.HOLDS, Fate.HOLDS],
         "Under `rep` it does, in IWAE-64 and in the ELBO":
             lambda n: n.fates("samples")[:5:4] == [Fate.HOLDS, Fate.HOLDS],

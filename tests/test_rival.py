@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from repro.records import Archive
-from repro.records.estimates import Share
+from repro.records.estimates import NOT_RUN, Share
 from repro.studies import rival, yardstick
 from repro.studies.rival import PARTS_OF_PLAN, SEEDS_OF_RIVAL, runs_of_arm, runs_of_side
 from repro.words.experiments import plan
@@ -78,12 +78,14 @@ def test_outcomes_are_told_once_all_runs_of_a_part_are_there(encoders, tmp_path)
     assert "**" not in said
 
 
-def test_the_share_of_piwaes_lead_is_of_trainings_with_the_same_seeds(tmp_path):
+def test_the_share_of_piwaes_lead_is_of_trainings_with_the_same_seeds(tmp_path, monkeypatch):
     for side, mean in {"iwae rep": -92, "iwae rws": -90.5, "piwae rep": -90}.items():
         for e, more in zip(runs_of_side(side, rival.WORDS_OF_BOTH), AROUND, strict=True):
             write_record(tmp_path, e, value=mean + more)
-    found = rival.share_of_lead(Archive(tmp_path), "iwae rws", "iwae_64")
-    assert found == pytest.approx((0.75, 0.75, 0.75))
+    of_rws = partial(rival.share_of_lead, Archive(tmp_path), "iwae rws", "iwae_64")
+    assert of_rws() is NOT_RUN
+    monkeypatch.setattr(rival, "lacking", lambda archive, part: [])
+    assert of_rws() == pytest.approx((0.75, 0.75, 0.75))
 
 
 def test_scores_by_estimator_and_number_of_samples_are_means_over_seeds(tmp_path):
@@ -133,14 +135,18 @@ def test_the_share_is_of_the_way_to_miwae(tmp_path, others, said):
 
 
 def test_gradient_descent_takes_the_best_rate_of_each_arm_among_those_that_did_not_diverge(
-    tmp_path,
+    tmp_path, monkeypatch
 ):
+    diverged = [(arm, rate) for arm in rival.ARMS_OF["sgd"] for rate in (0.1, 0.3)]
+    diverged.remove(("iwae, 260 images", 0.1))
+    monkeypatch.setattr(rival, "DIVERGED", diverged)
     of_sgd = partial(rival.what_the_share_says, optimizer="sgd")
     for arm in rival.ARMS_OF["sgd"]:
         assert of_sgd(Archive(tmp_path)).endswith("still to be chosen")
         search = rival.runs_of_search(arm)
         for rate, score in {0.003: -95, 0.01: -93, 0.03: -94}.items():
             write_record(tmp_path, search[rate], value=score)
+    assert rival.chosen_rate(Archive(tmp_path), "iwae, 260 images") is None
     write_record(tmp_path, rival.runs_of_search("iwae, 260 images")[0.1], value=-92)
     archive = Archive(tmp_path)
     rates = {arm: rival.chosen_rate(archive, arm) for arm in rival.ARMS_OF["sgd"]}

@@ -55,7 +55,7 @@ from scipy import stats
 
 from repro import plural
 from repro.records import Archive
-from repro.records.estimates import Share, number, over_seeds, share_of
+from repro.records.estimates import NOT_RUN, Share, number, over_seeds, share_of
 from repro.studies.preregistered import LEVEL, Interval
 from repro.studies.yardstick import BY_AIS, measured_of
 from repro.words.experiments import Experiment, plan
@@ -151,6 +151,7 @@ ARMS_OF = {  # an optimizer
     "sgd": tuple(arm for arm in ARMS if arm.endswith((" 20 images", " 260 images"))),
 }
 SGD_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)  # of gradient descent, of which each arm has its best
+DIVERGED: tuple[tuple[str, float], ...] = ()  # arms and rates at which the search did
 
 
 def runs_of_side(side: str, words: Mapping[str, object]) -> list[Experiment]:
@@ -184,10 +185,11 @@ def runs_of_search(arm: str) -> dict[float, Experiment]:
 
 
 def chosen_rate(archive: Archive, arm: str) -> float | None:
-    """The rate of SGD with the highest IWAE-64 of images held out; None before the search."""
-    runs = runs_of_search(arm).items()
-    scores = {rate: _value(archive, e, "iwae_64") for rate, e in runs if archive.holds(e)}
-    return max(scores, key=scores.get, default=None)
+    """The rate of SGD with the highest IWAE-64 of images held out; None before the search ends."""
+    runs = {rate: e for rate, e in runs_of_search(arm).items() if (arm, rate) not in DIVERGED}
+    if not all(archive.holds(e) for e in runs.values()):
+        return None
+    return max(runs, key=lambda rate: _value(archive, runs[rate], "iwae_64"))
 
 
 # What became of it
@@ -272,8 +274,13 @@ def table_of(archive: Archive, part: Part) -> str:
     return "\n".join(lines)
 
 
-def share_of_lead(archive: Archive, side: str, metric: str) -> Share:
-    """The share of PIWAE's lead over IWAE, both networks trained, that another side has, too."""
+def share_of_lead(archive: Archive, side: str, metric: str):
+    """The share of PIWAE's lead over IWAE, both networks trained, that another side has, too.
+
+    It is ``NOT_RUN`` until all runs of the part are there.
+    """
+    if lacking(archive, PARTS_OF_PLAN["rival"]):
+        return NOT_RUN
     sides = ("iwae rep", side, "piwae rep")
     runs = (runs_of_side(each, WORDS_OF_BOTH) for each in sides)
     start, reached, end = (_values(archive, of_side, metric) for of_side in runs)

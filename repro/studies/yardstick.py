@@ -39,7 +39,8 @@ SETTING_TITLES = {
 }
 CAPTION = (
     "{what}, of {images} test images in nats, the same binarised images for all models of a "
-    "dataset; {chains} chains; ± standard error over the images. Several trainings are averaged."
+    "dataset; {chains} chains; ± standard error over the images alone. Several trainings are "
+    "averaged."
 )
 
 
@@ -260,9 +261,7 @@ def sandwich_table(archive: AnyArchive = None) -> pd.DataFrame:
             "spread": number(m.values["spread"].mean()),
         }
     return _table(
-        rows,
-        archive,
-        "Bounds on simulated images, the widest of a method's trainings, and the chains",
+        rows, archive, "Bounds on simulated images, of several trainings the widest, and the chains"
     )
 
 

@@ -137,22 +137,22 @@ def test_the_share_is_of_the_way_to_miwae(tmp_path, others, said):
 def test_gradient_descent_takes_the_best_rate_of_each_arm_among_those_that_did_not_diverge(
     tmp_path, monkeypatch
 ):
-    diverged = [(arm, rate) for arm in rival.ARMS_OF["sgd"] for rate in (0.1, 0.3)]
-    diverged.remove(("iwae, 260 images", 0.1))
+    diverged = [(arm, rate) for arm in rival.ARMS_OF["sgd"] for rate in (1e-3, 3e-3)]
+    diverged.remove(("iwae, 260 images", 1e-3))
     monkeypatch.setattr(rival, "DIVERGED", diverged)
     of_sgd = partial(rival.what_the_share_says, optimizer="sgd")
     for arm in rival.ARMS_OF["sgd"]:
         assert of_sgd(Archive(tmp_path)).endswith("still to be chosen")
         search = rival.runs_of_search(arm)
-        for rate, score in {0.003: -95, 0.01: -93, 0.03: -94}.items():
+        for rate, score in {3e-5: -95, 1e-4: -93, 3e-4: -94}.items():
             write_record(tmp_path, search[rate], value=score)
     assert rival.chosen_rate(Archive(tmp_path), "iwae, 260 images") is None
-    write_record(tmp_path, rival.runs_of_search("iwae, 260 images")[0.1], value=-92)
+    write_record(tmp_path, rival.runs_of_search("iwae, 260 images")[1e-3], value=-92)
     archive = Archive(tmp_path)
     rates = {arm: rival.chosen_rate(archive, arm) for arm in rival.ARMS_OF["sgd"]}
-    assert rates == {arm: 0.1 if arm == "iwae, 260 images" else 0.01 for arm in rates}
+    assert rates == {arm: 1e-3 if arm == "iwae, 260 images" else 1e-4 for arm in rates}
     runs = rival.runs_of_arms(archive, "sgd")
-    assert {(e.optimizer, e.learning_rate) for e in runs["iwae, 260 images"]} == {("sgd", 0.1)}
+    assert {(e.optimizer, e.learning_rate) for e in runs["iwae, 260 images"]} == {("sgd", 1e-3)}
     write_arms(tmp_path, runs, runs)
     assert of_sgd(Archive(tmp_path)) == rival.what_the_share_says(archive, "sgd")
     assert of_sgd(Archive(tmp_path)).endswith("the target differs, and not the ratio")

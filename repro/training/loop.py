@@ -330,7 +330,7 @@ class _Loop:
 
     @property
     def _advice(self) -> str:
-        return f"{states.what_is_kept(self.state_file)}: try another seed, init or bound"
+        return f"{states.what_is_kept(self.state_file)}: try another rate, seed, init or bound"
 
     def _check_finite(self) -> None:
         """Raise if a loss of this epoch or a weight is not finite."""

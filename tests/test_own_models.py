@@ -105,6 +105,23 @@ def test_scores_of_a_linear_gaussian_model_are_its_closed_form():
     assert found.ess.shape == (BATCH,)
 
 
+@pytest.mark.parametrize("estimator", ["stl", "drep", "rws"])
+def test_at_the_posterior_phi_has_no_gradient_but_that_of_rep(estimator):
+    """Of z ~ N(0, 1) and x ~ N(z, 1) it is N(x/2, 1/2): all of the path's gradient is zero."""
+    slope, sigma = (torch.tensor(v, dtype=torch.float64).requires_grad_() for v in (0.5, 0.5**0.5))
+    model = from_distributions(
+        lambda x: Normal(slope * x, sigma), lambda z: Normal(z, 1.0), phi=[slope, sigma], theta=[]
+    )
+    x = of_seed(5, torch.randn, BATCH, LATENT).double()
+    of_phi = {}
+    for name in ("rep", estimator):
+        of_seed(6, repro.backward, model, x, "piwae", M, K, name)
+        of_phi[name] = torch.stack([slope.grad, sigma.grad])
+        slope.grad, sigma.grad = None, None
+    assert of_phi[estimator].abs().max() < 1e-14
+    assert of_phi["rep"].abs().min() > 1e-3
+
+
 def test_log_px_is_iwaes_bound_whatever_the_chunks(model, x, monkeypatch):
     log_w = of_seed(6, model.log_weights, x, 10).detach()
     whole = log_w.logsumexp(0) - math.log(10)

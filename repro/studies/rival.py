@@ -150,7 +150,7 @@ ARMS = {  # of the reason -> the words of their runs
 } | {"iwae, 13 sets of samples": {"method": "miwae", "M": 13, "K": 64, "epochs": 4}}
 ARMS_OF = {  # an optimizer
     "adam": tuple(ARMS),
-    "sgd": tuple(arm for arm in ARMS if arm.endswith((" 20 images", " 260 images"))),
+    "sgd": tuple(arm for arm, words in ARMS.items() if words.get("batch_size") in (20, 260)),
 }
 SGD_RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)  # of gradient descent, of which each arm has its best
 DIVERGED: tuple[tuple[str, float], ...] = ()  # arms and rates at which the search did
@@ -189,9 +189,8 @@ def runs_of_search(arm: str) -> dict[float, Experiment]:
 def chosen_rate(archive: Archive, arm: str) -> float | None:
     """The rate of SGD with the highest IWAE-64 of images held out; None before the search ends."""
     runs = {rate: e for rate, e in runs_of_search(arm).items() if (arm, rate) not in DIVERGED}
-    if not all(archive.holds(e) for e in runs.values()):
-        return None
-    return max(runs, key=lambda rate: _value(archive, runs[rate], "iwae_64"))
+    scores = _values(archive, [*runs.values()], "iwae_64")
+    return None if np.isnan(scores).any() else [*runs][scores.argmax()]
 
 
 # What became of it

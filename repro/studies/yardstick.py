@@ -154,7 +154,7 @@ def beside_iwae(archive: AnyArchive) -> list[tuple[Measured, Measured]]:
         e = m.record.experiment
         if (e.method, e.estimator) == ("iwae", "rep"):
             usual[_beside(m)] = m
-    with_usual = [m for m in found if usual.get(_beside(m), m) is not m]
+    with_usual = [m for m in found if _beside(m) in usual and usual[_beside(m)] is not m]
     pairs = []
     for several in _by_experiment(with_usual):
         pairs.append((_mean_of(several), _mean_of([usual[_beside(m)] for m in several])))

@@ -330,7 +330,8 @@ class _Loop:
 
     @property
     def _advice(self) -> str:
-        return f"{states.what_is_kept(self.state_file)}: try another rate, seed, init or bound"
+        kept = states.what_is_kept(self.state_file)
+        return f"{kept}: try another learning rate, seed, init or bound"
 
     def _check_finite(self) -> None:
         """Raise if a loss of this epoch or a weight is not finite."""

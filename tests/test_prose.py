@@ -303,7 +303,8 @@ class Told(Numbers):
         return one_length and len(used) == 10 and missing == []
 
     def of_fixed_betas(self, metric="iwae_64"):
-        return np.array([self.value_at_beta("ciwae", beta, metric).value for beta in BETAS])
+        runs = figure4.by_beta(self.runs_of_betas(), "ciwae")
+        return np.array([over_seeds(runs[beta], metric).value for beta in BETAS])
 
     def learned_betas(self):
         """By epoch from each start, the start first."""

@@ -124,11 +124,6 @@ class Numbers(Evidence):
 
     # Figure 4
 
-    def value_at_beta(self, method: str, beta: float, metric: str = "iwae_64"):
-        """The mean of ``metric`` over our runs with this beta, fixed (``ciwae``) or initial."""
-        used = self.archive.select("figure4").used
-        return _over_seeds(figure4.by_beta(used, method).get(beta, []), metric, used)
-
     def chosen(self, metric: str = "iwae_64", method: str = "ciwae-chosen"):
         """The mean of ``metric`` over our runs that choose their beta during training."""
         return over_seeds(figure4.chosen_betas(self.archive, method), metric)

@@ -46,13 +46,9 @@ def log_weight_sums(
     return dict(zip(("elbo", "iwae", "ess"), torch.cat(chunks, -1), strict=True))
 
 
-def _by_run(values: dict, runs: int) -> list[dict]:
+def _by_run(values: dict) -> list[dict]:
     """{name: [run, ...]} as a dictionary for each run."""
-    by_run: list[dict] = [{} for _ in range(runs)]
-    for name, of_runs in values.items():
-        for mine, value in zip(by_run, of_runs, strict=True):
-            mine[name] = value
-    return by_run
+    return [dict(zip(values, of_run, strict=True)) for of_run in zip(*values.values(), strict=True)]
 
 
 def _sums_of_chunk(model: StackedModel, x: Tensor, K: int, noise) -> Tensor:
@@ -153,7 +149,7 @@ def measure(
     values = {name: t.cpu().numpy() for name, t in tensors.items() if t is not None}
     if similarity is not None:
         values["ssim"] = similarity
-    return _by_run(values, len(seeds))
+    return _by_run(values)
 
 
 @torch.no_grad()
@@ -262,7 +258,7 @@ def other_binarisations(
         noise = noise_of(model, seeds, f"{purpose}: reconstruct")
         means["ssim"].append(ssim_of_reconstructions(model, x, noise).mean(1))
     spread = {name: np.std(values, axis=0, ddof=1).tolist() for name, values in means.items()}
-    return _by_run(spread, len(seeds))
+    return _by_run(spread)
 
 
 def active_units(

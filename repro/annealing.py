@@ -89,13 +89,12 @@ def ais_upper_bound(
     seeds: Sequence[int],
     temperatures: int = 500,
     chains: int = 16,
-    tell: Done = silent,
 ) -> Annealed:
     """An upper bound of log p(x), given a z [run, n, latent] of p(z|x) for each image.
 
     ``simulated`` draws both x and z.
     """
-    return _by_chunks(model, x, seeds, temperatures, chains, z, tell)
+    return _by_chunks(model, x, seeds, temperatures, chains, z, silent)
 
 
 @torch.no_grad()

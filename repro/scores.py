@@ -171,7 +171,7 @@ def log_px_and_ess(
 
 @torch.no_grad()
 def pareto_shapes(
-    model: StackedModel, images: Tensor, seeds: Sequence[int], K: int = 5000, tell: Done = silent
+    model: StackedModel, images: Tensor, seeds: Sequence[int], K: int = 5000
 ) -> np.ndarray:
     """Pareto's k-hat of the K importance weights of each image: [n], for the model's first run.
 
@@ -188,7 +188,6 @@ def pareto_shapes(
         log_w = torch.cat(of_run).numpy()
         _, khat = array_stats.psislw(-log_w.T)  # it takes the logarithm of 1 / w
         shapes.extend(khat)
-        tell(len(shapes) / x.shape[1])
     return np.array(shapes)
 
 

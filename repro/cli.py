@@ -163,7 +163,7 @@ def sweep_command(file, job, device, slot, memory, time_limit, data, archive) ->
 def status_command(profile: str, archive: Archive, every: bool) -> None:
     """Say what is there and what is missing for each exhibit, and the commands that make it."""
     names = experiments.profiles_of(profile)
-    there = [record for name in (*names, "published") for record in archive.records(name)]
+    there = archive.of_profiles(*names, "published")
     print(f"{' and '.join(names)} profile, {archive.folder}")
     missing = [e for e in exhibits.released_runs() if not archive.holds(e)]
     print(f"{'the report':10}  {plural(len(missing), 'released model')} to measure")
@@ -437,10 +437,8 @@ def likelihood_command(model: str | None, data, archive: Archive, device: str) -
     models = yardstick.measurable(archive)
     if model is not None:
         name = experiments.WORDS["model"].read("model", model)
-        of_profiles = (
-            yardstick.with_weights(archive, p, [name]) for p in experiments.TRAINED_PROFILES
-        )
-        models = [record for records in of_profiles for record in records]
+        profiles = experiments.TRAINED_PROFILES
+        models = [r for p in profiles for r in yardstick.with_weights(archive, p, [name])]
     if not models:
         raise ReproError(
             f"there are no such models with weights in {archive.folder}, trained on the project's "

@@ -277,7 +277,7 @@ def unknown_commits(project: Path, archive: Archive) -> Iterator[tuple[str, str]
     """Yield each record whose commit git does not have; nothing where it cannot be asked."""
     if is_exported(project) or unasked_of_git(project, archive):
         return
-    for record in [r for profile in KEPT_PROFILES for r in archive.records(profile)]:
+    for record in archive.of_profiles(*KEPT_PROFILES):
         provenance = record.provenance
         for code in dict.fromkeys([provenance.commit, *(provenance.trained_by or [])]):
             if git_says(project, "rev-parse", "--verify", f"{code}^{{commit}}") is None:

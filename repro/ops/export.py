@@ -45,7 +45,7 @@ def write_archive(project: Path, target: Path) -> str:
         content["report.pdf"] = report.read_bytes()
     about = cited(project)
     archive = Archive(project / "results")
-    found = [r for profile in KEPT_PROFILES for r in archive.records(profile)]
+    found = archive.of_profiles(*KEPT_PROFILES)
     project = project.absolute()
     places = {(project / name).parent for name in names if name.endswith("config.json")}
     records = [record for record in found if record.path in places]

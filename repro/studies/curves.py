@@ -33,20 +33,16 @@ def last_block(blocks: pd.DataFrame, setting: str, method: str) -> pd.Series:
 
 def leads_in_logs(archive: Archive) -> pd.DataFrame:
     """PIWAE's and MIWAE's logged log p-hat minus IWAE's, by setting and last epoch of a block."""
-    blocks = blocks_of_logs(archive)
-    return _leads(
-        blocks.pivot(index=["setting", "last_epoch"], columns="method", values="log_px_mean")
-    )
+    return _leads(blocks_of_logs(archive), ["setting", "last_epoch"], "log_px_mean")
 
 
 def our_leads(curves: pd.DataFrame) -> pd.DataFrame:
     """PIWAE's and MIWAE's log p-hat minus IWAE's in ``curves``, by setting, epoch and seed."""
-    return _leads(
-        curves.pivot(index=["setting", "epoch", "seed"], columns="method", values="log_px")
-    )
+    return _leads(curves, ["setting", "epoch", "seed"], "log_px")
 
 
-def _leads(log_px: pd.DataFrame) -> pd.DataFrame:
+def _leads(rows: pd.DataFrame, index: list[str], values: str) -> pd.DataFrame:
+    log_px = rows.pivot(index=index, columns="method", values=values)
     known = log_px.reindex(columns=["iwae", *LEADERS])
     return known.sub(known.iwae, axis=0)[[*LEADERS]]
 

@@ -99,11 +99,8 @@ def _spread_in_the_paper(metric: str) -> tuple[float, int]:
 def _short_runs(archive: Archive, methods: tuple[str, ...], precision: str) -> list[Record]:
     """Our runs of every seed of some methods on MNIST after 40 epochs."""
     found = archive.records("short")
-    runs: list[Record] = []
-    for method in methods:
-        (e,) = plan(method, "mnist", profile="short", precision=precision)
-        runs += records_of_any_seed(e, found)
-    return runs
+    wanted = plan(methods, "mnist", profile="short", precision=precision)
+    return [record for e in wanted for record in records_of_any_seed(e, found)]
 
 
 SOURCES_OF_RUNS = ("weights", "ours", "short")

@@ -71,7 +71,7 @@ def length_of_ours(wanted: Iterable[Experiment]) -> str:
 def origin(used: Sequence[Record]) -> str:
     """Caption text: ``conditions`` of some records, with commits, dates and devices."""
     dates = sorted({r.provenance.date for r in used})
-    commits = dict.fromkeys(commit for r in used for commit in _commits(r))
+    commits = dict.fromkeys(_shortened(code) for r in used for code in r.provenance.codes)
     said = [conditions(used, None).removesuffix(".")]
     said.append("commit " + ", ".join(commits))
     said.append(" to ".join(dict.fromkeys((dates[0], dates[-1]))))
@@ -138,10 +138,7 @@ def made_by(provenance: dict) -> str:
     return f"{provenance['device']}, commit {(provenance['commit'] or 'unknown')[:10]}"
 
 
-def _commits(record: Record) -> list[str]:
-    """The code that trained and wrote the record, shortened, and marked if it held changes."""
-    short = {}
-    for code in record.provenance.codes:
-        changes = " (with changes)" if code.endswith(CHANGES) else ""
-        short[f"{code.removesuffix(CHANGES)[:10]}{changes}"] = None
-    return [*short]
+def _shortened(code: str) -> str:
+    """Ten digits of a commit, marked if the code held changes."""
+    changes = " (with changes)" if code.endswith(CHANGES) else ""
+    return f"{code.removesuffix(CHANGES)[:10]}{changes}"

@@ -183,11 +183,9 @@ def exhibits_again(archive: Archive, project: Path) -> Iterator[tuple[str, str]]
 
     with tempfile.TemporaryDirectory() as folder:
         for name in IN_PAGES:
-            drawn = save(draw(name, archive=archive), Path(folder) / f"{name}.svg").read_text(
-                encoding="utf-8"
-            )
-            path = project / "book" / f"{name}.svg"
-            yield f"book/{name}.svg", fault_of_picture(path, drawn)
+            drawn = save(draw(name, archive=archive), Path(folder) / f"{name}.svg")
+            picture = f"book/{name}.svg"
+            yield picture, fault_of_picture(project / picture, drawn.read_text(encoding="utf-8"))
     for name in NOTEBOOKS:
         path = project / "notebooks" / f"{name}.ipynb"
         yield f"notebooks/{name}.ipynb", fault_of_notebook(path, archive)

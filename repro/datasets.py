@@ -142,8 +142,7 @@ def _mnist(folder) -> Split:
         expected = f"decompressed SHA-256 {sha256}"
         read = partial(_mnist_images, sha256)
         found.append(verified_file(folder, "mnist", name, MNIST_URL + name, expected, read))
-    train, test = found
-    return train, test
+    return tuple(found)
 
 
 def _mnist_images(sha256: str, path: Path) -> np.ndarray:

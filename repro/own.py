@@ -34,10 +34,9 @@ class Images(NamedTuple):
     @property
     def range(self) -> tuple[float, float]:
         """The smallest and the largest pixel value."""
-        return (
-            float(min(self.train.min(), self.test.min())),
-            float(max(self.train.max(), self.test.max())),
-        )
+        low = min(self.train.min(), self.test.min())
+        high = max(self.train.max(), self.test.max())
+        return float(low), float(high)
 
 
 _sources: dict[str, str] = {}  # method or model -> the text of its file

@@ -154,13 +154,12 @@ def _weights(what: str, text) -> str:
 def _tag(what: str, text) -> str:
     if not isinstance(text, str):
         raise ReproError(f"{what} is {text}, which is no text; put it in quotes")
-    word = text
-    if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", word) or len(word) > LONGEST_TAG:
+    if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", text) or len(text) > LONGEST_TAG:
         raise ReproError(
-            f"{what} is '{word[:40]}'; give lower-case letters, digits and single hyphens, "
+            f"{what} is '{text[:40]}'; give lower-case letters, digits and single hyphens, "
             f"{LONGEST_TAG} at most"
         )
-    return word
+    return text
 
 
 def _number(what: str, text) -> float:

@@ -7,7 +7,6 @@ one by one, and about a dozen kernels if they are compiled together.
 
 import functools
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -45,13 +44,9 @@ def side_by_side(experiments: Sequence[Experiment]) -> list[Experiment]:
 
 def bundles_of(experiments: Sequence[Experiment]) -> tuple[Bundle, ...]:
     """Group experiments that ``side_by_side`` has sorted into bundles."""
-    bundles = []
-    first = 0
-    for shared, runs in groupby(experiments, _shared):
-        count = len(list(runs))
-        bundles.append(Bundle(*shared, first, count))
-        first += count
-    return tuple(bundles)
+    of_each = [_shared(e) for e in experiments]
+    firsts = dict.fromkeys(of_each)
+    return tuple(Bundle(*s, of_each.index(s), of_each.count(s)) for s in firsts)
 
 
 @functools.cache

@@ -104,12 +104,8 @@ def paired_differences(
         settings = dict.fromkeys((r.experiment.dataset, r.experiment.model) for r in shown)
     rows: Rows = defaultdict(dict)
     for dataset, model in settings:
-        of_setting = [
-            r
-            for r in shown
-            if r.experiment.model == model
-            and dataset in (r.experiment.dataset, r.experiment.family)
-        ]
+        mine = [r for r in shown if r.experiment.model == model]
+        of_setting = [r for r in mine if dataset in (r.experiment.dataset, r.experiment.family)]
         runs = by_method(of_setting)
         for (metric, title), (a, b) in product(METRIC_TITLES.items(), PAIRS):
             apart = evidence.difference(archive, runs[a], runs[b], metric, of_setting)

@@ -259,10 +259,8 @@ def _hashes_in(crate: Path) -> dict[str, str]:
     """The SHA-256 of each file that a crate lists; ValueError if one is outside its folder."""
     if crate.exists() and not crate.is_file():
         raise ValueError("it is no file")
-    files = [
-        e for e in json.loads(crate.read_text(encoding="utf-8"))["@graph"] if e["@type"] == "File"
-    ]
-    hashes = {e["@id"]: e["sha256"] for e in files}
+    graph = json.loads(crate.read_text(encoding="utf-8"))["@graph"]
+    hashes = {e["@id"]: e["sha256"] for e in graph if e["@type"] == "File"}
     paths = [Path(name) for name in hashes if name.isprintable()]
     if len(paths) < len(hashes) or any(p.is_absolute() or ".." in p.parts for p in paths):
         raise ValueError("it names what cannot be a file of the archive")

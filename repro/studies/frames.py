@@ -40,17 +40,14 @@ def framed(rows: Rows, levels: Sequence[str], caption: str, missing: Sequence[st
 
 
 def _with_seeds_in_label(index: tuple, row: Mapping[str, object]) -> tuple[tuple, dict]:
-    estimates = [cell for cell in row.values() if isinstance(cell, Estimate)]
-    counts = {e.seeds for e in estimates}
-    kinds = {e.error_of for e in estimates}
+    estimates = {name: cell for name, cell in row.items() if isinstance(cell, Estimate)}
+    counts = {e.seeds for e in estimates.values()}
+    kinds = {e.error_of for e in estimates.values()}
     if len(counts) != 1 or counts == {1} or kinds != {ErrorOf.SEEDS}:
         return index, dict(row)
     label = f"{index[-1]}, {plural(counts.pop(), 'seed')}"
-    shown = {
-        name: replace(cell, seeds=1) if isinstance(cell, Estimate) else cell
-        for name, cell in row.items()
-    }
-    return (*index[:-1], label), shown
+    of_one = {name: replace(cell, seeds=1) for name, cell in estimates.items()}
+    return (*index[:-1], label), dict(row) | of_one
 
 
 def table_of_ours(rows: Rows, levels: Sequence[str], selection: Selection, about: str, error: str):

@@ -65,13 +65,6 @@ class Numbers(Evidence):
         module = importlib.import_module(f"repro.studies.{study}")
         return getattr(module, function)(self.archive, *asked)
 
-    def cell(self, table: str, row: str, column: str, digits: int = 2) -> Estimate:
-        """A cell of an archive's table; ``row`` is a curve, or "setting method"."""
-        found = self.archive.table(table)[0]
-        names = found.curve if "curve" in found else found.setting + " " + found.method
-        (value,) = found[names == row][column]
-        return Estimate(value, digits=digits)
-
     def range_over(self, table: str, quantity: str, setting: str = "", digits: int = 2) -> str:
         """The range of ``quantity`` over the rows of an archive's table, as text.
 
@@ -115,12 +108,6 @@ class Numbers(Evidence):
         larger = self.runs("mnist-larger", method)
         reference = self.runs("mnist-reference", method)
         return evidence.difference(self.archive, larger, reference, metric)
-
-    def faster(self, method: str, epoch: int):
-        """The larger model's IWAE-64 minus the reference model's after ``epoch``: ours, seed 0."""
-        larger = self.after("mnist-larger", method, epoch)
-        reference = self.after("mnist-reference", method, epoch)
-        return larger - reference if larger and reference else NOT_RUN
 
     # Figure 4
 

@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 READY := .venv/.ready
 GRAPH := -s workflow/Snakefile --cores all --rerun-triggers mtime input
-PICTURES := corrected bound preregistered headline
+PICTURES := corrected bound preregistered headline other_networks
 # If another make report is at work in this folder, say so and stop.
 ONE_AT_A_TIME = $(if $(shell command -v flock),exec 9>_build/.lock; flock -n 9 || { echo "make report is at work in this folder already; wait for it"; exit 2; };)
 

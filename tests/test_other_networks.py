@@ -8,6 +8,7 @@ from repro import scores
 from repro.models import Autoencoder
 from repro.own_models import log_px
 from repro.records import Archive
+from repro.records.estimates import NOT_RUN
 from repro.studies import likelihood_runs, other_networks, rival
 from repro.studies.other_networks import OTHER_NETWORKS
 from repro.training.networks import model_of, new_model
@@ -23,6 +24,7 @@ def test_the_runs_are_three_of_each_of_five_sides_on_images_held_out(name):
     runs = [e for side in part.sides for e in rival.runs_of_side(side, part.words)]
     assert {(e.M * e.K, e.epochs, e.held_out) for e in runs} == {(64, 4, 1000)}
     assert len(rival.lacking(Archive("nowhere"), part)) == len(runs) == 15
+    assert other_networks.ahead_by(Archive("nowhere"), name, "piwae rep", "gap") is NOT_RUN
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from repro.studies.gradients import (
     wake_sleep_and_clarity,
 )
 from repro.studies.headline import piwae_beside_iwae
+from repro.studies.other_networks import ahead_of_iwae
 from repro.studies.pictures import along_a_unit, drawn_samples, posteriors
 from repro.studies.preregistered import outcomes
 from repro.studies.similarity import grids_elsewhere, method_grids, run_grids
@@ -36,9 +37,11 @@ FIGURES = {
     "bound": lambda name, profile, archive: what_a_bound_is(),  # of no record
     "preregistered": lambda name, profile, archive: outcomes(archive),
     "headline": lambda name, profile, archive: piwae_beside_iwae(archive),
+    "other_networks": lambda name, profile, archive: ahead_of_iwae(archive),
 }
 
-IN_PAGES = ("corrected", "bound", "preregistered", "headline")  # the book's folder has them as SVG
+# The book's folder has these as SVG.
+IN_PAGES = ("corrected", "bound", "preregistered", "headline", "other_networks")
 
 
 def draw(name: str, profile: str = "best", archive: AnyArchive = None):

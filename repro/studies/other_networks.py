@@ -21,8 +21,10 @@ from pathlib import Path
 import pandas as pd
 
 from repro.records import Archive
+from repro.records.estimates import NOT_RUN
 from repro.studies import rival, style
 from repro.studies.frames import AnyArchive
+from repro.studies.preregistered import Interval
 from repro.studies.rival import Part, Prediction, interval_of_prediction
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -54,6 +56,16 @@ def outcomes_in(archive: Archive, name: str) -> str:
     return rival.table_of(archive, OTHER_NETWORKS[name])
 
 
+def ahead_by(archive: Archive, name: str, side: str, metric: str):
+    """Nats ahead of IWAE in one of ``OTHER_NETWORKS``; ``NOT_RUN`` until all runs are there."""
+    part = OTHER_NETWORKS[name]
+    return NOT_RUN if rival.lacking(archive, part) else _ahead_in(archive, part, side, metric)
+
+
+def _ahead_in(archive: Archive, part: Part, side: str, metric: str) -> Interval:
+    return interval_of_prediction(archive, part, Prediction("", side, "iwae rep", metric, 0.0))
+
+
 @style.styled()
 def ahead_of_iwae(archive: AnyArchive = None):
     """Nats ahead of IWAE of the other sides in each network, in the gap, log p(x) and IWAE-64.
@@ -69,8 +81,7 @@ def ahead_of_iwae(archive: AnyArchive = None):
             continue
         for side in part.sides:
             for metric in ("gap", "log_p", "iwae_64"):
-                ahead = Prediction("", side, "iwae rep", metric, 0.0)
-                for nats in interval_of_prediction(archive, part, ahead):
+                for nats in _ahead_in(archive, part, side, metric):
                     what = {"side": side.removesuffix(" rep").upper(), "nats": nats}
                     found.append(what | {"network": name, "in": rival.TITLES_OF_METRICS[metric]})
     if not found:

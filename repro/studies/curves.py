@@ -52,8 +52,9 @@ LEADERS = {"piwae": "PIWAE", "miwae": "MIWAE"}
 
 def passed_for_good(leads: pd.Series) -> int | None:
     """The first epoch from which on the lead over IWAE stays at 0 or below; None if it does not."""
-    to_come = (leads > 0)[::-1].cummax()[::-1]
-    after = leads.index[~to_come]
+    ahead = leads.index[leads > 0]
+    last_ahead = ahead[-1] if len(ahead) else -1
+    after = leads.index[leads.index > last_ahead]
     return int(after[0]) if len(after) else None
 
 

@@ -142,7 +142,8 @@ def _mnist(folder) -> Split:
         expected = f"decompressed SHA-256 {sha256}"
         read = partial(_mnist_images, sha256)
         found.append(verified_file(folder, "mnist", name, MNIST_URL + name, expected, read))
-    return tuple(found)
+    train, test = found
+    return train, test
 
 
 def _mnist_images(sha256: str, path: Path) -> np.ndarray:

@@ -131,7 +131,9 @@ def test_the_share_is_of_the_way_to_miwae(tmp_path, others, said):
     write_arms(tmp_path, runs, SCORES_OF_ARMS)
     assert rival.what_the_share_says(Archive(tmp_path)).startswith("not known yet; 20 runs of")
     write_arms(tmp_path, runs, rival.ARMS.keys() - SCORES_OF_ARMS, others)
-    assert rival.what_the_share_says(Archive(tmp_path)) == f"25 % (25 to 25): {said}"
+    gains = f"IWAE gains 0.50 ± 0.00 nats, MIWAE {others + 88:.2f} ± 0.00"
+    verdict = f"25 % (25 to 25): {said} (from more images {gains})"
+    assert rival.what_the_share_says(Archive(tmp_path)) == verdict
 
 
 def test_gradient_descent_takes_the_best_rate_of_each_arm_among_those_that_did_not_diverge(
@@ -155,7 +157,7 @@ def test_gradient_descent_takes_the_best_rate_of_each_arm_among_those_that_did_n
     assert {(e.optimizer, e.learning_rate) for e in runs["iwae, 260 images"]} == {("sgd", 1e-3)}
     write_arms(tmp_path, runs, runs)
     assert of_sgd(Archive(tmp_path)) == rival.what_the_share_says(archive, "sgd")
-    assert of_sgd(Archive(tmp_path)).endswith("the target differs, and not the ratio")
+    assert "the target differs, and not the ratio" in of_sgd(Archive(tmp_path))
 
 
 @pytest.mark.parametrize("arm", rival.ARMS_OF["sgd"])

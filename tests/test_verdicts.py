@@ -4,6 +4,7 @@ import csv
 import shutil
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from repro.catalogue import MODELS
 from repro.records import Archive, Selection
 from repro.records.estimates import CLEAR, NOT_RUN, ErrorOf, Estimate
 from repro.studies import audit, claims
@@ -627,18 +629,23 @@ def test_printed_cells_are_counted_for_their_metric(committed, metric, called, o
 
 
 def test_a_printed_iwae_64_that_is_not_shown_to_be_wrong_agrees(committed):
-    """IWAE's weights have the printed value here, and PIWAE's another."""
+    """IWAE's weights have the printed value here, and all others another. All ten are asked for."""
     images = {"log_px": np.random.default_rng(0).normal(-86, 6, 10_000)}
     released = {}
-    for method, off in (("iwae", 0.0), ("piwae", 9.0)):
-        printed = claims.TABLE1["report"]["reference"]["iwae_64"][method].value
+    for model, method in product(MODELS, TABLE_METHODS):
+        off = 0.0 if (model, method) == ("reference", "iwae") else 9.0
+        printed = claims.TABLE1["report"][model]["iwae_64"][method].value
         metrics = {"iwae_64": {"value": printed - off}}
-        released["mnist", "reference", method] = record_in_memory(metrics=metrics, images=images)
-    archive = SimpleNamespace(released=released, table=committed.archive.table)
-    assert claims.printed_cells(SimpleNamespace(archive=archive), "iwae_64") == (
-        Outcome.CORRECTED,
-        "1 of 2 printed values are IWAE-64 of the released weights, one training each",
+        released["mnist", model, method] = record_in_memory(metrics=metrics, images=images)
+    evidence = SimpleNamespace(
+        archive=SimpleNamespace(released=released, table=committed.archive.table)
     )
+    assert claims.printed_cells(evidence, "iwae_64") == (
+        Outcome.CORRECTED,
+        "1 of 10 printed values are IWAE-64 of the released weights, one training each",
+    )
+    del released["mnist", "larger", "vae"]
+    assert claims.printed_cells(evidence, "iwae_64") is claims.NO_RECORDS
 
 
 @pytest.mark.parametrize(

@@ -398,15 +398,15 @@ def printed_cells(evidence: Evidence, metric: str) -> Verdict:
     agreeing = (CellVerdict.CONFIRMED, CellVerdict.NOT_SHOWN_WRONG)
     otherwise = Outcome.FAILS if metric == "log_px" else Outcome.CORRECTED
     cells = audit.cells_of_table1(evidence.archive)
-    measured = [c for c in cells if c.metric == metric and c.record]
-    if not measured:
+    of_metric = [c for c in cells if c.metric == metric]
+    if any(c.record is None for c in of_metric):
         return NO_RECORDS
-    agree = len([c for c in measured if c.verdict in agreeing])
+    agree = len([c for c in of_metric if c.verdict in agreeing])
     said = (
-        f"{agree} of {len(measured)} printed values are {CALLED[metric]} of the released "
+        f"{agree} of {len(of_metric)} printed values are {CALLED[metric]} of the released "
         f"weights, {ONE_EACH}"
     )
-    return Verdict(Outcome.CONFIRMED if agree == len(measured) else otherwise, said)
+    return Verdict(Outcome.CONFIRMED if agree == len(of_metric) else otherwise, said)
 
 
 def printed_ssim(evidence: Evidence, exhibit: str) -> Verdict:

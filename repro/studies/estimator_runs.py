@@ -40,6 +40,7 @@ BOUNDS = {
 USUAL_LAYOUTS = {layout.method: (layout.M, layout.K) for layout in (*AT_T, *OF_ESTIMATORS)}
 GROUPED = {"miwae": "MIWAE", "piwae": "PIWAE"}
 GROUPS = (1, 2, 4, 8, 16, 32, 64)  # of T samples, that a bound may be the mean of
+SCORES = (*METRIC_TITLES, "elbo")
 
 
 class Regime(NamedTuple):
@@ -100,7 +101,7 @@ def _after(record: Record, regime: Regime) -> dict[str, float] | None:
     if e.decoder != regime.decoder or e.epochs < regime.epochs:
         return None
     if e.epochs == regime.epochs:
-        return {name: record.metrics[name]["value"] for name in METRIC_TITLES}
+        return {name: record.metrics[name]["value"] for name in SCORES}
     line = record.curve.set_index("epoch").loc[regime.epochs]
     if pd.isna(line.log_px) or line.log_px_images > 0:
         return None
@@ -136,7 +137,7 @@ class EstimatorRuns:
                 rows[bound, e.seed] = {"bound": bound, "seed": e.seed} | values
                 if e.epochs == regime.epochs:
                     self.ended.setdefault(bound, []).append(record)
-        self.rows = pd.DataFrame([*rows.values()], columns=["bound", "seed", *METRIC_TITLES])
+        self.rows = pd.DataFrame([*rows.values()], columns=["bound", "seed", *SCORES])
 
     def values_by_seed(self, bound: str, metric: str) -> pd.Series:
         """The values of ``metric`` of the runs of ``bound``, such as "iwae drep", by seed."""

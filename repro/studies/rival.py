@@ -57,7 +57,7 @@ from scipy import stats
 
 from repro import plural
 from repro.records import Archive
-from repro.records.estimates import NOT_RUN, Share, number, over_seeds, share_of
+from repro.records.estimates import NOT_RUN, ErrorOf, Estimate, Share, number, over_seeds, share_of
 from repro.studies.preregistered import LEVEL, Interval
 from repro.studies.yardstick import BY_AIS, measured_of
 from repro.words.experiments import Experiment, plan
@@ -330,7 +330,9 @@ def what_the_share_says(archive: Archive, optimizer: str = "adam") -> str:
     gain = scores["iwae, 260 images"] - start
     gain_of_miwae = scores["miwae, 260 images"] - end
     found = share_of(gain, end - start)
-    return f"{found}: {verdict_of_share(found, float((gain_of_miwae - gain).mean()))}"
+    gains = [Estimate.mean_of(g, ErrorOf.SEEDS) for g in (gain, gain_of_miwae)]
+    verdict = verdict_of_share(found, float((gain_of_miwae - gain).mean()))
+    return f"{found}: {verdict} (from more images IWAE gains {gains[0]} nats, MIWAE {gains[1]})"
 
 
 def verdict_of_share(found: Share, more_to_miwae: float) -> str:

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
 
+from repro import ReproError, one_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -210,6 +212,17 @@ class Objective:
         if self.phi is None:
             return theta, 0 * theta.detach()
         return theta, applied(self.phi, log_w_phi, beta)
+
+
+def objective_of(method: object) -> Objective:
+    """The objective of a method's name, or ``method`` itself if it is one; else ReproError."""
+    if isinstance(method, str):
+        return METHODS[one_of("method", method, METHODS)]
+    if not isinstance(method, Objective):
+        raise ReproError(
+            f"method is {type(method).__name__}; give a name or an Objective, as both(bound) makes"
+        )
+    return method
 
 
 def both(bound: Bound, M: int | None = None, **rest) -> Objective:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from repro import ReproError, one_of
-from repro.bounds import METHODS, USUAL_BETA, Bound, Objective, applied
+from repro.bounds import USUAL_BETA, Bound, Objective, applied, objective_of
 from repro.catalogue import ESTIMATORS, SECOND_ORDER
 
 DIRECTIONS = 64  # Hessian-vector products at once
@@ -66,7 +66,7 @@ def cotangents(
     >>> cotangents(log_w, "piwae", M=2, K=2, estimator="drep").phi.T  # squared, then halved
     tensor([[-0.0362, -0.2672, -0.0362, -0.2672]])
     """
-    objective = METHODS[one_of("method", method, METHODS)] if isinstance(method, str) else method
+    objective = objective_of(method)
     one_of("estimator", estimator, ESTIMATORS)
     _check_samples(log_w, M, K)
     _check_beta(objective, beta)

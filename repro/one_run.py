@@ -22,6 +22,8 @@ from repro.own_models import (
 )
 from repro.randomness import Streams
 
+SMALL_CHANGE = 1e-3  # of the sum of log w, far above the errors of rounding
+
 
 class NoPathError(ReproError):
     """An error of a model whose z was drawn without its gradient."""
@@ -61,8 +63,6 @@ class OneRun(nn.Module):
                     f"{self.called}'s {name}[{strange[0]}] is no parameter of the module; keep it "
                     "in a module, so that records have it"
                 )
-        if not theta + phi:
-            raise ReproError(f"{self.called} has neither theta nor phi to train")
         wanted = torch.get_default_dtype()
         other = [p.dtype for p in theta + phi if p.dtype != wanted]
         if other:
@@ -99,11 +99,17 @@ class OneRun(nn.Module):
         """
         state = self.run_state(0)
         kept = x.clone()
+        remarks = []
         first, second = (self._tried_log_weights(x, T, still, state) for _ in range(2))
         if still:
             self._check_still(self._tried_log_weights(x, T, False, state), first)
         else:
             self._check_path(x, T, state)
+            if not self._slope_is_the_gradient(x, T, state, first):
+                remarks.append(
+                    f"log w of {self.called} does not change with phi as its gradient says: draw "
+                    "z with rsample, unless you mean an estimator of your own"
+                )
         with torch.no_grad():
             for images in (scored, scored[:1]):
                 self.means(images[None])
@@ -114,7 +120,7 @@ class OneRun(nn.Module):
         self._check_shapes(state)
         if torch.equal(first[0], second[0]):
             self._check_draws(x, T)
-            return []
+            return remarks
         return [
             f"{self.called} gives other numbers the second time (random numbers that are not "
             "PyTorch's?): a training that is stopped will not go on to the same end"
@@ -137,6 +143,40 @@ class OneRun(nn.Module):
             raise
         except ReproError:
             return
+
+    def _slope_is_the_gradient(
+        self, x: Tensor, T: int, state: dict[str, Tensor], tried: tuple[Tensor, list[Tensor]]
+    ) -> bool:
+        """True if log w changes along phi's gradient as that says, to half of the change.
+
+        It does not if z is drawn without its gradient. True, too, if there is nothing to compare.
+        """
+        log_w, at_phi = tried
+        squared = sum(slope.double().square().sum().item() for slope in at_phi)
+        if not squared:
+            return True
+        expected = SMALL_CHANGE * log_w.double().abs().sum().item()
+        step = expected / squared
+        try:
+            after = self._sum_after(step / 2, x, T, state, at_phi)
+            before = self._sum_after(-step / 2, x, T, state, at_phi)
+        except ReproError:  # log w is not finite there
+            return True
+        finally:
+            self.load_run_state(0, state)
+        return abs(after - before - expected) < expected / 2
+
+    def _sum_after(
+        self, step: float, x: Tensor, T: int, state: dict[str, Tensor], at_phi: list[Tensor]
+    ) -> float:
+        """The sum of log w at the trial's random numbers after a step of phi along ``at_phi``."""
+        self.load_run_state(0, state)
+        _, phi = parameter_lists(self.model)
+        with torch.no_grad():
+            for parameter, slope in zip(phi, at_phi, strict=True):
+                parameter.add_(slope, alpha=step)
+        log_w = self.differentiable_log_weights(x, T, False, Streams([0], "trial"))
+        return log_w.double().sum().item()
 
     def _tried_log_weights(
         self, x: Tensor, T: int, still: bool, state: dict[str, Tensor]

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal, OneHotCategorical
 
-from repro import ReproError, first_line, one_of
+from repro import ReproError, first_line, plural
 from repro.annealing import Annealed, LogWeight, anneal
-from repro.bounds import METHODS, Objective
+from repro.bounds import Objective, objective_of
 from repro.estimators import check_layout, cotangents, holds_q_still
 from repro.randomness import Streams
 from repro.signal import signal_and_noise
@@ -102,7 +102,7 @@ def loss_gradients(
     beta: float | None = None,
 ) -> LossGradients:
     """The gradients that ``backward`` sets, without setting them."""
-    objective = METHODS[one_of("method", method, METHODS)] if isinstance(method, str) else method
+    objective = objective_of(method)
     if objective.learns_beta or objective.chooses_beta:
         raise ReproError("the method finds its own beta, for which there is no parameter here")
     theta, phi = parameter_lists(model)
@@ -153,6 +153,8 @@ def parameter_lists(model: LatentModel) -> tuple[list[Tensor], list[Tensor]]:
     theta, phi = _listed("theta", model.theta), _listed("phi", model.phi)
     if {id(p) for p in theta} & {id(p) for p in phi}:
         raise ReproError("a parameter is in both theta and phi, which have losses of their own")
+    if not theta + phi:
+        raise ReproError("there is neither theta nor phi to train; list parameters in them")
     return theta, phi
 
 
@@ -186,10 +188,16 @@ def checked_log_weights(log_w: Tensor, T: int, x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def evaluating(model: LatentModel) -> Iterator[None]:
-    """Let every module of a model be in its mode for evaluation, and put it back afterwards."""
-    parts = [*model.modules()] if isinstance(model, nn.Module) else []
-    modes = {part: part.training for part in parts}
-    for part in parts:
+    """Let every module that a model holds be in its mode for evaluation, and put it back.
+
+    It holds what it is, its attributes, and the modules whose methods they are.
+    """
+    modes = {}
+    for held in (model, *getattr(model, "__dict__", {}).values()):
+        owner = getattr(held, "__self__", held)
+        parts = owner.modules() if isinstance(owner, nn.Module) else ()
+        modes |= {part: part.training for part in parts}
+    for part in modes:
         part.training = False
     try:
         yield
@@ -203,7 +211,8 @@ def log_px(model: LatentModel, x: Tensor, K: int = 5000) -> Tensor:
     """log (1/K) sum w of each of ``x``, [batch], float64, in nats: log p-hat, Burda et al., eq. 8.
 
     A lower bound of log p(x) in expectation, which depends on q. Memory does not grow with K.
-    Modules that the model holds are in their mode for evaluation meanwhile.
+    Modules that the model holds are in their mode for evaluation meanwhile; those that a function
+    of yours reaches are not.
 
     >>> model = from_distributions(lambda x: Normal(x / 2, 0.5**0.5), lambda z: Normal(z, 1.0))
     >>> x = torch.zeros(1, 2)  # q is the posterior, and so every weight is p(x) = N(x; 0, 2 I)
@@ -211,8 +220,8 @@ def log_px(model: LatentModel, x: Tensor, K: int = 5000) -> Tensor:
     >>> bool(torch.allclose(log_px(model, x, K=3).float(), exact))
     True
     """
-    if K < 1:
-        raise ReproError(f"K = {K}; give at least one sample")
+    if K < 1 or not len(x):
+        raise ReproError(f"log_px of {plural(len(x), 'image')} with K = {K} needs one of each")
     with evaluating(model):
         sums = [log_w.logsumexp(0) for log_w in _chunks(model, x, K)]
     return torch.stack(sums).logsumexp(0) - math.log(K)
@@ -258,7 +267,7 @@ def ais(model: LatentModel, x: Tensor, temperatures: int = 500, chains: int = 16
         raise ReproError(said) from None
     whole = Annealed(*(torch.cat(values) for values in zip(*parts, strict=True)))
     if not whole.log_px.isfinite().all():
-        raise ReproError("ais is not finite; has z a density at all real numbers?")
+        raise ReproError("ais is not finite; is x, and has z a density at all real numbers?")
     return whole
 
 
@@ -354,9 +363,13 @@ class DistributionModel(nn.Module):
         self.prior = prior
         self.theta = list(theta)
         self.phi = list(phi)
+        generative = {id(p) for part in (decoder, prior) for p in _parameters_of(part)}
+        self.shares_phi = any(id(p) in generative for p in self.phi)
 
     def log_weights(self, x: Tensor, T: int, still: bool = False) -> Tensor:
         """log p(x, z) - log q(z|x) of T samples, [T, batch], in nats; see ``LatentModel``."""
+        if still and self.shares_phi:
+            raise ReproError("p(x, z) has a parameter of phi, which has to act through z; take rep")
         q = self._posterior(x)
         z = q.rsample((T,))
         log_q = self._log_q_held_still(q, x, z) if still else _sums(q.log_prob(z))
@@ -388,19 +401,29 @@ class DistributionModel(nn.Module):
         if not q.has_rsample or isinstance(innermost, OneHotCategorical):
             said = f"q is {type(innermost).__name__}, which has no reparameterised samples"
             raise ReproError(f"{said}; take another q")
+        if q.batch_shape[:1] != x.shape[:1]:
+            raise ReproError(
+                f"q has batch_shape {[*q.batch_shape]} for x of {[*x.shape]}; it must begin with "
+                "the batch, since each of x has a q of its own"
+            )
         return q
 
     def _log_q_held_still(self, q: Distribution, x: Tensor, z: Tensor) -> Tensor:
         """log q(z|x) as a function of z alone.
 
         Its parameters are not differentiated while the density is evaluated: a flow reads them
-        there. Raises ReproError if the encoder does not give the same q twice, as with dropout.
+        there. It does so at a view of z, of which a transform with a cache remembers nothing.
+        Raises ReproError if the encoder does not give the same q twice, as with dropout, or q has
+        no density at numbers that are given.
         """
         wanted = [p.requires_grad for p in self.phi]
         for p in self.phi:
             p.requires_grad_(False)
         try:
-            log_q = _sums(self.encoder(x).log_prob(z))
+            log_q = _sums(self.encoder(x).log_prob(z.view_as(z)))
+        except NotImplementedError:
+            said = "q has no density at a given z (a transform without its inverse?); take rep"
+            raise ReproError(said) from None
         finally:
             for p, was in zip(self.phi, wanted, strict=True):
                 p.requires_grad_(was)
@@ -457,7 +480,9 @@ def from_distributions(
     x is [batch, ...] and z [n, ...], T samples of each of x in one row. Densities of the parts of
     x and of z are added up. The prior is standard normal unless given: a distribution, or a module
     that returns one when it is called without arguments. Theta are the parameters of the decoder
-    and the prior, phi those of the encoder; functions that are no modules bring their own lists.
+    and the prior, phi those of the encoder; functions that are no modules bring their own lists,
+    and methods of a module have to. Raises ReproError if they do not, and for a prior with
+    parameters that is no module.
 
     >>> class Encoder(nn.Linear):
     ...     def forward(self, x):
@@ -470,11 +495,23 @@ def from_distributions(
     torch.Size([7, 5])
     """
     if theta is None:
+        _check_lists_are_known(decoder, prior)
         theta = [*_parameters_of(decoder), *_parameters_of(prior)]
     if phi is None:
+        _check_lists_are_known(encoder)
         phi = _parameters_of(encoder)
     prior = Normal(0.0, 1.0) if prior is None else prior
     return DistributionModel(encoder, decoder, prior, theta, phi)
+
+
+def _check_lists_are_known(*parts: object) -> None:
+    """Raise ReproError for parameters that no module gives: of a method, or of a distribution."""
+    for part in parts:
+        if isinstance(getattr(part, "__self__", None), nn.Module):
+            raise ReproError(f"{part.__name__} is a method of a module; give theta and phi")
+        values = vars(part).values() if isinstance(part, Distribution) else ()
+        if any(isinstance(value, Tensor) and value.requires_grad for value in values):
+            raise ReproError("the prior has parameters; give theta, or a module that returns it")
 
 
 def _parameters_of(module: object) -> list[Tensor]:

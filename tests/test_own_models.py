@@ -8,12 +8,14 @@ import torch
 import zuko
 from torch import nn
 from torch.distributions import (
+    AffineTransform,
     Categorical,
     Exponential,
     Independent,
     MixtureSameFamily,
     Normal,
     OneHotCategoricalStraightThrough,
+    TransformedDistribution,
 )
 
 import repro
@@ -229,6 +231,8 @@ def test_methods_that_cannot_be_meant_are_refused(model, x):
     for method, said in (("ciwae-learned", "finds its own beta"), ("pwae", "did you mean 'piwae'")):
         with pytest.raises(ReproError, match=said):
             repro.backward(model, x, method=method, M=M, K=K)
+    with pytest.raises(ReproError, match=r"method is function; give a name or an Objective"):
+        repro.backward(model, x, method=METHODS["vae"].theta, M=M, K=K)
     with pytest.raises(ReproError, match="unknown estimator"):
         repro.backward(model, x, method="iwae", M=M, K=K, estimator="dreg2")
     with pytest.raises(ReproError, match="needs a model with draw"):
@@ -240,9 +244,91 @@ def test_numbers_that_cannot_be_meant_are_refused(model, x):
         repro.backward(model, x, "iwae", M=0, K=5)
     with pytest.raises(ReproError, match="it is a weight from 0 to 1"):
         repro.backward(model, x, "ciwae", M=1, K=5, beta=2.0)
+    with pytest.raises(ReproError, match="log_px of 0 images with K = 5000 needs one of each"):
+        repro.log_px(model, x[:0])
     linear = from_distributions(lambda x: Normal(x, 1.0), lambda z: Normal(z, 1.0))
     with pytest.raises(ReproError, match="ais needs a temperature, a chain and an image at least"):
         repro.ais(linear, x, temperatures=0)
+
+
+class Shift(AffineTransform):
+    """z + a number that is trained, which remembers its last z, as planar flows have to."""
+
+    inverts = True
+
+    def __init__(self, cached=True):
+        super().__init__(nn.Parameter(torch.tensor(0.3)), 1.0, cache_size=int(cached))
+
+    def _inverse(self, y):
+        if not self.inverts:
+            raise NotImplementedError
+        return super()._inverse(y)
+
+
+def shifted(shift):
+    return from_distributions(
+        lambda x: TransformedDistribution(Normal(x[:, :LATENT], 1.0), shift),
+        lambda z: Normal(z, 1.0),
+        theta=[],
+        phi=[shift.loc],
+    )
+
+
+def test_a_flow_that_remembers_z_has_the_gradient_of_one_that_does_not(x):
+    asked = {"x": x[:, :LATENT], "method": "iwae", "M": 1, "K": K, "estimator": "drep"}
+    found = [of_seed(0, loss_gradients, shifted(Shift(c)), **asked).phi for c in (True, False)]
+    assert torch.allclose(found[0][0], found[1][0])
+
+
+def test_a_flow_without_an_inverse_has_rep_alone(x):
+    shift = Shift()
+    shift.inverts = False
+    asked = {"x": x[:, :LATENT], "method": "iwae", "M": 1, "K": K}
+    assert repro.backward(shifted(shift), **asked).isfinite()
+    with pytest.raises(ReproError, match=r"no density at a given z .*; take rep"):
+        repro.backward(shifted(shift), **asked, estimator="drep")
+
+
+def test_a_part_of_phi_in_the_prior_is_refused_where_q_is_held_still(x):
+    """As in the VampPrior, which is made of the encoder."""
+    encoder, decoder = Gaussian(PIXELS, LATENT), Gaussian(LATENT, PIXELS)
+    prior = nn.Sequential(encoder)
+    lists = {"theta": decoder.parameters(), "phi": encoder.parameters()}
+    with pytest.raises(ReproError, match=r"p\(x, z\) has a parameter of phi"):
+        from_distributions(encoder, decoder, prior, **lists).log_weights(x, M, still=True)
+
+
+class Pair(nn.Module):
+    """An encoder and a decoder that are methods of one module."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(PIXELS)
+        self.encoder, self.decoder = nn.Linear(PIXELS, LATENT), nn.Linear(LATENT, PIXELS)
+
+    def encode(self, x):
+        return Normal(self.encoder(self.norm(x)), 1.0)
+
+    def decode(self, z):
+        return Normal(self.decoder(z), 1.0)
+
+
+def test_parameters_that_no_list_would_have_are_refused(x):
+    pair = Pair().double()
+    with pytest.raises(ReproError, match="decode is a method of a module; give theta and phi"):
+        from_distributions(pair.encode, pair.decode)
+    prior = Normal(nn.Parameter(torch.zeros(LATENT)), 1.0)
+    with pytest.raises(ReproError, match="the prior has parameters; give theta, or a module"):
+        from_distributions(pair.encoder, pair.decoder, prior)
+    functions = from_distributions(lambda x: pair.encode(x), lambda z: pair.decode(z))
+    with pytest.raises(ReproError, match="neither theta nor phi to train"):
+        repro.backward(functions, x, method="iwae", M=1, K=K)
+
+
+def test_a_q_of_all_images_at_once_is_refused(x):
+    model = from_distributions(lambda x: Independent(Normal(x, 1.0), 2), lambda z: Normal(z, 1.0))
+    with pytest.raises(ReproError, match=r"q has batch_shape \[\] for x of \[7, 11\]"):
+        repro.log_px(model, x)
 
 
 def test_dropout_is_refused_where_q_is_evaluated_twice(x):
@@ -280,8 +366,12 @@ def test_scores_are_of_evaluation_mode_and_leave_the_model_as_it_was(x):
     model = from_distributions(encoder, Gaussian(LATENT, PIXELS).double())
     repro.log_px(model, x, K=3)
     repro.ais(model, x, temperatures=2, chains=2)
-    assert not norm.running_mean.any()
-    assert norm.training
+    pair = Pair().double()
+    lists = {"theta": pair.decoder.parameters(), "phi": pair.encoder.parameters()}
+    repro.log_px(from_distributions(pair.encode, pair.decode, **lists), x, K=3)
+    for each in (norm, pair.norm):
+        assert not each.running_mean.any()
+        assert each.training
 
 
 def test_ais_of_a_latent_variable_that_is_never_negative_is_refused_or_right():

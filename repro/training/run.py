@@ -272,7 +272,7 @@ def announce(
     print(f"{first.model} model on {dataset.variant}; {device_name(order.device)}")
     for remark in _remarks(first, dataset):
         print(remark)
-    print(f"{plural(first.epochs, 'epoch')} of {steps} steps{begins}", end="; ", flush=True)
+    print(f"{plural(first.epochs, 'epoch')} of {steps} steps{begins}", flush=True)
 
 
 def _remarks(e: Experiment, dataset: Dataset) -> list[str]:

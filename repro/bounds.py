@@ -214,7 +214,7 @@ class Objective:
         return theta, applied(self.phi, log_w_phi, beta)
 
 
-def objective_of(method: object) -> Objective:
+def objective_of(method: str | Objective) -> Objective:
     """The objective of a method's name, or ``method`` itself if it is one; else ReproError."""
     if isinstance(method, str):
         return METHODS[one_of("method", method, METHODS)]

@@ -206,8 +206,12 @@ class OneRun(nn.Module):
         return log_w.detach(), at_phi
 
     def _check_draws(self, x: Tensor, T: int) -> None:
-        """Raise ReproError if log w does not follow the random stream, or mixes images."""
-        other = torch.cat([x[-1:], x[1:]])
+        """Raise ReproError if log w does not follow the random stream, or mixes images.
+
+        The last image is replaced, and the first sample compared, since those that come later may
+        have other random numbers: a gamma's sampler takes as many as an image needs.
+        """
+        other = torch.cat([x[:-1], x[:1]])
         with torch.no_grad():
             usual, _ = self.log_weights(x[None], 1, T, Streams([0], "trial"))
             redrawn, _ = self.log_weights(x[None], 1, T, Streams([1], "trial"))
@@ -217,7 +221,8 @@ class OneRun(nn.Module):
                 f"{self.called}.log_weights gives the same numbers whatever the seed; draw z from "
                 "PyTorch's generator, and do not seed it"
             )
-        if not torch.allclose(usual[..., 1:], beside[..., 1:], rtol=1e-3, atol=1e-3):
+        apart = (usual[0, 0, 0, :-1], beside[0, 0, 0, :-1])
+        if not torch.allclose(*apart, rtol=1e-3, atol=1e-3):
             raise ReproError(
                 f"{self.called}.log_weights of an image depends on the other images of its batch; "
                 "let each be alone"

@@ -6,12 +6,15 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.distributions import Gamma
 
 import repro
 from repro import figures, own, tables
 from repro.bounds import METHODS
 from repro.catalogue import ESTIMATORS
 from repro.cli import main
+from repro.one_run import OneRun
 from repro.records import Archive
 from repro.records.archive import METRICS_OF_ALL, read
 from repro.training import loop
@@ -362,6 +365,20 @@ def test_a_buffer_that_changes_in_training_brings_no_remark(here, capsys, estima
 def test_a_model_that_may_not_be_what_is_meant_is_remarked_on(here, capsys, parts, remark):
     assert trained_linear(here, **parts) == 0
     assert remark in capsys.readouterr().out
+
+
+class Gammas(nn.Linear):
+    """Gamma distributions, whose sampler rejects some numbers."""
+
+    def forward(self, x):
+        return Gamma(super().forward(x).exp(), 1.0)
+
+
+def test_rejected_numbers_are_not_taken_for_mixed_images():
+    torch.manual_seed(0)
+    model = repro.from_distributions(Gammas(5, 2), Gammas(2, 5), prior=Gamma(1.0, 1.0))
+    x = torch.rand(20, 5)
+    assert OneRun(model, "gammas").tried(x, x, 8, still=False) == []
 
 
 def test_a_record_of_an_own_model_is_read_without_its_file(here, monkeypatch, capsys):

@@ -506,19 +506,19 @@ class Told(Numbers):
         found = [rival.interval_of_prediction(self.archive, part, p) for p in part.predictions]
         return [i.fate(p.margin) for i, p in zip(found, part.predictions, strict=True)]
 
-    def leads_in_convolutional(self, metric):
+    def leads_in(self, network, metric):
         """Nats ahead of IWAE, [side, seed], of PIWAE, MIWAE, wake-sleep and the VAE."""
-        words = OTHER_NETWORKS["convolutional"].words
+        words = OTHER_NETWORKS[network].words
         sides = ("iwae rep", *SIDES_BESIDE_IWAE)
         iwae, *rest = (
             rival._values(self.archive, rival.runs_of_side(side, words), metric) for side in sides
         )
         return np.array(rest) - iwae
 
-    def fates_in_convolutional(self, metric):
+    def fates_in(self, network, metric):
         """Whether the four are ahead of IWAE in intervals as wide as a prediction's."""
         found = [
-            other_networks.ahead_by(self.archive, "convolutional", side, metric)
+            other_networks.ahead_by(self.archive, network, side, metric)
             for side in SIDES_BESIDE_IWAE
         ]
         return [interval.fate(0.0) for interval in found]
@@ -1184,18 +1184,18 @@ SENTENCES = {
         "The model with two layers is still to be trained":
             lambda n: rival.lacking(n.archive, OTHER_NETWORKS["two layers"]),
         "and so, not predicted, is the VAE's; PIWAE's is not shown to be":
-            lambda n: n.fates_in_convolutional("gap")
+            lambda n: n.fates_in("convolutional", "gap")
             == [Fate.UNDECIDED, Fate.HOLDS, Fate.UNDECIDED, Fate.HOLDS],
         "In the ELBO, not predicted either, all four are ahead of IWAE":
-            lambda n: n.fates_in_convolutional("elbo") == 4 * [Fate.HOLDS],
+            lambda n: n.fates_in("convolutional", "elbo") == 4 * [Fate.HOLDS],
         "In $\\log p_\\theta(x)$ and IWAE-64 PIWAE and wake-sleep lead in all three pairs":
-            lambda n: min(n.leads_in_convolutional("log_p")[::2].min(),
-                          n.leads_in_convolutional("iwae_64")[::2].min()) > 0,
+            lambda n: min(n.leads_in("convolutional", "log_p")[::2].min(),
+                          n.leads_in("convolutional", "iwae_64")[::2].min()) > 0,
         "but MIWAE's and the VAE's trainings vary more, which widens every interval":
             lambda n: all(
                 leads.std(1)[1::2].min() > leads.std(1)[::2].max()
-                for leads in map(n.leads_in_convolutional, ("log_p", "iwae_64"))
-            ) and n.fates_in_convolutional("log_p") == 4 * [Fate.UNDECIDED],
+                for leads in (n.leads_in("convolutional", m) for m in ("log_p", "iwae_64"))
+            ) and n.fates_in("convolutional", "log_p") == 4 * [Fate.UNDECIDED],
     },
     "notebooks/snr": {
         "Near the optimum that is the whole reason":

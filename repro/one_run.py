@@ -104,12 +104,7 @@ class OneRun(nn.Module):
         if still:
             self._check_still(self._tried_log_weights(x, T, False, state), first)
         else:
-            self._check_path(x, T, state)
-            if not self._slope_is_the_gradient(x, T, state, first):
-                remarks.append(
-                    f"log w of {self.called} does not change with phi as its gradient says: draw "
-                    "z with rsample, unless you mean an estimator of your own"
-                )
+            remarks += self._remarks_on_path(x, T, state, first)
         with torch.no_grad():
             for images in (scored, scored[:1]):
                 self.means(images[None])
@@ -135,14 +130,26 @@ class OneRun(nn.Module):
                 "record can hold it; register it at its full size in __init__"
             )
 
-    def _check_path(self, x: Tensor, T: int, state: dict[str, Tensor]) -> None:
-        """Raise NoPathError if phi does not act through z; no matter if q cannot be held still."""
+    def _remarks_on_path(
+        self, x: Tensor, T: int, state: dict[str, Tensor], tried: tuple[Tensor, list[Tensor]]
+    ) -> list[str]:
+        """A remark if phi seems not to act through z; NoPathError if it certainly does not.
+
+        It is certain where q can be held still. Where it cannot, slopes are compared.
+        """
         try:
-            self._tried_log_weights(x, T, True, state)
+            _, held = self._tried_log_weights(x, T, True, state)
         except NoPathError:
             raise
         except ReproError:
-            return
+            held = tried[1]
+        takes_no_notice = all(map(torch.equal, tried[1], held))
+        if not takes_no_notice or self._slope_is_the_gradient(x, T, state, tried):
+            return []
+        return [
+            f"log w of {self.called} does not change with phi as its gradient says: draw z with "
+            "rsample, unless you mean an estimator of your own"
+        ]
 
     def _slope_is_the_gradient(
         self, x: Tensor, T: int, state: dict[str, Tensor], tried: tuple[Tensor, list[Tensor]]

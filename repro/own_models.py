@@ -26,7 +26,7 @@ from torch.distributions import Distribution, Normal, OneHotCategorical
 from repro import ReproError, first_line, plural
 from repro.annealing import Annealed, LogWeight, anneal
 from repro.bounds import Objective, objective_of
-from repro.estimators import check_layout, cotangents, holds_q_still
+from repro.estimators import check_layout, cotangents, holds_q_still, parameters_behind
 from repro.randomness import Streams
 from repro.signal import signal_and_noise
 
@@ -267,7 +267,7 @@ def ais(model: LatentModel, x: Tensor, temperatures: int = 500, chains: int = 16
         raise ReproError(said) from None
     whole = Annealed(*(torch.cat(values) for values in zip(*parts, strict=True)))
     if not whole.log_px.isfinite().all():
-        raise ReproError("ais is not finite; is x, and has z a density at all real numbers?")
+        raise ReproError("ais is not finite; are x, and log p(x, z) at all real numbers?")
     return whole
 
 
@@ -364,14 +364,14 @@ class DistributionModel(nn.Module):
         self.theta = list(theta)
         self.phi = list(phi)
         generative = {id(p) for part in (decoder, prior) for p in _parameters_of(part)}
-        self.shares_phi = any(id(p) in generative for p in self.phi)
+        self.may_share_phi = any(id(p) in generative for p in self.phi)
 
     def log_weights(self, x: Tensor, T: int, still: bool = False) -> Tensor:
         """log p(x, z) - log q(z|x) of T samples, [T, batch], in nats; see ``LatentModel``."""
-        if still and self.shares_phi:
-            raise ReproError("p(x, z) has a parameter of phi, which has to act through z; take rep")
         q = self._posterior(x)
         z = q.rsample((T,))
+        if still and self.may_share_phi:
+            self._check_phi_acts_through_z(x, z)
         log_q = self._log_q_held_still(q, x, z) if still else _sums(q.log_prob(z))
         return self.log_joint(x, z) - log_q
 
@@ -428,12 +428,19 @@ class DistributionModel(nn.Module):
             for p, was in zip(self.phi, wanted, strict=True):
                 p.requires_grad_(was)
         with torch.no_grad():
-            if not torch.allclose(_sums(q.log_prob(z)), log_q, equal_nan=True):
+            if not torch.allclose(_sums(q.log_prob(z.view_as(z))), log_q, equal_nan=True):
                 raise ReproError(
                     "the encoder gives another q each time (dropout?), and so the estimator "
                     "would be wrong; take rep, or encoder.eval()"
                 )
         return log_q
+
+    def _check_phi_acts_through_z(self, x: Tensor, z: Tensor) -> None:
+        """Raise ReproError if log p(x, z) depends on phi where z does not."""
+        phi = {id(p) for p in self.phi}
+        log_p = self.log_joint(x, z[:1].detach())
+        if any(id(p) in phi for p in parameters_behind(log_p)):
+            raise ReproError("p(x, z) has a parameter of phi, which has to act through z; take rep")
 
     def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x, z) of x [batch, ...] at z [T, batch, ...]: [T, batch], in nats."""
@@ -507,11 +514,14 @@ def from_distributions(
 def _check_lists_are_known(*parts: object) -> None:
     """Raise ReproError for parameters that no module gives: of a method, or of a distribution."""
     for part in parts:
-        if isinstance(getattr(part, "__self__", None), nn.Module):
-            raise ReproError(f"{part.__name__} is a method of a module; give theta and phi")
-        values = vars(part).values() if isinstance(part, Distribution) else ()
-        if any(isinstance(value, Tensor) and value.requires_grad for value in values):
-            raise ReproError("the prior has parameters; give theta, or a module that returns it")
+        function = getattr(part, "func", part)  # of a partial one
+        if isinstance(getattr(function, "__self__", None), nn.Module):
+            raise ReproError(f"{function.__name__} is a method of a module; give theta and phi")
+        if isinstance(part, Distribution):
+            with torch.random.fork_rng(), torch.enable_grad():
+                log_p = part.log_prob(part.sample())
+            if parameters_behind(log_p):
+                raise ReproError("the prior has parameters; give theta, or a module returning it")
 
 
 def _parameters_of(module: object) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """Models of one's own: gradients, scores, and what is refused."""
 
 import math
+from functools import partial
 from itertools import islice
 
 import pytest
@@ -289,13 +290,27 @@ def test_a_flow_without_an_inverse_has_rep_alone(x):
         repro.backward(shifted(shift), **asked, estimator="drep")
 
 
+class VampPrior(nn.Module):
+    """A prior that is made of the encoder."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self):
+        return self.encoder(torch.zeros(1, PIXELS))
+
+
 def test_a_part_of_phi_in_the_prior_is_refused_where_q_is_held_still(x):
-    """As in the VampPrior, which is made of the encoder."""
     encoder, decoder = Gaussian(PIXELS, LATENT), Gaussian(LATENT, PIXELS)
-    prior = nn.Sequential(encoder)
+    prior = VampPrior(encoder)
     lists = {"theta": decoder.parameters(), "phi": encoder.parameters()}
     with pytest.raises(ReproError, match=r"p\(x, z\) has a parameter of phi"):
-        from_distributions(encoder, decoder, prior, **lists).log_weights(x, M, still=True)
+        from_distributions(encoder, decoder, prior, **lists).log_weights(x.float(), M, still=True)
+    both = Pair()  # it has phi, and decodes without it
+    lists = {"theta": both.decoder.parameters(), "phi": both.encoder.parameters()}
+    model = from_distributions(both.encode, both, **lists)
+    assert model.log_weights(x.float(), M, still=True).isfinite().all()
 
 
 class Pair(nn.Module):
@@ -309,18 +324,18 @@ class Pair(nn.Module):
     def encode(self, x):
         return Normal(self.encoder(self.norm(x)), 1.0)
 
-    def decode(self, z):
+    def forward(self, z):
         return Normal(self.decoder(z), 1.0)
 
 
 def test_parameters_that_no_list_would_have_are_refused(x):
     pair = Pair().double()
-    with pytest.raises(ReproError, match="decode is a method of a module; give theta and phi"):
-        from_distributions(pair.encode, pair.decode)
-    prior = Normal(nn.Parameter(torch.zeros(LATENT)), 1.0)
+    with pytest.raises(ReproError, match="encode is a method of a module; give theta and phi"):
+        from_distributions(partial(pair.encode), pair)
+    prior = Independent(Normal(nn.Parameter(torch.zeros(LATENT)), 1.0), 1)
     with pytest.raises(ReproError, match="the prior has parameters; give theta, or a module"):
         from_distributions(pair.encoder, pair.decoder, prior)
-    functions = from_distributions(lambda x: pair.encode(x), lambda z: pair.decode(z))
+    functions = from_distributions(lambda x: pair.encode(x), lambda z: pair(z))
     with pytest.raises(ReproError, match="neither theta nor phi to train"):
         repro.backward(functions, x, method="iwae", M=1, K=K)
 
@@ -368,7 +383,7 @@ def test_scores_are_of_evaluation_mode_and_leave_the_model_as_it_was(x):
     repro.ais(model, x, temperatures=2, chains=2)
     pair = Pair().double()
     lists = {"theta": pair.decoder.parameters(), "phi": pair.encoder.parameters()}
-    repro.log_px(from_distributions(pair.encode, pair.decode, **lists), x, K=3)
+    repro.log_px(from_distributions(pair.encode, pair.forward, **lists), x, K=3)
     for each in (norm, pair.norm):
         assert not each.running_mean.any()
         assert each.training

@@ -1028,7 +1028,7 @@ SENTENCES = {
         "After 40 epochs on Omniglot two trainings of each but the VAE suggest more":
             lambda n: curves.change_by_tf32(n.archive, "deviation").value
             > max(n.noise(m) for m in ("piwae", "miwae", "ciwae")),
-        "would not be clear; by both put together it is":
+        "would not be clear; pooled with MNIST's, it is":
             lambda n: [*n.clear_on_omniglot_by_spreads()] == [False, True],
         "For our own trainings it is the spread of our twenty pairs":
             lambda n: all(n.borrows(metric, "ours", 19) for metric in ALL.split()),
@@ -1106,7 +1106,7 @@ SENTENCES = {
         "PIWAE leads IWAE by more on drawings that neither was trained on":
             lambda n: n.chance_on_drawers("piwae") < 2 * stats.norm.sf(CLEAR)
             and n.gains_on_new_drawings("piwae"),
-        "CIWAE and the VAE, too, lose less to IWAE there":
+        "CIWAE and the VAE, too, are less far behind IWAE there":
             lambda n: all(map(n.gains_on_new_drawings, ("ciwae", "vae")))
             and max(n.leads_on_drawers(method)[1].mean() for method in ("ciwae", "vae")) < 0,
         "For MIWAE these numbers do not show this clearly":

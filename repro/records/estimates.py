@@ -173,7 +173,7 @@ class Pooled(NamedTuple):
 def pooled(found: Sequence[Estimate]) -> Pooled:
     """The random-effects mean of comparisons whose values are independent.
 
-    It is the mean of these comparisons. Two or three hardly tell how much others would vary.
+    With two or three comparisons the variance between them is hardly known.
     The variance between comparisons is Paule and Mandel's. The mean's error has two parts: from the
     comparisons' own errors, with the fewest degrees of freedom of them, since they may come from
     one fit; and from that variance, with one degree of freedom less than comparisons.

@@ -215,7 +215,11 @@ class Objective:
 
 
 def objective_of(method: str | Objective) -> Objective:
-    """The objective of a method's name, or ``method`` itself if it is one; else ReproError."""
+    """The objective of a method's name, or ``method`` itself if it is one; else ReproError.
+
+    >>> objective_of("vae").K
+    1
+    """
     if isinstance(method, str):
         return METHODS[one_of("method", method, METHODS)]
     if not isinstance(method, Objective):

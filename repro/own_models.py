@@ -518,10 +518,14 @@ def _check_lists_are_known(*parts: object) -> None:
         if isinstance(getattr(function, "__self__", None), nn.Module):
             raise ReproError(f"{function.__name__} is a method of a module; give theta and phi")
         if isinstance(part, Distribution):
-            with torch.random.fork_rng(), torch.enable_grad():
-                log_p = part.log_prob(part.sample())
-            if parameters_behind(log_p):
-                raise ReproError("the prior has parameters; give theta, or a module returning it")
+            _check_has_no_parameters(part)
+
+
+def _check_has_no_parameters(prior: Distribution) -> None:
+    """Raise ReproError if a distribution has parameters; one without samples is not asked."""
+    with torch.random.fork_rng(), torch.enable_grad(), contextlib.suppress(NotImplementedError):
+        if parameters_behind(prior.log_prob(prior.sample())):
+            raise ReproError("the prior has parameters; give theta, or a module returning it")
 
 
 def _parameters_of(module: object) -> list[Tensor]:

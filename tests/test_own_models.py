@@ -11,6 +11,7 @@ from torch import nn
 from torch.distributions import (
     AffineTransform,
     Categorical,
+    Distribution,
     Exponential,
     Independent,
     MixtureSameFamily,
@@ -328,6 +329,13 @@ class Pair(nn.Module):
         return Normal(self.decoder(z), 1.0)
 
 
+class Flat(Distribution):
+    """A prior that has a density and no samples."""
+
+    def log_prob(self, z):
+        return 0 * z
+
+
 def test_parameters_that_no_list_would_have_are_refused(x):
     pair = Pair().double()
     with pytest.raises(ReproError, match="encode is a method of a module; give theta and phi"):
@@ -335,6 +343,7 @@ def test_parameters_that_no_list_would_have_are_refused(x):
     prior = Independent(Normal(nn.Parameter(torch.zeros(LATENT)), 1.0), 1)
     with pytest.raises(ReproError, match="the prior has parameters; give theta, or a module"):
         from_distributions(pair.encoder, pair.decoder, prior)
+    assert from_distributions(pair.encoder, pair.decoder, Flat(validate_args=False)).prior
     functions = from_distributions(lambda x: pair.encode(x), lambda z: pair(z))
     with pytest.raises(ReproError, match="neither theta nor phi to train"):
         repro.backward(functions, x, method="iwae", M=1, K=K)

@@ -96,7 +96,7 @@ def setting_of(dataset: str, model: str) -> str:
 OF_THE_REPORT = dict.fromkeys(DATASETS, 3280) | {"omniglot": 1000, "omniglot-lake": 1000}  # epochs
 FULL = Profile("full", "mnist", OF_THE_REPORT, log_px_samples=5000)
 PROFILES = {
-    "smoke": Profile("smoke", "digits", dict.fromkeys(DATASETS, 3), log_px_samples=1000),
+    "smoke": Profile("smoke", "digits", dict.fromkeys(DATASETS, 3), log_px_samples=256),
     "short": Profile("short", "mnist", dict.fromkeys(DATASETS, 40), log_px_samples=5000),
     "full": FULL,
     "published": replace(FULL, name="published", trained_here=False),

@@ -1,10 +1,7 @@
 """The table of the paper that introduced IWAE, beside planted runs."""
 
-import pytest
-
 from repro.records import Archive
-from repro.records.estimates import Estimate
-from repro.studies.burdas_table import PRINTED_BY_BURDA, agrees, printed_and_ours, run_behind
+from repro.studies.burdas_table import PRINTED_BY_BURDA, printed_and_ours, run_behind
 from repro.words.experiments import plan
 from tests.helpers import write_record
 
@@ -34,10 +31,3 @@ def test_values_and_leads_stand_beside_the_printed_ones(tmp_path):
     assert rows["IWAE", "1"][2:] == ["−90.00 ± 0.14", "0.00", "–"]
     assert rows["IWAE", "5"] == ["−85.54", "–", "−88.25 ± 0.14", "1.22", "1.75 ± 0.20, agrees"]
     assert rows["VAE", "50"] == ["−86.35", "–", "–", "0.41", "–"]
-
-
-@pytest.mark.parametrize("sign", [-1, 1])
-def test_agreement_is_within_three_errors_of_two_trainings(sign):
-    found = Estimate(-88.0, 0.1)
-    assert agrees(-88.0 + sign * 0.41, found)
-    assert not agrees(-88.0 + sign * 0.43, found)

@@ -135,7 +135,7 @@ def test_a_metric_by_other_numbers_of_samples_is_not_compared(tmp_path, capsys, 
     assert main(["evaluate", str(a)]) == 0
     said = capsys.readouterr().out
     how = "binarise fresh, seed 0, a machine, digits"
-    assert said.startswith(f"now: K = 7, {how}\nrecorded: K = 1000, {how}\n")
+    assert said.startswith(f"now: K = 7, {how}\nrecorded: K = 256, {how}\n")
     assert "iwae_64" in said
     assert "log_px" not in said
     assert "minus_kl" not in said

@@ -65,7 +65,7 @@ def printed_and_ours(archive: Archive) -> str:
     """The table beside our runs; a value or lead that agrees with the printed one is marked."""
     lines = [
         "| method | samples | printed | ours, 3,280 epochs | ours, 40 epochs "
-        "| ahead of one sample: printed | ours, 40 epochs |",
+        "| printed lead over one sample | our lead, 40 epochs |",
         "|---|---|---|---|---|---|---|",
     ]
     for row, printed in PRINTED_BY_BURDA.items():
